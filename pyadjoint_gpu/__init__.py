@@ -1,0 +1,93 @@
+"""Recover unknown fields of PDEs from data, with exact adjoint gradients."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from . import models, synthetic
+    from .control import Control, Smoothness
+    from .engines.embedded import EmbeddedEngine
+    from .errors import (
+        ConfigError,
+        ConvergenceError,
+        ConvergenceWarning,
+        DataError,
+        EngineError,
+    )
+    from .forward import solve
+    from .grid import Grid
+    from .inversion import invert, resume
+    from .misfit import LeastSquares
+    from .models import Well
+    from .problem import Problem
+    from .verify import adjoint_test, taylor_test
+
+# `import pyadjoint_gpu` gives Datasets their `.inversion`. The command line does so itself, once
+# it has work to do: it answers --help without waiting for xarray.
+if Path(sys.argv[0] if sys.argv else "").stem not in ("pyadjoint-gpu", "-m"):
+    from . import accessor as _accessor  # noqa: F401
+
+# Imported on first use: JAX, scipy and matplotlib cost nothing until something needs them.
+_WHERE = {
+    "Control": "control",
+    "Smoothness": "control",
+    "EmbeddedEngine": "engines.embedded",
+    "ConfigError": "errors",
+    "ConvergenceError": "errors",
+    "ConvergenceWarning": "errors",
+    "DataError": "errors",
+    "EngineError": "errors",
+    "solve": "forward",
+    "Grid": "grid",
+    "invert": "inversion",
+    "resume": "inversion",
+    "LeastSquares": "misfit",
+    "Well": "models",
+    "Problem": "problem",
+    "adjoint_test": "verify",
+    "taylor_test": "verify",
+    "models": "",
+    "synthetic": "",
+}
+
+__all__ = [
+    "ConfigError",
+    "Control",
+    "ConvergenceError",
+    "ConvergenceWarning",
+    "DataError",
+    "EmbeddedEngine",
+    "EngineError",
+    "Grid",
+    "LeastSquares",
+    "Problem",
+    "Smoothness",
+    "Well",
+    "adjoint_test",
+    "invert",
+    "models",
+    "resume",
+    "solve",
+    "synthetic",
+    "taylor_test",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if not _WHERE[name]:
+        return importlib.import_module(f".{name}", __name__)
+    value = getattr(importlib.import_module(f".{_WHERE[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_WHERE])

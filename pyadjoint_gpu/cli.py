@@ -1,0 +1,171 @@
+"""The command line: ``pyadjoint-gpu``. Imports what a command needs when it runs."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import __version__
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+DONE, FAILED, BAD_INPUT = 0, 1, 2
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns the exit code: 0 done, 1 ran but failed, 2 bad input."""
+    options = _parser().parse_args(arguments)
+    from .errors import ConfigError, ConvergenceError, DataError, EngineError
+
+    command: Callable[[argparse.Namespace], int] = options.command
+    try:
+        return command(options)
+    except (ConfigError, DataError, EngineError) as error:
+        return _complain(error, BAD_INPUT)
+    except ConvergenceError as error:
+        return _complain(error, FAILED)
+    except KeyboardInterrupt:
+        return _complain("interrupted before there was anything to keep", FAILED)
+
+
+def _complain(error: object, code: int) -> int:
+    text = " ".join(str(error).split())
+    print(f"pyadjoint-gpu: error: {text}", file=sys.stderr)
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="pyadjoint-gpu",
+        description="Recover unknown fields of PDEs from data, with exact adjoint gradients.",
+        epilog="Exit codes: 0 done, 1 ran but failed or did not converge, 2 bad input.",
+    )
+    parser.add_argument("--version", action="version", version=f"pyadjoint_gpu {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    def add(name: str, command: Callable[[argparse.Namespace], int], text: str) -> Any:
+        sub = commands.add_parser(name, help=text, description=text)
+        sub.set_defaults(command=command)
+        return sub
+
+    def add_settings(sub: Any) -> None:
+        sub.add_argument("config", metavar="CONFIG", help="a run file (TOML)")
+        sub.add_argument(
+            "--set",
+            action="append",
+            default=[],
+            metavar="A.B=V",
+            dest="overrides",
+            help="override a key of the run file, such as inversion.max_iterations=20",
+        )
+
+    run = add("run", _run, "run the inversion of a run file")
+    add_settings(run)
+    run.add_argument("-o", "--output", metavar="OUT.nc", help="where the result goes")
+    check = add("check", _check, "test the gradient of a run file's problem")
+    add_settings(check)
+    resume = add("resume", _resume, "continue a journalled inversion exactly")
+    resume.add_argument("journal", metavar="JOURNAL", help="the journal of a run (HDF5)")
+    resume.add_argument("-o", "--output", metavar="OUT.nc", help="default: JOURNAL with .nc")
+    resume.add_argument("--max-iterations", type=int, metavar="N", help="in all, from the start")
+    plot = add("plot", _plot, "draw a result")
+    plot.add_argument("result", metavar="RESULT.nc", help="a result of run or resume")
+    plot.add_argument("-o", "--output", metavar="P.png", help="default: RESULT with .png")
+    add("doctor", _doctor, "tell what was found on this machine, and what is missing")
+    return parser
+
+
+def _run(options: argparse.Namespace) -> int:
+    from .config import build_problem, read
+    from .errors import ConfigError
+    from .inversion import invert
+
+    file = read(options.config, options.overrides)
+    problem = build_problem(file.tables)
+    places = dict(file.output)
+    if options.output:
+        places["path"] = Path(options.output)
+    if "path" not in places:
+        raise ConfigError("output.path is missing (or give -o OUT.nc)")
+    for key, place in places.items():
+        _writable(place, f"output.{key}")
+    result = invert(problem, journal=places.get("journal"), title=file.title, **file.inversion)
+    return _deliver(result, places["path"], places.get("figure"))
+
+
+def _resume(options: argparse.Namespace) -> int:
+    from .inversion import resume
+
+    output = Path(options.output or Path(options.journal).with_suffix(".nc"))
+    _writable(output, "--output")
+    result = resume(options.journal, max_iterations=options.max_iterations)
+    return _deliver(result, output, None)
+
+
+def _writable(place: Path, what: str) -> None:
+    from .errors import ConfigError
+
+    if place.is_dir() or not place.parent.is_dir():
+        raise ConfigError(f"{what}: cannot write {str(place)!r}, no such directory")
+
+
+def _deliver(result: xr.Dataset, path: Path, figure: Path | None) -> int:
+    result.inversion.save(path)
+    history = result["misfit"].values
+    chi2 = result.attrs.get("chi2")
+    print(f"{result.attrs['status']}: {result.attrs['message']}")
+    print(
+        f"misfit {history[0]:.4g} -> {history[-1]:.4g}"
+        + ("" if chi2 is None else f" (chi2 {chi2:.3g})")
+        + f", {len(history) - 1} iterations, {int(result['evaluations'][-1])} evaluations,"
+        f" {float(result['wall_time'][-1]):.1f} s"
+    )
+    print(f"wrote {path}")
+    if figure is not None:
+        result.inversion.plot(figure)
+        print(f"wrote {figure}")
+    return DONE if result.attrs["status"] in ("converged", "stopped") else FAILED
+
+
+def _check(options: argparse.Namespace) -> int:
+    from .config import build_problem, read
+    from .verify import adjoint_test, taylor_test
+
+    problem = build_problem(read(options.config, options.overrides).tables)
+    taylor = taylor_test(problem)
+    print(taylor, end="\n\n")
+    start = problem.known | {c.name: c.initial for c in problem.controls}
+    adjoint = adjoint_test(problem.model, start, engine=problem.engine)
+    print(adjoint)
+    return DONE if taylor.passed and adjoint.passed else FAILED
+
+
+def _plot(options: argparse.Namespace) -> int:
+    import xarray as xr
+
+    from . import accessor as _accessor  # noqa: F401
+    from .errors import DataError
+
+    path = Path(options.result)
+    output = Path(options.output or path.with_suffix(".png"))
+    _writable(output, "--output")
+    if not path.is_file():
+        raise DataError(f"no file {path}")
+    try:
+        result = xr.load_dataset(path, engine="h5netcdf")
+    except Exception as error:
+        raise DataError(f"{path}: not a NetCDF-4 file, or truncated ({error})") from None
+    result.inversion.plot(output)
+    print(f"wrote {output}")
+    return DONE
+
+
+def _doctor(_: argparse.Namespace) -> int:
+    from .doctor import report
+
+    print(report())
+    return DONE

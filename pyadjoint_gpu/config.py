@@ -1,0 +1,374 @@
+"""Run files: TOML tables that build the same `Problem` as the Python API."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import inspect
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from .control import Control, Smoothness
+from .engines import ENGINES
+from .errors import ConfigError, DataError
+from .grid import Grid
+from .misfit import BoundLeastSquares, LeastSquares, as_dataset
+from .models import CATALOGUE
+from .problem import Problem
+
+_KEYS: dict[str, tuple[str, ...]] = {
+    "": (
+        "title",
+        "engine",
+        "grid",
+        "model",
+        "parameters",
+        "controls",
+        "misfit",
+        "penalty",
+        "solver",
+        "inversion",
+        "output",
+    ),
+    "grid": ("shape", "extent", "origin", "units"),
+    "controls": ("initial", "transform", "bounds", "basis", "truth"),
+    "misfit": ("observations", "sigma"),
+    "penalty": ("kind", "weight", "length"),
+    "solver": ("tolerance", "adjoint_tolerance", "max_iterations", "dtype"),
+    "inversion": ("method", "max_iterations", "tolerance", "discrepancy"),
+    "output": ("path", "journal", "figure"),
+}
+_REQUIRED = ("grid", "model", "controls", "misfit")
+PENALTIES = ("smoothness",)
+
+
+def nearest(found: str, allowed: Iterable[str]) -> str:
+    """What to add to an error about an unknown name."""
+    names = list(allowed)
+    close = difflib.get_close_matches(found, names, n=1)
+    return f"; did you mean {close[0]!r}?" if close else f"; expected one of {', '.join(names)}"
+
+
+def check_keys(table: Any, allowed: Iterable[str], where: str) -> dict[str, Any]:
+    """`table`, or a `ConfigError` that names the first key it should not have."""
+    if not isinstance(table, Mapping):
+        raise ConfigError(f"{where}: found {table!r}, expected a table")
+    allowed = list(allowed)
+    for key in table:
+        if key not in allowed:
+            full = f"{where}.{key}" if where else str(key)
+            raise ConfigError(f"{full}: unknown key{nearest(str(key), allowed)}")
+    return dict(table)
+
+
+@dataclass(frozen=True)
+class RunFile:
+    """A run file, read and checked, its fields loaded.
+
+    Attributes
+    ----------
+    tables : dict
+        For `build_problem`.
+    title : str or None
+    inversion : dict
+        Options of `invert`.
+    output : dict of Path
+        ``path``, ``journal``, ``figure``, where given.
+    """
+
+    tables: dict[str, Any]
+    title: str | None
+    inversion: dict[str, Any]
+    output: dict[str, Path]
+
+
+def read(path: str | Path, overrides: Iterable[str] = ()) -> RunFile:
+    """Read a run file.
+
+    Parameters
+    ----------
+    path : path
+        Paths in the file are relative to it.
+    overrides : iterable of str
+        ``"a.b=value"``, as on the command line.
+
+    Raises
+    ------
+    ConfigError, DataError
+        In one line: the key or variable, what was found, what was expected.
+    """
+    path = Path(path)
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror or error}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not a TOML file: {error}") from None
+    for override in overrides:
+        _override(tables, override)
+    check_keys(tables, _KEYS[""], "")
+    for key in _REQUIRED:
+        if key not in tables:
+            raise ConfigError(f"{path}: table [{key}] is missing")
+    base = path.parent
+    output = {
+        k: base / _text(v, f"output.{k}")
+        for k, v in check_keys(tables.pop("output", {}), _KEYS["output"], "output").items()
+    }
+    inversion = check_keys(tables.pop("inversion", {}), _KEYS["inversion"], "inversion")
+    title = tables.pop("title", None)
+    if title is not None:
+        title = _text(title, "title")
+    return RunFile(_load(tables, base), title, inversion, output)
+
+
+def build_problem(tables: Mapping[str, Any]) -> Problem:
+    """The problem of a run file's tables, whose fields are numbers, arrays or DataArrays and
+    whose observations are a Dataset or a mapping of columns."""
+    grid_table = check_keys(tables["grid"], _KEYS["grid"], "grid")
+    for key in ("shape", "extent"):
+        if key not in grid_table:
+            raise ConfigError(f"grid.{key} is missing")
+    grid = Grid(**grid_table)
+    misfit, units = _misfit(tables["misfit"])
+    solver = check_keys(tables.get("solver", {}), _KEYS["solver"], "solver")
+    dtype = solver.pop("dtype", None)
+    engine = tables.get("engine", "auto")
+    if engine not in ENGINES:
+        raise ConfigError(f"engine: found {engine!r}{nearest(str(engine), ENGINES)}")
+    if dtype is not None:
+        from .engines.embedded import EmbeddedEngine
+
+        engine = EmbeddedEngine(dtype=dtype)
+    return Problem(
+        _model(tables["model"], grid, units),
+        _controls(tables["controls"]),
+        misfit,
+        _penalties(tables.get("penalty", {})),
+        parameters=check_table(tables.get("parameters", {}), "parameters"),
+        engine=engine,
+        **solver,
+    )
+
+
+def check_table(table: Any, where: str) -> dict[str, Any]:
+    """`table` as a dict, or a `ConfigError`."""
+    return check_keys(table, table if isinstance(table, Mapping) else (), where)
+
+
+def _model(table: Any, grid: Grid, units: str | None) -> Any:
+    table = check_table(table, "model")
+    name = table.pop("name", None)
+    if name not in CATALOGUE:
+        raise ConfigError(f"model.name: found {name!r}{nearest(str(name), CATALOGUE)}")
+    kind = CATALOGUE[name]
+    allowed = [p for p in inspect.signature(kind).parameters if p != "grid"]
+    return kind.from_specification(grid, check_keys(table, allowed, "model"), units)
+
+
+def _controls(table: Any) -> list[Control]:
+    out = []
+    for name, options in check_table(table, "controls").items():
+        options = check_keys(options, _KEYS["controls"], f"controls.{name}")
+        if "bounds" in options:
+            options["bounds"] = tuple(np.atleast_1d(options["bounds"]))
+        out.append(Control(name, options.pop("initial", None), **options))
+    return out
+
+
+def _penalties(table: Any) -> list[Smoothness]:
+    out = []
+    for name, options in check_table(table, "penalty").items():
+        options = check_keys(options, _KEYS["penalty"], f"penalty.{name}")
+        kind = options.pop("kind", "smoothness")
+        if kind not in PENALTIES:
+            raise ConfigError(f"penalty.{name}.kind: found {kind!r}{nearest(str(kind), PENALTIES)}")
+        for key in ("weight", "length"):
+            if key not in options:
+                raise ConfigError(f"penalty.{name}.{key} is missing")
+        out.append(Smoothness(name, **options))
+    return out
+
+
+def _misfit(table: Any) -> tuple[LeastSquares, str | None]:
+    """The misfit, and the unit of the observed variable where there is one to be told."""
+    table = check_keys(table, (*_KEYS["misfit"], "variable"), "misfit")
+    if "observations" not in table:
+        raise ConfigError("misfit.observations is missing")
+    data = table["observations"]
+    data = data if isinstance(data, xr.Dataset) else as_dataset(data)
+    variable, sigma = table.get("variable"), table.get("sigma")
+    if sigma is not None and (isinstance(sigma, bool) or not np.all(np.asarray(sigma) > 0)):
+        raise ConfigError(f"misfit.sigma: found {sigma!r}, expected a number > 0")
+    units = {
+        str(v.attrs["units"])
+        for k, v in data.data_vars.items()
+        if "units" in v.attrs and k not in ("x", "y", "z") and variable in (None, k)
+    }
+    return LeastSquares(data, variable=variable, sigma=sigma), units.pop() if units else None
+
+
+# Files
+
+
+def _load(node: Any, base: Path, where: str = "") -> Any:
+    """Tables with every "file.nc:variable" that stands for a field replaced by its DataArray."""
+    out = dict(node)
+    for name, value in check_table(out.get("parameters", {}), "parameters").items():
+        out["parameters"] = out["parameters"] | {name: _field(value, base, f"parameters.{name}")}
+    for name, options in check_table(out["controls"], "controls").items():
+        options = check_table(options, f"controls.{name}")
+        for key in ("initial", "truth"):
+            if key in options:
+                options[key] = _field(options[key], base, f"controls.{name}.{key}")
+        out["controls"] = out["controls"] | {name: options}
+    model = check_table(out["model"], "model")
+    sides = model.get("fixed_pressure")
+    if isinstance(sides, Mapping):
+        model["fixed_pressure"] = {
+            k: _field(v, base, f"model.fixed_pressure.{k}") for k, v in sides.items()
+        }
+    out["model"] = model
+    misfit = check_keys(out["misfit"], _KEYS["misfit"], "misfit")
+    if "observations" not in misfit:
+        raise ConfigError("misfit.observations is missing")
+    file, variable = _reference(misfit["observations"], "misfit.observations")
+    data = _open(base / file, "misfit.observations")
+    out["misfit"] = misfit | {"observations": data} | ({"variable": variable} if variable else {})
+    return out
+
+
+def _field(value: Any, base: Path, where: str) -> Any:
+    if not isinstance(value, str):
+        return value
+    file, variable = _reference(value, where)
+    if not variable:
+        raise ConfigError(f"{where}: found {value!r}, expected a number or 'file.nc:variable'")
+    data = _open(base / file, where)
+    if variable not in data:
+        raise DataError(
+            f"{where}: no variable {variable!r} in {file}{nearest(variable, map(str, data))}"
+        )
+    return data[variable]
+
+
+def _reference(value: Any, where: str) -> tuple[str, str]:
+    text = _text(value, where)
+    file, _, variable = text.rpartition(":")
+    return (file, variable) if file else (text, "")
+
+
+def _open(path: Path, where: str) -> xr.Dataset:
+    if not path.is_file():
+        raise DataError(f"{where}: no file {path}")
+    try:
+        with xr.open_dataset(path, decode_times=False) as data:
+            return data.load()
+    except Exception as error:  # xarray's backends raise all kinds
+        reason = str(error).splitlines()[0][:120]
+        raise DataError(f"{where}: {path} is not a NetCDF file, or truncated ({reason})") from None
+
+
+def _text(value: Any, where: str) -> str:
+    if not isinstance(value, str) or not value:
+        raise ConfigError(f"{where}: found {value!r}, expected a text")
+    return value
+
+
+def _override(tables: dict[str, Any], text: str) -> None:
+    key, equals, value = text.partition("=")
+    path = [p.strip() for p in key.split(".")]
+    if not equals or not all(path):
+        raise ConfigError(f"--set {text!r}: expected a.b=value")
+    try:
+        parsed = tomllib.loads(f"v = {value}")["v"]
+    except tomllib.TOMLDecodeError:
+        parsed = value.strip()
+    node = tables
+    for part in path[:-1]:
+        node = node.setdefault(part, {})
+        if not isinstance(node, dict):
+            raise ConfigError(f"--set {text!r}: {part!r} is not a table")
+    node[path[-1]] = parsed
+
+
+# The other way
+
+
+def specification(problem: Problem) -> dict[str, Any] | None:
+    """The tables that `build_problem` makes this problem of, with arrays for fields; None where
+    it holds code (a model, a misfit, a penalty or an engine of the user's)."""
+    model = problem.model.specification()
+    smooth = [p for p in problem.penalties if isinstance(p, Smoothness)]
+    known_engine = problem.engine.name in ENGINES
+    if (
+        model is None
+        or not known_engine
+        or not isinstance(problem.misfit, BoundLeastSquares)
+        or len({p.name for p in smooth}) < len(problem.penalties)
+    ):
+        return None
+    grid = problem.model.grid
+    observations = problem.misfit.dataset()
+    controls = {}
+    for c in problem.controls:
+        options: dict[str, Any] = {
+            "initial": _short(c.initial),
+            "transform": c.control.transform,
+            "basis": c.control.basis,
+        }
+        if c.control.bounds is not None:
+            options["bounds"] = [float(b) for b in c.control.bounds]
+        if c.truth is not None:
+            options["truth"] = _short(c.truth)
+        controls[c.name] = options
+    info = problem.engine.info()
+    return {
+        "engine": problem.engine.name,
+        "grid": {
+            "shape": list(grid.shape),
+            "extent": list(grid.extent),
+            "origin": list(grid.origin),
+            "units": grid.units,
+        },
+        "model": model,
+        "parameters": {k: _short(v) for k, v in problem.known.items()},
+        "controls": controls,
+        "misfit": {
+            "observations": {str(k): v.values for k, v in observations.variables.items()},
+            "variable": problem.misfit.unknown.name,
+        },
+        "penalty": {
+            p.name: {"kind": "smoothness", "weight": float(p.weight), "length": float(p.length)}
+            for p in smooth
+        },
+        "solver": {
+            "tolerance": problem.tolerance,
+            "adjoint_tolerance": problem.adjoint_tolerance,
+            "max_iterations": problem.max_iterations,
+        }
+        | ({"dtype": info["dtype"]} if info["engine"] == "embedded" else {}),
+    }
+
+
+def _short(field: np.ndarray) -> Any:
+    """A number where the field is constant."""
+    return float(field.flat[0]) if np.all(field == field.flat[0]) else field
+
+
+def plain(tables: Any) -> Any:
+    """Tables as JSON can hold them: arrays stand by their shape and digest."""
+    if isinstance(tables, Mapping):
+        return {k: plain(v) for k, v in tables.items()}
+    if isinstance(tables, list | tuple):
+        return [plain(v) for v in tables]
+    if isinstance(tables, np.ndarray):
+        raw = np.ascontiguousarray(tables, dtype="<f8").tobytes()
+        return {"shape": list(tables.shape), "sha256": hashlib.sha256(raw).hexdigest()}
+    return tables.item() if isinstance(tables, np.generic) else tables

@@ -1,0 +1,220 @@
+"""Results as CF Datasets."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+from . import __version__
+from .files import whole
+from .grid import BoundarySpace, Grid, Space
+from .misfit import BoundLeastSquares, point_coordinates
+from .models.base import Fields, Model, Variable
+
+if TYPE_CHECKING:
+    from .control import BoundControl
+    from .engines import Engine, Solution
+    from .problem import Problem
+
+
+def clean(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Attributes that NetCDF can hold: None is left out, bool becomes int8, a dict JSON."""
+    out: dict[str, Any] = {}
+    for key, value in attributes.items():
+        if value is None:
+            continue
+        if isinstance(value, bool | np.bool_):
+            out[key] = np.int8(value)
+        elif isinstance(value, Mapping):
+            out[key] = json.dumps(value, sort_keys=True, default=str)
+        else:
+            out[key] = value
+    return out
+
+
+def describe(event: str, engine: Engine, /, **attributes: Any) -> dict[str, Any]:
+    """The global attributes of a result."""
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    return clean(
+        {
+            "Conventions": "CF-1.11",
+            "title": attributes.pop("title", None) or "pyadjoint_gpu result",
+            "source": f"pyadjoint_gpu {__version__}",
+            "history": f"{now} {event}",
+            "created_at": now,
+            "pyadjoint_gpu_version": __version__,
+            **engine.info(),
+            **attributes,
+        }
+    )
+
+
+def grid_coordinates(grid: Grid) -> dict[str, Any]:
+    """Coordinates of cell centres (``x``) and faces (``x_face``)."""
+    out: dict[str, Any] = {}
+    for d, centers, faces in zip(grid.dims, grid.centers, grid.faces, strict=True):
+        axis = {"units": grid.units, "axis": d.upper()}
+        out[d] = (d, centers, axis | {"long_name": f"{d} coordinate of cell centres"})
+        out[f"{d}_face"] = (
+            f"{d}_face",
+            faces,
+            axis | {"long_name": f"{d} coordinate of cell faces", "c_grid_axis_shift": -0.5},
+        )
+    return out
+
+
+def space_coordinates(space: Space) -> dict[str, Any]:
+    """Coordinates of a space's own dimension, where it has one."""
+    if not isinstance(space, BoundarySpace):
+        return {}
+    grid = space.grid
+    return {
+        f"boundary_{d}": (
+            space.dims,
+            p,
+            {"units": grid.units, "long_name": f"{d} coordinate of boundary faces"},
+        )
+        for d, p in zip(grid.dims, space.positions(), strict=True)
+    }
+
+
+def state_variables(model: Model, u: Fields, m: Fields) -> dict[str, Any]:
+    """Unknowns and outputs as variables of a Dataset."""
+    out: dict[str, Any] = {
+        v.name: (model.grid.dims, np.asarray(u[v.name]), v.attributes) for v in model.unknowns
+    }
+    extra = model.outputs(u, m)
+    for variable, dims in model.output_variables:
+        if variable.name in extra:
+            out[variable.name] = (dims, np.asarray(extra[variable.name]), variable.attributes)
+    return out
+
+
+def parameter_variables(model: Model, m: Fields) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Parameter fields as variables and coordinates of a Dataset."""
+    variables: dict[str, Any] = {}
+    coordinates: dict[str, Any] = {}
+    for name, value in m.items():
+        space = model.space(name)
+        variables[name] = (space.dims, np.asarray(value), model.parameter(name).attributes)
+        coordinates |= space_coordinates(space)
+    return variables, coordinates
+
+
+def state_dataset(model: Model, m: Fields, solution: Solution, engine: Engine) -> xr.Dataset:
+    """The Dataset of one forward solve."""
+    c = solution.convergence
+    variables, coordinates = parameter_variables(model, m)
+    data = xr.Dataset(
+        state_variables(model, solution.fields, m) | variables,
+        grid_coordinates(model.grid) | coordinates,
+        describe(
+            f"forward solve of {model.name}",
+            engine,
+            status=c.status,
+            message=c.message,
+            iterations=c.iterations,
+            residual=c.residual,
+            tolerance=c.tolerance,
+            wall_time=c.wall_time,
+            effective_throughput=c.throughput,
+        ),
+    )
+    data["convergence"] = (
+        "check",
+        c.history[:, 1],
+        {"units": "1", "long_name": "relative residual, max norm"},
+    )
+    data["convergence_iteration"] = (
+        "check",
+        c.history[:, 0].astype(np.int64),
+        {"units": "1", "long_name": "iteration of the check"},
+    )
+    return data
+
+
+def gradient_dataset(problem: Problem, gradient: np.ndarray) -> xr.Dataset:
+    """A gradient, one variable a control."""
+    parts = problem.split(gradient)
+    return xr.Dataset(
+        {c.name: (c.dims, parts[c.name], gradient_attributes(c)) for c in problem.controls},
+        _used(problem),
+    )
+
+
+def gradient_attributes(control: BoundControl) -> dict[str, str]:
+    inner = {"identity": "{}", "log": "ln {}", "logistic": "logit {}"}[control.control.transform]
+    units = control.parameter.units if control.control.transform == "identity" else "1"
+    return {
+        "units": "1" if units == "1" else f"({units})-1",
+        "long_name": f"derivative of the objective by {inner.format(control.name)}",
+    }
+
+
+def _used(problem: Problem) -> dict[str, Any]:
+    """Coordinates of the cell centres and of the controls' own spaces."""
+    grid = problem.model.grid
+    out = {k: v for k, v in grid_coordinates(grid).items() if k in grid.dims}
+    for c in problem.controls:
+        out |= space_coordinates(c.space)
+    return out
+
+
+def control_variables(
+    problem: Problem, theta: np.ndarray, gradient: np.ndarray
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The recovered fields, their starts, truths and gradients, and their coordinates."""
+    fields, gradients = problem.physical(theta), problem.split(gradient)
+    variables: dict[str, Any] = {}
+    coordinates: dict[str, Any] = {}
+    for c in problem.controls:
+        attributes = c.parameter.attributes
+        for suffix, text, value in (
+            ("", "recovered", fields[c.name]),
+            ("_initial", "start of", c.initial),
+            ("_true", "true", c.truth),
+        ):
+            if value is not None:
+                named = Variable(c.name, c.parameter.units, f"{text} {attributes['long_name']}")
+                variables[c.name + suffix] = (c.space.dims, value, named.attributes)
+        variables[f"{c.name}_gradient"] = (c.dims, gradients[c.name], gradient_attributes(c))
+        coordinates |= space_coordinates(c.space)
+    return variables, coordinates
+
+
+def observation_variables(
+    misfit: Any, state: Fields
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """observed, predicted, residual and sigma, and where."""
+    if not isinstance(misfit, BoundLeastSquares):
+        return {}, {}
+    units, name = misfit.unknown.units, misfit.unknown.name
+    predicted = np.asarray(misfit.predict(state))
+    columns = {
+        "observed": (misfit.observed, f"observed {name}"),
+        "predicted": (predicted, f"predicted {name}"),
+        "residual": (misfit.observed - predicted, f"observed less predicted {name}"),
+        "sigma": (np.array(misfit.sigma), f"standard deviation of observed {name}"),
+    }
+    return (
+        {
+            k: ("observation", v, {"units": units, "long_name": text})
+            for k, (v, text) in columns.items()
+        },
+        {
+            f"observation_{d}": value
+            for d, value in point_coordinates(misfit.grid, misfit.points).items()
+        },
+    )
+
+
+def save(data: xr.Dataset, path: str | Path) -> None:
+    """Write NetCDF-4, whole or not at all."""
+    with whole(Path(path)) as beside:
+        data.to_netcdf(beside, engine="h5netcdf")

@@ -1,0 +1,70 @@
+"""The protocol between problems and engines."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from ..models.base import Fields, Model
+from ..solvers.base import Convergence
+
+
+@dataclass(frozen=True)
+class Solution:
+    """A state u with R(u, m) = 0."""
+
+    fields: Fields
+    convergence: Convergence
+
+
+@dataclass(frozen=True)
+class Adjoint:
+    """The solution of (dR/du)^T lambda = u_bar, and what it gives.
+
+    Attributes
+    ----------
+    gradient : dict
+        -(dR/dm)^T lambda, an array a parameter.
+    multiplier : dict
+        lambda, an array an unknown.
+    """
+
+    gradient: Fields
+    multiplier: Fields
+    convergence: Convergence
+
+
+class Engine(Protocol):
+    """Solves a model's equations and their adjoint. It knows no physics."""
+
+    name: str
+
+    def solve(
+        self,
+        model: Model,
+        parameters: Fields,
+        *,
+        tolerance: float,
+        max_iterations: int,
+        initial: Solution | None = None,
+    ) -> Solution:
+        """The state for `parameters` (as from `Model.fields`), from `initial` where given."""
+        ...
+
+    def adjoint(
+        self,
+        model: Model,
+        parameters: Fields,
+        solution: Solution,
+        source: Fields,
+        *,
+        tolerance: float,
+        max_iterations: int,
+        initial: Adjoint | None = None,
+    ) -> Adjoint:
+        """The adjoint for ``source = dJ/du`` at `solution`."""
+        ...
+
+    def info(self) -> dict[str, Any]:
+        """``engine``, ``engine_version``, ``device``, ``dtype`` and ``ranks``, for records."""
+        ...

@@ -1,0 +1,157 @@
+"""The embedded engine: JAX, on the CPU or GPU that JAX finds."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ..errors import ConfigError
+from ..models.base import Fields, Model
+from ..precision import double
+from ..solvers import Operator, pseudo_transient
+from ..solvers.base import Convergence
+from .base import Adjoint, Solution
+
+
+class EmbeddedEngine:
+    """Solves in JAX.
+
+    Parameters
+    ----------
+    dtype : {"float64", "float32"}
+        Precision of the solves.
+    """
+
+    name = "embedded"
+
+    def __init__(self, *, dtype: str = "float64"):
+        if dtype not in ("float64", "float32"):
+            raise ConfigError(f"dtype: found {dtype!r}, expected float64 or float32")
+        self.dtype = dtype
+
+    def info(self) -> dict[str, Any]:
+        device = jax.devices()[0]
+        return {
+            "engine": self.name,
+            "engine_version": f"jax {jax.__version__}",
+            "device": f"{device.platform}: {device.device_kind}",
+            "dtype": self.dtype,
+            "ranks": 1,
+        }
+
+    @double
+    def solve(
+        self,
+        model: Model,
+        parameters: Fields,
+        *,
+        tolerance: float,
+        max_iterations: int,
+        initial: Solution | None = None,
+    ) -> Solution:
+        c = _prepare(model, self._cast(parameters))
+        start = self._cast(initial.fields) if initial else self._zero(model)
+        u, convergence = pseudo_transient.solve(
+            Operator(model),
+            (c,),
+            start,
+            tolerance=tolerance,
+            max_iterations=max_iterations,
+            spectrum=initial.convergence.spectrum if initial else None,
+        )
+        return Solution(_gauge(model, u), convergence)
+
+    @double
+    def adjoint(
+        self,
+        model: Model,
+        parameters: Fields,
+        solution: Solution,
+        source: Fields,
+        *,
+        tolerance: float,
+        max_iterations: int,
+        initial: Adjoint | None = None,
+    ) -> Adjoint:
+        m, state = self._cast(parameters), self._cast(solution.fields)
+        # The gauge is part of u(m): its transpose acts on the source.
+        source = _gauge(model, self._cast(source))
+        args = (_prepare(model, m), state, source)
+        start = initial.convergence if initial else solution.convergence
+        multiplier, convergence = pseudo_transient.solve(
+            Operator(model, "adjoint"),
+            args,
+            _scaled(model, self._cast(initial.multiplier), args) if initial else self._zero(model),
+            tolerance=tolerance,
+            max_iterations=max_iterations,
+            spectrum=start.spectrum,
+        )
+        multiplier = _gauge(model, multiplier)
+        return Adjoint(_gradient(model, m, state, multiplier), multiplier, convergence)
+
+    @double
+    def tangent(
+        self,
+        model: Model,
+        parameters: Fields,
+        solution: Solution,
+        direction: Fields,
+        *,
+        tolerance: float,
+        max_iterations: int,
+    ) -> tuple[Fields, Convergence]:
+        """(du/dm) direction, from (dR/du) du = -(dR/dm) direction: the adjoint's counterpart,
+        for tests and linearised forecasts."""
+        m, state = self._cast(parameters), self._cast(solution.fields)
+        du, convergence = pseudo_transient.solve(
+            Operator(model, "tangent"),
+            (_prepare(model, m), state, _sensitivity(model, m, state, self._cast(direction))),
+            self._zero(model),
+            tolerance=tolerance,
+            max_iterations=max_iterations,
+            spectrum=solution.convergence.spectrum,
+        )
+        return _gauge(model, du), convergence
+
+    def _cast(self, fields: Fields) -> Fields:
+        return {k: jnp.asarray(v, self.dtype) for k, v in fields.items()}
+
+    def _zero(self, model: Model) -> Fields:
+        return {v.name: jnp.zeros(model.grid.shape, self.dtype) for v in model.unknowns}
+
+
+@partial(jax.jit, static_argnums=0)
+def _prepare(model: Model, m: Fields) -> Any:
+    return model.prepare(m)
+
+
+@partial(jax.jit, static_argnums=0)
+def _gauge(model: Model, u: Fields) -> Fields:
+    """Zero mean where the model leaves a constant free."""
+    return jax.tree.map(lambda a: a - jnp.mean(a), u) if model.null_space else u
+
+
+@partial(jax.jit, static_argnums=0)
+def _scaled(model: Model, multiplier: Fields, args: tuple) -> Fields:
+    """The multiple of an earlier multiplier that fits the new source best: through an inversion
+    the source shrinks with the misfit."""
+    c, state, source = args
+    product = Operator(model, "adjoint")(multiplier, (c, state, jax.tree.map(jnp.zeros_like, source)))
+    dot = jax.tree.map(lambda a, b: jnp.sum(a * b), product, source)
+    square = jax.tree.map(lambda a: jnp.sum(a * a), product)
+    factor = sum(jax.tree.leaves(dot)) / jnp.maximum(sum(jax.tree.leaves(square)), 1e-300)
+    return jax.tree.map(lambda a: factor * a, multiplier)
+
+
+@partial(jax.jit, static_argnums=0)
+def _gradient(model: Model, m: Fields, state: Fields, multiplier: Fields) -> Fields:
+    _, pull = jax.vjp(lambda m: model.residual(state, model.prepare(m)), m)
+    return jax.tree.map(jnp.negative, pull(multiplier)[0])
+
+
+@partial(jax.jit, static_argnums=0)
+def _sensitivity(model: Model, m: Fields, state: Fields, direction: Fields) -> Fields:
+    return jax.jvp(lambda m: model.residual(state, model.prepare(m)), (m,), (direction,))[1]

@@ -1,0 +1,29 @@
+"""Errors and warnings: a small hierarchy over the builtins."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class ConfigError(ValueError):
+    """A setting is missing, misspelt or has a wrong value."""
+
+
+class DataError(ValueError):
+    """Data (an array, a Dataset, a file) cannot be used as it is."""
+
+
+class EngineError(RuntimeError):
+    """An engine is not available, or failed."""
+
+
+class ConvergenceError(RuntimeError):
+    """A solve or an inversion stopped short; what it reached is in ``result``."""
+
+    def __init__(self, message: str, result: Any = None):
+        super().__init__(message)
+        self.result = result
+
+
+class ConvergenceWarning(RuntimeWarning):
+    """Round-off stopped a solve above the tolerance: the best this precision can give."""

@@ -1,0 +1,60 @@
+"""One forward solve, as a Dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import xarray as xr
+
+from .dataset import state_dataset
+from .engines import Engine, get_engine
+from .models.base import Model
+from .precision import double
+from .problem import check_iterations, check_tolerance, default_iterations, require
+
+
+@double
+def solve(
+    model: Model,
+    parameters: Mapping[str, Any],
+    *,
+    engine: str | Engine = "auto",
+    tolerance: float = 1e-8,
+    max_iterations: int | None = None,
+) -> xr.Dataset:
+    """Solve R(u, m) = 0.
+
+    Parameters
+    ----------
+    model : Model
+    parameters : mapping
+        Parameter fields m by name: numbers, arrays of the grid's shape, DataArrays or functions
+        of the coordinates.
+    engine : {"auto", "embedded", "julia"} or Engine
+    tolerance : float
+        On ``||R||_max / ||R(u=0)||_max``.
+    max_iterations : int, optional
+
+    Returns
+    -------
+    Dataset
+        The unknowns, further outputs (fluxes on faces), the parameters and the convergence, with
+        attributes ``status`` ("converged", or "round-off" where the arithmetic's limit came
+        first, with a warning), ``iterations``, ``residual``.
+
+    Raises
+    ------
+    ConfigError, DataError
+        If a parameter or option cannot be used.
+    ConvergenceError
+        If `max_iterations` is reached or the iteration diverges; the Dataset is its ``result``.
+    """
+    chosen = get_engine(engine)
+    tolerance = check_tolerance("tolerance", tolerance)
+    limit = check_iterations("max_iterations", max_iterations, default_iterations(model))
+    m = model.fields(parameters)
+    solution = chosen.solve(model, m, tolerance=tolerance, max_iterations=limit)
+    state = state_dataset(model, m, solution, chosen)
+    require(solution.convergence, "the forward solve", state)
+    return state

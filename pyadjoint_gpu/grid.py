@@ -1,0 +1,414 @@
+"""Regular cell-centred grids, and the spaces on which parameters live."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from .errors import ConfigError, DataError
+
+AXES = ("z", "y", "x")
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A box of equal cells; fields sit at cell centres ``origin + (i + 1/2) extent / shape``.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        Number of cells along each axis, in array order: ``(x,)``, ``(y, x)`` or ``(z, y, x)``.
+    extent : sequence of float
+        Length of the box along each axis, in ``units``.
+    origin : sequence of float, optional
+        Lower corner of the box; zero by default.
+    units : str
+        Unit of length of ``extent`` and ``origin``.
+
+    Raises
+    ------
+    ConfigError
+        If a count is not a positive integer or a length is not positive and finite.
+    """
+
+    shape: tuple[int, ...]
+    extent: tuple[float, ...]
+    origin: tuple[float, ...]
+    units: str
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        extent: Sequence[float],
+        origin: Sequence[float] | None = None,
+        *,
+        units: str = "m",
+    ):
+        counts = [shape] if np.ndim(shape) == 0 else list(shape)
+        if not 1 <= len(counts) <= 3:
+            raise ConfigError(f"grid.shape: found {shape!r}, expected 1 to 3 cell counts")
+        for n in counts:
+            if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 2:
+                raise ConfigError(f"grid.shape: found {shape!r}, expected whole numbers >= 2")
+        values: dict[str, tuple[float, ...]] = {}
+        given = {"extent": extent, "origin": [0.0] * len(counts) if origin is None else origin}
+        for key, value in given.items():
+            try:
+                numbers = tuple(float(v) for v in np.atleast_1d(np.asarray(value, dtype=float)))
+            except (TypeError, ValueError):
+                raise ConfigError(f"grid.{key}: found {value!r}, expected numbers") from None
+            if len(numbers) != len(counts):
+                raise ConfigError(
+                    f"grid.{key}: found {len(numbers)} numbers, expected {len(counts)} as in shape"
+                )
+            if not all(math.isfinite(v) for v in numbers):
+                raise ConfigError(f"grid.{key}: found {value!r}, expected finite numbers")
+            values[key] = numbers
+        if min(values["extent"]) <= 0:
+            raise ConfigError(f"grid.extent: found {extent!r}, expected positive lengths")
+        object.__setattr__(self, "shape", tuple(int(n) for n in counts))
+        object.__setattr__(self, "extent", values["extent"])
+        object.__setattr__(self, "origin", values["origin"])
+        object.__setattr__(self, "units", str(units))
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def dims(self) -> tuple[str, ...]:
+        """Names of the axes, in array order."""
+        return AXES[-self.ndim :]
+
+    @property
+    def spacing(self) -> tuple[float, ...]:
+        return tuple(e / n for e, n in zip(self.extent, self.shape, strict=True))
+
+    @property
+    def cell_volume(self) -> float:
+        return math.prod(self.spacing)
+
+    @property
+    def volume(self) -> float:
+        return math.prod(self.extent)
+
+    @cached_property
+    def centers(self) -> tuple[np.ndarray, ...]:
+        """Coordinates of the cell centres along each axis."""
+        return tuple(
+            o + (np.arange(n) + 0.5) * h
+            for o, n, h in zip(self.origin, self.shape, self.spacing, strict=True)
+        )
+
+    @cached_property
+    def faces(self) -> tuple[np.ndarray, ...]:
+        """Coordinates of the faces (one more than cells) along each axis."""
+        return tuple(
+            o + np.arange(n + 1) * h
+            for o, n, h in zip(self.origin, self.shape, self.spacing, strict=True)
+        )
+
+    def outside(self, points: np.ndarray) -> np.ndarray:
+        """Which rows of `points`, shape (n, ndim) in array order, lie outside the box."""
+        low = np.asarray(self.origin)
+        high = low + np.asarray(self.extent)
+        slack = 1e-9 * np.asarray(self.extent)
+        return np.any((points < low - slack) | (points > high + slack), axis=1)
+
+    def cell_containing(self, position: Sequence[float]) -> tuple[int, ...]:
+        """Index of the cell that contains `position` (array order)."""
+        point = np.atleast_1d(np.asarray(position, dtype=float))
+        if point.shape != (self.ndim,):
+            raise ConfigError(
+                f"position {position!r}: found {point.size} numbers, expected {self.ndim}"
+                f" ({', '.join(self.dims)})"
+            )
+        if not np.all(np.isfinite(point)) or self.outside(point[None])[0]:
+            raise ConfigError(f"position {position!r}: lies outside the grid ({self._box()})")
+        index = np.floor((point - self.origin) / self.spacing).astype(int)
+        return tuple(int(i) for i in np.clip(index, 0, np.asarray(self.shape) - 1))
+
+    def interpolation(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Multilinear interpolation of a cell field at `points`.
+
+        ``value[k] = sum_j weights[k, j] * field.ravel()[indices[k, j]]``; beyond the outermost
+        centres the value is that of the nearest centre.
+
+        Parameters
+        ----------
+        points : array, shape (n, ndim)
+            Positions in array order.
+
+        Returns
+        -------
+        indices, weights : arrays, shape (n, 2 ** ndim)
+        """
+        indices = np.zeros((len(points), 1), dtype=np.int64)
+        weights = np.ones((len(points), 1))
+        for axis, (n, h, o) in enumerate(zip(self.shape, self.spacing, self.origin, strict=True)):
+            s = np.clip((points[:, axis] - o) / h - 0.5, 0.0, n - 1.0)
+            left = np.minimum(s.astype(np.int64), n - 2)
+            w = s - left
+            indices = np.concatenate([indices * n + (left + k)[:, None] for k in (0, 1)], axis=1)
+            weights = np.concatenate([weights * f[:, None] for f in (1.0 - w, w)], axis=1)
+        return indices, weights
+
+    def check_inside(self, points: np.ndarray, what: str) -> None:
+        """Raise `DataError` naming the first of `points` outside the box."""
+        bad = np.flatnonzero(self.outside(points))
+        if bad.size:
+            at = ", ".join(f"{d}={v:g}" for d, v in zip(self.dims, points[bad[0]], strict=True))
+            raise DataError(
+                f"{what} {bad[0]} ({at}) lies outside the grid ({self._box()});"
+                f" {bad.size} of {len(points)} do"
+            )
+
+    def _box(self) -> str:
+        return ", ".join(
+            f"{d} in [{o:g}, {o + e:g}] {self.units}"
+            for d, o, e in zip(self.dims, self.origin, self.extent, strict=True)
+        )
+
+
+class Space:
+    """Where a parameter lives: points with coordinates, measures and neighbours."""
+
+    grid: Grid
+    shape: tuple[int, ...]
+    dims: tuple[str, ...]
+    measure: float
+    """Volume (or area) that belongs to each point."""
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    def positions(self) -> tuple[np.ndarray, ...]:
+        """Coordinates of every point, one array of ``shape`` an axis of the grid."""
+        raise NotImplementedError
+
+    def dirichlet(self, field: Any) -> Any:
+        """Integral of ``|grad field|^2`` over the space (differentiable by JAX)."""
+        raise NotImplementedError
+
+    def fill(self, value: Any, name: str) -> np.ndarray:
+        """The field that `value` stands for.
+
+        `value` is a number, an array of ``shape``, a DataArray with this space's dimensions (in
+        any order), a function of the coordinates (array order), or a plane
+        ``{"value": v, "gradient": [g, ...]}`` through the grid's middle.
+        """
+        if isinstance(value, Mapping):
+            value = self._plane(value, name)
+        elif callable(value):
+            value = value(*self.positions())
+        if hasattr(value, "dims") and hasattr(value, "transpose"):
+            value = self._aligned(value, name)
+        try:
+            array = np.asarray(value, dtype=float)
+        except (TypeError, ValueError):
+            raise DataError(
+                f"{name}: found {value!r}, expected a number or an array of shape {self.shape}"
+            ) from None
+        if array.ndim and array.shape != self.shape:
+            raise DataError(f"{name}: found shape {array.shape}, expected {self.shape}")
+        bad = np.count_nonzero(~np.isfinite(array))
+        if bad:
+            raise DataError(f"{name}: found {bad} NaN or infinite values, expected finite numbers")
+        return np.array(np.broadcast_to(array, self.shape))
+
+    def _plane(self, value: Mapping[str, Any], name: str) -> np.ndarray:
+        grid = self.grid
+        if set(value) != {"value", "gradient"}:
+            raise ConfigError(f"{name}: found keys {sorted(value)}, expected value and gradient")
+        slope = np.atleast_1d(np.asarray(value["gradient"], dtype=float))
+        if slope.shape != (grid.ndim,):
+            raise ConfigError(
+                f"{name}.gradient: found {slope.size} numbers, expected {grid.ndim}"
+                f" ({', '.join(grid.dims)})"
+            )
+        middle = [o + 0.5 * e for o, e in zip(grid.origin, grid.extent, strict=True)]
+        out = np.full(self.shape, float(value["value"]))
+        for g, p, c in zip(slope, self.positions(), middle, strict=True):
+            out = out + g * (p - c)
+        return out
+
+    def _aligned(self, array: Any, name: str) -> Any:
+        if set(array.dims) != set(self.dims):
+            raise DataError(f"{name}: found dimensions {array.dims}, expected {self.dims}")
+        return array.transpose(*self.dims).values
+
+
+@dataclass(frozen=True)
+class CellSpace(Space):
+    """One value a cell."""
+
+    grid: Grid
+
+    @property
+    def shape(self) -> tuple[int, ...]:  # type: ignore[override]
+        return self.grid.shape
+
+    @property
+    def dims(self) -> tuple[str, ...]:  # type: ignore[override]
+        return self.grid.dims
+
+    @property
+    def measure(self) -> float:  # type: ignore[override]
+        return self.grid.cell_volume
+
+    def positions(self) -> tuple[np.ndarray, ...]:
+        return tuple(np.meshgrid(*self.grid.centers, indexing="ij"))
+
+    def dirichlet(self, field: Any) -> Any:
+        import jax.numpy as jnp
+
+        total = 0.0
+        for axis, h in enumerate(self.grid.spacing):
+            total = total + jnp.sum(jnp.square(jnp.diff(field, axis=axis))) / h**2
+        return total * self.grid.cell_volume
+
+    def _aligned(self, array: Any, name: str) -> Any:
+        array = array.transpose(*self.dims) if set(array.dims) == set(self.dims) else array
+        for dim, expected, h in zip(self.dims, self.grid.centers, self.grid.spacing, strict=True):
+            if dim not in array.dims or dim not in array.coords:
+                continue
+            found = np.asarray(array[dim].values, dtype=float)
+            step = np.diff(found)
+            if not (np.all(step > 0) or np.all(step < 0)):
+                raise DataError(f"{name}: coordinate {dim!r} is not monotonic")
+            if step[0] < 0:
+                array = array.isel({dim: slice(None, None, -1)})
+                found = found[::-1]
+            if found.shape == expected.shape and np.max(np.abs(found - expected)) > 1e-3 * h:
+                raise DataError(
+                    f"{name}: coordinate {dim!r} runs from {found[0]:g} to {found[-1]:g},"
+                    f" expected the cell centres {expected[0]:g} to {expected[-1]:g}"
+                )
+        return super()._aligned(array, name)
+
+
+SIDES = {f"{axis}_{end}": (axis, end) for axis in AXES for end in ("min", "max")}
+
+
+@dataclass(frozen=True)
+class BoundarySpace(Space):
+    """One value a face of the named sides of the box, side after side, each in array order."""
+
+    grid: Grid
+    sides: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        allowed = [s for s, (axis, _) in SIDES.items() if axis in self.grid.dims]
+        for side in self.sides:
+            if side not in allowed:
+                raise ConfigError(f"side {side!r}: expected one of {', '.join(allowed)}")
+        if len(set(self.sides)) != len(self.sides):
+            raise ConfigError(f"sides {self.sides}: one is named twice")
+
+    dims = ("boundary_face",)
+
+    @cached_property
+    def _layout(self) -> tuple[tuple[int, tuple[int, ...], slice], ...]:
+        """Per side: its axis, the shape of its faces, and where they lie in the vector."""
+        out = []
+        start = 0
+        for side in self.sides:
+            axis = self.grid.dims.index(SIDES[side][0])
+            shape = tuple(n for a, n in enumerate(self.grid.shape) if a != axis)
+            stop = start + math.prod(shape)
+            out.append((axis, shape, slice(start, stop)))
+            start = stop
+        return tuple(out)
+
+    @property
+    def shape(self) -> tuple[int, ...]:  # type: ignore[override]
+        return (self._layout[-1][2].stop if self.sides else 0,)
+
+    @property
+    def measure(self) -> float:  # type: ignore[override]
+        """Mean face area."""
+        areas = [
+            self.grid.cell_volume / self.grid.spacing[axis] * math.prod(shape)
+            for axis, shape, _ in self._layout
+        ]
+        return sum(areas) / self.size
+
+    def parts(self, values: Any) -> Iterator[tuple[int, int, Any]]:
+        """Per side: axis, index of its cells along that axis (0 or -1), values as an array
+        of the grid's rank with one cell along that axis."""
+        for side, (axis, _, where) in zip(self.sides, self._layout, strict=True):
+            shape = tuple(1 if a == axis else n for a, n in enumerate(self.grid.shape))
+            yield axis, 0 if SIDES[side][1] == "min" else -1, values[where].reshape(shape)
+
+    def positions(self) -> tuple[np.ndarray, ...]:
+        columns: list[list[np.ndarray]] = [[] for _ in self.grid.dims]
+        for side, (axis, _, _) in zip(self.sides, self._layout, strict=True):
+            ends = self.grid.faces[axis]
+            at = ends[:1] if SIDES[side][1] == "min" else ends[-1:]
+            axes = [at if a == axis else c for a, c in enumerate(self.grid.centers)]
+            for column, p in zip(columns, np.meshgrid(*axes, indexing="ij"), strict=True):
+                column.append(p.ravel())
+        return tuple(np.concatenate(c) for c in columns)
+
+    def dirichlet(self, field: Any) -> Any:
+        """Along each side, and around the corners where two named sides meet (2-D)."""
+        import jax.numpy as jnp
+
+        i, j, length, area = self._edges
+        return jnp.sum(area / length * jnp.square(field[j] - field[i]))
+
+    @cached_property
+    def _edges(self) -> tuple[np.ndarray, ...]:
+        """Pairs of neighbouring faces, the distance between them and the width they share."""
+        index = np.arange(self.size)
+        pairs: list[tuple[np.ndarray, np.ndarray, float, float]] = []
+        for axis, shape, where in self._layout:
+            block = index[where].reshape(shape)
+            others = [h for a, h in enumerate(self.grid.spacing) if a != axis]
+            for k, h in enumerate(others):
+                low = np.take(block, np.arange(block.shape[k] - 1), axis=k).ravel()
+                high = np.take(block, np.arange(1, block.shape[k]), axis=k).ravel()
+                pairs.append((low, high, h, math.prod(others) / h))
+        if self.grid.ndim == 2:
+            pairs += list(self._corners())
+        return tuple(
+            np.concatenate([np.broadcast_to(p[k], p[0].shape) for p in pairs]) for k in range(4)
+        )
+
+    def _corners(self) -> Iterator[tuple[np.ndarray, np.ndarray, float, float]]:
+        hy, hx = self.grid.spacing
+        ends = {s: np.arange(self.size)[w][[0, -1]] for s, (_, _, w) in zip(
+            self.sides, self._layout, strict=True)}
+        for end_y, sy in enumerate(("y_min", "y_max")):
+            for end_x, sx in enumerate(("x_min", "x_max")):
+                if sy in ends and sx in ends:
+                    i, j = ends[sy][[end_x]], ends[sx][[end_y]]
+                    yield i, j, 0.5 * (hx + hy), 1.0
+
+    def fill(self, value: Any, name: str) -> np.ndarray:
+        """As for any space; also a mapping from each side to its value."""
+        if isinstance(value, Mapping) and set(value) - {"value", "gradient"}:
+            if set(value) != set(self.sides):
+                raise ConfigError(
+                    f"{name}: found sides {', '.join(map(str, value))},"
+                    f" expected {', '.join(self.sides)}"
+                )
+            parts = []
+            for side in self.sides:
+                parts.append(BoundarySpace(self.grid, (side,)).fill(value[side], f"{name}.{side}"))
+            return np.concatenate(parts)
+        return super().fill(value, name)
+
+
+FieldLike = float | np.ndarray | Mapping[str, Any] | Callable[..., Any]
+"""What a user may give for a field: see `Space.fill`."""

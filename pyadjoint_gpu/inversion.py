@@ -1,0 +1,465 @@
+"""Optimisation: from a problem to the recovered fields, journalled and resumable."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from .config import build_problem, plain, specification
+from .dataset import (
+    control_variables,
+    describe,
+    grid_coordinates,
+    observation_variables,
+    parameter_variables,
+    state_variables,
+)
+from .errors import ConfigError, ConvergenceError, DataError
+from .journal import Journal, Record, digest
+from .misfit import BoundLeastSquares
+from .precision import double
+from .problem import Evaluation, Problem, check_iterations, check_tolerance
+
+_NEVER = 10**9
+# Our own rules stop a run; scipy's are set so as not to interfere.
+METHODS: dict[str, dict[str, Any]] = {
+    "L-BFGS-B": {"maxiter": _NEVER, "maxfun": _NEVER, "ftol": 0.0, "gtol": 0.0, "maxcor": 20},
+    "TNC": {"maxfun": _NEVER, "ftol": 0.0, "gtol": 0.0, "xtol": 0.0},
+    "CG": {"maxiter": _NEVER, "gtol": 0.0},
+    "BFGS": {"maxiter": _NEVER, "gtol": 0.0},
+    "Newton-CG": {"maxiter": _NEVER, "xtol": 0.0},
+    "SLSQP": {"maxiter": _NEVER, "ftol": 1e-300},
+    "trust-constr": {"maxiter": _NEVER, "gtol": 0.0, "xtol": 0.0, "barrier_tol": 0.0},
+}
+_BOUNDED = ("L-BFGS-B", "TNC", "SLSQP", "trust-constr")
+_DENSE = ("BFGS", "SLSQP", "trust-constr")
+_DENSE_LIMIT = 4000
+
+
+@dataclass(frozen=True)
+class Iteration:
+    """What a callback is given after each accepted iterate.
+
+    Attributes
+    ----------
+    controls : dict
+        The physical fields.
+    gradient_norm : float
+        L2 norm over the domain of the (projected) gradient.
+    chi2 : float or None
+        2 misfit / number of data.
+    """
+
+    iteration: int
+    controls: dict[str, np.ndarray]
+    objective: float
+    misfit: float
+    penalty: float
+    gradient_norm: float
+    chi2: float | None
+
+
+class _Stop(Exception):
+    """Ends the optimiser from within."""
+
+    def __init__(self, status: str, message: str):
+        super().__init__(message)
+        self.status, self.message = status, message
+
+
+@double
+def invert(
+    problem: Problem,
+    *,
+    method: str = "L-BFGS-B",
+    max_iterations: int = 50,
+    tolerance: float = 1e-6,
+    discrepancy: bool = False,
+    callback: Callable[[Iteration], Any] | None = None,
+    progress: bool = True,
+    journal: str | Path | None = None,
+    throw: bool = False,
+    title: str | None = None,
+) -> xr.Dataset:
+    """Minimise the problem's objective with one of scipy's optimisers.
+
+    Parameters
+    ----------
+    problem : Problem
+    method : str
+        "L-BFGS-B", "TNC", "CG", "BFGS", "Newton-CG", "SLSQP" or "trust-constr".
+    max_iterations : int
+        Of the optimiser.
+    tolerance : float
+        Stop when the L2 norm of the (projected) gradient is this fraction of the first.
+    discrepancy : bool
+        Stop also when chi2 = 2 misfit / n <= 1 (Morozov's discrepancy principle).
+    callback : callable, optional
+        Gets an `Iteration` after each iterate; a true result stops.
+    progress : bool
+        A progress bar, on a terminal or in a notebook.
+    journal : path, optional
+        Keep every evaluation there; `resume` continues from it.
+    throw : bool
+        Raise a `ConvergenceError` (with ``result``) unless the run converged or was stopped.
+    title : str, optional
+        Of the result.
+
+    Returns
+    -------
+    Dataset
+        Recovered fields, state, data and their prediction, history; attributes ``status``
+        ("converged", "max_iterations", "stopped", "stalled", "failed" or "interrupted") and
+        ``message``. After Ctrl-C it holds the last accepted iterate.
+
+    Raises
+    ------
+    ConfigError, DataError
+        If an option cannot be used, or the journal is unfinished.
+    ConvergenceError
+        If the very first evaluation fails, or as `throw` asks.
+    """
+    settings = {
+        "method": method,
+        "max_iterations": check_iterations("max_iterations", max_iterations, 50),
+        "tolerance": check_tolerance("tolerance", tolerance),
+        "discrepancy": bool(discrepancy),
+        "title": title,
+    }
+    _check(problem, settings)
+    book = None if journal is None else Journal.create(journal, problem, settings)
+    return _run(problem, settings, book, callback, progress, throw)
+
+
+@double
+def resume(
+    journal: str | Path,
+    problem: Problem | None = None,
+    *,
+    max_iterations: int | None = None,
+    callback: Callable[[Iteration], Any] | None = None,
+    progress: bool = True,
+    throw: bool = False,
+) -> xr.Dataset:
+    """Continue a journalled run, bit for bit as if it had never stopped.
+
+    The optimiser, a deterministic routine, is replayed through the evaluations on record, and
+    then goes on.
+
+    Parameters
+    ----------
+    journal : path
+    problem : Problem, optional
+        Needed where the problem holds code of the user's (a model, a misfit); otherwise the
+        journal has it.
+    max_iterations : int, optional
+        In all; as the first run's where not given.
+    callback, progress, throw
+        As for `invert`.
+    """
+    book = Journal.open(journal)
+    try:
+        settings = dict(book.settings)
+        if max_iterations is not None:
+            settings["max_iterations"] = check_iterations("max_iterations", max_iterations, 1)
+        if problem is None:
+            found = book.problem()
+            if found is None:
+                raise ConfigError(
+                    f"{journal}: the problem holds code that a journal cannot; give it as problem="
+                )
+            problem = build_problem(found)
+        _check(problem, settings)
+        book.finish(False)
+    except BaseException:
+        book.close()
+        raise
+    return _run(problem, settings, book, callback, progress, throw)
+
+
+def _check(problem: Problem, settings: dict[str, Any]) -> None:
+    method = settings["method"]
+    if method not in METHODS:
+        raise ConfigError(
+            f"method: found {method!r}, expected one of {', '.join(METHODS)}"
+        )
+    if method not in _BOUNDED and np.any(np.isfinite(problem.box)):
+        raise ConfigError(
+            f"method {method!r} cannot keep bounds; use L-BFGS-B, or transform 'logistic'"
+        )
+    if method in _DENSE and problem.size > _DENSE_LIMIT:
+        raise ConfigError(
+            f"method {method!r} keeps a dense {problem.size} x {problem.size} matrix;"
+            " use L-BFGS-B, TNC or CG"
+        )
+    if settings["discrepancy"] and not isinstance(problem.misfit, BoundLeastSquares):
+        raise ConfigError("discrepancy: needs a LeastSquares misfit, which knows its errors")
+
+
+class _Run:
+    """The optimiser's view of a problem: x = theta * scale, in which the inner product of the
+    controls is Euclid's, and the bookkeeping of evaluations and iterates."""
+
+    def __init__(
+        self,
+        problem: Problem,
+        settings: dict[str, Any],
+        journal: Journal | None,
+        callback: Callable[[Iteration], Any] | None,
+        bar: Any,
+    ):
+        self.problem, self.settings, self.callback, self.bar = problem, settings, callback, bar
+        self.journal = journal
+        self.recorded = journal.count if journal else 0
+        self.scale = problem.scale
+        low, high = problem.box
+        self.low, self.high = low * self.scale, high * self.scale
+        self.evaluations = 0
+        self.warm: Evaluation | None = None
+        self.since = np.zeros(3)  # forward and adjoint iterations, seconds
+        self.pending: dict[bytes, Record] = {}
+        self.rows: list[dict[str, float]] = []
+        self.x: np.ndarray | None = None  # last accepted
+        self.accepted: Record | None = None
+
+    def objective(self, x: np.ndarray) -> tuple[float, np.ndarray]:
+        theta = x / self.scale
+        if self.evaluations < self.recorded:
+            assert self.journal is not None
+            record = self.journal.record(self.evaluations, theta)
+        else:
+            record = self._evaluate(theta)
+        self.evaluations += 1
+        self.since += (record.forward_iterations, record.adjoint_iterations, record.wall_time)
+        self.pending[digest(theta).tobytes()] = record
+        if self.x is None:
+            self.accept(x)
+        return record.objective, record.gradient / self.scale
+
+    def _evaluate(self, theta: np.ndarray) -> Record:
+        if self.warm is None and self.journal is not None:
+            self.warm = self.journal.last(self.problem)
+        start = time.perf_counter()
+        evaluation = self.problem.evaluate(theta, initial=self.warm)
+        seconds = time.perf_counter() - start
+        if self.journal is not None:
+            self.journal.append(theta, evaluation, seconds)
+        self.warm = evaluation
+        assert evaluation.adjoint is not None
+        return Record(
+            evaluation.objective,
+            evaluation.misfit,
+            evaluation.penalty,
+            evaluation.gradient,
+            seconds,
+            evaluation.solution.convergence.iterations,
+            evaluation.adjoint.convergence.iterations,
+        )
+
+    def accept(self, x: np.ndarray, *_: Any) -> None:
+        """Record an iterate, and stop where a rule says so. Also scipy's callback."""
+        theta = np.array(x) / self.scale
+        record = self.pending.get(digest(theta).tobytes())
+        if record is None:  # a method that rounds: the last one evaluated
+            record = next(reversed(self.pending.values()))
+        step = 0.0 if self.x is None else float(np.linalg.norm(x - self.x))
+        if self.rows and step == 0.0:
+            return  # no move: some methods report their start, or a null step
+        self.pending = {digest(theta).tobytes(): record}
+        self.x, self.accepted = np.array(x), record
+        norm = float(np.linalg.norm(self._projected(x, record.gradient / self.scale)))
+        seconds = self.since[2] + (self.rows[-1]["wall_time"] if self.rows else 0.0)
+        self.rows.append(
+            {
+                "objective": record.objective,
+                "misfit": record.misfit,
+                "penalty": record.penalty,
+                "gradient_norm": norm,
+                "step_length": step,
+                "evaluations": self.evaluations,
+                "forward_iterations": self.since[0],
+                "adjoint_iterations": self.since[1],
+                "wall_time": seconds,
+            }
+        )
+        self.since = np.zeros(3)
+        self._stop_if_done(theta, record, norm)
+
+    def _projected(self, x: np.ndarray, gradient: np.ndarray) -> np.ndarray:
+        """The gradient without the parts that push against a bound."""
+        blocked = ((x <= self.low) & (gradient > 0)) | ((x >= self.high) & (gradient < 0))
+        return np.where(blocked, 0.0, gradient)
+
+    def _stop_if_done(self, theta: np.ndarray, record: Record, norm: float) -> None:
+        iteration = len(self.rows) - 1
+        chi2 = self.problem.chi2(record.misfit)
+        self.bar.set_postfix_str(f"J={record.objective:.3e} |g|={norm:.1e}", refresh=False)
+        self.bar.update(iteration - self.bar.n)
+        if self.callback is not None and self.callback(
+            Iteration(
+                iteration,
+                self.problem.physical(theta),
+                record.objective,
+                record.misfit,
+                record.penalty,
+                norm,
+                chi2,
+            )
+        ):
+            raise _Stop("stopped", f"stopped by the callback after {iteration} iterations")
+        if self.settings["discrepancy"] and chi2 is not None and chi2 <= 1.0:
+            raise _Stop("converged", f"the data are fitted to their errors: chi2 = {chi2:.3g}")
+        first = self.rows[0]["gradient_norm"]
+        if norm <= self.settings["tolerance"] * first:
+            raise _Stop(
+                "converged",
+                f"gradient norm {norm:.2e}, {self.settings['tolerance']:.0e} of the first or less",
+            )
+        if iteration >= self.settings["max_iterations"]:
+            raise _Stop(
+                "max_iterations",
+                f"{iteration} iterations done, gradient norm {norm:.2e}"
+                f" ({norm / first:.1e} of the first)",
+            )
+
+
+def _run(
+    problem: Problem,
+    settings: dict[str, Any],
+    journal: Journal | None,
+    callback: Callable[[Iteration], Any] | None,
+    progress: bool,
+    throw: bool,
+) -> xr.Dataset:
+    from tqdm.auto import tqdm
+
+    bar = tqdm(
+        total=settings["max_iterations"],
+        desc="inversion",
+        unit="it",
+        delay=1.0,
+        disable=None if progress else True,
+    )
+    run = _Run(problem, settings, journal, callback, bar)
+    try:
+        status, message = _optimise(run)
+        if journal is not None and status != "interrupted":
+            journal.finish()
+    finally:
+        bar.close()
+        if journal is not None:
+            journal.close()
+    result = _result(run, status, message)
+    if throw and status not in ("converged", "stopped"):
+        raise ConvergenceError(f"the inversion ended with status {status!r}: {message}", result)
+    return result
+
+
+def _optimise(run: _Run) -> tuple[str, str]:
+    from scipy.optimize import Bounds, minimize
+
+    method = run.settings["method"]
+    bounds = None
+    if np.any(np.isfinite(run.low)) or np.any(np.isfinite(run.high)):
+        bounds = Bounds(run.low, run.high)  # type: ignore[arg-type]
+    try:
+        found = minimize(
+            run.objective,
+            np.clip(run.problem.initial * run.scale, run.low, run.high),
+            jac=True,
+            method=method,
+            bounds=bounds,
+            callback=run.accept,
+            options=METHODS[method],
+        )
+    except _Stop as stop:
+        return stop.status, stop.message
+    except KeyboardInterrupt:
+        if run.x is None:
+            raise
+        return "interrupted", f"interrupted after {len(run.rows) - 1} iterations"
+    except (ConvergenceError, DataError) as error:
+        if run.x is None or (isinstance(error, DataError) and run.evaluations < run.recorded):
+            raise
+        return "failed", f"a trial step could not be evaluated: {error}"
+    limit = f"the solves' tolerance, {run.problem.tolerance:.0e}, may be the limit"
+    return "stalled", f"no further decrease was found ({str(found.message).strip()}); {limit}"
+
+
+def _result(run: _Run, status: str, message: str) -> xr.Dataset:
+    """The Dataset of a run, its state solved afresh at the last accepted iterate."""
+    problem, record = run.problem, run.accepted
+    assert run.x is not None
+    assert record is not None
+    model, engine = problem.model, problem.engine
+    theta = run.x / run.scale
+    m = problem.parameters(theta)
+    solution = engine.solve(
+        model, m, tolerance=problem.tolerance, max_iterations=problem.max_iterations
+    )
+    variables, coordinates = parameter_variables(model, problem.known)
+    for more in (
+        control_variables(problem, theta, record.gradient),
+        observation_variables(problem.misfit, solution.fields),
+    ):
+        variables |= more[0]
+        coordinates |= more[1]
+    variables |= state_variables(model, solution.fields, m)
+    variables |= _history(run)
+    spec = plain(specification(problem) or {"model": {"name": model.name}})
+    text = json.dumps(
+        spec | {"inversion": {k: v for k, v in run.settings.items() if k != "title"}},
+        sort_keys=True,
+    )
+    return xr.Dataset(
+        variables,
+        grid_coordinates(model.grid) | coordinates,
+        describe(
+            f"inversion by {run.settings['method']}",
+            engine,
+            title=run.settings["title"],
+            status=status,
+            message=message,
+            chi2=problem.chi2(record.misfit),
+            config_json=text,
+            # Arrays stand in the text by their own digests.
+            inputs_sha256=hashlib.sha256(text.encode()).hexdigest(),
+        ),
+    )
+
+
+_HISTORY = {
+    "objective": "objective J",
+    "misfit": "data misfit",
+    "penalty": "penalty",
+    "gradient_norm": "L2 norm of the projected gradient",
+    "step_length": "L2 norm of the step",
+    "evaluations": "evaluations so far",
+    "forward_iterations": "iterations of the forward solves since the last iterate",
+    "adjoint_iterations": "iterations of the adjoint solves since the last iterate",
+    "wall_time": "wall time so far",
+}
+
+
+def _history(run: _Run) -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for key, text in _HISTORY.items():
+        column = np.array([row[key] for row in run.rows])
+        if key in ("evaluations", "forward_iterations", "adjoint_iterations"):
+            column = column.astype(np.int64)
+        units = "s" if key == "wall_time" else "1"
+        out[key] = ("iteration", column, {"units": units, "long_name": text})
+    out["iteration"] = (
+        "iteration",
+        np.arange(len(run.rows)),
+        {"units": "1", "long_name": "iteration of the optimiser"},
+    )
+    return out

@@ -1,0 +1,248 @@
+"""Misfits: how far a state is from the data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+
+from .errors import ConfigError, DataError
+from .grid import Grid
+from .models.base import Fields, Model, Variable
+from .units import conversion
+
+_STANDARD_NAMES = {
+    "x": ("projection_x_coordinate",),
+    "y": ("projection_y_coordinate",),
+    "z": ("height", "altitude"),
+}
+
+
+class LeastSquares:
+    """Weighted squares of the differences at points.
+
+        J = 1/2 sum_k ((predicted_k - observed_k) / sigma_k)^2,
+
+    predicted_k the state, interpolated (multi)linearly between cell centres and constant beyond
+    the outermost ones.
+
+    Parameters
+    ----------
+    observations : Dataset
+        One-dimensional (``observation``), with a coordinate for every axis of the grid and a
+        variable for an unknown of the model. Coordinates and values in other units of length or
+        pressure are converted.
+    variable : str, optional
+        Name of the observed variable, where it is not named as the unknown.
+    sigma : float or array, optional
+        Standard deviation of the errors; without it, the variable ``<variable>_sigma``.
+
+    Raises
+    ------
+    DataError
+        On binding to a model: where a variable or coordinate is missing or not one-dimensional,
+        a value is NaN or infinite, a sigma is not positive, a unit cannot be converted, or a
+        point lies outside the grid.
+    """
+
+    def __init__(
+        self,
+        observations: xr.Dataset,
+        *,
+        variable: str | None = None,
+        sigma: float | np.ndarray | None = None,
+    ):
+        if not isinstance(observations, xr.Dataset):
+            raise DataError(
+                f"observations: found {type(observations).__name__}, expected an xarray.Dataset"
+            )
+        self.observations = observations
+        self.variable = variable
+        self.sigma = sigma
+
+    def bind(self, model: Model) -> BoundLeastSquares:
+        """The misfit on a model's grid."""
+        unknown, name = self._observed(model)
+        values = self._vector(name)
+        dim = self.observations[name].dims[0]
+        points = np.stack([self._coordinate(d, dim, model.grid) for d in model.grid.dims], axis=1)
+        factor = self._factor(name, unknown)
+        sigma = self._sigmas(name, values.shape, factor)
+        model.grid.check_inside(points, "observation")
+        return BoundLeastSquares(model.grid, unknown, points, values * factor, sigma)
+
+    def _observed(self, model: Model) -> tuple[Variable, str]:
+        found = sorted(map(str, self.observations.data_vars))
+        names = [u.name for u in model.unknowns]
+        name = self.variable
+        if name is None:
+            matches = [n for n in names if n in self.observations]
+            if len(matches) != 1:
+                raise DataError(
+                    f"observations: found variables {', '.join(found) or 'none'},"
+                    f" expected one of {', '.join(names)} (or name the variable)"
+                )
+            name = matches[0]
+        elif name not in self.observations:
+            raise DataError(
+                f"observations: no variable {name!r}; found {', '.join(found) or 'none'}"
+            )
+        unknown = model.unknowns[names.index(name) if name in names else 0]
+        if name not in names and len(names) > 1:
+            raise DataError(f"observations: variable {name!r} is none of {', '.join(names)}")
+        return unknown, name
+
+    def _vector(self, name: str) -> np.ndarray:
+        array = self.observations[name]
+        if array.ndim != 1:
+            raise DataError(
+                f"observations: {name!r} has dimensions {array.dims}, expected one (observation)"
+            )
+        return _finite(array.values, f"observations: {name!r}")
+
+    def _coordinate(self, axis: str, dim: Any, grid: Grid) -> np.ndarray:
+        data = self.observations
+        candidates = [axis] if axis in data.variables else [
+            str(n)
+            for n, v in data.variables.items()
+            if str(v.attrs.get("axis", "")).lower() == axis
+            or v.attrs.get("standard_name") in _STANDARD_NAMES[axis]
+        ]
+        if len(candidates) != 1:
+            raise DataError(
+                f"observations: no coordinate {axis!r};"
+                f" found {', '.join(sorted(map(str, data.variables)))}"
+            )
+        name = candidates[0]
+        values = self._vector(name)
+        if data[name].dims[0] != dim:
+            raise DataError(
+                f"observations: coordinate {name!r} runs along {data[name].dims[0]!r},"
+                f" expected {dim!r}"
+            )
+        units = data[name].attrs.get("units")
+        factor = conversion(units, grid.units)
+        if factor is None:
+            raise DataError(
+                f"observations: coordinate {name!r} is in {units!r}, the grid in {grid.units!r}"
+            )
+        return values * factor
+
+    def _factor(self, name: str, unknown: Variable) -> float:
+        units = self.observations[name].attrs.get("units")
+        factor = conversion(units, unknown.units)
+        if factor is None:
+            raise DataError(
+                f"observations: {name!r} is in {units!r}, the model's {unknown.name} in"
+                f" {unknown.units!r}; set the model's units or convert the data"
+            )
+        return factor
+
+    def _sigmas(self, name: str, shape: tuple[int, ...], factor: float) -> np.ndarray:
+        """Standard deviations in the model's units; a `sigma` given is in the data's."""
+        if self.sigma is not None:
+            label, given = "sigma", self.sigma
+        elif f"{name}_sigma" in self.observations:
+            label = f"{name}_sigma"
+            given = self._vector(label)
+            units = self.observations[label].attrs.get("units")
+            own = conversion(units, self.observations[name].attrs.get("units") or "1")
+            if own is None:
+                raise DataError(f"observations: {label!r} is in {units!r}, unlike {name!r}")
+            given = given * own
+        else:
+            raise DataError(f"observations: no variable '{name}_sigma', and no sigma is given")
+        array = _finite(given, f"observations: {label!r}")
+        if array.ndim and array.shape != shape:
+            raise DataError(
+                f"observations: {label!r} has shape {array.shape}, expected {shape}"
+            )
+        if not np.all(array > 0):
+            raise DataError(
+                f"observations: {label!r} has values <= 0 (smallest {np.min(array):g}),"
+                " expected positive standard deviations"
+            )
+        return np.broadcast_to(array * factor, shape)
+
+
+class BoundLeastSquares:
+    """`LeastSquares` on a grid: points of shape (n, ndim), values and sigmas in model units."""
+
+    def __init__(
+        self,
+        grid: Grid,
+        unknown: Variable,
+        points: np.ndarray,
+        observed: np.ndarray,
+        sigma: np.ndarray,
+    ):
+        self.grid = grid
+        self.unknown = unknown
+        self.points = points
+        self.observed = observed
+        self.sigma = sigma
+        self._indices, self._weights = grid.interpolation(points)
+
+    @property
+    def size(self) -> int:
+        return len(self.observed)
+
+    def predict(self, state: Fields) -> Any:
+        """The state at the points."""
+        flat = jnp.ravel(state[self.unknown.name])
+        return jnp.sum(flat[self._indices] * self._weights, axis=1)
+
+    def __call__(self, state: Fields) -> Any:
+        residual = (self.predict(state) - self.observed) / self.sigma
+        return 0.5 * jnp.sum(jnp.square(residual))
+
+    def dataset(self) -> xr.Dataset:
+        """The data in the form `LeastSquares` reads."""
+        name, units = self.unknown.name, self.unknown.units
+        return xr.Dataset(
+            {
+                name: ("observation", self.observed, self.unknown.attributes),
+                f"{name}_sigma": (
+                    "observation",
+                    np.array(self.sigma),
+                    {"units": units, "long_name": f"standard deviation of {name}"},
+                ),
+            },
+            point_coordinates(self.grid, self.points),
+        )
+
+    def subset(self, keep: np.ndarray) -> LeastSquares:
+        """The misfit of some of the observations (for cross-validation)."""
+        return LeastSquares(self.dataset().isel(observation=keep))
+
+
+def point_coordinates(grid: Grid, points: np.ndarray) -> dict[str, Any]:
+    """Coordinates of `points` along the dimension ``observation``."""
+    return {
+        d: ("observation", points[:, k], {"units": grid.units, "long_name": f"{d} coordinate"})
+        for k, d in enumerate(grid.dims)
+    }
+
+
+def as_dataset(observations: Mapping[str, Any]) -> xr.Dataset:
+    """A Dataset from plain columns, as a run file's or a journal's."""
+    try:
+        return xr.Dataset(
+            {k: ("observation", np.asarray(v, dtype=float)) for k, v in observations.items()}
+        )
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"misfit.observations: {error}") from None
+
+
+def _finite(values: Any, what: str) -> np.ndarray:
+    try:
+        array = np.asarray(values, dtype=float)
+    except (TypeError, ValueError):
+        raise DataError(f"{what} is not numeric") from None
+    bad = np.count_nonzero(~np.isfinite(array))
+    if bad:
+        raise DataError(f"{what} has {bad} NaN or infinite values, expected finite numbers")
+    return array

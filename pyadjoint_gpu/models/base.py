@@ -1,0 +1,156 @@
+"""What a model declares: unknowns, parameters, and a discrete residual. The rest is derived."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ..errors import ConfigError, DataError
+from ..grid import CellSpace, Grid, Space
+
+Fields = dict[str, Any]
+"""Arrays by name."""
+
+
+@dataclass(frozen=True)
+class Variable:
+    """A named field and what it is."""
+
+    name: str
+    units: str = "1"
+    long_name: str = ""
+    standard_name: str | None = None
+
+    @property
+    def attributes(self) -> dict[str, str]:
+        out = {"units": self.units, "long_name": self.long_name or self.name.replace("_", " ")}
+        return out | ({"standard_name": self.standard_name} if self.standard_name else {})
+
+
+@dataclass(frozen=True)
+class Parameter(Variable):
+    """A parameter field m of the residual R(u, m).
+
+    Attributes
+    ----------
+    positive : bool
+        Whether the model needs values > 0.
+    default : float or array or None
+        Used where none is given; without a default the parameter must be given.
+    optional : bool
+        Whether it may be left out altogether.
+    space : Space or None
+        Where it lives; one value a cell where None.
+    """
+
+    positive: bool = False
+    default: Any = None
+    optional: bool = False
+    space: Space | None = None
+
+
+class Model(ABC):
+    """A physics on a grid, as a discrete residual R(u, m) = 0 that includes its boundaries.
+
+    A subclass names its `unknowns` (cell fields) and `parameters`, and gives `residual` in JAX
+    operations. Solver, adjoint, tests and inversion follow from these.
+
+    The pseudo-transient solver follows du/dtau = R/PC with PC = -diag(dR/du), so R may have
+    either sign, but its Jacobian must have a diagonal without zeros and eigenvalues (relative to
+    that diagonal) in the right half plane, as diffusion, drag and the like have.
+    """
+
+    name: ClassVar[str] = "user"
+    linear: ClassVar[bool] = False
+    """Whether R is affine in u."""
+    stencil_radius: ClassVar[int] = 1
+    """How many cells away R in one cell looks, along each axis."""
+
+    grid: Grid
+    unknowns: tuple[Variable, ...]
+    parameters: tuple[Parameter, ...]
+
+    def __init__(self, grid: Grid):
+        self.grid = grid
+
+    @abstractmethod
+    def residual(self, u: Fields, c: Any) -> Fields:
+        """R(u, m), one array of the grid's shape an unknown, where ``c = prepare(m)``."""
+
+    def prepare(self, m: Fields) -> Any:
+        """What of the residual does not change while u does (face coefficients, say)."""
+        return m
+
+    def outputs(self, u: Fields, m: Fields) -> Fields:
+        """Further fields of the state (fluxes, say), as functions of u and m."""
+        return {}
+
+    @property
+    def output_variables(self) -> tuple[tuple[Variable, tuple[str, ...]], ...]:
+        """The outputs' descriptions and dimensions."""
+        return ()
+
+    @property
+    def null_space(self) -> bool:
+        """Whether u is determined up to a constant only, and R sums to zero over the cells.
+        States then have zero mean."""
+        return False
+
+    @classmethod
+    def from_specification(cls, grid: Grid, table: dict[str, Any], units: str | None) -> Model:
+        """The model of a ``[model]`` table (without ``name``); `units` are those of the data."""
+        return cls(grid, **table)
+
+    def specification(self) -> dict[str, Any] | None:
+        """The ``[model]`` table of a run file that builds this model, where there is one."""
+        return None
+
+    # Derived
+
+    def parameter(self, name: str) -> Parameter:
+        """The declaration of one parameter."""
+        for p in self.parameters:
+            if p.name == name:
+                return p
+        raise ConfigError(
+            f"{name!r} is not a parameter of model {self.name!r};"
+            f" it has {', '.join(p.name for p in self.parameters)}"
+        )
+
+    def space(self, name: str) -> Space:
+        """Where a parameter lives."""
+        return self.parameter(name).space or CellSpace(self.grid)
+
+    def fields(self, given: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """Every parameter as an array, from numbers, arrays, DataArrays or functions.
+
+        Raises
+        ------
+        ConfigError, DataError
+            If a parameter is unknown, missing, of the wrong shape, not finite or not positive.
+        """
+        for key in given:
+            self.parameter(key)
+        out = {}
+        for p in self.parameters:
+            value = given.get(p.name, p.default)
+            if value is None and p.optional:
+                continue
+            if value is None:
+                raise ConfigError(f"parameter {p.name!r} of model {self.name!r} is not given")
+            out[p.name] = self.check(p.name, self.space(p.name).fill(value, p.name))
+        return out
+
+    def check(self, name: str, field: np.ndarray) -> np.ndarray:
+        """`field`, or a `DataError` where the parameter must be positive and is not."""
+        if self.parameter(name).positive and not np.all(field > 0):
+            bad = np.count_nonzero(~(field > 0))
+            raise DataError(
+                f"{name}: {bad} of {field.size} values are not positive"
+                f" (smallest {np.min(field):g}), expected > 0"
+            )
+        return field

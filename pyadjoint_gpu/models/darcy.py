@@ -1,0 +1,289 @@
+"""Steady single-phase flow in a porous medium: -div(K grad P) = Q."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from ..errors import ConfigError
+from ..grid import BoundarySpace, FieldLike, Grid
+from .base import Fields, Model, Parameter, Variable
+
+FACE_MEANS = ("arithmetic", "harmonic")
+
+
+@dataclass(frozen=True)
+class Well:
+    """A point source: the one cell that contains `position` gets Q = rate / cell volume.
+
+    Parameters
+    ----------
+    position : sequence of float
+        In array order, ``(y, x)`` or ``(z, y, x)``.
+    rate : float
+        Volume a time; positive injects.
+    """
+
+    position: tuple[float, ...]
+    rate: float
+
+    def __init__(self, position: Sequence[float], rate: float):
+        try:
+            place = tuple(float(p) for p in np.atleast_1d(np.asarray(position, dtype=float)))
+            amount = float(rate)
+        except (TypeError, ValueError):
+            raise ConfigError(
+                f"well: found position {position!r} and rate {rate!r}, expected numbers"
+            ) from None
+        if not np.isfinite(amount):
+            raise ConfigError(f"well at {place}: found rate {rate!r}, expected a finite number")
+        object.__setattr__(self, "position", place)
+        object.__setattr__(self, "rate", amount)
+
+
+@dataclass(frozen=True)
+class Darcy(Model):
+    """Darcy flow on a cell-centred grid, 1-D to 3-D.
+
+    Finite volumes: in each cell of volume V
+
+        R = 1/V sum_faces A K_f (P_neighbour - P) / h + Q = 0,    -div(K grad P) = Q,
+
+    K_f the mean of the two cells' permeabilities. Sides let nothing through, unless their
+    pressure is fixed: then the boundary value P_b acts over half a cell, with flux
+    2 K (P_b - P) / h. With no fixed side P is known up to a constant and gets zero mean.
+
+    Parameters
+    ----------
+    grid : Grid
+    wells : sequence of Well
+    face_mean : {"arithmetic", "harmonic"}
+        Harmonic is exact for layers across the flow; arithmetic keeps a barrier leaky.
+    fixed_pressure : sequence of str, or mapping of str to field
+        Sides (``"x_min"``, ``"x_max"``, ``"y_min"``, ...) held at the parameter
+        ``boundary_pressure``. A mapping also gives that parameter's default, side by side: a
+        number, a profile (one value a face), a plane ``{"value": v, "gradient": [gy, gx]}``
+        through the grid's middle, or a function of the coordinates.
+    pressure_units : str
+        Unit of P; use "m" for hydraulic head. The permeability (mobility) is then in
+        m2 s-1 per that unit.
+
+    Notes
+    -----
+    Unknown: ``pressure``. Parameters: ``permeability`` (a cell field, positive), and
+    ``boundary_pressure`` (one value a face of the fixed sides) and ``porosity`` (optional; adds
+    the pore velocity to the state). Further state: ``flux_x``, ``flux_y``, ``flux_z``, the Darcy
+    flux -K_f dP/dx on the faces.
+
+    Raises
+    ------
+    ConfigError
+        If a well lies outside, a side or the mean is unknown, or the rates of a closed box do
+        not sum to zero.
+    """
+
+    grid: Grid
+    wells: tuple[Well, ...]
+    face_mean: str
+    sides: tuple[str, ...]
+    pressure_units: str
+    boundary_values: tuple[float, ...] | None
+
+    name: ClassVar[str] = "darcy"
+    linear: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        grid: Grid,
+        wells: Sequence[Well] = (),
+        *,
+        face_mean: str = "arithmetic",
+        fixed_pressure: Sequence[str] | Mapping[str, FieldLike] = (),
+        pressure_units: str = "Pa",
+    ):
+        if face_mean not in FACE_MEANS:
+            raise ConfigError(
+                f"face_mean: found {face_mean!r}, expected one of {', '.join(FACE_MEANS)}"
+            )
+        names = (fixed_pressure,) if isinstance(fixed_pressure, str) else fixed_pressure
+        set_ = object.__setattr__
+        set_(self, "grid", grid)
+        set_(self, "wells", tuple(wells))
+        set_(self, "face_mean", face_mean)
+        set_(self, "sides", tuple(names))
+        set_(self, "pressure_units", pressure_units)
+        values = None
+        if isinstance(fixed_pressure, Mapping):
+            space = BoundarySpace(grid, self.sides)
+            values = tuple(space.fill(dict(fixed_pressure), "fixed_pressure").tolist())
+        set_(self, "boundary_values", values)
+        _ = self.source, self.boundary  # refuse what is wrong now, not at the first solve
+        total = sum(w.rate for w in self.wells)
+        if not self.sides and abs(total) > 1e-12 * sum(abs(w.rate) for w in self.wells):
+            raise ConfigError(
+                f"wells: rates sum to {total:g}, expected zero where no side has a fixed pressure"
+            )
+
+    @cached_property
+    def source(self) -> np.ndarray:
+        """Q, one value a cell."""
+        q = np.zeros(self.grid.shape)
+        for well in self.wells:
+            q[self.grid.cell_containing(well.position)] += well.rate / self.grid.cell_volume
+        return q
+
+    @cached_property
+    def boundary(self) -> BoundarySpace:
+        """The faces of the fixed sides."""
+        return BoundarySpace(self.grid, self.sides)
+
+    @property
+    def null_space(self) -> bool:
+        return not self.sides
+
+    @property
+    def unknowns(self) -> tuple[Variable, ...]:  # type: ignore[override]
+        return (Variable("pressure", self.pressure_units, "fluid pressure"),)
+
+    @property
+    def parameters(self) -> tuple[Parameter, ...]:  # type: ignore[override]
+        out = [
+            Parameter(
+                "permeability",
+                f"m2 s-1 {self.pressure_units}-1",
+                "permeability over viscosity",
+                positive=True,
+            ),
+            Parameter("porosity", "1", "porosity", positive=True, optional=True),
+        ]
+        if self.sides:
+            out.append(
+                Parameter(
+                    "boundary_pressure",
+                    self.pressure_units,
+                    "fluid pressure on the fixed sides",
+                    default=None if self.boundary_values is None else np.array(self.boundary_values),
+                    space=self.boundary,
+                )
+            )
+        return tuple(out)
+
+    @property
+    def output_variables(self) -> tuple[tuple[Variable, tuple[str, ...]], ...]:
+        out = []
+        for kind, text in (("flux", "Darcy flux"), ("velocity", "pore velocity")):
+            for d in self.grid.dims:
+                dims = tuple(f"{d}_face" if k == d else k for k in self.grid.dims)
+                out.append((Variable(f"{kind}_{d}", "m s-1", f"{text} along {d}"), dims))
+        return tuple(out)
+
+    @classmethod
+    def from_specification(cls, grid: Grid, table: dict[str, Any], units: str | None) -> Darcy:
+        options = dict(table)
+        wells = []
+        for k, well in enumerate(options.pop("wells", ())):
+            if not isinstance(well, Mapping) or set(well) != {"position", "rate"}:
+                raise ConfigError(
+                    f"model.wells[{k}]: found {well!r}, expected {{position = [...], rate = ...}}"
+                )
+            wells.append(Well(well["position"], well["rate"]))
+        if units not in (None, "1"):
+            options.setdefault("pressure_units", units)
+        return cls(grid, wells, **options)
+
+    def specification(self) -> dict[str, Any]:
+        out: dict[str, Any] = {
+            "name": self.name,
+            "wells": [{"position": list(w.position), "rate": w.rate} for w in self.wells],
+            "face_mean": self.face_mean,
+            "pressure_units": self.pressure_units,
+        }
+        if self.boundary_values is not None:
+            parts = self.boundary.parts(np.array(self.boundary_values))
+            out["fixed_pressure"] = {
+                s: v.ravel() for s, (_, _, v) in zip(self.sides, parts, strict=True)
+            }
+        elif self.sides:
+            out["fixed_pressure"] = list(self.sides)
+        return out
+
+    def face_permeability(self, permeability: Any, axis: int) -> Any:
+        """K_f on the inner faces along `axis`."""
+        n = permeability.shape[axis]
+        low = lax.slice_in_dim(permeability, 0, n - 1, axis=axis)
+        high = lax.slice_in_dim(permeability, 1, n, axis=axis)
+        if self.face_mean == "harmonic":
+            return 2.0 * low * high / (low + high)
+        return 0.5 * (low + high)
+
+    def prepare(self, m: Fields) -> dict[str, Any]:
+        k = m["permeability"]
+        dtype = k.dtype
+        out: dict[str, Any] = {
+            "faces": tuple(
+                self.face_permeability(k, axis) / h**2 for axis, h in enumerate(self.grid.spacing)
+            )
+        }
+        source = jnp.asarray(self.source, dtype)
+        if self.sides:
+            sink = jnp.zeros_like(k)
+            for axis, end, value in self.boundary.parts(m["boundary_pressure"]):
+                cells = tuple(
+                    slice(None) if a != axis else (slice(0, 1) if end == 0 else slice(-1, None))
+                    for a in range(self.grid.ndim)
+                )
+                conductance = 2.0 * k[cells] / self.grid.spacing[axis] ** 2
+                sink = sink.at[cells].add(conductance)
+                source = source.at[cells].add(conductance * value)
+            out["sink"] = sink
+        return out | {"source": source}
+
+    def residual(self, u: Fields, c: Any) -> Fields:
+        p = u["pressure"]
+        r = c["source"] - c["sink"] * p if self.sides else c["source"]
+        for axis, k in enumerate(c["faces"]):
+            n = p.shape[axis]
+            # Inner faces only, padded back to the cells: XLA runs this form fastest.
+            flow = k * (
+                lax.slice_in_dim(p, 1, n, axis=axis) - lax.slice_in_dim(p, 0, n - 1, axis=axis)
+            )
+            r = r + _pad(flow, axis, 0, 1) - _pad(flow, axis, 1, 0)
+        return {"pressure": r}
+
+    def outputs(self, u: Fields, m: Fields) -> Fields:
+        p, k = u["pressure"], m["permeability"]
+        out: Fields = {}
+        for axis, (d, h) in enumerate(zip(self.grid.dims, self.grid.spacing, strict=True)):
+            inner = -self.face_permeability(k, axis) * jnp.diff(p, axis=axis) / h
+            out[f"flux_{d}"] = _pad(inner, axis, 1, 1)
+        if self.sides:
+            for axis, end, value in self.boundary.parts(m["boundary_pressure"]):
+                cells = tuple(
+                    slice(None) if a != axis else (slice(0, 1) if end == 0 else slice(-1, None))
+                    for a in range(self.grid.ndim)
+                )
+                into = 2.0 * k[cells] * (value - p[cells]) / self.grid.spacing[axis]
+                name = f"flux_{self.grid.dims[axis]}"
+                out[name] = out[name].at[cells].set(into if end == 0 else -into)
+        if "porosity" in m:
+            for axis, d in enumerate(self.grid.dims):
+                edge = [(1, 1) if a == axis else (0, 0) for a in range(self.grid.ndim)]
+                porosity = jnp.pad(m["porosity"], edge, mode="edge")
+                n = porosity.shape[axis]
+                mean = 0.5 * (
+                    lax.slice_in_dim(porosity, 0, n - 1, axis=axis)
+                    + lax.slice_in_dim(porosity, 1, n, axis=axis)
+                )
+                out[f"velocity_{d}"] = out[f"flux_{d}"] / mean
+        return out
+
+
+def _pad(array: Any, axis: int, before: int, after: int) -> Any:
+    widths = [(before, after) if a == axis else (0, 0) for a in range(array.ndim)]
+    return jnp.pad(array, widths)

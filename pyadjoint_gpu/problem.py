@@ -1,0 +1,321 @@
+"""Inverse problems: controls -> model -> misfit + penalties, with the exact gradient."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+
+from .control import BoundControl, Control, Smoothness
+from .engines import Adjoint, Engine, Solution, get_engine
+from .errors import ConfigError, ConvergenceError, ConvergenceWarning, DataError
+from .misfit import BoundLeastSquares, LeastSquares
+from .models.base import Fields, Model
+from .precision import double
+from .solvers import Convergence
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """J and its gradient at one theta, and the solves behind them (from which others start)."""
+
+    objective: float
+    misfit: float
+    penalty: float
+    gradient: np.ndarray
+    solution: Solution
+    adjoint: Adjoint | None
+
+
+def check_tolerance(name: str, value: Any) -> float:
+    """`value` as a float, or a `ConfigError` that names it."""
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+        raise ConfigError(f"{name}: found {value!r}, expected a number in (0, 1)")
+    if not 0.0 < value < 1.0:
+        raise ConfigError(f"{name}: found {value:g}, expected a number in (0, 1)")
+    return float(value)
+
+
+def check_iterations(name: str, value: Any, default: int) -> int:
+    """`value` as a positive int (`default` for None), or a `ConfigError` that names it."""
+    if value is None:
+        return default
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise ConfigError(f"{name}: found {value!r}, expected a whole number >= 1")
+    return int(value)
+
+
+def default_iterations(model: Model) -> int:
+    """A bound that only a solve in trouble reaches: the hard cases take 15 to 45 per cell."""
+    return 1000 * max(model.grid.shape)
+
+
+def require(convergence: Convergence, what: str, result: Any = None) -> None:
+    """Raise or warn where a solve did not meet its tolerance."""
+    if convergence.status == "round-off":
+        warnings.warn(f"{what} {convergence.message}", ConvergenceWarning, stacklevel=3)
+    elif not convergence.usable:
+        raise ConvergenceError(f"{what} {convergence.message}", result)
+
+
+class Problem:
+    """Minimise J(theta) = misfit(u, m) + penalties(theta) subject to R(u, m) = 0.
+
+    Parameters
+    ----------
+    model : Model
+    controls : sequence of Control
+        The parameters to be recovered.
+    misfit : LeastSquares or callable
+        A callable takes the state, a dict of JAX arrays named as in the Dataset of `solve`
+        (``pressure``, ``flux_x``, ...), and returns a number, by JAX operations.
+    penalty : Smoothness or callable, or a sequence of them
+        A callable takes the transformed controls, a dict of JAX arrays.
+    parameters : mapping
+        The known parameters: numbers, arrays, DataArrays or functions of the coordinates.
+    engine : str or Engine
+    tolerance, adjoint_tolerance : float
+        Relative residuals of the solves; the adjoint's is the forward's where not given.
+    max_iterations : int, optional
+        Of one solve.
+
+    Raises
+    ------
+    ConfigError, DataError
+        Where anything given cannot be used; nothing is solved before that is known.
+    """
+
+    @double
+    def __init__(
+        self,
+        model: Model,
+        controls: Control | Sequence[Control],
+        misfit: LeastSquares | Callable[[Fields], Any],
+        penalty: Any = (),
+        *,
+        parameters: Mapping[str, Any] | None = None,
+        engine: str | Engine = "auto",
+        tolerance: float = 1e-8,
+        adjoint_tolerance: float | None = None,
+        max_iterations: int | None = None,
+    ):
+        if not isinstance(model, Model):
+            raise ConfigError(f"model: found {type(model).__name__}, expected a Model")
+        self.model = model
+        self.engine = get_engine(engine)
+        self.tolerance = check_tolerance("tolerance", tolerance)
+        self.adjoint_tolerance = (
+            self.tolerance
+            if adjoint_tolerance is None
+            else check_tolerance("adjoint_tolerance", adjoint_tolerance)
+        )
+        self.max_iterations = check_iterations(
+            "max_iterations", max_iterations, default_iterations(model)
+        )
+        self.controls = self._bind_controls(controls)
+        self.known = self._known(parameters or {})
+        self.misfit = misfit.bind(model) if isinstance(misfit, LeastSquares) else misfit
+        if not callable(self.misfit):
+            raise ConfigError("misfit: expected LeastSquares or a function of the state")
+        self.penalties = tuple(penalty) if isinstance(penalty, Sequence) else (penalty,)
+        self._penalties = tuple(self._bind_penalty(p) for p in self.penalties)
+        sizes = [math.prod(c.shape) for c in self.controls]
+        self._splits = np.cumsum(sizes)[:-1]
+        self.size = sum(sizes)
+        """Number of components of theta, all controls together."""
+        self._parameters = jax.jit(self._parameters_of)
+        self._objective = jax.jit(
+            jax.value_and_grad(self._objective_of, argnums=(0, 1), has_aux=True)
+        )
+        self._pull = jax.jit(self._pull_of)
+
+    # Set-up
+
+    def _bind_controls(self, controls: Control | Sequence[Control]) -> tuple[BoundControl, ...]:
+        given = [controls] if isinstance(controls, Control) else list(controls)
+        if not given:
+            raise ConfigError("controls: none is given, expected at least one")
+        names = [c.name for c in given]
+        for name in names:
+            if names.count(name) > 1:
+                raise ConfigError(f"controls: {name!r} is given twice")
+        return tuple(BoundControl(c, self.model) for c in given)
+
+    def _known(self, parameters: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        names = [c.name for c in self.controls]
+        for name in parameters:
+            if name in names:
+                raise ConfigError(f"{name!r} is both a known parameter and a control")
+        everything = self.model.fields(
+            {**parameters, **{c.name: c.initial for c in self.controls}}
+        )
+        return {k: v for k, v in everything.items() if k not in names}
+
+    def _bind_penalty(self, penalty: Any) -> Callable[[Fields], Any]:
+        if isinstance(penalty, Smoothness):
+            for control in self.controls:
+                if control.name == penalty.name:
+                    return penalty.bind(control)
+            raise ConfigError(
+                f"penalty: {penalty.name!r} is not a control;"
+                f" found {', '.join(c.name for c in self.controls)}"
+            )
+        if not callable(penalty):
+            raise ConfigError(
+                f"penalty: found {type(penalty).__name__}, expected Smoothness or a function"
+            )
+        return penalty
+
+    # Vectors
+
+    @property
+    def initial(self) -> np.ndarray:
+        """theta at the start."""
+        return np.concatenate([np.ravel(c.theta) for c in self.controls])
+
+    @property
+    def box(self) -> tuple[np.ndarray, np.ndarray]:
+        """Bounds on theta."""
+        pairs = [np.broadcast_to(np.array(c.box), (math.prod(c.shape), 2)) for c in self.controls]
+        both = np.concatenate(pairs)
+        return both[:, 0], both[:, 1]
+
+    @property
+    def scale(self) -> np.ndarray:
+        """sqrt of the weights W of the inner product <a, b> = sum_i W_i a_i b_i on theta: the
+        mean over the domain for fields. The gradient in it is ``gradient / scale**2``."""
+        return np.concatenate([np.full(math.prod(c.shape), c.scale) for c in self.controls])
+
+    def split(self, theta: Any) -> dict[str, Any]:
+        """theta, or a gradient, by control."""
+        parts = (jnp if isinstance(theta, jax.Array) else np).split(theta, self._splits)
+        return {c.name: p.reshape(c.shape) for c, p in zip(self.controls, parts, strict=True)}
+
+    @double
+    def physical(self, theta: np.ndarray) -> dict[str, np.ndarray]:
+        """The controls' physical fields."""
+        parts = self.split(theta)
+        return {c.name: np.asarray(c.physical(parts[c.name])) for c in self.controls}
+
+    def theta(self, controls: Mapping[str, Any] | None = None) -> np.ndarray:
+        """theta of physical fields; those not given are at their start."""
+        given = dict(controls or {})
+        out = []
+        for c in self.controls:
+            if c.name not in given:
+                out.append(np.ravel(c.theta))
+                continue
+            field = self.model.check(c.name, c.space.fill(given.pop(c.name), c.name))
+            out.append(np.ravel(c.coefficients(field)))
+        if given:
+            raise ConfigError(
+                f"controls: {next(iter(given))!r} is not one of"
+                f" {', '.join(c.name for c in self.controls)}"
+            )
+        return np.concatenate(out)
+
+    # Evaluation
+
+    def _parameters_of(self, theta: Any) -> Fields:
+        parts = self.split(theta)
+        known = {k: jnp.asarray(v) for k, v in self.known.items()}
+        return known | {c.name: c.physical(parts[c.name]) for c in self.controls}
+
+    def _objective_of(self, u: Fields, theta: Any) -> tuple[Any, tuple[Any, Any]]:
+        state = u | self.model.outputs(u, self._parameters_of(theta))
+        parts = self.split(theta)
+        fields = {c.name: c.expand(parts[c.name]) for c in self.controls}
+        misfit = self.misfit(state)
+        penalty = sum((p(fields) for p in self._penalties), jnp.zeros(()))
+        if jnp.shape(misfit) != ():
+            raise ConfigError(f"misfit: returned shape {jnp.shape(misfit)}, expected a number")
+        return misfit + penalty, (misfit, penalty)
+
+    def _pull_of(self, theta: Any, m_bar: Fields) -> Any:
+        """(dm/dtheta)^T m_bar."""
+        m, pull = jax.vjp(self._parameters_of, theta)
+        return pull({k: jnp.asarray(m_bar[k], v.dtype) for k, v in m.items()})[0]
+
+    @double
+    def parameters(self, theta: np.ndarray) -> Fields:
+        """All parameters of the model at theta."""
+        return self._parameters(jnp.asarray(theta))
+
+    @double
+    def evaluate(
+        self, theta: np.ndarray, *, initial: Evaluation | None = None, gradient: bool = True
+    ) -> Evaluation:
+        """J at theta, and its gradient
+
+            dJ/dtheta = partial J/partial theta - (dm/dtheta)^T (dR/dm)^T lambda,
+            (dR/du)^T lambda = dJ/du,
+
+        the solves started from those of `initial`. Nothing is remembered between calls.
+
+        Raises
+        ------
+        ConvergenceError
+            If a solve does not converge.
+        """
+        x = jnp.asarray(theta)
+        m = self._parameters(x)
+        options = {"max_iterations": self.max_iterations}
+        solution = self.engine.solve(
+            self.model, m, tolerance=self.tolerance, initial=initial and initial.solution, **options
+        )
+        require(solution.convergence, "the forward solve", solution)
+        u = {k: jnp.asarray(v, x.dtype) for k, v in solution.fields.items()}
+        (value, (misfit, penalty)), (u_bar, direct) = self._objective(u, x)
+        if not np.isfinite(value):
+            raise DataError(f"the objective is {float(value)}: check the misfit and penalties")
+        adjoint = None
+        slope = np.empty(0)
+        if gradient:
+            adjoint = self.engine.adjoint(
+                self.model,
+                m,
+                solution,
+                u_bar,
+                tolerance=self.adjoint_tolerance,
+                initial=initial and initial.adjoint,
+                **options,
+            )
+            require(adjoint.convergence, "the adjoint solve", adjoint)
+            slope = np.asarray(self._pull(x, adjoint.gradient) + direct)
+        return Evaluation(
+            float(value), float(misfit), float(penalty), slope, solution, adjoint
+        )
+
+    def value_and_gradient(
+        self, controls: Mapping[str, Any] | None = None
+    ) -> tuple[float, xr.Dataset]:
+        """J and dJ/d(transformed control), a value a cell.
+
+        Parameters
+        ----------
+        controls : mapping, optional
+            Physical fields of the controls; the start where not given.
+
+        Returns
+        -------
+        value : float
+        gradient : Dataset
+            One variable a control: for ``transform="log"``, dJ/d ln m in each cell.
+        """
+        from .dataset import gradient_dataset
+
+        evaluation = self.evaluate(self.theta(controls))
+        return evaluation.objective, gradient_dataset(self, evaluation.gradient)
+
+    def chi2(self, misfit: float) -> float | None:
+        """2 J / n for n data, 1 where the fit is as good as the data; None without data."""
+        if isinstance(self.misfit, BoundLeastSquares):
+            return 2.0 * misfit / self.misfit.size
+        return None

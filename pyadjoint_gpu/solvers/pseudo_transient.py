@@ -1,0 +1,218 @@
+"""Accelerated pseudo-transient iteration with automatic damping.
+
+    V <- beta V + R / PC,   u <- u + alpha V,
+    alpha = 2 dtau^2 / (2 + c dtau),   beta = (2 - c dtau) / (2 + c dtau),
+    dtau = 0.99 * 2 / sqrt(lambda_max),   c = 2 sqrt(lambda_min),
+
+with PC = -diag(dR/du), lambda_max a Gershgorin bound on PC^-1 dR/du, and lambda_min the Rayleigh
+quotient of successive increments, re-estimated as the iteration goes: high-frequency errors fade
+first, so that the increments, and with them the estimate, come down to the slowest mode. (Dynamic
+relaxation after Otter et al. 1966; accelerated pseudo-transient method of Raess et al. 2022,
+Geosci. Model Dev. 15, 5757.)
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from ..models.base import Fields
+from .base import Convergence, Operator, Spectrum
+
+SAFETY = 0.99
+TINY = 1e-300
+
+
+def solve(
+    operator: Operator,
+    args: tuple,
+    initial: Fields,
+    *,
+    tolerance: float,
+    max_iterations: int,
+    spectrum: Spectrum | None = None,
+) -> tuple[Fields, Convergence]:
+    """Drive the operator's residual to zero, starting from `initial`.
+
+    Parameters
+    ----------
+    operator, args
+        The residual ``operator(u, args)``.
+    tolerance : float
+        On ``||R||_max / max(||R(u=0)||_max, tiny)``.
+    spectrum : Spectrum, optional
+        A first estimate, from the forward problem of an adjoint or from a solve near by.
+
+    Returns
+    -------
+    u, convergence
+        Failure is a value: see `Convergence.status`.
+    """
+    start = time.perf_counter()
+    # The iteration works in place on its own copies.
+    u = jax.tree.map(jnp.array, initial)
+    v = jax.tree.map(jnp.zeros_like, u)
+    longest = max(max(a.shape) for a in jax.tree.leaves(u))
+    chunk = max(16, longest // 4)
+    inverse, high = _precondition(operator, u, args)
+    high = float(high)
+    # Before anything is measured: the slowest mode of a homogeneous box.
+    low = spectrum.low if spectrum else 0.25 * high * (math.pi / (2 * longest)) ** 2
+    zero, first, floor = np.asarray(_start(operator, u, args, inverse), dtype=float)
+    scale = max(zero, TINY)
+
+    iterations = 0
+    residual = first / scale
+    history = [(0, residual)]
+    best, best_at = residual, 0
+    status = "converged" if residual <= tolerance else ""
+    while not status:
+        dtau = SAFETY * 2.0 / math.sqrt(high)
+        damping = 2.0 * math.sqrt(low) * dtau
+        alpha, beta = 2.0 * dtau**2 / (2.0 + damping), (2.0 - damping) / (2.0 + damping)
+        steps = min(chunk, max_iterations - iterations)
+        if steps <= 0:
+            status = "max_iterations"
+            break
+        u, v, report = _advance(operator, u, v, args, inverse, steps, alpha, beta)
+        largest, quotient, floor = np.asarray(report, dtype=float)
+        iterations += steps
+        residual = largest / scale
+        history.append((iterations, residual))
+        if residual < 0.9 * best:
+            best, best_at = residual, iterations
+        if not math.isfinite(residual):
+            status = "diverged"
+        elif residual <= tolerance:
+            status = "converged"
+        elif largest < 100.0 * floor and iterations - best_at > _patience(low, high, chunk):
+            status = "round-off"
+        # At the limit of the arithmetic increments are noise, and say nothing of the spectrum.
+        if 0.0 < quotient < high and largest > 100.0 * floor:
+            low = quotient
+        if not operator.affine:
+            inverse, bound = _precondition(operator, u, args)
+            high = float(bound)
+    wall = time.perf_counter() - start
+    return u, Convergence(
+        status=status,
+        iterations=iterations,
+        residual=residual,
+        tolerance=tolerance,
+        wall_time=wall,
+        spectrum=Spectrum(low, high),
+        throughput=iterations * _traffic(u, args) / wall if iterations else 0.0,
+        history=np.array(history),
+    )
+
+
+def _patience(low: float, high: float, chunk: int) -> float:
+    """Iterations without progress that tell round-off from a slow phase: the error falls by
+    exp(-2 sqrt(low/high)) an iteration, so this many would take it down by exp(-8)."""
+    return max(8 * chunk, 4.0 / math.sqrt(low / high))
+
+
+def _traffic(u: Fields, args: tuple) -> int:
+    """Bytes an iteration cannot avoid moving: u and V read and written, PC and args read."""
+    unknown = sum(a.nbytes for a in jax.tree.leaves(u))
+    known = sum(a.nbytes for a in jax.tree.leaves(args[:1]))
+    return 5 * unknown + known
+
+
+def _max(tree: Any) -> Any:
+    return jnp.max(jnp.stack([jnp.max(jnp.abs(a)) for a in jax.tree.leaves(tree)]))
+
+
+def _dot(a: Any, b: Any) -> Any:
+    return sum(jnp.sum(x * y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
+
+
+@partial(jax.jit, static_argnums=0)
+def _start(operator: Operator, u: Fields, args: tuple, inverse: Fields) -> Any:
+    """||R(0)||, ||R(u)|| and the round-off floor of R, all in the max norm."""
+    zero = operator(jax.tree.map(jnp.zeros_like, u), args)
+    return jnp.stack([_max(zero), _max(operator(u, args)), _floor(u, inverse)])
+
+
+@partial(jax.jit, static_argnums=0, donate_argnums=(1, 2))
+def _advance(
+    operator: Operator,
+    u: Fields,
+    v: Fields,
+    args: tuple,
+    inverse: Fields,
+    steps: Any,
+    alpha: Any,
+    beta: Any,
+) -> tuple[Fields, Fields, Any]:
+    """`steps` iterations, then ||R||_max, the Rayleigh quotient and the round-off floor."""
+    dtype = jax.tree.leaves(u)[0].dtype
+    alpha, beta = jnp.asarray(alpha, dtype), jnp.asarray(beta, dtype)
+
+    def step(_: Any, state: tuple[Fields, Fields]) -> tuple[Fields, Fields]:
+        u, v = state
+        r = operator(u, args)
+        v = jax.tree.map(lambda v, r, i: beta * v + r * i, v, r, inverse)
+        return jax.tree.map(lambda u, v: u + alpha * v, u, v), v
+
+    u, v = lax.fori_loop(0, steps, step, (u, v))
+    r = operator(u, args)
+    before = operator(jax.tree.map(lambda u, v: u - alpha * v, u, v), args)
+    increment = jax.tree.map(lambda v: alpha * v, v)
+    change = jax.tree.map(jnp.subtract, before, r)
+    weighted = jax.tree.map(lambda d, i: d / i, increment, inverse)
+    quotient = _dot(increment, change) / (_dot(increment, weighted) + TINY)
+    return u, v, jnp.stack([_max(r), quotient, _floor(u, inverse)])
+
+
+def _floor(u: Fields, inverse: Fields) -> Any:
+    """Round-off of one residual: the unit round-off times the largest term in it."""
+    epsilon = jnp.finfo(jax.tree.leaves(u)[0].dtype).eps
+    return epsilon * _max(jax.tree.map(lambda u, i: u / i, u, inverse))
+
+
+@partial(jax.jit, static_argnums=0)
+def _precondition(operator: Operator, u: Fields, args: tuple) -> tuple[Fields, Any]:
+    """1/PC, and the Gershgorin bound max_i sum_j |J_ij| / |J_ii|, both exact.
+
+    J = dr/du couples cells at most `stencil_radius` apart, so the columns of every
+    (2 radius + 1)-th cell along each axis are told apart in one product with J: one product for
+    each offset and unknown gives the diagonal and all the row sums.
+    """
+    period = 2 * operator.model.stencil_radius + 1
+    shape = jax.tree.leaves(u)[0].shape
+    ndim = len(shape)
+
+    def apply(direction: Fields) -> Fields:
+        return jax.jvp(lambda u: operator(u, args), (u,), (direction,))[1]
+
+    def mask(color: Any) -> Any:
+        inside = jnp.ones(shape, bool)
+        for axis in range(ndim):
+            at = lax.broadcasted_iota(jnp.int32, shape, axis)
+            inside &= at % period == (color // period**axis) % period
+        return inside
+
+    zero = jax.tree.map(jnp.zeros_like, u)
+    diagonal, rows = dict(zero), dict(zero)
+    for name in u:
+
+        def probe(color: Any, sums: tuple[Any, Fields], name: str = name) -> tuple[Any, Fields]:
+            own, rows = sums
+            at = mask(color)
+            product = apply(zero | {name: at.astype(u[name].dtype)})
+            own = own + jnp.where(at, product[name], 0.0)
+            return own, jax.tree.map(lambda s, p: s + jnp.abs(p), rows, product)
+
+        diagonal[name], rows = lax.fori_loop(
+            0, period**ndim, probe, (zero[name], rows)
+        )
+    bound = _max(jax.tree.map(lambda s, d: s / jnp.abs(d), rows, diagonal))
+    return jax.tree.map(lambda d: -1.0 / d, diagonal), bound
