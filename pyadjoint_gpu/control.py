@@ -87,9 +87,11 @@ class BoundControl:
     ----------
     initial, truth : array
         Physical fields (truth None where unknown).
-    scale : float
-        Square root of the weight of one component of theta in the inner product: the share of
-        the domain's volume that a cell has, so that gradients do not depend on the grid.
+    typical : float
+        What counts as a change of one: 1 for transformed controls, else the start's RMS.
+    weight : float
+        Of one component of theta in the L2 inner product: the share of the domain's volume that
+        a cell has, so that gradients and steps do not depend on the grid.
     """
 
     def __init__(self, control: Control, model: Model):
@@ -137,8 +139,14 @@ class BoundControl:
         return names[self.control.basis]
 
     @property
-    def scale(self) -> float:
-        return self.space.size**-0.5 if self.control.basis == "field" else 1.0
+    def weight(self) -> float:
+        return 1.0 / self.space.size if self.control.basis == "field" else 1.0
+
+    @property
+    def typical(self) -> float:
+        if self.control.transform != "identity":
+            return 1.0
+        return float(np.sqrt(np.mean(np.square(self.initial)))) or 1.0
 
     @property
     def box(self) -> tuple[float, float]:

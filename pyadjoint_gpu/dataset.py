@@ -174,14 +174,14 @@ def control_variables(
     variables: dict[str, Any] = {}
     coordinates: dict[str, Any] = {}
     for c in problem.controls:
-        attributes = c.parameter.attributes
+        label = c.name.replace("_", " ")
         for suffix, text, value in (
             ("", "recovered", fields[c.name]),
             ("_initial", "start of", c.initial),
             ("_true", "true", c.truth),
         ):
             if value is not None:
-                named = Variable(c.name, c.parameter.units, f"{text} {attributes['long_name']}")
+                named = Variable(c.name, c.parameter.units, f"{text} {label}")
                 variables[c.name + suffix] = (c.space.dims, value, named.attributes)
         variables[f"{c.name}_gradient"] = (c.dims, gradients[c.name], gradient_attributes(c))
         coordinates |= space_coordinates(c.space)

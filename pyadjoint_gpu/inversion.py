@@ -29,6 +29,7 @@ from .precision import double
 from .problem import Evaluation, Problem, check_iterations, check_tolerance
 
 _NEVER = 10**9
+_FAR = 1e30
 # Our own rules stop a run; scipy's are set so as not to interfere.
 METHODS: dict[str, dict[str, Any]] = {
     "L-BFGS-B": {"maxiter": _NEVER, "maxfun": _NEVER, "ftol": 0.0, "gtol": 0.0, "maxcor": 20},
@@ -205,8 +206,12 @@ def _check(problem: Problem, settings: dict[str, Any]) -> None:
 
 
 class _Run:
-    """The optimiser's view of a problem: x = theta * scale, in which the inner product of the
-    controls is Euclid's, and the bookkeeping of evaluations and iterates."""
+    """The optimiser's view of a problem, and the bookkeeping of evaluations and iterates.
+
+    The optimiser sees x = sqrt(weight) theta / typical, whose Euclidean inner product is the
+    controls' L2 one, and J divided so that the first step down the gradient changes no component
+    of theta by more than its typical size.
+    """
 
     def __init__(
         self,
@@ -219,7 +224,9 @@ class _Run:
         self.problem, self.settings, self.callback, self.bar = problem, settings, callback, bar
         self.journal = journal
         self.recorded = journal.count if journal else 0
-        self.scale = problem.scale
+        self.root = np.sqrt(problem.each("weight"))
+        self.scale = self.root / problem.each("typical")
+        self.unit = 1.0  # of the objective, set by the first evaluation
         low, high = problem.box
         self.low, self.high = low * self.scale, high * self.scale
         self.evaluations = 0
@@ -240,9 +247,11 @@ class _Run:
         self.evaluations += 1
         self.since += (record.forward_iterations, record.adjoint_iterations, record.wall_time)
         self.pending[digest(theta).tobytes()] = record
+        gradient = record.gradient / self.scale
         if self.x is None:
+            self.unit = float(np.max(np.abs(gradient) / self.root)) or 1.0
             self.accept(x)
-        return record.objective, record.gradient / self.scale
+        return record.objective / self.unit, gradient / self.unit
 
     def _evaluate(self, theta: np.ndarray) -> Record:
         if self.warm is None and self.journal is not None:
@@ -368,7 +377,11 @@ def _optimise(run: _Run) -> tuple[str, str]:
 
     method = run.settings["method"]
     bounds = None
-    if np.any(np.isfinite(run.low)) or np.any(np.isfinite(run.high)):
+    if method == "L-BFGS-B":
+        # With finite bounds throughout its first step is the gradient as it is given, not one of
+        # length one, which could change a few cells by any amount.
+        bounds = Bounds(np.maximum(run.low, -_FAR), np.minimum(run.high, _FAR))  # type: ignore
+    elif np.any(np.isfinite(run.low)) or np.any(np.isfinite(run.high)):
         bounds = Bounds(run.low, run.high)  # type: ignore[arg-type]
     try:
         found = minimize(

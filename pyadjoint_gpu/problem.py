@@ -187,11 +187,11 @@ class Problem:
         both = np.concatenate(pairs)
         return both[:, 0], both[:, 1]
 
-    @property
-    def scale(self) -> np.ndarray:
-        """sqrt of the weights W of the inner product <a, b> = sum_i W_i a_i b_i on theta: the
-        mean over the domain for fields. The gradient in it is ``gradient / scale**2``."""
-        return np.concatenate([np.full(math.prod(c.shape), c.scale) for c in self.controls])
+    def each(self, attribute: str) -> np.ndarray:
+        """A number of each control (``weight``, ``typical``), one a component of theta."""
+        return np.concatenate(
+            [np.full(math.prod(c.shape), getattr(c, attribute)) for c in self.controls]
+        )
 
     def split(self, theta: Any) -> dict[str, Any]:
         """theta, or a gradient, by control."""

@@ -157,7 +157,7 @@ class Darcy(Model):
             Parameter(
                 "permeability",
                 f"m2 s-1 {self.pressure_units}-1",
-                "permeability over viscosity",
+                "permeability over viscosity (mobility)",
                 positive=True,
             ),
             Parameter("porosity", "1", "porosity", positive=True, optional=True),

@@ -1,0 +1,245 @@
+"""Pictures of results (matplotlib, imported when one is drawn)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+from .errors import DataError, EngineError
+from .files import whole
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_INK = "#333333"
+
+
+def plot(result: xr.Dataset, path: str | Path | None = None) -> Figure:
+    """Draw a result of `invert`: true (where known) and recovered fields with the places of the
+    observations, the state, the fit of the data and the misfit's fall.
+
+    Three-dimensional fields are cut through the middle of their first axis.
+
+    Parameters
+    ----------
+    result : Dataset
+    path : path, optional
+        Save there (the ending says as what), whole or not at all.
+
+    Returns
+    -------
+    matplotlib Figure
+
+    Raises
+    ------
+    DataError
+        If the Dataset is not such a result.
+    EngineError
+        If matplotlib is missing.
+    """
+    names = [str(n)[: -len("_initial")] for n in result.data_vars if str(n).endswith("_initial")]
+    if not names or "misfit" not in result:
+        raise DataError("not a result of an inversion: it has no '<control>_initial' and 'misfit'")
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise EngineError(
+            "plots need matplotlib: pip install 'pyadjoint_gpu[plots]'"
+        ) from None
+
+    panels: list[Any] = []
+    for name in names:
+        if set(result[name].dims) <= {"z", "y", "x"} and result[name].ndim:
+            panels += _field_panels(result, name)
+        elif result[name].ndim:
+            panels.append(lambda ax, name=name: _profile(ax, result, name))
+    panels += [lambda ax, name=n: _map(ax, result, name) for n in _states(result, names)]
+    if "predicted" in result:
+        panels.append(lambda ax: _fit(ax, result))
+    panels.append(lambda ax: _history(ax, result))
+
+    columns = 2 if len(panels) in (2, 4) else 3
+    rows = -(-len(panels) // columns)
+    wide = _aspect(result)
+    figure = Figure(
+        figsize=(4.6 * columns, 0.7 + rows * float(np.clip(3.9 / wide + 0.9, 2.9, 5.0))),
+        layout="constrained",
+    )
+    places = figure.add_gridspec(rows, columns)
+    for k, panel in enumerate(panels):
+        row, column = divmod(k, columns)
+        last = k == len(panels) - 1  # takes what is left of its row
+        panel(figure.add_subplot(places[row, column : columns if last else column + 1]))
+    figure.suptitle(str(result.attrs.get("title", "")), fontsize=13, color=_INK)
+    if path is not None:
+        with whole(Path(path)) as beside:
+            kind = Path(path).suffix.lstrip(".") or "png"
+            figure.savefig(beside, dpi=150, format=kind)
+    return figure
+
+
+def _aspect(result: xr.Dataset) -> float:
+    """Width over height of the maps."""
+    if "y" not in result.coords or "x" not in result.coords:
+        return 1.5
+    width, height = np.ptp(result["x_face"].values), np.ptp(result["y_face"].values)
+    return float(np.clip(width / height, 0.5, 4.0))
+
+
+def _states(result: xr.Dataset, controls: list[str]) -> list[str]:
+    """Cell fields that are neither controls nor made from them nor known parameters."""
+    known = {n + s for n in controls for s in ("", "_initial", "_true", "_gradient")}
+    cells = {d for d in ("z", "y", "x") if d in result.dims}
+    found = [str(n) for n, v in result.data_vars.items() if set(v.dims) == cells]
+    return [n for n in found if n not in known and n != "porosity"][:2]
+
+
+def _field_panels(result: xr.Dataset, name: str) -> list[Any]:
+    recovered = result[name].values
+    low, high = np.percentile(recovered, [0.2, 99.8])
+    log = bool(np.min(recovered) > 0 and high > 3 * low)
+    if high - low < 1e-12 * max(abs(high), abs(low)):
+        low, high = low - 0.5 * abs(low), high + 0.5 * abs(high)
+    names = [n for n in (f"{name}_true", name) if n in result]
+    return [
+        lambda ax, n=n: _map(ax, result, n, limits=(low, high), log=log, points=True)
+        for n in names
+    ]
+
+
+def _cut(result: xr.Dataset, name: str) -> tuple[xr.DataArray, str]:
+    field = result[name]
+    text = str(field.attrs.get("long_name", name))
+    if field.ndim == 3:
+        middle = field.sizes["z"] // 2
+        text += f" at z = {float(result['z'][middle]):g}"
+        field = field.isel(z=middle)
+    return field, text
+
+
+def _map(
+    ax: Axes,
+    result: xr.Dataset,
+    name: str,
+    *,
+    limits: tuple[float, float] | None = None,
+    log: bool = False,
+    points: bool = False,
+) -> None:
+    from matplotlib.colors import LogNorm, Normalize
+
+    field, text = _cut(result, name)
+    units = field.attrs.get("units", "1")
+    values = field.values
+    if field.ndim == 1:
+        ax.plot(result[field.dims[0]], values, color="#1f6f8b")
+        ax.set(title=text, xlabel=f"{field.dims[0]}{_units(result)}")
+        return
+    bounds = limits or (float(np.min(values)), float(np.max(values)))
+    norm = LogNorm(*bounds) if log else Normalize(*bounds)
+    image = ax.pcolormesh(
+        result["x_face"],
+        result["y_face"],
+        np.clip(values, np.finfo(float).tiny, None) if log else values,
+        norm=norm,
+        cmap="viridis" if limits else "RdYlBu_r",
+        rasterized=True,
+    )
+    over = "neither"
+    if limits:
+        beyond = (np.min(values) < 0.999 * bounds[0], np.max(values) > 1.001 * bounds[1])
+        over = {(0, 0): "neither", (1, 0): "min", (0, 1): "max", (1, 1): "both"}[
+            int(beyond[0]), int(beyond[1])
+        ]
+    bar = ax.figure.colorbar(image, cax=ax.inset_axes((1.03, 0.0, 0.04, 1.0)), extend=over)
+    if units != "1":
+        bar.set_label(units)
+    if not limits:
+        ax.contour(result["x"], result["y"], values, 12, colors="k", linewidths=0.4, alpha=0.6)
+    if points and "observation_x" in result:
+        ax.plot(
+            result["observation_x"],
+            result["observation_y"],
+            "o",
+            ms=3.2,
+            mfc="white",
+            mec="black",
+            mew=0.7,
+            label="observations",
+        )
+    ax.set_aspect("equal")
+    ax.set_xlabel("x" + _units(result))
+    ax.set_ylabel("y" + _units(result))
+    ax.set_title(text, fontsize=10, color=_INK)
+
+
+def _units(result: xr.Dataset) -> str:
+    units = str(result["x"].attrs.get("units", "1"))
+    return "" if units == "1" else f" ({units})"
+
+
+def _profile(ax: Axes, result: xr.Dataset, name: str) -> None:
+    """A boundary control, by face."""
+    for key, style, label in (
+        (f"{name}_true", "k:", "true"),
+        (f"{name}_initial", "-", "start"),
+        (name, "-", "recovered"),
+    ):
+        if key in result:
+            color = {"start": "#bbbbbb", "recovered": "#1f6f8b"}.get(label)
+            ax.plot(result[key].values, style, color=color, label=label, lw=1.5)
+    ax.set_xlabel("boundary face")
+    ax.set_ylabel(str(result[name].attrs.get("units", "")))
+    ax.set_title(str(result[name].attrs.get("long_name", name)), fontsize=10, color=_INK)
+    ax.legend(frameon=False, fontsize=8)
+    ax.spines[["top", "right"]].set_visible(False)
+
+
+def _fit(ax: Axes, result: xr.Dataset) -> None:
+    observed, predicted = result["observed"].values, result["predicted"].values
+    both = np.concatenate([observed, predicted])
+    ends = [float(both.min()), float(both.max())]
+    ax.plot(ends, ends, color="#bbbbbb", lw=1, zorder=0)
+    spread = float(np.ptp(observed)) or 1.0
+    sigma = result["sigma"].values
+    ax.errorbar(
+        observed,
+        predicted,
+        xerr=sigma if np.max(sigma) < spread else None,  # else they say nothing but hide all
+        fmt="o",
+        ms=3.5,
+        color="#1f6f8b",
+        ecolor="#9ec9d6",
+        elinewidth=0.8,
+    )
+    units = result["observed"].attrs.get("units", "1")
+    suffix = "" if units == "1" else f" ({units})"
+    ax.set_xlabel(f"observed{suffix}")
+    ax.set_ylabel(f"predicted{suffix}")
+    chi2 = result.attrs.get("chi2")
+    ax.set_title(
+        f"{len(observed)} observations" + ("" if chi2 is None else f", chi² {chi2:.2g}"),
+        fontsize=10,
+        color=_INK,
+    )
+    ax.set_xlim(observed.min() - 0.08 * spread, observed.max() + 0.08 * spread)
+    ax.spines[["top", "right"]].set_visible(False)
+
+
+def _history(ax: Axes, result: xr.Dataset) -> None:
+    misfit = result["misfit"].values
+    iteration = result["iteration"].values
+    ax.semilogy(iteration, misfit, color="#c8553d", lw=1.8, label="misfit")
+    penalty = result["penalty"].values
+    if np.any(penalty > 0):
+        ax.semilogy(iteration, np.where(penalty > 0, penalty, np.nan), "--", color="#8a8a8a",
+                    lw=1.2, label="penalty")  # fmt: skip
+        ax.legend(frameon=False, fontsize=8)
+    ax.set_xlabel("iteration")
+    ax.set_title(f"misfit {misfit[0]:.3g} → {misfit[-1]:.3g}", fontsize=10, color=_INK)
+    ax.grid(axis="y", alpha=0.25)
+    ax.spines[["top", "right"]].set_visible(False)
