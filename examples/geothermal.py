@@ -26,11 +26,9 @@ xr.Dataset({"permeability": (grid.dims, truth)}).to_netcdf("truth.nc", engine="h
 # The inversion.
 problem = pag.Problem(
     model,
-    controls=[
-        pag.Control("permeability", 1.0, bounds=(1e-6, 1e2), transform="log", truth=truth)
-    ],
+    controls=[pag.Control("permeability", 1.0, bounds=(1e-6, 1e2), transform="log", truth=truth)],
     misfit=pag.LeastSquares(observations),
-    penalty=pag.Smoothness("permeability", weight=1.0, length=0.1),
+    penalty=pag.Smoothness("permeability", weight=30.0, length=0.1),
 )
 result = pag.invert(problem, discrepancy=True, title="Geothermal doublet")
 

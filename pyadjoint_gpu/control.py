@@ -75,9 +75,7 @@ class Control:
         if self.transform == "log" and low <= 0:
             raise ConfigError(f"{key}.bounds: found {low:g}, expected > 0 under transform 'log'")
         if self.basis == "plane" and self.transform != "logistic":
-            raise ConfigError(
-                f"{key}.bounds: a plane takes bounds only with transform 'logistic'"
-            )
+            raise ConfigError(f"{key}.bounds: a plane takes bounds only with transform 'logistic'")
 
 
 class BoundControl:
@@ -102,8 +100,10 @@ class BoundControl:
         start = self.parameter.default if control.initial is None else control.initial
         if start is None:
             raise ConfigError(f"controls.{name}.initial is missing")
-        if self.parameter.positive and control.transform == "identity" and (
-            control.bounds is None or control.bounds[0] <= 0
+        if (
+            self.parameter.positive
+            and control.transform == "identity"
+            and (control.bounds is None or control.bounds[0] <= 0)
         ):
             raise ConfigError(
                 f"controls.{name}: {name} must stay positive; use transform 'log', or bounds"
@@ -117,9 +117,7 @@ class BoundControl:
         self._slopes = (
             [
                 2.0 * (p - c) / e
-                for p, c, e in zip(
-                    self.space.positions(), middle, model.grid.extent, strict=True
-                )
+                for p, c, e in zip(self.space.positions(), middle, model.grid.extent, strict=True)
             ]
             if control.basis == "plane"
             else []

@@ -188,9 +188,7 @@ def control_variables(
     return variables, coordinates
 
 
-def observation_variables(
-    misfit: Any, state: Fields
-) -> tuple[dict[str, Any], dict[str, Any]]:
+def observation_variables(misfit: Any, state: Fields) -> tuple[dict[str, Any], dict[str, Any]]:
     """observed, predicted, residual and sigma, and where."""
     if not isinstance(misfit, BoundLeastSquares):
         return {}, {}

@@ -49,7 +49,7 @@ class Grid:
         *,
         units: str = "m",
     ):
-        counts = [shape] if np.ndim(shape) == 0 else list(shape)
+        counts: list[Any] = [shape] if np.ndim(shape) == 0 else list(shape)
         if not 1 <= len(counts) <= 3:
             raise ConfigError(f"grid.shape: found {shape!r}, expected 1 to 3 cell counts")
         for n in counts:
@@ -387,8 +387,10 @@ class BoundarySpace(Space):
 
     def _corners(self) -> Iterator[tuple[np.ndarray, np.ndarray, float, float]]:
         hy, hx = self.grid.spacing
-        ends = {s: np.arange(self.size)[w][[0, -1]] for s, (_, _, w) in zip(
-            self.sides, self._layout, strict=True)}
+        ends = {
+            s: np.arange(self.size)[w][[0, -1]]
+            for s, (_, _, w) in zip(self.sides, self._layout, strict=True)
+        }
         for end_y, sy in enumerate(("y_min", "y_max")):
             for end_x, sx in enumerate(("x_min", "x_max")):
                 if sy in ends and sx in ends:

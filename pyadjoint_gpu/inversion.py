@@ -189,9 +189,7 @@ def resume(
 def _check(problem: Problem, settings: dict[str, Any]) -> None:
     method = settings["method"]
     if method not in METHODS:
-        raise ConfigError(
-            f"method: found {method!r}, expected one of {', '.join(METHODS)}"
-        )
+        raise ConfigError(f"method: found {method!r}, expected one of {', '.join(METHODS)}")
     if method not in _BOUNDED and np.any(np.isfinite(problem.box)):
         raise ConfigError(
             f"method {method!r} cannot keep bounds; use L-BFGS-B, or transform 'logistic'"

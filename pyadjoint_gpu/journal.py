@@ -68,9 +68,10 @@ class Journal:
     Use `create` or `open`; close after use (or use as a context manager).
     """
 
-    def __init__(self, path: Path, file: h5py.File):
+    def __init__(self, path: Path, file: Any):
         self.path = path
-        self._file = file
+        # h5py's types do not tell groups from datasets.
+        self._file: Any = file
 
     @classmethod
     def create(cls, path: str | Path, problem: Problem, settings: dict[str, Any]) -> Journal:
@@ -91,7 +92,7 @@ class Journal:
                     )
         state = _state_size(problem)
 
-        def fill(file: h5py.File) -> None:
+        def fill(file: Any) -> None:
             file.attrs["format"] = FORMAT
             file.attrs["settings"] = json.dumps(settings)
             specification, arrays = pack(problem_specification(problem))
@@ -116,7 +117,7 @@ class Journal:
         if not path.is_file():
             raise DataError(f"{path}: no such journal")
         try:
-            file = h5py.File(path, "r+")
+            file: Any = h5py.File(path, "r+")
         except BlockingIOError:
             raise DataError(f"{path}: in use by another process") from None
         except OSError as error:
@@ -153,7 +154,9 @@ class Journal:
     def problem(self) -> dict[str, Any] | None:
         """The run file's tables that rebuild the problem; None for one with code in it."""
         found = json.loads(str(self._file.attrs["problem"]))
-        arrays = {k: v[()] for k, v in self._file["inputs"].items()} if "inputs" in self._file else {}
+        arrays = (
+            {k: v[()] for k, v in self._file["inputs"].items()} if "inputs" in self._file else {}
+        )
         return unpack(found, arrays)
 
     def finish(self, finished: bool = True) -> None:
@@ -174,7 +177,7 @@ class Journal:
                 f"{self.path}: evaluation {k} is of other controls; the problem, the method or the"
                 " versions differ from the run that wrote it"
             )
-        values = dict(zip(_SCALARS, self._file["scalars"][k].tolist(), strict=True))
+        values = self._scalars(k)
         return Record(
             values["objective"],
             values["misfit"],
@@ -184,6 +187,9 @@ class Journal:
             int(values["forward_iterations"]),
             int(values["adjoint_iterations"]),
         )
+
+    def _scalars(self, k: int) -> dict[str, float]:
+        return dict(zip(_SCALARS, self._file["scalars"][k].tolist(), strict=True))
 
     def append(self, theta: np.ndarray, evaluation: Evaluation, wall_time: float) -> None:
         """Add one evaluation; it counts once it is wholly on disk."""
@@ -219,7 +225,7 @@ class Journal:
         k = self.count - 1
         if k < 0:
             return None
-        values = dict(zip(_SCALARS, self._file["scalars"][k].tolist(), strict=True))
+        values = self._scalars(k)
         u = _restore(problem, self._file["state"][k % 2])
         multiplier = _restore(problem, self._file["multiplier"][k % 2])
         return Evaluation(
@@ -236,7 +242,7 @@ class Journal:
         old = self._file
         room = len(old["scalars"])
 
-        def fill(file: h5py.File) -> None:
+        def fill(file: Any) -> None:
             for key, value in old.attrs.items():
                 file.attrs[key] = value
             if "inputs" in old:
@@ -257,12 +263,12 @@ class Journal:
         os.fsync(self._file.id.get_vfd_handle())
 
 
-def _write(path: Path, fill: Callable[[h5py.File], None]) -> None:
+def _write(path: Path, fill: Callable[[Any], None]) -> None:
     with whole(path) as beside, h5py.File(beside, "w") as file:
         fill(file)
 
 
-def _layout(file: h5py.File, room: int, size: int, state: int) -> None:
+def _layout(file: Any, room: int, size: int, state: int) -> None:
     """Datasets of fixed size and place. Sparse: unwritten records take no disk."""
     for name, shape, kind in (
         ("digest", (room, 32), "u1"),
@@ -277,7 +283,9 @@ def _layout(file: h5py.File, room: int, size: int, state: int) -> None:
         properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
         properties.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
         properties.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-        h5py.h5d.create(file.id, name.encode(), h5py.h5t.py_create(np.dtype(kind)), space, properties)
+        h5py.h5d.create(
+            file.id, name.encode(), h5py.h5t.py_create(np.dtype(kind)), space, properties
+        )
     file["count"][()] = 0
     file["finished"][()] = False
 

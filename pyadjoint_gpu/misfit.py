@@ -105,12 +105,16 @@ class LeastSquares:
 
     def _coordinate(self, axis: str, dim: Any, grid: Grid) -> np.ndarray:
         data = self.observations
-        candidates = [axis] if axis in data.variables else [
-            str(n)
-            for n, v in data.variables.items()
-            if str(v.attrs.get("axis", "")).lower() == axis
-            or v.attrs.get("standard_name") in _STANDARD_NAMES[axis]
-        ]
+        candidates = (
+            [axis]
+            if axis in data.variables
+            else [
+                str(n)
+                for n, v in data.variables.items()
+                if str(v.attrs.get("axis", "")).lower() == axis
+                or v.attrs.get("standard_name") in _STANDARD_NAMES[axis]
+            ]
+        )
         if len(candidates) != 1:
             raise DataError(
                 f"observations: no coordinate {axis!r};"
@@ -157,9 +161,7 @@ class LeastSquares:
             raise DataError(f"observations: no variable '{name}_sigma', and no sigma is given")
         array = _finite(given, f"observations: {label!r}")
         if array.ndim and array.shape != shape:
-            raise DataError(
-                f"observations: {label!r} has shape {array.shape}, expected {shape}"
-            )
+            raise DataError(f"observations: {label!r} has shape {array.shape}, expected {shape}")
         if not np.all(array > 0):
             raise DataError(
                 f"observations: {label!r} has values <= 0 (smallest {np.min(array):g}),"

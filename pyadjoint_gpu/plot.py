@@ -47,9 +47,7 @@ def plot(result: xr.Dataset, path: str | Path | None = None) -> Figure:
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise EngineError(
-            "plots need matplotlib: pip install 'pyadjoint_gpu[plots]'"
-        ) from None
+        raise EngineError("plots need matplotlib: pip install 'pyadjoint_gpu[plots]'") from None
 
     panels: list[Any] = []
     for name in names:
@@ -106,8 +104,7 @@ def _field_panels(result: xr.Dataset, name: str) -> list[Any]:
         low, high = low - 0.5 * abs(low), high + 0.5 * abs(high)
     names = [n for n in (f"{name}_true", name) if n in result]
     return [
-        lambda ax, n=n: _map(ax, result, n, limits=(low, high), log=log, points=True)
-        for n in names
+        lambda ax, n=n: _map(ax, result, n, limits=(low, high), log=log, points=True) for n in names
     ]
 
 

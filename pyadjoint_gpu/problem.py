@@ -153,9 +153,7 @@ class Problem:
         for name in parameters:
             if name in names:
                 raise ConfigError(f"{name!r} is both a known parameter and a control")
-        everything = self.model.fields(
-            {**parameters, **{c.name: c.initial for c in self.controls}}
-        )
+        everything = self.model.fields({**parameters, **{c.name: c.initial for c in self.controls}})
         return {k: v for k, v in everything.items() if k not in names}
 
     def _bind_penalty(self, penalty: Any) -> Callable[[Fields], Any]:
@@ -289,9 +287,7 @@ class Problem:
             )
             require(adjoint.convergence, "the adjoint solve", adjoint)
             slope = np.asarray(self._pull(x, adjoint.gradient) + direct)
-        return Evaluation(
-            float(value), float(misfit), float(penalty), slope, solution, adjoint
-        )
+        return Evaluation(float(value), float(misfit), float(penalty), slope, solution, adjoint)
 
     def value_and_gradient(
         self, controls: Mapping[str, Any] | None = None

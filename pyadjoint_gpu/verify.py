@@ -75,8 +75,9 @@ def taylor_test(
     """Compare the gradient of a problem with the objective itself, along a random direction d.
 
     A right gradient leaves remainders |J(theta + h d) - J(theta) - h g.d| that fall as h^2, and
-    agrees with (extrapolated) central differences D(h) to 1e-6 or to what the noise of J allows. Remainders at
-    the noise (round-off, the tolerance of the solves) say nothing: too few others is a failure.
+    agrees with (extrapolated) central differences D(h) to 1e-6 or to what the noise of J allows.
+    Remainders at the noise (round-off, the tolerance of the solves) say nothing: too few others
+    is a failure.
 
     Parameters
     ----------

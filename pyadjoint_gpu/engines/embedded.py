@@ -139,7 +139,9 @@ def _scaled(model: Model, multiplier: Fields, args: tuple) -> Fields:
     """The multiple of an earlier multiplier that fits the new source best: through an inversion
     the source shrinks with the misfit."""
     c, state, source = args
-    product = Operator(model, "adjoint")(multiplier, (c, state, jax.tree.map(jnp.zeros_like, source)))
+    product = Operator(model, "adjoint")(
+        multiplier, (c, state, jax.tree.map(jnp.zeros_like, source))
+    )
     dot = jax.tree.map(lambda a, b: jnp.sum(a * b), product, source)
     square = jax.tree.map(lambda a: jnp.sum(a * a), product)
     factor = sum(jax.tree.leaves(dot)) / jnp.maximum(sum(jax.tree.leaves(square)), 1e-300)

@@ -168,7 +168,9 @@ class Darcy(Model):
                     "boundary_pressure",
                     self.pressure_units,
                     "fluid pressure on the fixed sides",
-                    default=None if self.boundary_values is None else np.array(self.boundary_values),
+                    default=None
+                    if self.boundary_values is None
+                    else np.array(self.boundary_values),
                     space=self.boundary,
                 )
             )

@@ -71,7 +71,6 @@ def solve(
     iterations = 0
     residual = first / scale
     history = [(0, residual)]
-    best, best_at = residual, 0
     status = "converged" if residual <= tolerance else ""
     while not status:
         dtau = SAFETY * 2.0 / math.sqrt(high)
@@ -86,13 +85,11 @@ def solve(
         iterations += steps
         residual = largest / scale
         history.append((iterations, residual))
-        if residual < 0.9 * best:
-            best, best_at = residual, iterations
         if not math.isfinite(residual):
             status = "diverged"
         elif residual <= tolerance:
             status = "converged"
-        elif largest < 100.0 * floor and iterations - best_at > _patience(low, high, chunk):
+        elif largest < 100.0 * floor and _stagnant(history, low, high):
             status = "round-off"
         # At the limit of the arithmetic increments are noise, and say nothing of the spectrum.
         if 0.0 < quotient < high and largest > 100.0 * floor:
@@ -113,10 +110,16 @@ def solve(
     )
 
 
-def _patience(low: float, high: float, chunk: int) -> float:
-    """Iterations without progress that tell round-off from a slow phase: the error falls by
-    exp(-2 sqrt(low/high)) an iteration, so this many would take it down by exp(-8)."""
-    return max(8 * chunk, 4.0 / math.sqrt(low / high))
+def _stagnant(history: list[tuple[int, float]], low: float, high: float) -> bool:
+    """Whether the residual does no longer halve over a span in which the slowest error, falling
+    by exp(-2 sqrt(low/high)) an iteration, would lose a factor of 50."""
+    span = 2.0 / math.sqrt(low / high)
+    chunk = history[1][0]
+    checks = max(4, math.ceil(span / chunk))
+    if len(history) < 2 * checks:
+        return False
+    residuals = np.array([r for _, r in history[-2 * checks :]])
+    return bool(np.median(residuals[checks:]) > 0.5 * np.median(residuals[:checks]))
 
 
 def _traffic(u: Fields, args: tuple) -> int:
@@ -211,8 +214,6 @@ def _precondition(operator: Operator, u: Fields, args: tuple) -> tuple[Fields, A
             own = own + jnp.where(at, product[name], 0.0)
             return own, jax.tree.map(lambda s, p: s + jnp.abs(p), rows, product)
 
-        diagonal[name], rows = lax.fori_loop(
-            0, period**ndim, probe, (zero[name], rows)
-        )
+        diagonal[name], rows = lax.fori_loop(0, period**ndim, probe, (zero[name], rows))
     bound = _max(jax.tree.map(lambda s, d: s / jnp.abs(d), rows, diagonal))
     return jax.tree.map(lambda d: -1.0 / d, diagonal), bound

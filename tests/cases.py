@@ -1,0 +1,115 @@
+"""Problems that the tests share."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import scipy.sparse as sp
+import scipy.sparse.linalg as spl
+
+import pyadjoint_gpu as pag
+
+CASES = ("homogeneous", "barrier", "white", "rough", "smooth")
+"""Unit K; K = 1e-6 in a barrier; ln K white with std 1; ln K with std 2 and Gaussian correlation
+of 2 cells, and of 8."""
+
+
+def grid_of(shape):
+    """The workshop's box, 2 x 1 (in 3-D with a depth of 1/2)."""
+    if len(shape) == 2:
+        return pag.Grid(shape, (1.0, 2.0), (0.0, -1.0))
+    return pag.Grid(shape, (0.5, 1.0, 2.0), (0.0, 0.0, -1.0))
+
+
+def doublet(grid, **options):
+    """Wells at 1/5 and 4/5 of the length."""
+    places = [(0.45, -0.6), (0.45, 0.6)]
+    if grid.ndim == 3:
+        places = [(0.2, *p) for p in places]
+    return pag.models.Darcy(
+        grid, [pag.Well(places[0], 1.0), pag.Well(places[1], -1.0)], **options
+    )
+
+
+def permeability(grid, case, seed=0):
+    from scipy.ndimage import gaussian_filter
+
+    generator = np.random.default_rng(seed)
+    white = generator.standard_normal(grid.shape)
+    if case == "homogeneous":
+        return np.ones(grid.shape)
+    if case == "barrier":
+        *_, y, x = np.meshgrid(*grid.centers, indexing="ij")
+        return np.where((abs(x) < 0.04) & (y > 0.3) & (y < 0.8), 1e-6, 1.0)
+    if case == "white":
+        return np.exp(white)
+    field = gaussian_filter(white, {"rough": 2, "smooth": 8}[case], mode="wrap")
+    return np.exp(2.0 * (field - field.mean()) / field.std())
+
+
+def points(grid):
+    """8 x 8 observations, x in +-1/6 of the length, y in 0.25..0.85."""
+    out = [(y, x) for y in np.linspace(0.25, 0.85, 8) for x in np.linspace(-1 / 3, 1 / 3, 8)]
+    return [(0.3, *p) for p in out] if grid.ndim == 3 else out
+
+
+def matrix(model, k, boundary=None):
+    """The discrete system A p = b, assembled cell by cell, independently of the package."""
+    grid = model.grid
+    index = np.arange(grid.size).reshape(grid.shape)
+    rows, columns, values = [], [], []
+    for axis, h in enumerate(grid.spacing):
+        i = np.take(index, np.arange(grid.shape[axis] - 1), axis=axis).ravel()
+        j = np.take(index, np.arange(1, grid.shape[axis]), axis=axis).ravel()
+        a, b = k.ravel()[i], k.ravel()[j]
+        c = (2 * a * b / (a + b) if model.face_mean == "harmonic" else 0.5 * (a + b)) / h**2
+        rows += [i, j, i, j]
+        columns += [i, j, j, i]
+        values += [c, c, -c, -c]
+    b = np.zeros(grid.size)
+    for well in model.wells:
+        cell = index[grid.cell_containing(well.position)]
+        b[cell] += well.rate / grid.cell_volume
+    for side, value in (boundary or {}).items():
+        axis = grid.dims.index(side[0])
+        at = 0 if side.endswith("min") else -1
+        i = np.take(index, at, axis=axis).ravel()
+        c = 2 * k.ravel()[i] / grid.spacing[axis] ** 2
+        rows, columns, values = [*rows, i], [*columns, i], [*values, c]
+        np.add.at(b, i, c * np.ravel(value))
+    a = sp.csc_matrix(
+        (np.concatenate(values), (np.concatenate(rows), np.concatenate(columns))),
+        shape=(grid.size, grid.size),
+    )
+    return a, b
+
+
+def direct(model, k, boundary=None):
+    """The discrete solution by a sparse direct solver; zero mean where nothing fixes it."""
+    a, b = matrix(model, k, boundary)
+    if boundary:
+        return spl.spsolve(a, b).reshape(model.grid.shape)
+    p = np.zeros(model.grid.size)
+    p[1:] = spl.spsolve(a[1:, 1:], b[1:])
+    return (p - p.mean()).reshape(model.grid.shape)
+
+
+@cache
+def observations(shape, case="barrier", noise=0.01):
+    grid = grid_of(shape)
+    return pag.synthetic.observe(
+        doublet(grid), {"permeability": permeability(grid, case)}, points(grid), noise=noise
+    )
+
+
+def problem(shape=(15, 31), *, data=None, **options):
+    """The workshop's inverse problem at a small size."""
+    options = {"tolerance": 1e-10, **options}
+    return pag.Problem(
+        doublet(grid_of(shape)),
+        pag.Control("permeability", 1.0, bounds=(1e-6, 1e2), transform="log"),
+        pag.LeastSquares(observations(shape) if data is None else data),
+        options.pop("penalty", pag.Smoothness("permeability", weight=1.0, length=0.1)),
+        **options,
+    )
