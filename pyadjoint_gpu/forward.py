@@ -7,10 +7,10 @@ from typing import Any
 
 import xarray as xr
 
+from .arithmetic import double
 from .dataset import state_dataset
 from .engines import Engine, get_engine
 from .models.base import Model
-from .precision import double
 from .problem import check_iterations, check_tolerance, default_iterations, require
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from .arithmetic import double
 from .config import build_problem, plain, specification
 from .dataset import (
     control_variables,
@@ -25,7 +26,6 @@ from .dataset import (
 from .errors import ConfigError, ConvergenceError, DataError
 from .journal import Journal, Record, digest
 from .misfit import BoundLeastSquares
-from .precision import double
 from .problem import Evaluation, Problem, check_iterations, check_tolerance
 
 _NEVER = 10**9

@@ -13,12 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
+from .arithmetic import compiled, double
 from .control import BoundControl, Control, Smoothness
 from .engines import Adjoint, Engine, Solution, get_engine
 from .errors import ConfigError, ConvergenceError, ConvergenceWarning, DataError
 from .misfit import BoundLeastSquares, LeastSquares
 from .models.base import Fields, Model
-from .precision import double
 from .solvers import Convergence
 
 
@@ -130,11 +130,11 @@ class Problem:
         self._splits = np.cumsum(sizes)[:-1]
         self.size = sum(sizes)
         """Number of components of theta, all controls together."""
-        self._parameters = jax.jit(self._parameters_of)
-        self._objective = jax.jit(
+        self._parameters = compiled(self._parameters_of)
+        self._objective = compiled(
             jax.value_and_grad(self._objective_of, argnums=(0, 1), has_aux=True)
         )
-        self._pull = jax.jit(self._pull_of)
+        self._pull = compiled(self._pull_of)
 
     # Set-up
 

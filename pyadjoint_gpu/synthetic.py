@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from .arithmetic import double
 from .engines import Engine
 from .errors import ConfigError, DataError
 from .forward import solve
 from .misfit import BoundLeastSquares
 from .models.base import Model
-from .precision import double
 
 
 @double

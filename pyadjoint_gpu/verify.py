@@ -11,11 +11,11 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from .arithmetic import double
 from .engines import Engine, get_engine
 from .engines.embedded import EmbeddedEngine
 from .errors import ConvergenceWarning
 from .models.base import Fields, Model
-from .precision import double
 from .problem import Problem, check_tolerance, default_iterations, require
 
 STEPS = tuple(0.1 * 0.5**k for k in range(7))

@@ -41,7 +41,7 @@ def test_noisy_data_are_fitted_to_their_errors_and_no_further():
 
 def test_the_optimum_is_one():
     tested = problem(tolerance=1e-12)
-    result = pag.invert(tested, max_iterations=200, tolerance=1e-5, progress=False)
+    result = pag.invert(tested, max_iterations=500, tolerance=1e-5, progress=False)
     assert result.attrs["status"] == "converged", result.attrs["message"]
     _, gradient = tested.value_and_gradient({"permeability": result["permeability"]})
     _, first = tested.value_and_gradient()

@@ -39,7 +39,7 @@ def test_killed_at_random_instants_it_opens_and_ends_in_the_same_bits(tmp_path):
     path = tmp_path / "run.h5"
     whole = reference()
     generator = np.random.default_rng(1)
-    counts, kills = [], 0
+    counts, kills, announced = [], 0, 0
     child = Path(__file__).with_name("journal_child.py")
     while kills < 20:
         process = subprocess.Popen(
@@ -49,12 +49,10 @@ def test_killed_at_random_instants_it_opens_and_ends_in_the_same_bits(tmp_path):
             cwd=child.parent,
         )
         assert process.stdout is not None
-        # Every iterate on record is announced again in the replay: wait for news.
-        seen = 0
-        while seen <= (counts[-1] if counts else 0) // 2:
-            line = process.stdout.readline().strip()
-            assert line == "ready", line
-            seen += 1
+        # Every iterate on record is announced again in the replay; then some new ones.
+        announced += generator.integers(0, 4)
+        for _ in range(announced):
+            assert process.stdout.readline().strip() == "ready"
         time.sleep(generator.uniform(0.0, 0.06))
         process.kill()
         assert process.wait() == -9
@@ -71,6 +69,21 @@ def test_killed_at_random_instants_it_opens_and_ends_in_the_same_bits(tmp_path):
     assert len(set(counts)) > 5  # the kills fell on different stages
     resumed = pag.resume(path, max_iterations=ITERATIONS, progress=False)
     assert_same_bits(resumed, whole)
+
+
+def test_bits_do_not_depend_on_where_memory_happens_to_be():
+    import jax.numpy as jnp
+
+    generator = np.random.default_rng(0)
+    tested = problem((33, 65), data=observations((15, 31)))
+    held, bits = [], set()
+    for _ in range(12):
+        held.append([jnp.zeros(generator.integers(1, 3000)) for _ in range(3)])
+        del held[: len(held) // 3]
+        found = tested.evaluate(tested.initial)
+        bits.add((np.asarray(found.solution.fields["pressure"]).tobytes(),
+                  found.gradient.tobytes()))  # fmt: skip
+    assert len(bits) == 1
 
 
 def test_a_finished_run_goes_on_with_more_iterations(tmp_path):
@@ -111,7 +124,7 @@ def test_a_journal_grows(tmp_path, monkeypatch):
     assert_same_bits(result, reference())
     with h5py.File(path) as file:
         assert file["count"][()] == result["evaluations"][-1]
-        assert file["scalars"].shape[0] == 64
+        assert file["scalars"].shape[0] == 128
     assert [p.name for p in tmp_path.iterdir()] == ["run.h5"]
 
 

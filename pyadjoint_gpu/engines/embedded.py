@@ -8,9 +8,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from ..arithmetic import compiled, double
 from ..errors import ConfigError
 from ..models.base import Fields, Model
-from ..precision import double
 from ..solvers import Operator, pseudo_transient
 from ..solvers.base import Convergence
 from .base import Adjoint, Solution
@@ -123,18 +123,18 @@ class EmbeddedEngine:
         return {v.name: jnp.zeros(model.grid.shape, self.dtype) for v in model.unknowns}
 
 
-@partial(jax.jit, static_argnums=0)
+@partial(compiled, static_argnums=0)
 def _prepare(model: Model, m: Fields) -> Any:
     return model.prepare(m)
 
 
-@partial(jax.jit, static_argnums=0)
+@partial(compiled, static_argnums=0)
 def _gauge(model: Model, u: Fields) -> Fields:
     """Zero mean where the model leaves a constant free."""
     return jax.tree.map(lambda a: a - jnp.mean(a), u) if model.null_space else u
 
 
-@partial(jax.jit, static_argnums=0)
+@partial(compiled, static_argnums=0)
 def _scaled(model: Model, multiplier: Fields, args: tuple) -> Fields:
     """The multiple of an earlier multiplier that fits the new source best: through an inversion
     the source shrinks with the misfit."""
@@ -148,12 +148,12 @@ def _scaled(model: Model, multiplier: Fields, args: tuple) -> Fields:
     return jax.tree.map(lambda a: factor * a, multiplier)
 
 
-@partial(jax.jit, static_argnums=0)
+@partial(compiled, static_argnums=0)
 def _gradient(model: Model, m: Fields, state: Fields, multiplier: Fields) -> Fields:
     _, pull = jax.vjp(lambda m: model.residual(state, model.prepare(m)), m)
     return jax.tree.map(jnp.negative, pull(multiplier)[0])
 
 
-@partial(jax.jit, static_argnums=0)
+@partial(compiled, static_argnums=0)
 def _sensitivity(model: Model, m: Fields, state: Fields, direction: Fields) -> Fields:
     return jax.jvp(lambda m: model.residual(state, model.prepare(m)), (m,), (direction,))[1]

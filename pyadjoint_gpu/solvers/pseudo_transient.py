@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from ..arithmetic import compiled
 from ..models.base import Fields
 from .base import Convergence, Operator, Spectrum
 
@@ -137,14 +138,14 @@ def _dot(a: Any, b: Any) -> Any:
     return sum(jnp.sum(x * y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
 
 
-@partial(jax.jit, static_argnums=0)
+@partial(compiled, static_argnums=0)
 def _start(operator: Operator, u: Fields, args: tuple, inverse: Fields) -> Any:
     """||R(0)||, ||R(u)|| and the round-off floor of R, all in the max norm."""
     zero = operator(jax.tree.map(jnp.zeros_like, u), args)
     return jnp.stack([_max(zero), _max(operator(u, args)), _floor(u, inverse)])
 
 
-@partial(jax.jit, static_argnums=0, donate_argnums=(1, 2))
+@partial(compiled, static_argnums=0, donate_argnums=(1, 2))
 def _advance(
     operator: Operator,
     u: Fields,
@@ -181,7 +182,7 @@ def _floor(u: Fields, inverse: Fields) -> Any:
     return epsilon * _max(jax.tree.map(lambda u, i: u / i, u, inverse))
 
 
-@partial(jax.jit, static_argnums=0)
+@partial(compiled, static_argnums=0)
 def _precondition(operator: Operator, u: Fields, args: tuple) -> tuple[Fields, Any]:
     """1/PC, and the Gershgorin bound max_i sum_j |J_ij| / |J_ii|, both exact.
 
