@@ -86,31 +86,58 @@ def _run(options: argparse.Namespace) -> int:
 
     file = read(options.config, options.overrides)
     problem = build_problem(file.tables)
-    places = dict(file.output)
+    places = {f"output.{key}": place for key, place in file.output.items()}
     if options.output:
-        places["path"] = Path(options.output)
-    if "path" not in places:
+        places.pop("output.path", None)
+        places["--output"] = Path(options.output)
+    path = places.get("--output", places.get("output.path"))
+    if path is None:
         raise ConfigError("output.path is missing (or give -o OUT.nc)")
-    for key, place in places.items():
-        _writable(place, f"output.{key}")
-    result = invert(problem, journal=places.get("journal"), title=file.title, **file.inversion)
-    return _deliver(result, places["path"], places.get("figure"))
+    _writable(places)
+    figure = places.get("output.figure")
+    if figure is not None:
+        _drawable(figure, "output.figure")
+    result = invert(
+        problem, journal=places.get("output.journal"), title=file.title, **file.inversion
+    )
+    return _deliver(result, path, figure)
 
 
 def _resume(options: argparse.Namespace) -> int:
+    from .errors import DataError
     from .inversion import resume
 
-    output = Path(options.output or Path(options.journal).with_suffix(".nc"))
-    _writable(output, "--output")
-    result = resume(options.journal, max_iterations=options.max_iterations)
+    journal = Path(options.journal)
+    if not journal.is_file():
+        raise DataError(f"{journal}: no such journal")
+    output = Path(options.output or journal.with_suffix(".nc"))
+    _writable({"journal": journal, "--output": output})
+    result = resume(journal, max_iterations=options.max_iterations)
     return _deliver(result, output, None)
 
 
-def _writable(place: Path, what: str) -> None:
+def _writable(places: dict[str, Path]) -> None:
     from .errors import ConfigError
 
-    if place.is_dir() or not place.parent.is_dir():
-        raise ConfigError(f"{what}: cannot write {str(place)!r}, no such directory")
+    seen: dict[Path, str] = {}
+    for what, place in places.items():
+        if place.is_dir():
+            raise ConfigError(f"{what}: {str(place)!r} is a directory, expected a file")
+        if not place.parent.is_dir():
+            raise ConfigError(f"{what}: cannot write {str(place)!r}, no such directory")
+        other = seen.setdefault(place.resolve(), what)
+        if other != what:
+            raise ConfigError(f"{what}: {str(place)!r} is the same file as {other}")
+
+
+def _drawable(place: Path, what: str) -> None:
+    from matplotlib.figure import Figure
+
+    from .errors import ConfigError
+
+    formats = Figure().canvas.get_supported_filetypes()
+    if place.suffix.lstrip(".") not in formats:
+        raise ConfigError(f"{what}: found {str(place)!r}, expected the ending png, pdf or svg")
 
 
 def _deliver(result: xr.Dataset, path: Path, figure: Path | None) -> int:
@@ -147,19 +174,23 @@ def _check(options: argparse.Namespace) -> int:
 def _plot(options: argparse.Namespace) -> int:
     import xarray as xr
 
-    from . import accessor as _accessor  # noqa: F401
+    from . import accessor  # noqa: F401  (registers Dataset.inversion)
     from .errors import DataError
 
     path = Path(options.result)
     output = Path(options.output or path.with_suffix(".png"))
-    _writable(output, "--output")
+    _writable({"result": path, "--output": output})
+    _drawable(output, "--output")
     if not path.is_file():
         raise DataError(f"no file {path}")
     try:
-        result = xr.load_dataset(path, engine="h5netcdf")
+        result = xr.load_dataset(path, engine="h5netcdf", phony_dims="access")
     except Exception as error:
         raise DataError(f"{path}: not a NetCDF-4 file, or truncated ({error})") from None
-    result.inversion.plot(output)
+    try:
+        result.inversion.plot(output)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
     print(f"wrote {output}")
     return DONE
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import inspect
 import tomllib
@@ -15,12 +14,12 @@ import numpy as np
 import xarray as xr
 
 from .control import Control, Smoothness
-from .engines import ENGINES
-from .errors import ConfigError, DataError
+from .engines import ENGINES, get_engine
+from .errors import ConfigError, DataError, nearest
 from .grid import Grid
 from .misfit import BoundLeastSquares, LeastSquares, as_dataset
 from .models import CATALOGUE
-from .problem import Problem
+from .problem import Problem, check_iterations, check_tolerance
 
 _KEYS: dict[str, tuple[str, ...]] = {
     "": (
@@ -46,13 +45,6 @@ _KEYS: dict[str, tuple[str, ...]] = {
 }
 _REQUIRED = ("grid", "model", "controls", "misfit")
 PENALTIES = ("smoothness",)
-
-
-def nearest(found: str, allowed: Iterable[str]) -> str:
-    """What to add to an error about an unknown name."""
-    names = list(allowed)
-    close = difflib.get_close_matches(found, names, n=1)
-    return f"; did you mean {close[0]!r}?" if close else f"; expected one of {', '.join(names)}"
 
 
 def check_keys(table: Any, allowed: Iterable[str], where: str) -> dict[str, Any]:
@@ -122,10 +114,22 @@ def read(path: str | Path, overrides: Iterable[str] = ()) -> RunFile:
         for k, v in check_keys(tables.pop("output", {}), _KEYS["output"], "output").items()
     }
     inversion = check_keys(tables.pop("inversion", {}), _KEYS["inversion"], "inversion")
+    _check_numbers(inversion, "inversion")
+    if not isinstance(inversion.get("discrepancy", False), bool):
+        found = inversion["discrepancy"]
+        raise ConfigError(f"inversion.discrepancy: found {found!r}, expected true or false")
     title = tables.pop("title", None)
     if title is not None:
         title = _text(title, "title")
     return RunFile(_load(tables, base), title, inversion, output)
+
+
+def _check_numbers(table: Mapping[str, Any], where: str) -> None:
+    for key in ("tolerance", "adjoint_tolerance"):
+        if key in table:
+            check_tolerance(f"{where}.{key}", table[key])
+    if "max_iterations" in table:
+        check_iterations(f"{where}.max_iterations", table["max_iterations"], 1)
 
 
 def build_problem(tables: Mapping[str, Any]) -> Problem:
@@ -136,18 +140,25 @@ def build_problem(tables: Mapping[str, Any]) -> Problem:
         if key not in grid_table:
             raise ConfigError(f"grid.{key} is missing")
     grid = Grid(**grid_table)
-    misfit, units = _misfit(tables["misfit"])
+    misfit = _misfit(tables["misfit"])
+    model = _model(tables["model"], grid, None)
+    units = misfit.units(model)
+    if units is not None:
+        model = _model(tables["model"], grid, units)
     solver = check_keys(tables.get("solver", {}), _KEYS["solver"], "solver")
+    _check_numbers(solver, "solver")
     dtype = solver.pop("dtype", None)
     engine = tables.get("engine", "auto")
     if engine not in ENGINES:
         raise ConfigError(f"engine: found {engine!r}{nearest(str(engine), ENGINES)}")
+    if dtype is not None and engine == "julia":
+        get_engine(engine)
     if dtype is not None:
         from .engines.embedded import EmbeddedEngine
 
         engine = EmbeddedEngine(dtype=dtype)
     return Problem(
-        _model(tables["model"], grid, units),
+        model,
         _controls(tables["controls"]),
         misfit,
         _penalties(tables.get("penalty", {})),
@@ -165,7 +176,7 @@ def check_table(table: Any, where: str) -> dict[str, Any]:
 def _model(table: Any, grid: Grid, units: str | None) -> Any:
     table = check_table(table, "model")
     name = table.pop("name", None)
-    if name not in CATALOGUE:
+    if not isinstance(name, str) or name not in CATALOGUE:
         raise ConfigError(f"model.name: found {name!r}{nearest(str(name), CATALOGUE)}")
     kind = CATALOGUE[name]
     allowed = [p for p in inspect.signature(kind).parameters if p != "grid"]
@@ -176,8 +187,6 @@ def _controls(table: Any) -> list[Control]:
     out = []
     for name, options in check_table(table, "controls").items():
         options = check_keys(options, _KEYS["controls"], f"controls.{name}")
-        if "bounds" in options:
-            options["bounds"] = tuple(np.atleast_1d(options["bounds"]))
         out.append(Control(name, options.pop("initial", None), **options))
     return out
 
@@ -196,22 +205,19 @@ def _penalties(table: Any) -> list[Smoothness]:
     return out
 
 
-def _misfit(table: Any) -> tuple[LeastSquares, str | None]:
-    """The misfit, and the unit of the observed variable where there is one to be told."""
+def _misfit(table: Any) -> LeastSquares:
     table = check_keys(table, (*_KEYS["misfit"], "variable"), "misfit")
     if "observations" not in table:
         raise ConfigError("misfit.observations is missing")
     data = table["observations"]
     data = data if isinstance(data, xr.Dataset) else as_dataset(data)
-    variable, sigma = table.get("variable"), table.get("sigma")
-    if sigma is not None and (isinstance(sigma, bool) or not np.all(np.asarray(sigma) > 0)):
-        raise ConfigError(f"misfit.sigma: found {sigma!r}, expected a number > 0")
-    units = {
-        str(v.attrs["units"])
-        for k, v in data.data_vars.items()
-        if "units" in v.attrs and k not in ("x", "y", "z") and variable in (None, k)
-    }
-    return LeastSquares(data, variable=variable, sigma=sigma), units.pop() if units else None
+    variable = table.get("variable")
+    sigma: Any = table.get("sigma")
+    if sigma is not None:
+        values = np.asarray(sigma) if isinstance(sigma, int | float | list) else np.array("")
+        if values.dtype.kind not in "if" or not np.all(values > 0):
+            raise ConfigError(f"misfit.sigma: found {sigma!r}, expected a number > 0")
+    return LeastSquares(data, variable=variable, sigma=sigma)
 
 
 # Files

@@ -11,7 +11,7 @@ import numpy as np
 from jax.nn import sigmoid
 
 from .errors import ConfigError, DataError
-from .grid import Space
+from .grid import Space, number
 from .models.base import Fields, Model
 
 TRANSFORMS = ("identity", "log", "logistic")
@@ -65,7 +65,7 @@ class Control:
                 raise ConfigError(f"{key}.bounds: transform 'logistic' needs (low, high)")
             return
         try:
-            low, high = (float(b) for b in self.bounds)
+            low, high = (number(b) for b in self.bounds)
         except (TypeError, ValueError):
             raise ConfigError(
                 f"{key}.bounds: found {self.bounds!r}, expected two numbers"
@@ -86,7 +86,8 @@ class BoundControl:
     initial, truth : array
         Physical fields (truth None where unknown).
     typical : float
-        What counts as a change of one: 1 for transformed controls, else the start's RMS.
+        What counts as a change of one: 1 for transformed controls, else the start's RMS; and at
+        most what its penalties charge 1/2 for.
     weight : float
         Of one component of theta in the L2 inner product: the share of the domain's volume that
         a cell has, so that gradients and steps do not depend on the grid.
@@ -123,6 +124,9 @@ class BoundControl:
             else []
         )
         self.theta = self.coefficients(self.initial)
+        self.typical = 1.0
+        if control.transform == "identity":
+            self.typical = float(np.sqrt(np.mean(np.square(self.initial)))) or 1.0
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -139,12 +143,6 @@ class BoundControl:
     @property
     def weight(self) -> float:
         return 1.0 / self.space.size if self.control.basis == "field" else 1.0
-
-    @property
-    def typical(self) -> float:
-        if self.control.transform != "identity":
-            return 1.0
-        return float(np.sqrt(np.mean(np.square(self.initial)))) or 1.0
 
     @property
     def box(self) -> tuple[float, float]:
@@ -238,7 +236,8 @@ class Smoothness:
     def __post_init__(self) -> None:
         for key in ("weight", "length"):
             value = getattr(self, key)
-            if not isinstance(value, int | float | np.number) or not 0 <= value < np.inf:
+            bad = isinstance(value, bool) or not isinstance(value, int | float | np.number)
+            if bad or not 0 <= value < np.inf:
                 raise ConfigError(
                     f"penalty.{self.name}.{key}: found {value!r}, expected a number >= 0"
                 )
@@ -246,6 +245,8 @@ class Smoothness:
     def bind(self, control: BoundControl) -> Callable[[Fields], Any]:
         """The penalty as a function of the transformed fields by name."""
         space = control.space
+        if self.weight > 0:
+            control.typical = min(control.typical, self.weight**-0.5)
         start = control.expand(jnp.asarray(control.theta))
 
         def penalty(fields: Fields) -> Any:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from . import __version__
+from . import __version__, accessor  # noqa: F401  (registers Dataset.inversion)
 from .files import whole
 from .grid import BoundarySpace, Grid, Space
 from .misfit import BoundLeastSquares, point_coordinates

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -27,3 +29,10 @@ class ConvergenceError(RuntimeError):
 
 class ConvergenceWarning(RuntimeWarning):
     """Round-off stopped a solve above the tolerance: the best this precision can give."""
+
+
+def nearest(found: str, allowed: Iterable[str]) -> str:
+    """What to add to an error about an unknown name."""
+    names = list(allowed)
+    close = difflib.get_close_matches(found, names, n=1)
+    return f"; did you mean {close[0]!r}?" if close else f"; expected one of {', '.join(names)}"

@@ -11,8 +11,16 @@ from typing import Any
 import numpy as np
 
 from .errors import ConfigError, DataError
+from .units import conversion
 
 AXES = ("z", "y", "x")
+
+
+def number(value: Any) -> float:
+    """`value` as a float; a TypeError for a text, a truth value and the like."""
+    if isinstance(value, bool | np.bool_ | str):
+        raise TypeError
+    return float(value)
 
 
 @dataclass(frozen=True)
@@ -59,7 +67,7 @@ class Grid:
         given = {"extent": extent, "origin": [0.0] * len(counts) if origin is None else origin}
         for key, value in given.items():
             try:
-                numbers = tuple(float(v) for v in np.atleast_1d(np.asarray(value, dtype=float)))
+                numbers = tuple(number(v) for v in ([value] if np.ndim(value) == 0 else value))
             except (TypeError, ValueError):
                 raise ConfigError(f"grid.{key}: found {value!r}, expected numbers") from None
             if len(numbers) != len(counts):
@@ -74,7 +82,9 @@ class Grid:
         object.__setattr__(self, "shape", tuple(int(n) for n in counts))
         object.__setattr__(self, "extent", values["extent"])
         object.__setattr__(self, "origin", values["origin"])
-        object.__setattr__(self, "units", str(units))
+        if not isinstance(units, str) or not units:
+            raise ConfigError(f"grid.units: found {units!r}, expected a text")
+        object.__setattr__(self, "units", units)
 
     @property
     def ndim(self) -> int:
@@ -214,10 +224,11 @@ class Space:
         if hasattr(value, "dims") and hasattr(value, "transpose"):
             value = self._aligned(value, name)
         try:
-            array = np.asarray(value, dtype=float)
+            array = np.asarray(number(value) if np.ndim(value) == 0 else value, dtype=float)
         except (TypeError, ValueError):
+            found = f"{value!r:.60}" if np.size(value) < 4 else "values that are no numbers"
             raise DataError(
-                f"{name}: found {value!r}, expected a number or an array of shape {self.shape}"
+                f"{name}: found {found}, expected a number or an array of shape {self.shape}"
             ) from None
         if array.ndim and array.shape != self.shape:
             raise DataError(f"{name}: found shape {array.shape}, expected {self.shape}")
@@ -230,14 +241,18 @@ class Space:
         grid = self.grid
         if set(value) != {"value", "gradient"}:
             raise ConfigError(f"{name}: found keys {sorted(value)}, expected value and gradient")
-        slope = np.atleast_1d(np.asarray(value["gradient"], dtype=float))
+        try:
+            slope = np.atleast_1d(np.asarray(value["gradient"], dtype=float))
+            middle_value = number(value["value"])
+        except (TypeError, ValueError):
+            raise ConfigError(f"{name}: found {dict(value)!r}, expected numbers") from None
         if slope.shape != (grid.ndim,):
             raise ConfigError(
                 f"{name}.gradient: found {slope.size} numbers, expected {grid.ndim}"
                 f" ({', '.join(grid.dims)})"
             )
         middle = [o + 0.5 * e for o, e in zip(grid.origin, grid.extent, strict=True)]
-        out = np.full(self.shape, float(value["value"]))
+        out = np.full(self.shape, middle_value)
         for g, p, c in zip(slope, self.positions(), middle, strict=True):
             out = out + g * (p - c)
         return out
@@ -282,11 +297,20 @@ class CellSpace(Space):
         for dim, expected, h in zip(self.dims, self.grid.centers, self.grid.spacing, strict=True):
             if dim not in array.dims or dim not in array.coords:
                 continue
-            found = np.asarray(array[dim].values, dtype=float)
+            units = array[dim].attrs.get("units")
+            factor = conversion(units, self.grid.units)
+            if factor is None:
+                raise DataError(
+                    f"{name}: coordinate {dim!r} is in {units!r}, the grid in {self.grid.units!r}"
+                )
+            try:
+                found = np.asarray(array[dim].values, dtype=float) * factor
+            except (TypeError, ValueError):
+                raise DataError(f"{name}: coordinate {dim!r} is not numeric") from None
             step = np.diff(found)
             if not (np.all(step > 0) or np.all(step < 0)):
                 raise DataError(f"{name}: coordinate {dim!r} is not monotonic")
-            if step[0] < 0:
+            if step.size and step[0] < 0:
                 array = array.isel({dim: slice(None, None, -1)})
                 found = found[::-1]
             if found.shape == expected.shape and np.max(np.abs(found - expected)) > 1e-3 * h:
@@ -399,7 +423,7 @@ class BoundarySpace(Space):
 
     def fill(self, value: Any, name: str) -> np.ndarray:
         """As for any space; also a mapping from each side to its value."""
-        if isinstance(value, Mapping) and set(value) - {"value", "gradient"}:
+        if isinstance(value, Mapping) and not set(value) & {"value", "gradient"}:
             if set(value) != set(self.sides):
                 raise ConfigError(
                     f"{name}: found sides {', '.join(map(str, value))},"

@@ -128,6 +128,8 @@ def invert(
     ConvergenceError
         If the very first evaluation fails, or as `throw` asks.
     """
+    if not isinstance(discrepancy, bool | np.bool_):
+        raise ConfigError(f"discrepancy: found {discrepancy!r}, expected True or False")
     settings = {
         "method": method,
         "max_iterations": check_iterations("max_iterations", max_iterations, 50),
@@ -137,7 +139,11 @@ def invert(
     }
     _check(problem, settings)
     book = None if journal is None else Journal.create(journal, problem, settings)
-    return _run(problem, settings, book, callback, progress, throw)
+    try:
+        return _run(problem, settings, book, callback, progress, throw)
+    finally:
+        if book is not None:
+            book.discard()
 
 
 @double
@@ -180,15 +186,14 @@ def resume(
             problem = build_problem(found)
         _check(problem, settings)
         book.finish(False)
-    except BaseException:
+        return _run(problem, settings, book, callback, progress, throw)
+    finally:
         book.close()
-        raise
-    return _run(problem, settings, book, callback, progress, throw)
 
 
 def _check(problem: Problem, settings: dict[str, Any]) -> None:
     method = settings["method"]
-    if method not in METHODS:
+    if not isinstance(method, str) or method not in METHODS:
         raise ConfigError(f"method: found {method!r}, expected one of {', '.join(METHODS)}")
     if method not in _BOUNDED and np.any(np.isfinite(problem.box)):
         raise ConfigError(
@@ -362,8 +367,6 @@ def _run(
             journal.finish()
     finally:
         bar.close()
-        if journal is not None:
-            journal.close()
     result = _result(run, status, message)
     if throw and status not in ("converged", "stopped"):
         raise ConvergenceError(f"the inversion ended with status {status!r}: {message}", result)

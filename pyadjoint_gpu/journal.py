@@ -131,6 +131,13 @@ class Journal:
     def close(self) -> None:
         self._file.close()
 
+    def discard(self) -> None:
+        """Close the file, and remove it if it holds no record."""
+        empty = self.count == 0
+        self.close()
+        if empty:
+            self.path.unlink(missing_ok=True)
+
     def __enter__(self) -> Journal:
         return self
 

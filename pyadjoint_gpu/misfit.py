@@ -67,12 +67,18 @@ class LeastSquares:
         """The misfit on a model's grid."""
         unknown, name = self._observed(model)
         values = self._vector(name)
+        if not values.size:
+            raise DataError(f"observations: {name!r} is empty, expected at least one value")
         dim = self.observations[name].dims[0]
         points = np.stack([self._coordinate(d, dim, model.grid) for d in model.grid.dims], axis=1)
         factor = self._factor(name, unknown)
         sigma = self._sigmas(name, values.shape, factor)
         model.grid.check_inside(points, "observation")
         return BoundLeastSquares(model.grid, unknown, points, values * factor, sigma)
+
+    def units(self, model: Model) -> str | None:
+        """Unit of the observed variable, where it has one."""
+        return self.observations[self._observed(model)[1]].attrs.get("units")
 
     def _observed(self, model: Model) -> tuple[Variable, str]:
         found = sorted(map(str, self.observations.data_vars))

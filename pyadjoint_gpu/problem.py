@@ -16,7 +16,7 @@ import xarray as xr
 from .arithmetic import compiled, double
 from .control import BoundControl, Control, Smoothness
 from .engines import Adjoint, Engine, Solution, get_engine
-from .errors import ConfigError, ConvergenceError, ConvergenceWarning, DataError
+from .errors import ConfigError, ConvergenceError, ConvergenceWarning, DataError, nearest
 from .misfit import BoundLeastSquares, LeastSquares
 from .models.base import Fields, Model
 from .solvers import Convergence
@@ -139,7 +139,9 @@ class Problem:
     # Set-up
 
     def _bind_controls(self, controls: Control | Sequence[Control]) -> tuple[BoundControl, ...]:
-        given = [controls] if isinstance(controls, Control) else list(controls)
+        given = [controls] if isinstance(controls, Control) else controls
+        if not isinstance(given, Sequence) or not all(isinstance(c, Control) for c in given):
+            raise ConfigError(f"controls: found {controls!r}, expected Controls")
         if not given:
             raise ConfigError("controls: none is given, expected at least one")
         names = [c.name for c in given]
@@ -149,6 +151,8 @@ class Problem:
         return tuple(BoundControl(c, self.model) for c in given)
 
     def _known(self, parameters: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        if not isinstance(parameters, Mapping):
+            raise ConfigError(f"parameters: found {parameters!r}, expected a mapping")
         names = [c.name for c in self.controls]
         for name in parameters:
             if name in names:
@@ -162,8 +166,8 @@ class Problem:
                 if control.name == penalty.name:
                     return penalty.bind(control)
             raise ConfigError(
-                f"penalty: {penalty.name!r} is not a control;"
-                f" found {', '.join(c.name for c in self.controls)}"
+                f"penalty: {penalty.name!r} is not a control"
+                + nearest(penalty.name, [c.name for c in self.controls])
             )
         if not callable(penalty):
             raise ConfigError(

@@ -27,9 +27,7 @@ def doublet(grid, **options):
     places = [(0.45, -0.6), (0.45, 0.6)]
     if grid.ndim == 3:
         places = [(0.2, *p) for p in places]
-    return pag.models.Darcy(
-        grid, [pag.Well(places[0], 1.0), pag.Well(places[1], -1.0)], **options
-    )
+    return pag.models.Darcy(grid, [pag.Well(places[0], 1.0), pag.Well(places[1], -1.0)], **options)
 
 
 def permeability(grid, case, seed=0):

@@ -36,8 +36,10 @@ def test_second_order_in_space():
         y, x = np.meshgrid(*grid.centers, indexing="ij")
         exact = np.cos(np.pi * y) * np.cos(np.pi * x)
         k = np.exp(0.5 * x)
-        source = k * np.cos(np.pi * y) * (
-            2 * np.pi**2 * np.cos(np.pi * x) + 0.5 * np.pi * np.sin(np.pi * x)
+        source = (
+            k
+            * np.cos(np.pi * y)
+            * (2 * np.pi**2 * np.cos(np.pi * x) + 0.5 * np.pi * np.sin(np.pi * x))
         )
         wells = [
             pag.Well((py, px), q * grid.cell_volume)
@@ -134,7 +136,9 @@ def test_too_few_iterations_are_an_error_with_the_result_attached():
 def test_single_precision_on_request():
     grid = grid_of((15, 31))
     state = pag.solve(
-        doublet(grid), {"permeability": 1.0}, engine=pag.EmbeddedEngine(dtype="float32"),
+        doublet(grid),
+        {"permeability": 1.0},
+        engine=pag.EmbeddedEngine(dtype="float32"),
         tolerance=1e-5,
     )
     assert state["pressure"].dtype == np.float32

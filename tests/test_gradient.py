@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -49,6 +51,7 @@ def test_gradient_agrees_with_central_differences_in_every_component_tried(case,
     if sides:
         chosen.append(len(theta) - 1)
     for i in chosen:
+
         def value(h, i=i):
             changed = theta.copy()
             changed[i] += h
@@ -56,7 +59,7 @@ def test_gradient_agrees_with_central_differences_in_every_component_tried(case,
 
         h = 0.2
         pairs = [(value(s) - value(-s)) / (2 * s) for s in (h, h / 2, h / 4)]
-        once = [(4 * b - a) / 3 for a, b in zip(pairs[:-1], pairs[1:], strict=True)]
+        once = [(4 * b - a) / 3 for a, b in pairwise(pairs)]
         central = (16 * once[1] - once[0]) / 15
         # What a component is worth beside the whole: differences of J hold no more digits.
         scale = max(abs(gradient[i]), 1e-3 * np.max(np.abs(gradient)))
@@ -124,9 +127,7 @@ def test_taylor_with_few_coefficients(basis):
 
 
 def test_a_misfit_of_ones_own_sees_the_fluxes():
-    tested = problem(
-        penalty=(), tolerance=1e-12, data=observations((15, 31))
-    )
+    tested = problem(penalty=(), tolerance=1e-12, data=observations((15, 31)))
     tested = pag.Problem(
         tested.model,
         pag.Control("permeability", lambda y, x: 1.0 + 0.3 * x, transform="log"),
@@ -169,7 +170,8 @@ def ringless(gradient):
 
 
 @pytest.mark.parametrize(
-    "change", [lambda g: 1.001 * g, lambda g: -g, ringless, lambda g: 0 * g],
+    "change",
+    [lambda g: 1.001 * g, lambda g: -g, ringless, lambda g: 0 * g],
     ids=["0.1 percent", "sign", "clamped ring", "zero"],
 )
 def test_a_wrong_gradient_fails_both_tests(change):

@@ -22,13 +22,15 @@ def test_interpolation_reproduces_linear_fields_and_is_constant_beyond_the_centr
     generator = np.random.default_rng(0)
     grid = pag.Grid(shape, [2.0] * len(shape), [-1.0] * len(shape))
     slope = generator.standard_normal(len(shape))
-    field = sum(s * c for s, c in zip(slope, np.meshgrid(*grid.centers, indexing="ij")))
+    field = sum(
+        s * c for s, c in zip(slope, np.meshgrid(*grid.centers, indexing="ij"), strict=True)
+    )
     inside = [(c[0], c[-1]) for c in grid.centers]
     points = generator.uniform(-1, 1, (50, len(shape)))
     indices, weights = grid.interpolation(points)
     np.testing.assert_allclose(weights.sum(axis=1), 1.0)
     value = (field.ravel()[indices] * weights).sum(axis=1)
-    clipped = np.stack([np.clip(p, *i) for p, i in zip(points.T, inside)], axis=1)
+    clipped = np.stack([np.clip(p, *i) for p, i in zip(points.T, inside, strict=True)], axis=1)
     np.testing.assert_allclose(value, clipped @ slope, atol=1e-13)
 
 

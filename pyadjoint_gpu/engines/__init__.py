@@ -22,6 +22,8 @@ def get_engine(engine: str | Engine = "auto") -> Engine:
     from ..errors import ConfigError, EngineError
 
     if not isinstance(engine, str):
+        if not hasattr(engine, "solve"):
+            raise ConfigError(f"engine: found {engine!r}, expected one of {', '.join(ENGINES)}")
         return engine
     if engine in ("auto", "embedded"):
         from .embedded import EmbeddedEngine

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError, DataError, nearest
 from ..grid import CellSpace, Grid, Space
 
 Fields = dict[str, Any]
@@ -117,8 +117,8 @@ class Model(ABC):
             if p.name == name:
                 return p
         raise ConfigError(
-            f"{name!r} is not a parameter of model {self.name!r};"
-            f" it has {', '.join(p.name for p in self.parameters)}"
+            f"{name!r} is not a parameter of model {self.name!r}"
+            + nearest(str(name), [p.name for p in self.parameters])
         )
 
     def space(self, name: str) -> Space:

@@ -12,7 +12,7 @@ import numpy as np
 from jax import lax
 
 from ..errors import ConfigError
-from ..grid import BoundarySpace, FieldLike, Grid
+from ..grid import BoundarySpace, FieldLike, Grid, number
 from .base import Fields, Model, Parameter, Variable
 
 FACE_MEANS = ("arithmetic", "harmonic")
@@ -35,8 +35,8 @@ class Well:
 
     def __init__(self, position: Sequence[float], rate: float):
         try:
-            place = tuple(float(p) for p in np.atleast_1d(np.asarray(position, dtype=float)))
-            amount = float(rate)
+            place = tuple(number(p) for p in ([position] if np.ndim(position) == 0 else position))
+            amount = number(rate)
         except (TypeError, ValueError):
             raise ConfigError(
                 f"well: found position {position!r} and rate {rate!r}, expected numbers"
@@ -112,6 +112,10 @@ class Darcy(Model):
                 f"face_mean: found {face_mean!r}, expected one of {', '.join(FACE_MEANS)}"
             )
         names = (fixed_pressure,) if isinstance(fixed_pressure, str) else fixed_pressure
+        if not isinstance(names, Sequence | Mapping):
+            raise ConfigError(f"fixed_pressure: found {names!r}, expected names of sides")
+        if not isinstance(pressure_units, str) or not pressure_units:
+            raise ConfigError(f"pressure_units: found {pressure_units!r}, expected a text")
         set_ = object.__setattr__
         set_(self, "grid", grid)
         set_(self, "wells", tuple(wells))
@@ -189,7 +193,12 @@ class Darcy(Model):
     def from_specification(cls, grid: Grid, table: dict[str, Any], units: str | None) -> Darcy:
         options = dict(table)
         wells = []
-        for k, well in enumerate(options.pop("wells", ())):
+        given = options.pop("wells", ())
+        if not isinstance(given, Sequence) or isinstance(given, str):
+            raise ConfigError(
+                f"model.wells: found {given!r}, expected [{{position = [...], rate = ...}}, ...]"
+            )
+        for k, well in enumerate(given):
             if not isinstance(well, Mapping) or set(well) != {"position", "rate"}:
                 raise ConfigError(
                     f"model.wells[{k}]: found {well!r}, expected {{position = [...], rate = ...}}"
