@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -12,11 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
+from run_files import COMMAND, ENVIRONMENT, SHARED_TABLES, process, save
 
 import pyadjoint_gpu as pag
 from pyadjoint_gpu.cli import main
 
-RUN_FILE = """\
+RUN_FILE = (
+    """\
 title = "Doublet"
 
 [grid]
@@ -28,17 +29,9 @@ origin = [0.0, -0.75]
 name = "darcy"
 wells = [{position = [0.5, -0.4], rate = 1.0}, {position = [0.5, 0.4], rate = -1.0}]
 
-[parameters]
-porosity = 0.2
-
-[controls.permeability]
-initial = 1.0
-transform = "log"
-bounds = [1e-6, 1e2]
-
-[misfit]
-observations = "observations.nc"
-
+"""
+    + SHARED_TABLES
+    + """\
 [penalty.permeability]
 weight = 1e-3
 length = 0.1
@@ -54,10 +47,9 @@ path = "result.nc"
 journal = "result.h5"
 figure = "result.png"
 """
+)
 PNG = b"\x89PNG\r\n\x1a\n"
 HDF5 = b"\x89HDF\r\n\x1a\n"
-COMMAND = [sys.executable, "-m", "pyadjoint_gpu"]
-ENVIRONMENT = os.environ | {"JAX_PLATFORMS": "cpu"}
 
 
 def write_inputs(folder: Path) -> Path:
@@ -66,18 +58,11 @@ def write_inputs(folder: Path) -> Path:
     grid = pag.Grid((8, 12), (1.0, 1.5), (0.0, -0.75))
     model = pag.models.Darcy(grid, [pag.Well((0.5, -0.4), 1.0), pag.Well((0.5, 0.4), -1.0)])
     true = np.exp(np.sin(3.0 * grid.centers[0])[:, None] * grid.centers[1])
-    pag.synthetic.observe(model, {"permeability": true}, points).to_netcdf(
-        folder / "observations.nc", engine="h5netcdf"
-    )
+    data = pag.synthetic.observe(model, {"permeability": true}, points)
+    save(data, folder / "observations.nc")
     path = folder / "run.toml"
     path.write_text(RUN_FILE)
     return path
-
-
-def process(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*COMMAND, *arguments], cwd=folder, env=ENVIRONMENT, capture_output=True, text=True
-    )
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,52 @@
+"""The fixtures of tests of run files."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from pathlib import Path
+
+import pytest
+from run_files import RUN_FILE, everything, fields, observations, save
+
+from pyadjoint_gpu.cli import main
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The run file, its data, and an older result that must not be touched."""
+    (tmp_path / "run.toml").write_text(RUN_FILE)
+    save(observations(), tmp_path / "observations.nc")
+    save(fields(), tmp_path / "fields.nc")
+    (tmp_path / "result.nc").write_bytes(b"an older result")
+    return tmp_path
+
+
+SEEN_BY_USERS = (UserWarning, RuntimeWarning, FutureWarning, SyntaxWarning)
+
+
+@pytest.fixture
+def refused(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    """Runs a command that must be refused: exit code 2, one line on stderr in which every one of
+    `patterns` is found, and not a byte changed in the folder."""
+
+    def check(arguments: list[str], *patterns: str) -> None:
+        monkeypatch.chdir(folder)
+        before = everything(folder)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            code = main(arguments)
+        printed, line = capsys.readouterr()
+        assert line.startswith("pyadjoint-gpu: error: "), (code, printed, line)
+        assert line.count("\n") == 1, line
+        assert line.endswith("\n")
+        for pattern in patterns:
+            assert re.search(pattern, line), f"{pattern!r} is not in: {line}"
+        assert len(line) < 400, f"too long to read: {line}"
+        assert "np." not in line, f"numpy's repr: {line}"
+        assert code == 2
+        assert printed == ""
+        assert everything(folder) == before
+        assert [str(w.message) for w in caught if issubclass(w.category, SEEN_BY_USERS)] == []
+
+    return check
