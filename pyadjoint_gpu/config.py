@@ -211,13 +211,13 @@ def _misfit(table: Any) -> LeastSquares:
         raise ConfigError("misfit.observations is missing")
     data = table["observations"]
     data = data if isinstance(data, xr.Dataset) else as_dataset(data)
-    variable = table.get("variable")
     sigma = table.get("sigma")
     if sigma is not None:
         values = np.asarray(sigma) if isinstance(sigma, int | float | list) else np.array("")
         if values.dtype.kind not in "if" or not np.all(values > 0):
             raise ConfigError(f"misfit.sigma: found {sigma!r}, expected a number > 0")
-    return LeastSquares(data, variable=variable, sigma=sigma if sigma is None else values)
+        sigma = values
+    return LeastSquares(data, variable=table.get("variable"), sigma=sigma)
 
 
 # Files

@@ -133,14 +133,16 @@ def _map(
     units = field.attrs.get("units", "1")
     values = field.values
     if field.ndim == 1:
-        ax.plot(result[field.dims[0]], values, color="#1f6f8b")
-        ax.set(title=text, xlabel=f"{field.dims[0]}{_units(result)}")
+        unit, suffix = _length(result)
+        ax.plot(result[field.dims[0]] / unit, values, color="#1f6f8b")
+        ax.set(title=text, xlabel=f"{field.dims[0]}{suffix}")
         return
     bounds = limits or (float(np.min(values)), float(np.max(values)))
     norm = LogNorm(*bounds) if log else Normalize(*bounds)
+    unit, suffix = _length(result)
     image = ax.pcolormesh(
-        result["x_face"],
-        result["y_face"],
+        result["x_face"] / unit,
+        result["y_face"] / unit,
         np.clip(values, np.finfo(float).tiny, None) if log else values,
         norm=norm,
         cmap="viridis" if limits else "RdYlBu_r",
@@ -155,32 +157,54 @@ def _map(
     bar = ax.figure.colorbar(image, cax=ax.inset_axes((1.03, 0.0, 0.04, 1.0)), extend=over)
     if units != "1":
         bar.set_label(units)
+    if log and bounds[1] < 100 * bounds[0]:  # few powers of ten, or none, to label
+        bar.ax.yaxis.set_major_formatter("{x:g}")
+        bar.ax.yaxis.set_minor_formatter("{x:g}")
     if not limits:
-        ax.contour(result["x"], result["y"], values, 12, colors="k", linewidths=0.4, alpha=0.6)
-    if points and "observation_x" in result:
-        ax.plot(
-            result["observation_x"],
-            result["observation_y"],
-            "o",
-            ms=3.2,
-            mfc="white",
-            mec="black",
-            mew=0.7,
-            label="observations",
+        ax.contour(
+            result["x"] / unit,
+            result["y"] / unit,
+            values,
+            12,
+            colors="k",
+            linewidths=0.4,
+            alpha=0.6,
         )
+    if "observation_x" in result:
+        observed = result["observed"]
+        own = str(observed.attrs.get("long_name")) == f"observed {name}"
+        if points or own:  # on the observed field itself, in its colours
+            ax.scatter(
+                result["observation_x"] / unit,
+                result["observation_y"] / unit,
+                s=16 if own else 10,
+                c=observed.values if own else "white",
+                norm=norm if own else None,
+                cmap=image.cmap if own else None,
+                edgecolors="black",
+                linewidths=0.7,
+            )
     ax.set_aspect("equal")
-    ax.set_xlabel("x" + _units(result))
-    ax.set_ylabel("y" + _units(result))
+    ax.set_xlabel("x" + suffix)
+    ax.set_ylabel("y" + suffix)
     ax.set_title(text, fontsize=10, color=_INK)
 
 
-def _units(result: xr.Dataset) -> str:
+def _length(result: xr.Dataset) -> tuple[float, str]:
+    """What to divide coordinates by, and the unit as a suffix of a label."""
     units = str(result["x"].attrs.get("units", "1"))
-    return "" if units == "1" else f" ({units})"
+    if units == "m" and float(np.ptp(result["x_face"].values)) > 1e4:
+        return 1e3, " (km)"
+    return 1.0, "" if units == "1" else f" ({units})"
 
 
 def _profile(ax: Axes, result: xr.Dataset, name: str) -> None:
-    """A boundary control, by face."""
+    """A boundary control, by face, with a gap where one side ends and the next begins."""
+    where = np.stack([result[f"boundary_{d}"].values for d in ("z", "y", "x")
+                      if f"boundary_{d}" in result])  # fmt: skip
+    step = np.linalg.norm(np.diff(where, axis=1), axis=0)
+    ends = np.flatnonzero(step > 1.5 * np.median(step)) + 1
+    face = np.insert(np.arange(where.shape[1], dtype=float), ends, np.nan)
     for key, style, label in (
         (f"{name}_true", "k:", "true"),
         (f"{name}_initial", "-", "start"),
@@ -188,7 +212,8 @@ def _profile(ax: Axes, result: xr.Dataset, name: str) -> None:
     ):
         if key in result:
             color = {"start": "#bbbbbb", "recovered": "#1f6f8b"}.get(label)
-            ax.plot(result[key].values, style, color=color, label=label, lw=1.5)
+            values = np.insert(result[key].values, ends, np.nan)
+            ax.plot(face, values, style, color=color, label=label, lw=1.5)
     ax.set_xlabel("boundary face")
     ax.set_ylabel(str(result[name].attrs.get("units", "")))
     ax.set_title(str(result[name].attrs.get("long_name", name)), fontsize=10, color=_INK)
@@ -232,9 +257,10 @@ def _history(ax: Axes, result: xr.Dataset) -> None:
     iteration = result["iteration"].values
     ax.semilogy(iteration, misfit, color="#c8553d", lw=1.8, label="misfit")
     penalty = result["penalty"].values
-    if np.any(penalty > 0):
-        ax.semilogy(iteration, np.where(penalty > 0, penalty, np.nan), "--", color="#8a8a8a",
-                    lw=1.2, label="penalty")  # fmt: skip
+    shown = penalty > 1e-3 * misfit.min()  # the start has none, or what round-off leaves
+    if np.any(shown):
+        ax.semilogy(iteration, np.where(shown, penalty, np.nan), "--", color="#8a8a8a", lw=1.2,
+                    label="penalty")  # fmt: skip
         ax.legend(frameon=False, fontsize=8)
     ax.set_xlabel("iteration")
     ax.set_title(f"misfit {misfit[0]:.3g} → {misfit[-1]:.3g}", fontsize=10, color=_INK)

@@ -1,0 +1,116 @@
+"""Peak resident memory of one gradient, as a multiple of one field (8 ny nx bytes).
+
+In a fresh process, which imports the package and takes a gradient on 8 x 8 cells first, so that
+the libraries are loaded and initialised. Then a problem is built and its gradient (forward and
+adjoint to 1e-8) taken on the large grid, and once more, when nothing is left to compile. The peak
+is VmHWM of /proc/self/status, reset before each by writing 5 to /proc/self/clear_refs; where that
+is refused, `reset` is false and the peaks are of the whole process so far (upper bounds).
+
+All of it twice: with glibc's allocator as it comes, and told to return every freed array to the
+system at once ("returning"). The difference is memory that nothing uses.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+ALLOCATORS: dict[str, dict[str, str]] = {
+    "default": {},
+    "returning": {"MALLOC_MMAP_THRESHOLD_": "131072"},
+}
+
+
+def run(*, quick: bool = False) -> dict[str, Any]:
+    """Measure, in a process of its own."""
+    shape = (127, 255) if quick else (511, 1023)
+    command = [sys.executable, "-m", __name__, *map(str, shape)]
+    out = {}
+    for name in ["default"] if quick else ALLOCATORS:
+        done = subprocess.run(
+            command,
+            cwd=Path(__file__).parents[1],
+            env=os.environ | ALLOCATORS[name],
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        )
+        out[name] = json.loads(done.stdout.splitlines()[-1])
+    return out
+
+
+def measure(shape: tuple[int, int]) -> dict[str, Any]:
+    field = 8 * shape[0] * shape[1]
+    gradient((8, 8))()
+    start = _status("VmRSS")
+    reset = _reset()
+    again = gradient(shape)
+    again()
+    first = _status("VmHWM")
+    _reset()
+    again()
+    second = _status("VmHWM")
+    return {
+        "shape": shape,
+        "field_bytes": field,
+        "reset": reset,
+        "bytes": {
+            "loaded": start,
+            "peak": first,
+            "gradient": first - start,
+            "peak_second": second,
+            "gradient_second": second - start,
+        },
+        "fields": {
+            "gradient": (first - start) / field,
+            "gradient_second": (second - start) / field,
+            "total": first / field,
+        },
+    }
+
+
+def gradient(shape: tuple[int, int]) -> Any:
+    """What takes the gradient of a least-squares misfit of 64 pressures for ln permeability."""
+    import numpy as np
+    import xarray as xr
+
+    import pyadjoint_gpu as pag
+
+    grid = pag.Grid(shape, extent=(1.0, 2.0), origin=(0.0, -1.0))
+    wells = [pag.Well((0.45, -0.6), 1.0), pag.Well((0.45, 0.6), -1.0)]
+    y, x = np.meshgrid(np.linspace(0.1, 0.9, 8), np.linspace(-0.9, 0.9, 8), indexing="ij")
+    data = xr.Dataset(
+        {"pressure": ("observation", np.zeros(64))},
+        coords={"y": ("observation", y.ravel()), "x": ("observation", x.ravel())},
+    )
+    return pag.Problem(
+        pag.models.Darcy(grid, wells),
+        controls=[pag.Control("permeability", initial=1.0, transform="log")],
+        misfit=pag.LeastSquares(data, sigma=0.01),
+    ).value_and_gradient
+
+
+def _status(key: str) -> int:
+    """Bytes, from /proc/self/status."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(f"{key}:"):
+            return 1024 * int(line.split()[1])
+    raise KeyError(key)
+
+
+def _reset() -> bool:
+    """Bring VmHWM down to the present; whether that was possible."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return False
+    return True
+
+
+if __name__ == "__main__":
+    ny, nx = map(int, sys.argv[1:])
+    print(json.dumps(measure((ny, nx))))

@@ -1,0 +1,139 @@
+"""Tables, in Markdown, from what was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from .peers import HIERARCHIES
+
+
+def document(results: dict[str, Any]) -> str:
+    """All sections, each with its machine and date."""
+    parts = ["# Benchmarks", "Made by `python -m benchmarks`; what is measured is in README.md."]
+    for name, (title, table) in SECTIONS.items():
+        if name in results:
+            section = results[name]
+            quick = " (quick: small sizes, not representative)" if section["quick"] else ""
+            parts += [f"## {title}{quick}", _machine(section["machine"]), table(section["result"])]
+    return "\n\n".join(parts) + "\n"
+
+
+def _machine(m: dict[str, Any]) -> str:
+    return (
+        f"{m['cpu']}, {m['cores']} cores, {m['memory_bytes'] / 2**30:.0f} GiB, {m['system']};"
+        f" Python {m['python']}, jax {m['jax']}, numpy {m['numpy']}, scipy {m['scipy']},"
+        f" pyamg {m['pyamg']}, gcc {m['gcc']}; {m['date'][:10]}."
+    )
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    return "\n".join("| " + " | ".join(r) + " |" for r in [head, ["---"] * len(head), *rows])
+
+
+def throughput(result: dict[str, Any]) -> str:
+    ny, nx = result["shape"]
+    triad = result["triad_bytes_per_second"]
+    intro = (
+        f"{ny} x {nx} cells (ny x nx), float64, {result['steps']} iterations a run,"
+        f" {result['repeats']} interleaved runs. A_eff = {result['bytes_per_iteration'] / 1e6:.1f}"
+        f" MB an iteration. STREAM triad: {triad['best'] / 1e9:.1f} GB/s best,"
+        f" {triad['median'] / 1e9:.1f} GB/s median."
+    )
+    head = ["iteration", "of the times", "ours (us)", "C (us)", "C form", "C / ours"]
+    head += ["ours T_eff (GB/s)", "C T_eff (GB/s)"]
+    rows = []
+    for kind in ("forward", "adjoint"):
+        for label, r in result[kind].items():
+            times = [f"{r[k] * 1e6:.0f}" for k in ("ours_seconds", "peer_seconds")]
+            rates = [f"{r[k] / 1e9:.1f}" for k in ("ours_t_eff", "peer_t_eff")]
+            form = r["peer"].replace("_", " ")
+            rows.append([kind, label, *times, form, f"{r['ratio']:.2f}", *rates])
+    return f"{intro}\n\n{_table(head, rows)}"
+
+
+def _peers(row: dict[str, Any]) -> dict[str, dict[str, Any] | None]:
+    """SuperLU (None where skipped) and the faster of pyamg's methods."""
+    amg = min((row[kind] for kind in HIERARCHIES), key=lambda r: r["gradient"])
+    return {"splu": row["splu"], "pyamg": amg}
+
+
+def solve(result: dict[str, Any]) -> str:
+    intro = (
+        f"Seconds to a residual of {result['tolerance']:g} (max norm, relative); in brackets how"
+        ' many times ours the peer takes (above 1: ours is faster). "agreed": ours, until'
+        f' pressure and gradient are within {result["agree"]:g} of the reference. "error": of'
+        " the pressure where the timed solve stopped."
+    )
+    head = ["nx x ny (x nz)", "case", "iterations / nx"]
+    head += [f"{kind}: {who}" for kind in ("forward", "gradient") for who in WHO]
+    head += ["agreed: ours", "error: ours", "error: pyamg", "compile"]
+    rows = []
+    for r in result["rows"]:
+        ours, peers = r["ours"], _peers(r)
+        cells = [size(r), r["case"], f"{ours['iterations'][0] / max(r['shape']):.1f}"]
+        for kind in ("forward", "gradient"):
+            cells.append(f"{ours[kind]:.3g}")
+            for peer in peers.values():
+                ratio = f"{peer[kind]:.3g} ({peer[kind] / ours[kind]:.2f})" if peer else "skipped"
+                cells.append(ratio)
+        cells += [f"{ours['agreed']:.3g}", f"{ours['error']:.0e}", f"{peers['pyamg']['error']:.0e}"]
+        rows.append([*cells, f"{r['compile_seconds']:.2g}"])
+    return f"{intro}\n\n{_table(head, rows)}\n\n{losses(result['rows'])}"
+
+
+WHO = ("ours", "splu", "pyamg")
+
+
+def size(row: dict[str, Any]) -> str:
+    return " x ".join(str(n) for n in reversed(row["shape"]))
+
+
+def losses(rows: list[dict[str, Any]]) -> str:
+    """One line: where a peer is faster, and by what factors."""
+    parts = []
+    for kind in ("forward", "gradient"):
+        for who in ("splu", "pyamg"):
+            factors: dict[str, list[float]] = {}
+            for row in rows:
+                if peer := _peers(row)[who]:
+                    factors.setdefault(size(row), []).append(row["ours"][kind] / peer[kind])
+            grids = []
+            for grid, values in factors.items():
+                lost = [f"{v:.1f}" for v in sorted(values) if v > 1.0]
+                if lost:
+                    span = lost[0] if len(lost) == 1 else f"{lost[0]} to {lost[-1]}"
+                    grids.append(f"{grid}: {len(lost)} of {len(values)} cases, {span} times")
+            if grids:
+                parts.append(f"{kind} to {who} ({'; '.join(grids)})")
+    return "Where we lose: " + ("; ".join(parts) or "nowhere") + "."
+
+
+def memory(result: dict[str, Any]) -> str:
+    some = result["default"]
+    ny, nx = some["shape"]
+    head = ["peak resident memory"]
+    head += [f"{unit}, {name}" for name in result for unit in ("MB", "fields")]
+    rows = []
+    for text, key, fields in (
+        ("first gradient, above the loaded libraries", "gradient", "gradient"),
+        ("second gradient, above the same", "gradient_second", "gradient_second"),
+        ("total", "peak", "total"),
+    ):
+        cells = (
+            (f"{r['bytes'][key] / 1e6:.0f}", f"{r['fields'][fields]:.1f}") for r in result.values()
+        )
+        rows.append([text, *(c for pair in cells for c in pair)])
+    note = "" if some["reset"] else " VmHWM could not be reset: upper bounds."
+    return (
+        f"One gradient at {ny} x {nx} (ny x nx); a field is {some['field_bytes'] / 1e6:.2f} MB."
+        ' "default": glibc\'s allocator as it comes; "returning": freed arrays go back to the'
+        f" system at once (MALLOC_MMAP_THRESHOLD_).{note}\n\n{_table(head, rows)}"
+    )
+
+
+SECTIONS: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
+    "throughput": ("Iteration throughput", throughput),
+    "solve": ("Time to a solution", solve),
+    "memory": ("Memory of a gradient", memory),
+}

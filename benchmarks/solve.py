@@ -1,0 +1,186 @@
+"""Time to a converged solve and to one gradient: ours, SuperLU and pyamg.
+
+Each solves the same discrete Darcy problem to a residual of 1e-8 (max norm, relative to the
+source) or less. "forward" is one solve, with all set-up that a new coefficient asks for
+(preconditioner, factorisation, multigrid hierarchy); "gradient" is that, the adjoint solve (for
+the peers with the same factors or hierarchy) and the product with dR/dm, for a J that is linear
+in the pressures of some cells. Not counted: JAX's compilation (one warm-up a grid, given
+apart) and the assembly of the peers' matrix. Of pyamg's two multigrid methods both are measured,
+and the faster is shown.
+
+A residual of 1e-8 is not the same error for every solver: smooth errors have small residuals.
+So each row has the error of the pressure where the timed solve stopped, against SuperLU (pyamg
+converged further, where that is skipped), and "agreed", the time of ours to a gradient when it
+goes on to smaller residuals until both pressure and gradient are within 1e-6 (relative, max norm)
+of the reference. pyamg must be, too, after up to ten iterations more. Anything else raises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from pyadjoint_gpu import EmbeddedEngine
+from pyadjoint_gpu.models import Darcy
+
+from .cases import adjoint_source, coefficients, matrix, models, sensitivity
+from .machine import timed
+from .peers import HIERARCHIES, Direct, Multigrid
+
+TOLERANCE = 1e-8
+AGREE = 1e-6
+LIMIT = 10**6
+MOST_BYTES, MOST_SECONDS = 8e9, 300.0
+"""What SuperLU may take, as predicted from the last smaller grid."""
+LEAST = 1e-13
+"""Smallest residual that ours is asked for where it must agree with the others."""
+
+Pair = tuple[np.ndarray, np.ndarray]
+"""Pressure (flat) and dJ/dK."""
+
+
+def run(*, quick: bool = False, show: Callable[[str], None] = print) -> dict[str, Any]:
+    rows: list[dict[str, Any]] = []
+    for model in models(quick=quick):
+        compile_seconds = _warm_up(model)
+        for name, k in coefficients(model.grid):
+            row = {"case": name, "shape": model.grid.shape, "compile_seconds": compile_seconds}
+            row |= _one(model, k, _affordable(rows, name, model))
+            rows.append(row)
+            shape = " x ".join(str(n) for n in reversed(model.grid.shape))
+            show(f"{shape} {name}: {row['ours']['forward']:.3g} s")
+    return {"tolerance": TOLERANCE, "agree": AGREE, "rows": rows}
+
+
+def _warm_up(model: Darcy) -> float:
+    """Seconds of the first, short, solve and gradient on this grid: compilation."""
+    engine = EmbeddedEngine()
+    m, options = {"permeability": np.ones(model.grid.shape)}, {"tolerance": TOLERANCE}
+
+    def first() -> None:
+        s = engine.solve(model, m, max_iterations=1, **options)
+        bar = adjoint_source(model)
+        back = None
+        for _ in range(2):  # from nothing, and from an earlier one
+            back = engine.adjoint(model, m, s, bar, initial=back, max_iterations=1, **options)
+
+    return timed(first)[0]
+
+
+def _one(model: Darcy, k: np.ndarray, affordable: bool) -> dict[str, Any]:
+    """One row: all methods on one coefficient field."""
+    assembly, a = timed(lambda: matrix(model.grid, k))
+    bar = adjoint_source(model)
+    q, b = model.source.ravel(), -bar["pressure"].ravel()
+
+    def gradient(p: np.ndarray, multiplier: np.ndarray) -> Pair:
+        shape = model.grid.shape
+        return p, sensitivity(model.grid, p.reshape(shape), multiplier.reshape(shape))
+
+    def peer(make: Callable[[], Direct | Multigrid]) -> tuple[dict[str, Any], Any, Pair]:
+        def forward() -> tuple[Any, np.ndarray]:
+            method = make()
+            return method, method.forward(q)
+
+        times, (method, _), found = _measure(forward, lambda s: gradient(s[1], s[0].adjoint(b)))
+        return times, method, found
+
+    out: dict[str, Any] = {"cells": model.grid.size, "assembly_seconds": assembly, "splu": None}
+    reference = None
+    if affordable:
+        times, method, reference = peer(lambda: Direct(a))
+        out["splu"] = times | {"bytes": method.nbytes}
+    for kind in HIERARCHIES:
+        amg = Multigrid(a, kind)
+        n, m = (amg.iterations_for(rhs, TOLERANCE) for rhs in (q, b))
+        times, _, found = peer(lambda kind=kind, n=n, m=m: Multigrid(a, kind, (n, m)))
+        further = gradient(*(amg.solve(x, i + 10, tolerance=1e-10) for x, i in ((q, n), (b, m))))
+        reference = reference or further
+        _require(kind, further, reference)
+        errors = _errors(found, reference)
+        out[kind] = times | {"iterations": [n, m], "error": errors[0], "gradient_error": errors[1]}
+    out["ours"] = _ours(model, k, bar, reference)
+    return out
+
+
+def _ours(model: Darcy, k: np.ndarray, bar: Any, reference: Pair) -> dict[str, Any]:
+    engine, m = EmbeddedEngine(), {"permeability": k}
+
+    def solve(initial: Any = None, tolerance: float = TOLERANCE) -> Any:
+        s = engine.solve(model, m, tolerance=tolerance, max_iterations=LIMIT, initial=initial)
+        jax.block_until_ready(s.fields)
+        return s
+
+    def adjoint(state: Any, initial: Any = None, tolerance: float = TOLERANCE) -> Any:
+        s = engine.adjoint(
+            model, m, state, bar, tolerance=tolerance, max_iterations=LIMIT, initial=initial
+        )
+        jax.block_until_ready(s.gradient)
+        return s
+
+    out, state, back = _measure(solve, adjoint)
+    for s in (state, back):
+        if s.convergence.status != "converged":
+            raise RuntimeError(s.convergence.message)
+    iterations = [s.convergence.iterations for s in (state, back)]
+    errors = _errors(_results(state, back), reference)
+    out |= {"iterations": iterations, "error": errors[0], "gradient_error": errors[1]}
+    seconds, tolerance = out["gradient"], TOLERANCE
+    found = _results(state, back)
+    while max(_errors(found, reference)) > AGREE and tolerance > LEAST:
+        tolerance /= 10.0
+        ahead, state = timed(lambda s=state, t=tolerance: solve(s, t))
+        behind, back = timed(lambda s=state, b=back, t=tolerance: adjoint(s, b, t))
+        seconds, found = seconds + ahead + behind, _results(state, back)
+    _require("ours", found, reference)
+    return out | {"agreed": seconds, "agreed_tolerance": tolerance}
+
+
+def _results(state: Any, back: Any) -> Pair:
+    """Pressure and gradient."""
+    return np.asarray(state.fields["pressure"]).ravel(), np.asarray(back.gradient["permeability"])
+
+
+def _measure(
+    forward: Callable[[], Any], gradient: Callable[[Any], Any], repeats: int = 3
+) -> tuple[dict[str, Any], Any, Any]:
+    """Shortest seconds of up to `repeats` runs (one, where it takes over 1 s), and the results."""
+    ahead, back = [], []
+    for _ in range(repeats):
+        seconds, state = timed(forward)
+        ahead.append(seconds)
+        seconds, result = timed(lambda s=state: gradient(s))
+        back.append(seconds)
+        if sum(ahead) + sum(back) > 1.0:
+            break
+    return {"forward": min(ahead), "gradient": min(ahead) + min(back)}, state, result
+
+
+def _errors(found: Pair, reference: Pair) -> tuple[float, float]:
+    """Relative, in the max norm, of pressure and gradient."""
+    p, g = (
+        float(np.max(np.abs(x - y)) / np.max(np.abs(y)))
+        for x, y in zip(found, reference, strict=True)
+    )
+    return p, g
+
+
+def _require(name: str, found: Pair, reference: Pair) -> None:
+    errors = _errors(found, reference)
+    if not max(errors) <= AGREE:
+        raise AssertionError(f"{name}: pressure and gradient differ by {errors}, expected {AGREE}")
+
+
+def _affordable(rows: list[dict[str, Any]], name: str, model: Darcy) -> bool:
+    """Whether SuperLU fits the limits, from the same case on the last smaller grid; in 3-D time
+    grows with the square of the number of cells and memory with its power 4/3."""
+    n = model.grid.size
+    for row in reversed(rows):
+        if row["case"] == name and len(row["shape"]) == model.grid.ndim and row["splu"]:
+            growth = n / row["cells"]
+            seconds = row["splu"]["gradient"] * growth**2
+            return seconds <= MOST_SECONDS and row["splu"]["bytes"] * growth ** (4 / 3) < MOST_BYTES
+    return True
