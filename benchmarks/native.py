@@ -82,8 +82,9 @@ class Iteration:
         self._call(self._library.two_pass, (self.u, self._v), steps, alpha, beta)
 
     def one_pass(self, steps: int, alpha: float, beta: float) -> None:
-        """`steps` must be even."""
         self._call(self._library.one_pass, (self.u, self._second, self._v), steps, alpha, beta)
+        if steps % 2:  # the loop writes the two in turn
+            self.u, self._second = self._second, self.u
 
     def _call(
         self,

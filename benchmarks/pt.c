@@ -47,7 +47,8 @@ void one_pass(long steps, long ny, long nx, double *u, double *second, double *v
 #pragma omp parallel
     for (long step = 0; step < steps; step += 2) {
         one_step(ny, nx, u, second, v, ky, kx, source, inverse, alpha, beta);
-        one_step(ny, nx, second, u, v, ky, kx, source, inverse, alpha, beta);
+        if (step + 1 < steps)
+            one_step(ny, nx, second, u, v, ky, kx, source, inverse, alpha, beta);
     }
 }
 
