@@ -123,10 +123,15 @@ class BoundControl:
             if control.basis == "plane"
             else []
         )
-        self.theta = self.coefficients(self.initial)
+        _ = self.theta  # refuse a start without one now
         self.typical = 1.0
         if control.transform == "identity":
             self.typical = float(np.sqrt(np.mean(np.square(self.initial)))) or 1.0
+
+    @property
+    def theta(self) -> np.ndarray:
+        """theta at the start."""
+        return self.coefficients(self.initial)
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -235,7 +235,7 @@ class Space:
         bad = np.count_nonzero(~np.isfinite(array))
         if bad:
             raise DataError(f"{name}: found {bad} NaN or infinite values, expected finite numbers")
-        return np.array(np.broadcast_to(array, self.shape))
+        return np.broadcast_to(array, self.shape)
 
     def _plane(self, value: Mapping[str, Any], name: str) -> np.ndarray:
         grid = self.grid

@@ -52,12 +52,10 @@ class EmbeddedEngine:
         max_iterations: int,
         initial: Solution | None = None,
     ) -> Solution:
-        c = _prepare(model, self._cast(parameters))
-        start = self._cast(initial.fields) if initial else self._zero(model)
         u, convergence = pseudo_transient.solve(
             Operator(model),
-            (c,),
-            start,
+            (_prepare(model, self._cast(parameters)),),
+            self._copy(initial.fields) if initial else self._zero(model),
             tolerance=tolerance,
             max_iterations=max_iterations,
             spectrum=initial.convergence.spectrum if initial else None,
@@ -118,6 +116,9 @@ class EmbeddedEngine:
 
     def _cast(self, fields: Fields) -> Fields:
         return {k: jnp.asarray(v, self.dtype) for k, v in fields.items()}
+
+    def _copy(self, fields: Fields) -> Fields:
+        return {k: jnp.array(v, self.dtype) for k, v in fields.items()}
 
     def _zero(self, model: Model) -> Fields:
         return {v.name: jnp.zeros(model.grid.shape, self.dtype) for v in model.unknowns}

@@ -127,20 +127,27 @@ class Darcy(Model):
             space = BoundarySpace(grid, self.sides)
             values = tuple(space.fill(dict(fixed_pressure), "fixed_pressure").tolist())
         set_(self, "boundary_values", values)
-        _ = self.source, self.boundary  # refuse what is wrong now, not at the first solve
+        _ = self._wells, self.boundary  # refuse what is wrong now, not at the first solve
         total = sum(w.rate for w in self.wells)
         if not self.sides and abs(total) > 1e-12 * sum(abs(w.rate) for w in self.wells):
             raise ConfigError(
                 f"wells: rates sum to {total:g}, expected zero where no side has a fixed pressure"
             )
 
-    @cached_property
+    @property
     def source(self) -> np.ndarray:
         """Q, one value a cell."""
         q = np.zeros(self.grid.shape)
-        for well in self.wells:
-            q[self.grid.cell_containing(well.position)] += well.rate / self.grid.cell_volume
+        np.add.at(q, *self._wells)
         return q
+
+    @cached_property
+    def _wells(self) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
+        """Cells of the wells, and what each adds to Q there."""
+        cells = [self.grid.cell_containing(w.position) for w in self.wells]
+        rates = np.array([w.rate / self.grid.cell_volume for w in self.wells])
+        index = np.array(cells, dtype=int).reshape(-1, self.grid.ndim).T
+        return tuple(index), rates
 
     @cached_property
     def boundary(self) -> BoundarySpace:
@@ -241,7 +248,9 @@ class Darcy(Model):
                 self.face_permeability(k, axis) / h**2 for axis, h in enumerate(self.grid.spacing)
             )
         }
-        source = jnp.asarray(self.source, dtype)
+        index, rates = self._wells
+        # Scattered here: a whole field would be compiled in as a constant, several times over.
+        source = jnp.zeros(self.grid.shape, dtype).at[index].add(jnp.asarray(rates, dtype))
         if self.sides:
             sink = jnp.zeros_like(k)
             for axis, end, value in self.boundary.parts(m["boundary_pressure"]):

@@ -51,6 +51,8 @@ def solve(
     ----------
     operator, args
         The residual ``operator(u, args)``.
+    initial
+        Overwritten: the iteration works in place.
     tolerance : float
         On ``||R||_max / max(||R(u=0)||_max, tiny)``.
     spectrum : Spectrum, optional
@@ -62,8 +64,7 @@ def solve(
         Failure is a value: see `Convergence.status`.
     """
     start = time.perf_counter()
-    # The iteration works in place on its own copies.
-    u, before = jax.tree.map(jnp.array, initial), jax.tree.map(jnp.array, initial)
+    u, before = initial, jax.tree.map(jnp.array, initial)
     longest = max(max(a.shape) for a in jax.tree.leaves(u))
     chunk = max(16, longest // 3)
     alpha = 1.0
