@@ -3,10 +3,10 @@
 One iteration is V <- beta V + R/PC, u <- u + alpha V for Darcy flow in float64, with precomputed
 face coefficients, source and 1/PC. Ours (which carries the last two u instead of u and V) is the
 package's own `_advance`, forward and adjoint, over as many steps as the solver takes between two
-checks, with the residual norm and the Rayleigh quotient that it computes after them. The peers are two C loops of the same iteration (pt.c), the
-faster of which counts; the operator is symmetric, so the adjoint's differ in the source only. All
-are run in turn, `repeats` times, and the shortest and the median times compared. Before that, C
-and JAX must agree to 1e-12.
+checks, with the norms and the Rayleigh quotient that it computes after them. The peers are two C
+loops of the same iteration (pt.c), the faster of which counts; the operator is symmetric, so the
+adjoint's differ in the source only. All are run in turn, `repeats` times, and the shortest and the
+median times compared. Before that, C and JAX must agree to 1e-12.
 
 A_eff is the traffic that no iteration avoids (u and V read and written, PC and the coefficients
 read), T_eff = A_eff / time; the STREAM triad measured in the same run stands beside it.

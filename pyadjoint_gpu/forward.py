@@ -33,7 +33,7 @@ def solve(
         of the coordinates.
     engine : {"auto", "embedded", "julia"} or Engine
     tolerance : float
-        On ``||R||_max / ||R(u=0)||_max``.
+        On ``||R||_max / ||R(u=0)||_max``, and a hundredth of the error of u that is allowed.
     max_iterations : int, optional
 
     Returns

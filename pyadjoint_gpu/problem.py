@@ -82,7 +82,7 @@ class Problem:
         The known parameters: numbers, arrays, DataArrays or functions of the coordinates.
     engine : str or Engine
     tolerance, adjoint_tolerance : float
-        Relative residuals of the solves; the adjoint's is the forward's where not given.
+        Of the solves, as for `solve`; the adjoint's is the forward's where not given.
     max_iterations : int, optional
         Of one solve.
 

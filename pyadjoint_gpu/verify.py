@@ -20,7 +20,8 @@ from .problem import Problem, check_tolerance, default_iterations, require
 
 STEPS = tuple(0.1 * 0.5**k for k in range(7))
 SLOPE = 1.9
-DERIVATIVE_ERROR = 1e-6
+DERIVATIVE_ERROR = (1e-6, 5e-4)  # allowed at tolerances up to 1e-11, and from 5e-9 on
+TIGHT = 1e-12  # of the solves behind J
 _ROOM = 10.0  # by which a number must exceed the noise to mean anything
 
 
@@ -74,10 +75,11 @@ def taylor_test(
 ) -> TaylorReport:
     """Compare the gradient of a problem with the objective itself, along a random direction d.
 
-    A right gradient leaves remainders |J(theta + h d) - J(theta) - h g.d| that fall as h^2, and
-    agrees with (extrapolated) central differences D(h) to 1e-6 or to what the noise of J allows.
-    Remainders at the noise (round-off, the tolerance of the solves) say nothing: too few others
-    is a failure.
+    The gradient is taken as the problem gives it, at its own tolerance; J with solves at 1e-12 (or
+    the problem's, if that is tighter). A right gradient leaves remainders
+    |J(theta + h d) - J(theta) - h g.d| that fall as h^2, and agrees with (extrapolated) central
+    differences D(h) to 1e-6, or to 1e5 times a looser tolerance. Remainders at the noise
+    (round-off, the tolerance of the solves) say nothing: too few others is a failure.
 
     Parameters
     ----------
@@ -89,28 +91,28 @@ def taylor_test(
     """
     theta = problem.theta(controls)
     direction = _direction(problem, theta, seed)
+    exact = copy.copy(problem)
+    exact.tolerance = min(problem.tolerance, TIGHT)
+    looser = copy.copy(problem)
+    looser.tolerance = 10.0 * exact.tolerance
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        base = problem.evaluate(theta)
-        derivative = float(base.gradient @ direction)
+        derivative = float(problem.evaluate(theta).gradient @ direction)
 
         def value(h: float) -> float:
-            return problem.evaluate(theta + h * direction, gradient=False).objective
+            return exact.evaluate(theta + h * direction, gradient=False).objective
 
         steps = np.array(STEPS)
+        base = value(0.0)
         plus = np.array([value(h) for h in steps])
         minus = np.array([value(-h) for h in steps])
-        sharper = copy.copy(problem)
-        sharper.tolerance = 0.1 * problem.tolerance
-        near = problem.evaluate(theta + steps[-1] * direction, gradient=False)
+        near = exact.evaluate(theta + steps[-1] * direction, gradient=False)
         others = (
-            sharper.evaluate(theta, gradient=False).objective,
-            problem.evaluate(theta, initial=near, gradient=False).objective,
+            looser.evaluate(theta, gradient=False).objective,
+            exact.evaluate(theta, initial=near, gradient=False).objective,
         )
-    noise = max(abs(v - base.objective) for v in others) + 8 * np.finfo(float).eps * abs(
-        base.objective
-    )
-    remainders = np.abs(plus - base.objective - steps * derivative)
+    noise = max(abs(v - base) for v in others) + 8 * np.finfo(float).eps * abs(base)
+    remainders = np.abs(plus - base - steps * derivative)
     central = (plus - minus) / (2 * steps)
     # Richardson's extrapolation over each pair of steps takes the h^2 error out.
     central[1:] = (4 * central[1:] - central[:-1]) / 3
@@ -124,27 +126,19 @@ def taylor_test(
     slope = float(np.min(known[-2:])) if len(known) >= 2 else np.nan
     best = int(np.argmin(errors))
     error = float(errors[best])
-    blur = noise / (steps * max(abs(derivative), 1e-300))
-    allowed = max(DERIVATIVE_ERROR, float(_ROOM * blur[best]))
+    allowed = float(np.clip(1e5 * problem.tolerance, *DERIVATIVE_ERROR))
+    lever = f"the gradient is wrong, or tighten the problem's tolerance ({problem.tolerance:.0e})"
     if not np.any(direction) or not np.isfinite(derivative):
         passed, message = False, "the gradient is not finite"
     elif len(known) < 2:
         passed = False
         message = (
-            "the remainders only show round-off or the tolerance of the solves: tighten the"
-            " problem's tolerance, or test elsewhere"
-        )
-    elif np.min(blur) > 1e-3:
-        passed = False
-        message = (
-            "the derivative along the direction drowns in noise: tighten the problem's tolerance,"
-            " or test away from the optimum"
+            "the remainders only show round-off or the tolerance of the solves: test elsewhere"
         )
     elif slope < SLOPE:
-        passed, message = False, f"slope {slope:.2f}, expected 2: the gradient is wrong"
+        passed, message = False, f"slope {slope:.2f}, expected 2: {lever}"
     elif error > allowed:
-        passed = False
-        message = f"off the central difference by {error:.1e}: the gradient is wrong"
+        passed, message = False, f"off the central difference by {error:.1e}: {lever}"
     else:
         passed = True
         message = f"slope {slope:.2f}, derivative right to {error:.1e}"

@@ -17,12 +17,13 @@ def test_agrees_with_a_direct_solve(case, shape, sides, face_mean):
     grid = grid_of(shape)
     k = permeability(grid, case)
     model = doublet(grid, face_mean=face_mean, fixed_pressure=sides or ())
-    state = pag.solve(model, {"permeability": k}, tolerance=1e-11)
     expected = direct(model, k, sides)
-    error = np.max(np.abs(state["pressure"].values - expected)) / np.max(np.abs(expected))
-    assert error < 1e-6
-    assert state.attrs["status"] == "converged"
-    assert state.attrs["residual"] <= 1e-11
+    for tolerance in (1e-8, 1e-11):
+        state = pag.solve(model, {"permeability": k}, tolerance=tolerance)
+        error = np.max(np.abs(state["pressure"].values - expected)) / np.max(np.abs(expected))
+        assert error < 100 * tolerance
+        assert state.attrs["status"] == "converged"
+        assert state.attrs["residual"] <= tolerance
     if not sides:
         assert abs(float(state["pressure"].mean())) < 1e-12
 
@@ -100,7 +101,7 @@ def test_porosity_gives_the_pore_velocity():
     np.testing.assert_allclose(state["velocity_x"], 5.0 * state["flux_x"])
 
 
-@pytest.mark.parametrize(("case", "allowed"), list(zip(CASES, (8, 9, 11, 27, 27), strict=True)))
+@pytest.mark.parametrize(("case", "allowed"), list(zip(CASES, (11, 11, 11, 27, 27), strict=True)))
 def test_iterations_grow_with_nx_only(case, allowed):
     """6 to 11 nx for homogeneous, barrier and white; 15 to 27 nx for the others."""
     grid = grid_of((127, 255))
