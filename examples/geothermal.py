@@ -28,7 +28,7 @@ problem = pag.Problem(
     model,
     controls=[pag.Control("permeability", 1.0, bounds=(1e-6, 1e2), transform="log", truth=truth)],
     misfit=pag.LeastSquares(observations),
-    penalty=pag.Smoothness("permeability", weight=30.0, length=0.1),
+    penalty=pag.Smoothness("permeability", weight=3.0, length=0.1),
 )
 result = pag.invert(problem, discrepancy=True, title="Geothermal doublet")
 
