@@ -19,6 +19,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from .config import specification
 from .engines import Adjoint, Solution
 from .errors import DataError
 from .files import whole
@@ -95,8 +96,8 @@ class Journal:
         def fill(file: Any) -> None:
             file.attrs["format"] = FORMAT
             file.attrs["settings"] = json.dumps(settings)
-            specification, arrays = pack(problem_specification(problem))
-            file.attrs["problem"] = json.dumps(specification)
+            tables, arrays = pack(specification(problem))
+            file.attrs["problem"] = json.dumps(tables)
             for name, array in arrays.items():
                 file[f"inputs/{name}"] = array
             _layout(file, _FIRST, problem.size, state)
@@ -327,13 +328,6 @@ def _convergence(values: dict[str, float], which: str) -> Convergence:
         throughput=0.0,
         history=np.empty((0, 2)),
     )
-
-
-def problem_specification(problem: Problem) -> dict[str, Any] | None:
-    """The run file's tables for a problem; see `config.specification`."""
-    from .config import specification
-
-    return specification(problem)
 
 
 def pack(tree: Any) -> tuple[Any, dict[str, np.ndarray]]:

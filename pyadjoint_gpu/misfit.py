@@ -222,10 +222,6 @@ class BoundLeastSquares:
             point_coordinates(self.grid, self.points),
         )
 
-    def subset(self, keep: np.ndarray) -> LeastSquares:
-        """The misfit of some of the observations (for cross-validation)."""
-        return LeastSquares(self.dataset().isel(observation=keep))
-
 
 def point_coordinates(grid: Grid, points: np.ndarray) -> dict[str, Any]:
     """Coordinates of `points` along the dimension ``observation``."""

@@ -153,3 +153,11 @@ def test_equal_models_share_compiled_code():
     a, b = (Operator(doublet(grid_of((15, 31)))) for _ in range(2))
     assert a == b
     assert hash(a) == hash(b)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_nothing_flows_without_a_source(dtype):
+    engine = pag.EmbeddedEngine(dtype=dtype)
+    state = pag.solve(pag.models.Darcy(grid_of((8, 12))), {"permeability": 1.0}, engine=engine)
+    assert state.attrs["iterations"] == 0
+    assert np.all(state["pressure"] == 0)

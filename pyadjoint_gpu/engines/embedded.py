@@ -145,7 +145,8 @@ def _scaled(model: Model, multiplier: Fields, args: tuple) -> Fields:
     )
     dot = jax.tree.map(lambda a, b: jnp.sum(a * b), product, source)
     square = jax.tree.map(lambda a: jnp.sum(a * a), product)
-    factor = sum(jax.tree.leaves(dot)) / jnp.maximum(sum(jax.tree.leaves(square)), 1e-300)
+    tiny = jnp.finfo(jax.tree.leaves(multiplier)[0].dtype).tiny
+    factor = sum(jax.tree.leaves(dot)) / jnp.maximum(sum(jax.tree.leaves(square)), tiny)
     return jax.tree.map(lambda a: factor * a, multiplier)
 
 

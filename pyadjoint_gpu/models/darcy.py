@@ -240,6 +240,11 @@ class Darcy(Model):
             return 2.0 * low * high / (low + high)
         return 0.5 * (low + high)
 
+    def _end(self, axis: int, end: int) -> tuple[slice, ...]:
+        """The layer of cells at one end (0 or -1) of `axis`."""
+        layer = slice(0, 1) if end == 0 else slice(-1, None)
+        return tuple(layer if a == axis else slice(None) for a in range(self.grid.ndim))
+
     def prepare(self, m: Fields) -> dict[str, Any]:
         k = m["permeability"]
         dtype = k.dtype
@@ -254,10 +259,7 @@ class Darcy(Model):
         if self.sides:
             sink = jnp.zeros_like(k)
             for axis, end, value in self.boundary.parts(m["boundary_pressure"]):
-                cells = tuple(
-                    slice(None) if a != axis else (slice(0, 1) if end == 0 else slice(-1, None))
-                    for a in range(self.grid.ndim)
-                )
+                cells = self._end(axis, end)
                 conductance = 2.0 * k[cells] / self.grid.spacing[axis] ** 2
                 sink = sink.at[cells].add(conductance)
                 source = source.at[cells].add(conductance * value)
@@ -284,10 +286,7 @@ class Darcy(Model):
             out[f"flux_{d}"] = _pad(inner, axis, 1, 1)
         if self.sides:
             for axis, end, value in self.boundary.parts(m["boundary_pressure"]):
-                cells = tuple(
-                    slice(None) if a != axis else (slice(0, 1) if end == 0 else slice(-1, None))
-                    for a in range(self.grid.ndim)
-                )
+                cells = self._end(axis, end)
                 into = 2.0 * k[cells] * (value - p[cells]) / self.grid.spacing[axis]
                 name = f"flux_{self.grid.dims[axis]}"
                 out[name] = out[name].at[cells].set(into if end == 0 else -into)

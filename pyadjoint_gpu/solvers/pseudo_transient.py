@@ -209,18 +209,18 @@ def _advance(
     increment = jax.tree.map(jnp.subtract, u, before)
     change = jax.tree.map(jnp.subtract, r_before, r)
     weighted = jax.tree.map(lambda d, i: d / i, increment, inverse)
-    quotient = _dot(increment, change) / (_dot(increment, weighted) + TINY)
+    quotient = _dot(increment, change) / (_dot(increment, weighted) + jnp.finfo(dtype).tiny)
     return before, u, jnp.stack([quotient, *_norms(operator, u, r, inverse)])
 
 
 def _norms(operator: Operator, u: Fields, r: Fields, inverse: Fields) -> tuple[Any, Any, Any]:
     """||R||_max, ||R/PC||_max relative to ||u||_max, and the round-off of one residual: the unit
     round-off times the largest term in it. Where a constant is free, u is taken without it."""
-    epsilon = jnp.finfo(jax.tree.leaves(u)[0].dtype).eps
-    floor = epsilon * _max(jax.tree.map(lambda u, i: u / i, u, inverse))
+    precision = jnp.finfo(jax.tree.leaves(u)[0].dtype)
+    floor = precision.eps * _max(jax.tree.map(lambda u, i: u / i, u, inverse))
     if operator.model.null_space:
         u = jax.tree.map(lambda a: a - _fold(jnp.mean, a), u)
-    correction = _max(jax.tree.map(lambda r, i: r * i, r, inverse)) / (_max(u) + TINY)
+    correction = _max(jax.tree.map(lambda r, i: r * i, r, inverse)) / (_max(u) + precision.tiny)
     return _max(r), correction, floor
 
 
