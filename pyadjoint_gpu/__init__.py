@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from . import models, synthetic
     from .control import Control, Smoothness
     from .engines.embedded import EmbeddedEngine
+    from .engines.julia import JuliaEngine
+    from .engines.ranks import Launch
     from .errors import (
         ConfigError,
         ConvergenceError,
@@ -38,6 +40,8 @@ _WHERE = {
     "Control": "control",
     "Smoothness": "control",
     "EmbeddedEngine": "engines.embedded",
+    "JuliaEngine": "engines.julia",
+    "Launch": "engines.ranks",
     "ConfigError": "errors",
     "ConvergenceError": "errors",
     "ConvergenceWarning": "errors",
@@ -65,6 +69,8 @@ __all__ = [
     "EmbeddedEngine",
     "EngineError",
     "Grid",
+    "JuliaEngine",
+    "Launch",
     "LeastSquares",
     "Problem",
     "Smoothness",

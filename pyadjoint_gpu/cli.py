@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -72,10 +74,22 @@ def _parser() -> argparse.ArgumentParser:
     resume.add_argument("journal", metavar="JOURNAL", help="the journal of a run (HDF5)")
     resume.add_argument("-o", "--output", metavar="OUT.nc", help="default: JOURNAL with .nc")
     resume.add_argument("--max-iterations", type=int, metavar="N", help="in all, from the start")
+    resume.add_argument(
+        "--launcher",
+        metavar="COMMAND",
+        help='run on other ranks than before, such as "mpiexec -n 2"',
+    )
     plot = add("plot", _plot, "draw a result")
     plot.add_argument("result", metavar="RESULT.nc", help="a result of run or resume")
     plot.add_argument("-o", "--output", metavar="P.png", help="default: RESULT with .png")
     add("doctor", _doctor, "tell what was found on this machine, and what is missing")
+    install = add("install-julia", _install_julia, "install Julia and the packages of its engine")
+    install.add_argument(
+        "--backend",
+        choices=("threads", "cuda", "amdgpu"),
+        default="threads",
+        help="what it is to run on (default: threads)",
+    )
     return parser
 
 
@@ -112,7 +126,12 @@ def _resume(options: argparse.Namespace) -> int:
         raise DataError(f"{journal}: no such journal")
     output = Path(options.output or journal.with_suffix(".nc"))
     _writable({"journal": journal, "--output": output})
-    result = resume(journal, max_iterations=options.max_iterations)
+    with contextlib.ExitStack() as stack:
+        if options.launcher:
+            from .engines.ranks import Launch
+
+            stack.enter_context(Launch(shlex.split(options.launcher)))
+        result = resume(journal, max_iterations=options.max_iterations)
     return _deliver(result, output, None)
 
 
@@ -199,4 +218,12 @@ def _doctor(_: argparse.Namespace) -> int:
     from .doctor import report
 
     print(report())
+    return DONE
+
+
+def _install_julia(options: argparse.Namespace) -> int:
+    from .engines.installation import install
+
+    found = install(options.backend)
+    print(f"Julia {found.executable}, project {found.project}")
     return DONE

@@ -14,7 +14,7 @@ import numpy as np
 import xarray as xr
 
 from .control import Control, Smoothness
-from .engines import ENGINES, get_engine
+from .engines import get_engine
 from .errors import ConfigError, DataError, nearest
 from .grid import Grid
 from .misfit import BoundLeastSquares, LeastSquares, as_dataset
@@ -25,6 +25,8 @@ _KEYS: dict[str, tuple[str, ...]] = {
     "": (
         "title",
         "engine",
+        "launcher",
+        "topology",
         "grid",
         "model",
         "parameters",
@@ -39,7 +41,7 @@ _KEYS: dict[str, tuple[str, ...]] = {
     "controls": ("initial", "transform", "bounds", "basis", "truth"),
     "misfit": ("observations", "sigma"),
     "penalty": ("kind", "weight", "length"),
-    "solver": ("tolerance", "adjoint_tolerance", "max_iterations", "dtype"),
+    "solver": ("tolerance", "adjoint_tolerance", "max_iterations", "dtype", "backend"),
     "inversion": ("method", "max_iterations", "tolerance", "discrepancy"),
     "output": ("path", "journal", "figure"),
 }
@@ -147,16 +149,14 @@ def build_problem(tables: Mapping[str, Any]) -> Problem:
         model = _model(tables["model"], grid, units)
     solver = check_keys(tables.get("solver", {}), _KEYS["solver"], "solver")
     _check_numbers(solver, "solver")
-    dtype = solver.pop("dtype", None)
-    engine = tables.get("engine", "auto")
-    if engine not in ENGINES:
-        raise ConfigError(f"engine: found {engine!r}{nearest(str(engine), ENGINES)}")
-    if dtype is not None and engine == "julia":
-        get_engine(engine)
-    if dtype is not None:
-        from .engines.embedded import EmbeddedEngine
-
-        engine = EmbeddedEngine(dtype=dtype)
+    engine = get_engine(
+        tables.get("engine", "auto"),
+        model,
+        launcher=tables.get("launcher"),
+        topology=tables.get("topology"),
+        dtype=solver.pop("dtype", None),
+        backend=solver.pop("backend", None),
+    )
     return Problem(
         model,
         _controls(tables["controls"]),
@@ -312,10 +312,10 @@ def specification(problem: Problem) -> dict[str, Any] | None:
     it holds code (a model, a misfit, a penalty or an engine of the user's)."""
     model = problem.model.specification()
     smooth = [p for p in problem.penalties if isinstance(p, Smoothness)]
-    known_engine = problem.engine.name in ENGINES
+    settings = getattr(problem.engine, "settings", None)
     if (
         model is None
-        or not known_engine
+        or settings is None
         or not isinstance(problem.misfit, BoundLeastSquares)
         or len({p.name for p in smooth}) < len(problem.penalties)
     ):
@@ -334,9 +334,9 @@ def specification(problem: Problem) -> dict[str, Any] | None:
         if c.truth is not None:
             options["truth"] = _short(c.truth)
         controls[c.name] = options
-    info = problem.engine.info()
+    engine = settings()
     return {
-        "engine": problem.engine.name,
+        **engine,
         "grid": {
             "shape": list(grid.shape),
             "extent": list(grid.extent),
@@ -359,7 +359,7 @@ def specification(problem: Problem) -> dict[str, Any] | None:
             "adjoint_tolerance": problem.adjoint_tolerance,
             "max_iterations": problem.max_iterations,
         }
-        | ({"dtype": info["dtype"]} if info["engine"] == "embedded" else {}),
+        | engine["solver"],
     }
 
 

@@ -9,6 +9,9 @@ import shutil
 from importlib import metadata
 
 from . import __version__
+from .engines import automatic
+from .engines.installation import BACKENDS, PACKAGE, RANKS, Installation, available_cores, find
+from .errors import EngineError
 
 
 def report() -> str:
@@ -16,16 +19,16 @@ def report() -> str:
     import jax
 
     devices = ", ".join(f"{d.platform}: {d.device_kind}" for d in jax.devices())
+    name, why = automatic()
     rows = [
         ("pyadjoint_gpu", __version__),
         ("Python", f"{platform.python_version()} on {platform.platform(terse=True)}"),
-        ("cores", str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity")
-                      else os.cpu_count())),
+        ("cores", str(available_cores())),
         ("packages", ", ".join(f"{p} {_version(p)}" for p in (
             "numpy", "scipy", "jax", "xarray", "h5py", "h5netcdf", "matplotlib", "juliacall"))),
         ("engine 'embedded'", f"ready; devices {devices}"),
-        ("engine 'julia'", f"not part of this version ({_julia()})"),
-        ("engine 'auto'", "takes 'embedded', the only one here"),
+        *_julia(),
+        ("engine 'auto'", f"takes {name!r}: {why}"),
     ]  # fmt: skip
     if importlib.util.find_spec("matplotlib") is None:
         rows.append(("plots", "matplotlib is missing: pip install 'pyadjoint_gpu[plots]'"))
@@ -40,7 +43,39 @@ def _version(package: str) -> str:
         return "missing"
 
 
-def _julia() -> str:
-    """Where a Julia is, without starting it."""
-    found = os.environ.get("PYTHON_JULIACALL_EXE") or shutil.which("julia")
-    return f"Julia found at {found}" if found else "no Julia on PATH either"
+def _julia() -> list[tuple[str, str]]:
+    """Of the Julia engine, which is not started for it."""
+    try:
+        found = find()
+    except EngineError as error:
+        return [("engine 'julia'", f"not ready: {error}")]
+    threads = os.environ.get("PYTHON_JULIACALL_THREADS", os.environ.get("JULIA_NUM_THREADS"))
+    names = (PACKAGE, "Enzyme", "ParallelStencil", "PythonCall")
+    return [
+        ("engine 'julia'", f"ready; set up by {found.origin}"),
+        ("  executable", str(found.executable)),
+        ("  project", f"{found.project} ({', '.join(_versions(found, *names))})"),
+        ("  threads", f"{threads or available_cores()}"),
+        ("  GPU", _gpu(found)),
+        ("  many ranks", _ranks(found)),
+    ]
+
+
+def _versions(found: Installation, *names: str) -> list[str]:
+    return [f"{name} {found.packages.get(name, 'missing')}" for name in names]
+
+
+def _gpu(found: Installation) -> str:
+    present = [name for name in BACKENDS.values() if not found.lacks(name)]
+    if present:
+        return f"{', '.join(_versions(found, *present))}; used where it finds a device"
+    return "no package for one: pyadjoint-gpu install-julia --backend cuda (or amdgpu)"
+
+
+def _ranks(found: Installation) -> str:
+    lacking = found.lacks(*RANKS)
+    if lacking:
+        return f"{', '.join(lacking)} missing: pyadjoint-gpu install-julia"
+    launcher = next((n for n in ("mpiexec", "mpirun", "srun") if shutil.which(n)), None)
+    starts = f"launcher {shutil.which(launcher)}" if launcher else "but no mpiexec or srun on PATH"
+    return f"{', '.join(_versions(found, *RANKS))}; {starts}"

@@ -16,7 +16,9 @@ class DataError(ValueError):
 
 
 class EngineError(RuntimeError):
-    """An engine is not available, or failed."""
+    """An engine is not available, or failed; ``trace`` is what it printed, where it did."""
+
+    trace: str | None = None
 
 
 class ConvergenceError(RuntimeError):

@@ -9,7 +9,7 @@ import xarray as xr
 
 from .arithmetic import double
 from .dataset import state_dataset
-from .engines import Engine, get_engine
+from .engines import Engine, get_engine, running
 from .models.base import Model
 from .problem import check_iterations, check_tolerance, default_iterations, require
 
@@ -50,7 +50,7 @@ def solve(
     ConvergenceError
         If `max_iterations` is reached or the iteration diverges; the Dataset is its ``result``.
     """
-    chosen = get_engine(engine)
+    chosen = running(get_engine(engine, model))
     tolerance = check_tolerance("tolerance", tolerance)
     limit = check_iterations("max_iterations", max_iterations, default_iterations(model))
     m = model.fields(parameters)

@@ -15,7 +15,7 @@ import xarray as xr
 
 from .arithmetic import compiled, double
 from .control import BoundControl, Control, Smoothness
-from .engines import Adjoint, Engine, Solution, get_engine
+from .engines import Adjoint, Engine, Solution, get_engine, running
 from .errors import ConfigError, ConvergenceError, ConvergenceWarning, DataError, nearest
 from .misfit import BoundLeastSquares, LeastSquares
 from .models.base import Fields, Model
@@ -109,7 +109,7 @@ class Problem:
         if not isinstance(model, Model):
             raise ConfigError(f"model: found {type(model).__name__}, expected a Model")
         self.model = model
-        self.engine = get_engine(engine)
+        self._engine = get_engine(engine, model)
         self.tolerance = check_tolerance("tolerance", tolerance)
         self.adjoint_tolerance = (
             self.tolerance
@@ -135,6 +135,11 @@ class Problem:
             jax.value_and_grad(self._objective_of, argnums=(0, 1), has_aux=True)
         )
         self._pull = compiled(self._pull_of)
+
+    @property
+    def engine(self) -> Engine:
+        """Where solves run: the engine given, or the `Launch` under way."""
+        return running(self._engine)
 
     # Set-up
 

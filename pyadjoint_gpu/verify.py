@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .arithmetic import double
-from .engines import Engine, get_engine
+from .engines import Engine, get_engine, running
 from .engines.embedded import EmbeddedEngine
 from .errors import ConvergenceWarning
 from .models.base import Fields, Model
@@ -215,7 +215,7 @@ def adjoint_test(
     bound : float
         Largest relative difference that passes.
     """
-    tested = get_engine(engine)
+    tested = running(get_engine(engine, model))
     m: Fields = {k: jnp.asarray(v) for k, v in model.fields(parameters).items()}
     options: dict[str, Any] = {
         "tolerance": check_tolerance("tolerance", tolerance),

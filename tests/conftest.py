@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import warnings
 from pathlib import Path
@@ -10,6 +11,39 @@ import pytest
 from run_files import RUN_FILE, everything, fields, observations, save
 
 from pyadjoint_gpu.cli import main
+from pyadjoint_gpu.engines import AUTO
+from pyadjoint_gpu.engines.installation import find
+from pyadjoint_gpu.errors import EngineError
+
+# Most tests are of the mathematics, and run on the engine that is always there. With the variable
+# set to "julia" they all run on that one.
+os.environ.setdefault(AUTO, "embedded")
+
+
+def missing() -> str | None:
+    """Why tests of Julia cannot run here."""
+    try:
+        find()
+    except EngineError as error:
+        return str(error)
+    return None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    why = missing()
+    for item in items:
+        if why and item.get_closest_marker("julia"):
+            item.add_marker(pytest.mark.skip(reason=f"no Julia: {why}"))
+
+
+@pytest.fixture
+def no_julia(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As on a machine without one."""
+    for name in ("PYTHON_JULIACALL_EXE", "PYTHON_JULIACALL_PROJECT"):
+        monkeypatch.delenv(name, raising=False)
+    from juliapkg.state import STATE
+
+    monkeypatch.setitem(STATE, "meta", str(tmp_path / "meta.json"))
 
 
 @pytest.fixture

@@ -161,7 +161,6 @@ WRONG_VALUES = [
     ("controls.pressure.initial=1.0", "pressure", "not a parameter", "permeability"),
     # Names; the nearest right one is told
     ('engine="embeded"', "engine", "'embeded'", "'embedded'"),
-    ('engine="julia"', "engine", "'julia'", "embedded"),
     ('model.name="darci"', r"model\.name", "'darci'", "'darcy'"),
     ('model.face_mean="harmonc"', "face_mean", "'harmonc'", "harmonic"),
     ('controls.permeability.transform="logg"', r"transform", "'logg'", r"\blog\b"),
@@ -221,8 +220,23 @@ def test_settings(case: tuple[str, ...], refused):
     refused(settings(override), *patterns)
 
 
-def test_a_precision_is_not_for_an_engine_that_is_absent(refused):
-    refused(settings('engine="julia"', "solver.dtype=float64"), "engine", "'julia'", "embedded")
+@pytest.mark.parametrize(
+    ("overrides", "patterns"),
+    [
+        (['engine="julia"'], ["'julia'", "install-julia", "'embedded' needs no"]),
+        (['engine="julia"', "solver.dtype=float64"], ["'julia'", "install-julia"]),
+        (['launcher=["sh"]'], ["'julia'", "install-julia"]),
+        (['launcher=["no-such-launcher", "-n", "4"]'], ["launcher", "no-such-launcher"]),
+        (['launcher="mpiexec"'], ["launcher", "'mpiexec'", "words"]),
+        (['launcher=["sh"]', 'topology=["a"]'], ["topology", "whole numbers"]),
+        (['launcher=["sh"]', 'engine="embedded"'], ["launcher", "julia"]),
+        (['solver.backend="cuda"', 'engine="embedded"'], ["backend", "julia"]),
+        (['engine="julia"', 'solver.backend="cude"'], ["backend", "'cude'", "cuda"]),
+        (['engine="julia"', 'solver.dtype="float16"'], ["dtype", "'float16'", "float32"]),
+    ],
+)
+def test_without_julia(overrides, patterns, refused, no_julia):
+    refused(settings(*overrides), *patterns)
 
 
 BOUNDED = 'transform = "log"\nbounds = [1e-6, 1e2]\n'

@@ -2,36 +2,105 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
 from .base import Adjoint, Engine, Solution
 
+if TYPE_CHECKING:
+    from ..models.base import Model
+
 ENGINES = ("auto", "embedded", "julia")
+AUTO = "PYADJOINT_GPU_ENGINE"
+"""The environment variable that says what "auto" means."""
 
-__all__ = ["ENGINES", "Adjoint", "Engine", "Solution", "get_engine"]
+__all__ = ["ENGINES", "Adjoint", "Engine", "Solution", "get_engine", "running"]
 
 
-def get_engine(engine: str | Engine = "auto") -> Engine:
+def get_engine(
+    engine: str | Engine = "auto",
+    model: Model | None = None,
+    *,
+    launcher: Sequence[str] | None = None,
+    topology: Sequence[int] | None = None,
+    **options: Any,
+) -> Engine:
     """The engine of that name, or `engine` itself.
+
+    Parameters
+    ----------
+    engine : {"auto", "embedded", "julia"} or Engine
+        "auto" takes Julia where it is set up and has the model, else the embedded engine;
+        the environment variable ``PYADJOINT_GPU_ENGINE`` decides otherwise.
+    model : Model, optional
+        Which is to be solved.
+    launcher, topology
+        For many ranks: see `Launch`.
+    **options
+        ``dtype``, and ``backend`` (Julia's), where they are not None.
 
     Raises
     ------
     ConfigError
-        If there is no engine of that name.
+        If there is no engine of that name, or it has no such option.
     EngineError
         If it cannot run here.
     """
-    from ..errors import ConfigError, EngineError
+    from ..errors import ConfigError, EngineError, nearest
 
+    if hasattr(engine, "solve"):
+        return engine  # type: ignore[return-value]
     if not isinstance(engine, str):
-        if not hasattr(engine, "solve"):
-            raise ConfigError(f"engine: found {engine!r}, expected one of {', '.join(ENGINES)}")
-        return engine
-    if engine in ("auto", "embedded"):
+        raise ConfigError(f"engine: found {engine!r}, expected one of {', '.join(ENGINES)}")
+    if engine not in ENGINES:
+        raise ConfigError(f"engine: found {engine!r}{nearest(engine, ENGINES)}")
+    options = {k: v for k, v in options.items() if v is not None}
+    if launcher is not None or "backend" in options:
+        engine = "julia" if engine == "auto" else engine
+    if engine == "auto":
+        engine, _ = automatic(model)
+    if engine == "embedded":
         from .embedded import EmbeddedEngine
 
-        return EmbeddedEngine()
-    if engine == "julia":
-        raise EngineError(
-            "engine 'julia' is not part of this version; use engine='embedded', which solves the"
-            " same discrete equations"
-        )
-    raise ConfigError(f"engine: found {engine!r}, expected one of {', '.join(ENGINES)}")
+        for key, value in {"launcher": launcher, "backend": options.pop("backend", None)}.items():
+            if value is not None:
+                raise ConfigError(f"{key}: engine 'embedded' has none; use engine = \"julia\"")
+        return EmbeddedEngine(**options)
+    try:
+        if launcher is not None:
+            from .ranks import Launch
+
+            return Launch(launcher, topology=topology, **options)
+        from .julia import JuliaEngine
+
+        return JuliaEngine(**options)
+    except EngineError as error:
+        raise EngineError(f"engine 'julia': {error}; engine 'embedded' needs no Julia") from None
+
+
+def automatic(model: Model | None = None) -> tuple[str, str]:
+    """The engine that "auto" stands for, and why."""
+    from ..errors import ConfigError, EngineError, nearest
+    from .installation import find
+
+    chosen = os.environ.get(AUTO, "auto")
+    if chosen != "auto":
+        if chosen not in ENGINES:
+            raise ConfigError(f"{AUTO}: found {chosen!r}{nearest(chosen, ENGINES)}")
+        if chosen == "embedded" or model is None or model.twin() is not None:
+            return chosen, f"{AUTO} says so"
+    try:
+        found = find()
+    except EngineError as error:
+        return "embedded", str(error)
+    if model is not None and model.twin() is None:
+        return "embedded", f"model {model.name!r} exists in Python only"
+    return "julia", f"Julia is set up by {found.origin}"
+
+
+def running(engine: Engine) -> Engine:
+    """The engine that solves now: that of the innermost `Launch` under way, or `engine`."""
+    from .active import launches
+
+    return launches[-1] if launches else engine

@@ -42,6 +42,10 @@ class EmbeddedEngine:
             "ranks": 1,
         }
 
+    def settings(self) -> dict[str, Any]:
+        """What of a run file makes this engine."""
+        return {"engine": self.name, "solver": {"dtype": self.dtype}}
+
     @double
     def solve(
         self,

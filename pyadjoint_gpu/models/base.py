@@ -109,6 +109,11 @@ class Model(ABC):
         """The ``[model]`` table of a run file that builds this model, where there is one."""
         return None
 
+    def twin(self) -> dict[str, Any] | None:
+        """What the model of the same name in ``julia/src/models`` is built of, where there is one:
+        numbers, texts, and lists and dicts of them."""
+        return None
+
     # Derived
 
     def parameter(self, name: str) -> Parameter:

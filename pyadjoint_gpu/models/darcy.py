@@ -231,6 +231,13 @@ class Darcy(Model):
             out["fixed_pressure"] = list(self.sides)
         return out
 
+    def twin(self) -> dict[str, Any]:
+        return {
+            "wells": [{"position": list(w.position), "rate": w.rate} for w in self.wells],
+            "face_mean": self.face_mean,
+            "sides": list(self.sides),
+        }
+
     def face_permeability(self, permeability: Any, axis: int) -> Any:
         """K_f on the inner faces along `axis`."""
         n = permeability.shape[axis]

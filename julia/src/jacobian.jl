@@ -1,0 +1,123 @@
+# The Jacobian's stencil, by Enzyme. dR/du does not change through a linear solve: a few coloured
+# sweeps give its entries once, and the iterations gather with them. The sweeps are forward ones:
+# a reverse sweep through a threaded kernel scatters by atomic additions, and takes ten times as
+# long for the same entries.
+
+"""
+    Transposed(offsets)
+
+The residual J' v - source in one cell, from the stored entries of J (see `linearise!`).
+"""
+struct Transposed{O} end
+Transposed(offsets) = Transposed{offsets}()
+@inline function (::Transposed{O})(v, c, I) where {O}
+    return @inbounds gathered(-c.source[I...], v, c.entries, I, O)
+end
+
+"r + sum_s entries_s(I - s) v(I - s)"
+@inline gathered(r, v, entries::Tuple{}, I, ::Tuple{}) = r
+@inline function gathered(r, v, entries::Tuple{Any,Vararg}, I, offsets)
+    at = I .- first(offsets)
+    @inbounds r += first(entries)[at...] * v[at...]
+    return gathered(r, v, Base.tail(entries), I, Base.tail(offsets))
+end
+
+"""
+    linearise!(sim)
+
+Store J = dR/du at the state: `sim.jacobian[s][i] = dR[i] / du[i + s]` for each offset s of the
+stencil. No row depends on two cells of one colour, so that one sweep along all of them tells an
+entry of every row.
+"""
+function linearise!(sim::Simulation)
+    sim.linearised && return
+    (; kernels, topology, block, c, work) = sim
+    (seed, swept), R = work, sim.inverse
+    offsets = stencil(sim.model)
+    weights, colors = coloring(offsets)
+    foreach(clear!, sim.jacobian)
+    for color in 0:colors-1
+        everywhere = map(n -> 1:n, size(seed))  # neighbours' cells, too
+        assemble!(kernels, everywhere, seed, nothing, Seed(weights, colors, color, block.offset))
+        push_state!(kernels, block.own, R, swept, sim.u[1], seed, c, equation(sim.model))
+        assemble!(kernels, block.own, sim.jacobian, swept,
+                  Entries(Seed(weights, colors, color, block.offset), offsets))
+    end
+    exchange!(topology, sim.jacobian...)
+    sim.linearised = true
+    return
+end
+
+"""
+    coloring(offsets)
+
+Weights w and the smallest number p such that the cells `i + s` have different colours
+`mod(w . i, p)` for all offsets s: 5 and 7 for a cell and its neighbours in 2-D and 3-D.
+"""
+function coloring(offsets::NTuple{S,NTuple{N,Int}}) where {S,N}
+    for p in S:(S^2 + 1), w in Iterators.product(ntuple(_ -> 0:p-1, N)...)
+        allunique(mod(sum(w .* s), p) for s in offsets) && return w, p
+    end
+    error("no colouring found")   # cannot be: p = (2 radius + 1)^N has one
+end
+
+"One in the cells of a colour, zero elsewhere."
+struct Seed{N}
+    weights::NTuple{N,Int}
+    colors::Int
+    color::Int
+    offset::NTuple{N,Int}
+end
+@inline color_of(seed::Seed, I) = mod(sum(seed.weights .* (I .+ seed.offset)), seed.colors)
+@inline function (seed::Seed)(field, _, I)
+    @inbounds field[I...] = color_of(seed, I) == seed.color
+    return
+end
+
+"Of each row, the entry that a sweep along one colour gives."
+struct Entries{N,S}
+    seed::Seed{N}
+    colors::NTuple{S,Int}   # of the cell whose neighbour at each offset has the seed's colour
+end
+Entries(seed::Seed, offsets) =
+    Entries(seed, map(s -> mod(seed.color - sum(seed.weights .* s), seed.colors), offsets))
+@inline function (entries::Entries)(jacobian, swept, I)
+    color = color_of(entries.seed, I)
+    for (entry, wanted) in zip(jacobian, entries.colors)
+        if color == wanted
+            @inbounds entry[I...] = swept[I...]
+        end
+    end
+    return
+end
+
+"""
+    precondition!(sim, transposed) -> bound
+
+Set `sim.inverse` to 1/PC = -1/diag(J), and return the Gershgorin bound max_i sum_j |J_ij| / |J_ii|
+of J, or of J'.
+"""
+function precondition!(sim::Simulation, transposed::Bool)
+    linearise!(sim)
+    offsets = stencil(sim.model)
+    rows = sim.work[1]
+    assemble!(sim.kernels, sim.block.own, (; sim.inverse, rows), sim.jacobian, Rows(offsets, transposed))
+    exchange!(sim.topology, sim.inverse)
+    bound, = peaks(sim, (abs, own(sim, rows)))
+    return bound
+end
+
+struct Rows{O,Transposed} end
+Rows(offsets, transposed::Bool) = Rows{offsets,transposed}()
+@inline function (::Rows{O,T})(out, entries, I) where {O,T}
+    diagonal = @inbounds entries[1][I...]   # the stencil begins with the cell itself
+    @inbounds out.inverse[I...] = -1 / diagonal
+    @inbounds out.rows[I...] = absolute(zero(diagonal), entries, I, O, Val(T)) / abs(diagonal)
+    return
+end
+@inline absolute(total, ::Tuple{}, I, ::Tuple{}, ::Val) = total
+@inline function absolute(total, entries::Tuple{Any,Vararg}, I, offsets, ::Val{T}) where {T}
+    at = T ? I .- first(offsets) : I
+    @inbounds total += abs(first(entries)[at...])
+    return absolute(total, Base.tail(entries), I, Base.tail(offsets), Val(T))
+end

@@ -1,0 +1,227 @@
+# Accelerated pseudo-transient iteration with automatic damping:
+#
+#     u_next = u + beta (u - u_before) + alpha R / PC,
+#     alpha = 2 dtau^2 / (2 + c dtau),   beta = (2 - c dtau) / (2 + c dtau),
+#     dtau = 0.99 * 2 / sqrt(lambda_max),   c = 2 sqrt(lambda_min),
+#
+# PC = -diag(dR/du), lambda_max a Gershgorin bound on PC^-1 dR/du, lambda_min the Rayleigh quotient
+# of successive increments, re-estimated as it goes. It stops when ||R||_max / ||R(u=0)||_max is at
+# most the tolerance, and so is a hundredth of the estimated error ||R/PC||_max / lambda_min of u
+# relative to ||u||_max. The same as solvers/pseudo_transient.py, step by step.
+# (Raess et al. 2022, Geosci. Model Dev. 15, 5757; dynamic relaxation after Otter et al. 1966.)
+
+const SAFETY = 0.99
+const ERROR = 100.0     # largest estimated error of u, in units of the tolerance
+const TINY = 1e-300     # no more than a guard against 0/0
+
+"""
+How a solve went.
+
+- `status`: `:converged`; `:round_off` (stopped above the tolerance by the limit of the
+  arithmetic); `:max_iterations`; `:diverged`
+- `iterations`, `residual`: how many, and the last ||R||_max / ||R(u=0)||_max
+- `wall_time` in s, `throughput` in bytes/s: what an iteration cannot avoid to move (u and its
+  rate read and written, known fields read) over its time
+- `low`, `high`: the spectrum of PC^-1 dR/du
+- `history`: iteration and residual at every check, a row each
+"""
+struct Report
+    status::Symbol
+    iterations::Int
+    residual::Float64
+    wall_time::Float64
+    throughput::Float64
+    low::Float64
+    high::Float64
+    history::Matrix{Float64}
+end
+
+Base.show(io::IO, r::Report) = print(io, "$(r.status) after $(r.iterations) iterations, residual ",
+    round(r.residual; sigdigits=2), ", $(round(r.throughput / 1e9; sigdigits=3)) GB/s")
+
+"A residual `f(u, c)` to be driven to zero; `transposed`: its Jacobian is that of the model, transposed."
+struct Operator{F,C}
+    f::F
+    c::C
+    affine::Bool
+    transposed::Bool
+end
+
+"""
+    iterate!(sim, operator, pair; tolerance, max_iterations, low, check) -> Report
+
+Drive the operator's residual to zero from the state `pair[1]`, in place. `low` is a first estimate
+of lambda_min, or `nothing`; `check(iterations, residual)` is called from time to time.
+"""
+function iterate!(sim::Simulation, operator::Operator, pair::Vector; tolerance::Real,
+                  max_iterations::Integer, low::Union{Real,Nothing}, check)
+    start = time()
+    (; kernels, topology, block, work, inverse) = sim
+    (; f, c) = operator
+    u, before = pair
+    copyto!(before, u)
+    longest = maximum(block.grid.shape)
+    chunk = max(16, longest ÷ 3)
+    alpha = 1.0
+    high = precondition!(sim, operator.transposed)
+    # Before anything is measured: the slowest mode of a homogeneous box.
+    low = something(low, 0.25 * high * (pi / (2 * longest))^2)
+    scale, largest, correction, floor = start_norms(sim, operator, u)
+    scale = max(scale, TINY)
+
+    converged(largest, correction) = largest <= tolerance * scale && correction <= ERROR * tolerance * low
+
+    iterations = 0
+    history = [(0.0, largest / scale)]
+    status = converged(largest, correction) ? :converged : :running
+    while status === :running
+        dtau = SAFETY * 2 / sqrt(high)
+        damping = 2 * sqrt(low) * dtau
+        last_alpha, alpha = alpha, 2 * dtau^2 / (2 + damping)
+        beta = (2 - damping) / (2 + damping)
+        pairs = fld(min(chunk, max_iterations - iterations) - 1, 2)
+        if pairs < 0
+            status = :max_iterations
+            break
+        end
+        advance!(sim, operator, before, u, pairs, alpha, beta, alpha / last_alpha)
+        before, u = u, before   # an odd number of steps
+        quotient, largest, correction, floor = measure(sim, operator, before, u)
+        iterations += 2pairs + 1
+        push!(history, (iterations, largest / scale))
+        if !isfinite(largest)
+            status = :diverged
+        elseif converged(largest, correction)
+            status = :converged
+        elseif largest < 100 * floor && stagnant(history, low, high)
+            status = largest <= tolerance * scale ? :converged : :round_off
+        end
+        # At the limit of the arithmetic increments are noise, and say nothing of the spectrum.
+        if 0 < quotient < high && largest > 100 * floor
+            low = quotient
+        end
+        if !operator.affine && status === :running
+            pair .= (u, before)
+            sim.linearised = false
+            high = precondition!(sim, operator.transposed)
+        end
+        check(iterations, largest / scale)
+    end
+    pair .= (u, before)
+    wall = time() - start
+    return Report(status, iterations, last(history)[2], wall,
+                  iterations * traffic(sim, c) / wall, low, high,
+                  permutedims(reinterpret(reshape, Float64, history)))
+end
+
+"`2 pairs + 1` steps, of which the last is in `before`; `rescale` turns the last increment into
+alpha V. R before the last step is left in `sim.work[1]`."
+function advance!(sim::Simulation{N,T}, operator, before, u, pairs, alpha, beta, rescale) where {N,T}
+    (; kernels, topology, block, inverse, work) = sim
+    (; f, c) = operator
+    alpha, beta, rescale = T(alpha), T(beta), T(rescale)
+    before .= u .- rescale .* (u .- before)
+    ranges = map(r -> r .- 1, block.own)
+    edge = hidden_edge(topology, ranges)
+    for _ in 1:pairs
+        step!(kernels, topology, ranges, edge, before, u, c, inverse, f, alpha, beta)
+        step!(kernels, topology, ranges, edge, u, before, c, inverse, f, alpha, beta)
+    end
+    residual!(kernels, block.own, work[1], u, c, f)
+    step!(kernels, topology, ranges, edge, before, u, c, inverse, f, alpha, beta)
+    return
+end
+
+"Whether the residual does no longer halve over a span in which the slowest error, falling by
+exp(-2 sqrt(low/high)) an iteration, would lose a factor of 50."
+function stagnant(history, low, high)
+    span = 2 / sqrt(low / high)
+    checks = max(4, ceil(Int, span / history[2][1]))
+    length(history) < 2checks && return false
+    residuals = [r for (_, r) in history[end-2checks+1:end]]
+    return median(residuals[checks+1:end]) > median(residuals[1:checks]) / 2
+end
+
+function median(values)
+    n = length(values)
+    sorted = sort(values)
+    return (sorted[(n + 1) ÷ 2] + sorted[n ÷ 2 + 1]) / 2
+end
+
+"Bytes an iteration cannot avoid to move: u and V read and written, PC and c read."
+traffic(sim::Simulation{N,T}, c) where {N,T} = (5 + fields_in(c)) * prod(sim.model.grid.shape) * sizeof(T)
+fields_in(::AbstractArray) = 1
+fields_in(c::Union{Tuple,NamedTuple}) = sum(fields_in, c)
+
+"||R(u=0)||_max, and the norms of R(u)."
+function start_norms(sim, operator, u)
+    (; kernels, block, work) = sim
+    zero, r = work
+    fill!(zero, 0)
+    residual!(kernels, block.own, r, zero, operator.c, operator.f)
+    scale, = peaks(sim, (abs, own(sim, r)))
+    residual!(kernels, block.own, r, u, operator.c, operator.f)
+    return (scale, norms(sim, u, r)...)
+end
+
+"The Rayleigh quotient of the last increment, and the norms of R."
+function measure(sim::Simulation{N,T}, operator, before, u) where {N,T}
+    (; kernels, block, work, inverse) = sim
+    r_before, r = work
+    residual!(kernels, block.own, r, u, operator.c, operator.f)
+    fields = map(a -> own(sim, a), (u, before, r_before, r, inverse))
+    above, below = totals(sim, ((u, b, r0, r1, _) -> (u - b) * (r0 - r1), fields...),
+                          ((u, b, _, _, i) -> (u - b)^2 / i, fields...))
+    return (above / (below + floatmin(T)), norms(sim, u, r)...)
+end
+
+"""
+||R||_max, ||R/PC||_max relative to ||u||_max, and the round-off of one residual: the unit
+round-off times the largest term in it. Where a constant is free, u is taken without it.
+"""
+function norms(sim::Simulation{N,T}, u, r) where {N,T}
+    u, r, inverse = own(sim, u), own(sim, r), own(sim, sim.inverse)
+    mean = null_space(sim.model) ? T(average(sim, u)) : zero(T)
+    largest, correction, term, size = peaks(sim, (abs, r), ((r, i) -> abs(r * i), r, inverse),
+        ((u, i) -> abs(u / i), u, inverse), (u -> abs(u - mean), u))
+    return largest, correction / (size + floatmin(T)), eps(T) * term
+end
+
+"The largest of f >= 0 over cells, for each (f, fields...); over all processes. NaN where one is."
+peaks(sim, terms...) = global_max(sim.topology, map(t -> Float64(fold(max, t...)), terms))
+
+"The sum of f over cells, for each (f, fields...); over all processes."
+totals(sim, terms...) = global_sum(sim.topology, map(t -> Float64(fold(+, t...)), terms))
+
+average(sim, field) = only(totals(sim, (identity, field))) / prod(sim.model.grid.shape)
+
+# Lazily: no field is made to be reduced.
+fold(op, f, fields...) = reduce(op, Broadcast.instantiate(Broadcast.broadcasted(f, fields...)))
+
+# On threads row by row, so that sums come out the same whatever their number.
+function fold(op::O, f::F, fields::Vararg{SubArray{T,N,<:Array},K}) where {O,F,T,N,K}
+    rows = CartesianIndices(Base.tail(axes(first(fields))))
+    partial = Vector{T}(undef, length(rows))
+    Threads.@threads for k in eachindex(partial)
+        partial[k] = fold_row(op, f, rows[k], fields)
+    end
+    return reduce(op, partial)
+end
+
+function fold_row(::typeof(+), f::F, row, fields::NTuple{K,SubArray{T}}) where {F,K,T}
+    total = zero(T)
+    @inbounds @simd for i in axes(first(fields), 1)
+        total += f(map(a -> a[i, row], fields)...)
+    end
+    return total
+end
+
+# Positive floats are ordered as their bits are, NaN above all: and integers' maximum vectorises.
+function fold_row(::typeof(max), f::F, row, fields::NTuple{K,SubArray{T}}) where {F,K,T}
+    Bits = T === Float64 ? Int64 : Int32
+    largest = zero(Bits)
+    @inbounds @simd for i in axes(first(fields), 1)
+        largest = max(largest, reinterpret(Bits, abs(f(map(a -> a[i, row], fields)...))))
+    end
+    return reinterpret(T, largest)
+end
