@@ -6,9 +6,9 @@ import argparse
 import json
 from pathlib import Path
 
-from . import machine, memory, report, solve, throughput
+from . import julia, machine, memory, report, solve, throughput
 
-RUNS = {"throughput": throughput.run, "solve": solve.run, "memory": memory.run}
+RUNS = {"throughput": throughput.run, "solve": solve.run, "memory": memory.run, "julia": julia.run}
 
 
 def main() -> None:

@@ -229,6 +229,7 @@ def test_settings(case: tuple[str, ...], refused):
         (['launcher=["no-such-launcher", "-n", "4"]'], ["launcher", "no-such-launcher"]),
         (['launcher="mpiexec"'], ["launcher", "'mpiexec'", "words"]),
         (['launcher=["sh"]', 'topology=["a"]'], ["topology", "whole numbers"]),
+        (["topology=[1, 2]"], ["topology", "no launcher"]),
         (['launcher=["sh"]', 'engine="embedded"'], ["launcher", "julia"]),
         (['solver.backend="cuda"', 'engine="embedded"'], ["backend", "julia"]),
         (['engine="julia"', 'solver.backend="cude"'], ["backend", "'cude'", "cuda"]),

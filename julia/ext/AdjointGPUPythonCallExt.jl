@@ -9,7 +9,8 @@ using AdjointGPU, PythonCall
 "The memory of a contiguous NumPy array, in Julia's order, as an `Array`."
 function shared(array)
     values = PyArray(array; copy=false)
-    strides(values) == Base.size_to_strides(1, size(values)...) ||
+    dense = Base.size_to_strides(1, size(values)...)
+    all((strides(values) .== dense) .| (size(values) .== 1)) ||
         throw(ArgumentError("expected a contiguous array"))
     return unsafe_wrap(Array, pointer(values), size(values))
 end

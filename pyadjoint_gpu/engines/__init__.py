@@ -56,6 +56,8 @@ def get_engine(
     if engine not in ENGINES:
         raise ConfigError(f"engine: found {engine!r}{nearest(engine, ENGINES)}")
     options = {k: v for k, v in options.items() if v is not None}
+    if topology is not None and launcher is None:
+        raise ConfigError(f"topology: found {topology!r}, but no launcher")
     if launcher is not None or "backend" in options:
         engine = "julia" if engine == "auto" else engine
     if engine == "auto":

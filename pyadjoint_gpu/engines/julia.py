@@ -261,9 +261,7 @@ def _start() -> Any:
             raise EngineError(
                 f"Julia did not start with the project {found.project}: {_first_line(error)}"
             ) from error
-        if threading.current_thread() is threading.main_thread():
-            # Julia's own handling of signals takes Ctrl-C away from Python otherwise.
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        _return_interrupts()
         expected = tomllib.loads((installation.source() / "Project.toml").read_text())["version"]
         if _version(package) != expected:
             raise EngineError(
@@ -271,6 +269,15 @@ def _start() -> Any:
                 f" {_version(package)}, expected {expected}: pyadjoint-gpu install-julia"
             )
         return package
+
+
+def _return_interrupts() -> None:
+    """Give Ctrl-C back to Python, from whom Julia's own handling of signals took it."""
+    handler = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is threading.main_thread() and handler is not None:
+        if hasattr(signal, "pthread_sigmask"):
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        signal.signal(signal.SIGINT, handler)
 
 
 def _set_defaults(found: installation.Installation) -> None:

@@ -5,6 +5,7 @@ struct Well{N}
     position::NTuple{N,Float64}
     rate::Float64
 end
+Well(position::NTuple{N,Real}, rate::Real) where {N} = Well{N}(position, rate)
 
 const AXES = (:x, :y, :z)
 const SIDES = Dict(Symbol(axis, :_, e) => (d, e === :max)

@@ -1,0 +1,122 @@
+using AdjointGPU
+using AdjointGPU: Block, Entries, Seed, coloring, star
+using Test
+
+const WELLS = Dict(1 => [(0.3,), (1.7,)], 2 => [(0.4, 0.45), (1.6, 0.45)], 3 => [(0.4, 0.45, 0.2), (1.6, 0.45, 0.2)])
+const SHAPES = [(12,), (31, 15), (14, 10, 6)]
+const EXTENT = (2.0, 1.0, 0.5)
+
+# A field without symmetry, the same wherever the test runs.
+field(shape, seed) = [exp(sin(seed + 3.7i[1] + 1.3sum(Tuple(i)) + prod(Tuple(i)))) for i in CartesianIndices(shape)]
+
+function model_of(shape, sides=Symbol[]; options...)
+    N = length(shape)
+    rates = (1.0, -1.0)
+    wells = [Well{N}(p, r) for (p, r) in zip(WELLS[N], rates)]
+    return Darcy(Grid(shape, EXTENT[1:N]); wells, sides, options...)
+end
+
+sides_of(open) = open ? [:x_min, :x_max] : Symbol[]
+
+function parameters_of(model, seed=1)
+    K = field(model.grid.shape, seed)
+    kinds = AdjointGPU.parameters(model)
+    return haskey(kinds, :boundary_pressure) ?
+        (; permeability=K, boundary_pressure=field((kinds.boundary_pressure,), 2)) : (; permeability=K)
+end
+
+@testset "grid" begin
+    grid = Grid((4, 2), (2.0, 1.0); origin=(-1.0, 0.0))
+    @test AdjointGPU.cell_containing(grid, (-1.0, 0.0)) == (1, 1)
+    @test AdjointGPU.cell_containing(grid, (1.0, 1.0)) == (4, 2)
+    @test AdjointGPU.cell_containing(grid, (0.1, 0.4)) == (3, 1)
+    @test_throws ArgumentError AdjointGPU.cell_containing(grid, (1.1, 0.4))
+    @test_throws ArgumentError Grid((4, 1), (1.0, 1.0))
+    @test_throws ArgumentError Grid((4, 4), (1.0, -1.0))
+    @test_throws ArgumentError Darcy(grid; wells=[Well{2}((0.0, 0.5), 1.0)])
+    @test_throws ArgumentError Darcy(grid; sides=[:z_min])
+    @test_throws ArgumentError Simulation(Darcy(grid); backend=:Abacus)
+    @test_throws ArgumentError AdjointGPU.build("darci", grid, Dict())
+end
+
+@testset "colours tell a row's cells apart" for N in 1:3
+    offsets = star(Val(N))
+    weights, colors = coloring(offsets)
+    @test colors == 2N + 1
+    @test allunique(mod(sum(weights .* s), colors) for s in offsets)
+end
+
+@testset "derivatives, $(length(shape))-D, open=$open, $face_mean" for shape in SHAPES, open in (false, true),
+                                                         face_mean in (:arithmetic, :harmonic)
+    sim = Simulation(model_of(shape, sides_of(open); face_mean))
+    m = parameters_of(sim.model)
+    u, v, w = field(shape, 3), field(shape, 4), field(shape, 5)
+    R(m, u) = AdjointGPU.residual(sim, m, u)
+    ubar, mbar = AdjointGPU.vjp(sim, m, u, w)
+    # R is affine in u: differences are exact.
+    @test sum(w .* (R(m, u .+ v) .- R(m, u))) ≈ sum(ubar .* v) rtol = 1e-11
+    for name in keys(m)
+        direction = field(size(m[name]), 6)
+        shifted(h) = merge(m, NamedTuple{(name,)}((m[name] .+ h .* direction,)))
+        difference(h) = sum(w .* (R(shifted(h), u) .- R(shifted(-h), u))) / 2h
+        extrapolated = (4difference(5e-4) - difference(1e-3)) / 3
+        @test extrapolated ≈ sum(mbar[name] .* direction) rtol = 1e-8
+    end
+    # The stored stencil is Enzyme's reverse sweep.
+    AdjointGPU.set_parameters!(sim, m)
+    AdjointGPU.linearise!(sim)
+    lambda, source = sim.multiplier[1], sim.u[2]
+    AdjointGPU.scatter!(sim, lambda, w)
+    fill!(source, 0)
+    c = (; entries=sim.jacobian, source)
+    AdjointGPU.residual!(sim.kernels, sim.block.own, sim.work[1], lambda, c,
+                         AdjointGPU.Transposed(AdjointGPU.stencil(sim.model)))
+    @test AdjointGPU.gather(sim, sim.work[1]) ≈ ubar rtol = 1e-13
+end
+
+@testset "solves, $(length(shape))-D, open=$open" for shape in SHAPES, open in (false, true)
+    sim = Simulation(model_of(shape, sides_of(open)))
+    m = parameters_of(sim.model)
+    state, report = solve!(sim, m; tolerance=1e-12)
+    @test report.status === :converged
+    r = AdjointGPU.residual(sim, m, state)
+    @test maximum(abs, r) <= 1e-11 * maximum(abs, AdjointGPU.residual(sim, m, zero(state)))
+    open || @test abs(sum(state)) < 1e-10
+    # The gradient of J = sum(w u) in one direction, by differences of solves.
+    w = field(shape, 5)
+    gradient, multiplier, report = adjoint!(sim, w; state, parameters=m, tolerance=1e-12)
+    @test report.status === :converged
+    direction = field(shape, 6)
+    J(h) = sum(w .* solve!(sim, merge(m, (; permeability=m.permeability .+ h .* direction)); tolerance=1e-13)[1])
+    extrapolated = (4 * (J(1e-3) - J(-1e-3)) / 2e-3 - (J(2e-3) - J(-2e-3)) / 4e-3) / 3
+    @test extrapolated ≈ sum(gradient.permeability .* direction) rtol = 1e-6
+end
+
+@testset "how a solve can end" begin
+    sim = Simulation(model_of((31, 15)))
+    m = parameters_of(sim.model)
+    @test solve!(sim, m; max_iterations=17)[2].status === :max_iterations
+    @test solve!(sim, m; tolerance=1e-17)[2].status === :round_off
+    @test solve!(sim, (; permeability=fill(NaN, 31, 15)))[2].status === :diverged
+    @test solve!(sim, m)[2].status === :converged
+    @test_throws DimensionMismatch solve!(sim, (; permeability=ones(3, 3)))
+    @test_throws ArgumentError solve!(sim, (;))
+    checks = Int[]
+    solve!(sim, m; check=(n, r) -> push!(checks, n))
+    @test issorted(checks) && !isempty(checks)
+    single = Simulation(sim.model; T=Float32)
+    a, b = solve!(sim, m)[1], solve!(single, m; tolerance=1e-5)[1]
+    @test eltype(b) === Float32
+    @test a ≈ b rtol = 1e-3
+end
+
+@testset "nothing is allocated in the loop" begin
+    sim = Simulation(model_of((31, 15)))
+    solve!(sim, parameters_of(sim.model))
+    operator = AdjointGPU.Operator(AdjointGPU.equation(sim.model), sim.c, true, false)
+    step(pairs) = @allocated AdjointGPU.advance!(sim, operator, sim.u[2], sim.u[1], pairs, 0.1, 0.9, 1.0)
+    step(1)
+    # Julia's threaded loops allocate their tasks; fields are 4 kB.
+    per_step = (step(101) - step(1)) / 200
+    @test per_step < 700 * Threads.nthreads()
+end
