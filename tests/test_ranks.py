@@ -14,7 +14,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import xarray as xr
 from cases import problem
+from run_files import process
 from test_julia import TIGHT, relative, setup
 
 import pyadjoint_gpu as pag
@@ -32,16 +34,13 @@ pytestmark = [
 MPIEXEC = ["mpiexec", "-n"]
 
 TOPOLOGIES = [
-    (1, (15, 31), (1, 1)),
-    (2, (15, 31), (1, 2)),
-    (2, (7, 10, 13), (2, 1, 1)),
-    (3, (15, 31), (3, 1)),
-    (3, (7, 10, 13), (1, 3, 1)),
-    (4, (15, 31), (2, 2)),
-    (4, (7, 10, 13), (1, 2, 2)),
-    (4, (7, 10, 13), None),
+    (1, (15, 31), (1, 1), "fixed"),
+    (2, (7, 10, 13), (2, 1, 1), "fixed"),
+    (3, (15, 31), (1, 3), "fixed"),
+    (4, (15, 31), (2, 2), "closed"),
+    (4, (7, 10, 13), None, "closed"),
 ]
-"""Ranks, cells, ranks along each axis. The cells divide by no number of ranks."""
+"""Ranks, cells, ranks along each axis, sides. The cells divide by no number of ranks."""
 
 
 def processes():
@@ -50,21 +49,20 @@ def processes():
     return [int(pid) for pid in found.stdout.split()]
 
 
-@pytest.mark.parametrize(("count", "shape", "topology"), TOPOLOGIES)
-def test_same_field_and_gradient(count, shape, topology):
+@pytest.mark.parametrize(("count", "shape", "topology", "kind"), TOPOLOGIES)
+def test_same_field_and_gradient(count, shape, topology, kind):
     embedded = pag.EmbeddedEngine()
     with pag.Launch([*MPIEXEC, str(count)], topology=topology) as ranks:
         assert ranks.info()["ranks"] == count
-        for kind in ("closed", "fixed"):
-            model, m = setup(shape, "white", kind)
-            here, there = ranks.solve(model, m, **TIGHT), embedded.solve(model, m, **TIGHT)
-            assert relative(here.fields["pressure"], there.fields["pressure"]) < 1e-10
-            source = {"pressure": np.random.default_rng(1).standard_normal(shape)}
-            back = ranks.adjoint(model, m, here, source, **TIGHT)
-            again = embedded.adjoint(model, m, there, source, **TIGHT)
-            assert set(back.gradient) == set(again.gradient)
-            for name, expected in again.gradient.items():
-                assert relative(back.gradient[name], expected) < 1e-10, (kind, name)
+        model, m = setup(shape, "white", kind)
+        here, there = ranks.solve(model, m, **TIGHT), embedded.solve(model, m, **TIGHT)
+        assert relative(here.fields["pressure"], there.fields["pressure"]) < 1e-10
+        source = {"pressure": np.random.default_rng(1).standard_normal(shape)}
+        back = ranks.adjoint(model, m, here, source, **TIGHT)
+        again = embedded.adjoint(model, m, there, source, **TIGHT)
+        assert set(back.gradient) == set(again.gradient)
+        for name, expected in again.gradient.items():
+            assert relative(back.gradient[name], expected) < 1e-10, name
     assert processes() == []
 
 
@@ -96,6 +94,17 @@ def test_inversion_under_a_launch_and_resume_with_other_ranks(tmp_path):
     np.testing.assert_allclose(rest["objective"], alone["objective"], rtol=1e-8)
     assert relative(rest["permeability"], alone["permeability"]) < 1e-5
     assert rest.attrs["ranks"] == 3
+    assert processes() == []
+
+
+def test_a_launcher_in_a_run_file(folder):
+    launcher = 'launcher=["mpiexec", "-n", "2"]'
+    options = ["--set", "inversion.max_iterations=2", "--set", launcher, "-o", "ranks.nc"]
+    done = process(folder, "run", "run.toml", *options)
+    assert "wrote ranks.nc" in done.stdout, done.stderr
+    with xr.open_dataset(folder / "ranks.nc", engine="h5netcdf") as result:
+        assert result.attrs["ranks"] == 2
+        assert result.attrs["engine"] == "julia"
     assert processes() == []
 
 

@@ -20,6 +20,7 @@ mutable struct Simulation{N,T,M<:Model{N},K<:Kernels,P<:Topology,A,C,F,J}
     const jacobian::J           # see jacobian.jl
     assembled::Bool             # whether c is that of m
     linearised::Bool            # whether the Jacobian is that of c and u[1]
+    low::Union{Nothing,Float64} # smallest eigenvalue that the last solve found
 end
 
 function Simulation(model::Model{N}; backend::Symbol=:Threads, T::Type=Float64,
@@ -33,7 +34,7 @@ function Simulation(model::Model{N}; backend::Symbol=:Threads, T::Type=Float64,
     c = coefficients(model, field)
     return Simulation(model, kernels, topology, local_block, assembly(model, T, local_block), m, c,
                       [field(), field()], [field(), field()], field(), (field(), field()),
-                      map(_ -> field(), stencil(model)), false, false)
+                      map(_ -> field(), stencil(model)), false, false, nothing)
 end
 
 Simulation(model::M, kernels::K, topology::P, block::Block{N}, stages, m::F, c::C, u::Vector{A},

@@ -18,6 +18,7 @@ function solve!(sim::Simulation, parameters; tolerance::Real=1e-8,
     linear(sim.model) || (sim.linearised = false)
     operator = Operator(equation(sim.model), sim.c, linear(sim.model), false)
     report = iterate!(sim, operator, sim.u; tolerance, max_iterations, low, check)
+    sim.low = report.low
     gauge!(sim, sim.u[1])
     linear(sim.model) || (sim.linearised = false)
     return gather(sim, sim.u[1]), report
@@ -29,10 +30,11 @@ end
 
 Solve (dR/du)' lambda = source (dJ/du) at the last state, or the given one, and return
 -(dR/dm)' lambda, a NamedTuple of this process's cells, and lambda. The part of the source that
-moves nothing, a constant where the model leaves one free, is taken out.
+moves nothing, a constant where the model leaves one free, is taken out. `low` is the last solve's
+unless given: J and J' have the same eigenvalues.
 """
 function adjoint!(sim::Simulation{N,T}, source; state=nothing, parameters=nothing, tolerance::Real=1e-8,
-                  max_iterations::Integer=default_iterations(sim), initial=nothing, low=nothing,
+                  max_iterations::Integer=default_iterations(sim), initial=nothing, low=sim.low,
                   check=Returns(nothing)) where {N,T}
     parameters === nothing || set_parameters!(sim, parameters)
     if state !== nothing

@@ -134,17 +134,19 @@ class Launch:
         for old in (*self._folder.glob("rank-*"), *self._folder.glob("launcher.log")):
             old.unlink()
         token = secrets.token_hex(16)
-        with socket.create_server((self.host, 0)) as server:
-            port = server.getsockname()[1]
-            self._spawn(
-                [self.host, str(port), token, str(self._folder), JULIA_BACKENDS[self._resolved()]]
-            )
-            atexit.register(self.close)
-            self._socket = self._accepted(server)
-        self._ready = self._event("ready")
-        if self._ready.get("token") != token:
+        backend = JULIA_BACKENDS[self._resolved()]
+        try:
+            with socket.create_server((self.host, 0)) as server:
+                port = server.getsockname()[1]
+                atexit.register(self.close)
+                self._spawn([self.host, str(port), token, str(self._folder), backend])
+                self._socket = self._accepted(server)
+            self._ready = self._event("ready")
+            if self._ready.get("token") != token:
+                raise EngineError("something else than the ranks connected; they were ended")
+        except BaseException:
             self._abandon()
-            raise EngineError("something else than the ranks connected; they were ended")
+            raise
 
     def _spawn(self, arguments: list[str]) -> None:
         assert self._folder
@@ -394,8 +396,11 @@ class Launch:
         try:
             return self._event("done")
         except KeyboardInterrupt:
-            self._send({"command": "cancel"})
-            self._event("cancelled")
+            try:
+                self._send({"command": "cancel"})
+                self._event("cancelled")
+            except KeyboardInterrupt:  # in earnest
+                self._abandon()
             raise
 
 
