@@ -40,21 +40,24 @@ function AdjointGPU.python_simulation(spec)
     return Simulation(model; backend=Symbol(pyconvert(String, spec["backend"])), T)
 end
 
-# `poll` lets Python act on signals between iterations; what it raises ends the solve.
-options(tolerance, max_iterations, low, poll) =
-    (; tolerance, max_iterations, low, check=(_, _) -> (poll(); nothing))
-
-function AdjointGPU.python_solve(sim, parameters, initial, tolerance, max_iterations, low, poll)
-    state, report = solve!(sim, named(parameters); initial=shared(initial),
-                           options(tolerance, max_iterations, low, poll)...)
-    return state, told(report)
-end
-
-function AdjointGPU.python_adjoint(sim, parameters, state, source, initial, tolerance,
-                                   max_iterations, low, poll)
-    gradient, multiplier, report = adjoint!(sim, shared(source); parameters=named(parameters),
-        state=shared(state), initial=shared(initial), options(tolerance, max_iterations, low, poll)...)
-    return pydict(string(k) => v for (k, v) in pairs(gradient)), multiplier, told(report)
+"""
+What Python asks for: `command` is "solve" or "adjoint", `arrays` a dict of NumPy arrays. `poll`
+lets Python act on signals between iterations; what it raises ends the solve.
+"""
+function AdjointGPU.python_run(command, sim, arrays, options, poll)
+    arrays, options = Py(arrays), Py(options)
+    array(name) = pyin(name, arrays) ? shared(arrays[name]) : nothing
+    parameters, initial = named(arrays["parameters"]), array("initial")
+    given = (; tolerance=pyconvert(Float64, options["tolerance"]),
+             max_iterations=pyconvert(Int, options["max_iterations"]),
+             low=pyconvert(Union{Nothing,Float64}, options["low"]), initial,
+             check=(_, _) -> (poll(); nothing))
+    if command == "solve"
+        state, report = solve!(sim, parameters; given...)
+        return pydict(; state), told(report)
+    end
+    gradient, multiplier, report = adjoint!(sim, array("source"); state=array("state"), parameters, given...)
+    return pydict(; multiplier, gradient...), told(report)
 end
 
 function AdjointGPU.python_residual(sim, parameters, state)

@@ -36,8 +36,7 @@ function cartesian end
 function serve end
 # and with PythonCall.
 function python_simulation end
-function python_solve end
-function python_adjoint end
+function python_run end
 function python_residual end
 function python_vjp end
 function python_error end

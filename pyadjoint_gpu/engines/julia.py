@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 import tomllib
+from abc import ABC, abstractmethod
 from functools import cache
 from typing import Any
 
@@ -27,7 +28,85 @@ _one_at_a_time = threading.RLock()
 JULIA_BACKENDS = {"threads": "Threads", **installation.BACKENDS}
 
 
-class JuliaEngine:
+class Driven(ABC):
+    """An engine whose solves are Julia's, in this process or elsewhere."""
+
+    name = "julia"
+
+    @abstractmethod
+    def _run(
+        self, command: str, model: Model, arrays: Fields, options: dict[str, Any]
+    ) -> tuple[Fields, dict[str, Any]]:
+        """Have Julia ``solve!`` or ``adjoint!``: fields by name, and a report.
+
+        `arrays` has ``parameters`` (a dict), and ``initial``, ``state``, ``source`` where there
+        are such.
+        """
+
+    def solve(
+        self,
+        model: Model,
+        parameters: Fields,
+        *,
+        tolerance: float,
+        max_iterations: int,
+        initial: Solution | None = None,
+    ) -> Solution:
+        unknown = model.unknowns[0].name
+        arrays: Fields = {"parameters": parameters}
+        if initial:
+            arrays["initial"] = initial.fields[unknown]
+        options = _options(tolerance, max_iterations, initial)
+        found, report = self._run("solve", model, arrays, options)
+        return Solution({unknown: found["state"]}, _convergence(report, tolerance))
+
+    def adjoint(
+        self,
+        model: Model,
+        parameters: Fields,
+        solution: Solution,
+        source: Fields,
+        *,
+        tolerance: float,
+        max_iterations: int,
+        initial: Adjoint | None = None,
+    ) -> Adjoint:
+        unknown = model.unknowns[0].name
+        arrays: Fields = {"parameters": parameters, "source": source[unknown]}
+        arrays["state"] = solution.fields[unknown]
+        if initial:
+            arrays["initial"] = initial.multiplier[unknown]
+        options = _options(tolerance, max_iterations, initial or solution)
+        found, report = self._run("adjoint", model, arrays, options)
+        multiplier = found.pop("multiplier")
+        return Adjoint(
+            completed(found, parameters), {unknown: multiplier}, _convergence(report, tolerance)
+        )
+
+
+def _options(
+    tolerance: float, max_iterations: int, earlier: Solution | Adjoint | None
+) -> dict[str, Any]:
+    spectrum = earlier.convergence.spectrum if earlier else None
+    low = spectrum.low if spectrum else None
+    return {"tolerance": tolerance, "max_iterations": max_iterations, "low": low}
+
+
+def _convergence(report: dict[str, Any], tolerance: float) -> Convergence:
+    """A report of Julia's solver as the embedded one's."""
+    return Convergence(
+        status=str(report["status"]).replace("round_off", "round-off"),
+        iterations=int(report["iterations"]),
+        residual=float(report["residual"]),
+        tolerance=tolerance,
+        wall_time=float(report["wall_time"]),
+        spectrum=Spectrum(float(report["low"]), float(report["high"])),
+        throughput=float(report["throughput"]),
+        history=np.array(report["history"], dtype=float),
+    )
+
+
+class JuliaEngine(Driven):
     """Solves in Julia, through juliacall.
 
     Parameters
@@ -52,8 +131,6 @@ class JuliaEngine:
         If no Julia, or no package that it needs, was found.
     """
 
-    name = "julia"
-
     def __init__(self, *, backend: str = "auto", dtype: str = "float64"):
         check_choice("backend", backend, ("auto", *JULIA_BACKENDS))
         check_choice("dtype", dtype, ("float64", "float32"))
@@ -77,58 +154,14 @@ class JuliaEngine:
         """What of a run file makes this engine."""
         return {"engine": self.name, "solver": {"dtype": self.dtype, "backend": self.backend}}
 
-    def solve(
-        self,
-        model: Model,
-        parameters: Fields,
-        *,
-        tolerance: float,
-        max_iterations: int,
-        initial: Solution | None = None,
-    ) -> Solution:
-        (unknown,) = (v.name for v in model.unknowns)
+    def _run(
+        self, command: str, model: Model, arrays: Fields, options: dict[str, Any]
+    ) -> tuple[Fields, dict[str, Any]]:
         simulation = self._simulation(model)
-        state, report = _call(
-            "python_solve",
-            simulation,
-            self._arrays(parameters),
-            self._array(initial.fields[unknown]) if initial else None,
-            tolerance,
-            max_iterations,
-            low_of(initial),
-            _poll,
-        )
-        return Solution({unknown: _numpy(state)}, convergence(report, tolerance))
-
-    def adjoint(
-        self,
-        model: Model,
-        parameters: Fields,
-        solution: Solution,
-        source: Fields,
-        *,
-        tolerance: float,
-        max_iterations: int,
-        initial: Adjoint | None = None,
-    ) -> Adjoint:
-        (unknown,) = (v.name for v in model.unknowns)
-        gradient, multiplier, report = _call(
-            "python_adjoint",
-            self._simulation(model),
-            self._arrays(parameters),
-            self._array(solution.fields[unknown]),
-            self._array(source[unknown]),
-            self._array(initial.multiplier[unknown]) if initial else None,
-            tolerance,
-            max_iterations,
-            low_of(initial or solution),
-            _poll,
-        )
-        return Adjoint(
-            self._complete({k: _numpy(v) for k, v in gradient.items()}, parameters),
-            {unknown: _numpy(multiplier)},
-            convergence(report, tolerance),
-        )
+        parameters = self._arrays(arrays.pop("parameters"))
+        given: Fields = {"parameters": parameters, **self._arrays(arrays)}
+        found, report = _call("python_run", command, simulation, given, options, _poll)
+        return {k: _numpy(v) for k, v in found.items()}, dict(report.items())
 
     def residual(self, model: Model, parameters: Fields, state: Fields) -> Fields:
         """R(u, m), one evaluation."""
@@ -149,7 +182,7 @@ class JuliaEngine:
             self._array(direction[unknown]),
         )
         m_bar = {k: _numpy(v) for k, v in m_bar.items()}
-        return {unknown: _numpy(u_bar)}, self._complete(m_bar, parameters)
+        return {unknown: _numpy(u_bar)}, completed(m_bar, parameters)
 
     def _simulation(self, model: Model) -> Any:
         spec = describe(model) | {"backend": self._resolved(), "dtype": self.dtype}
@@ -177,9 +210,10 @@ class JuliaEngine:
     def _arrays(self, fields: Fields) -> dict[str, np.ndarray]:
         return {k: self._array(v) for k, v in fields.items()}
 
-    def _complete(self, gradient: Fields, parameters: Fields) -> Fields:
-        """With zeros for parameters on which R does not depend."""
-        return {k: gradient.get(k, np.zeros(np.shape(v))) for k, v in parameters.items()}
+
+def completed(gradient: Fields, parameters: Fields) -> Fields:
+    """With zeros for parameters on which R does not depend."""
+    return {k: gradient.get(k, np.zeros(np.shape(v))) for k, v in parameters.items()}
 
 
 def check_choice(what: str, found: str, allowed: tuple[str, ...]) -> None:
@@ -211,25 +245,6 @@ def describe(model: Model) -> dict[str, Any]:
             "origin": list(grid.origin[::-1]),
         },
     }
-
-
-def convergence(report: dict[str, Any], tolerance: float) -> Convergence:
-    """A report of Julia's solver as the embedded one's."""
-    return Convergence(
-        status=str(report["status"]).replace("round_off", "round-off"),
-        iterations=int(report["iterations"]),
-        residual=float(report["residual"]),
-        tolerance=tolerance,
-        wall_time=float(report["wall_time"]),
-        spectrum=Spectrum(float(report["low"]), float(report["high"])),
-        throughput=float(report["throughput"]),
-        history=np.array(report["history"], dtype=float),
-    )
-
-
-def low_of(earlier: Solution | Adjoint | None) -> float | None:
-    spectrum = earlier.convergence.spectrum if earlier else None
-    return spectrum.low if spectrum else None
 
 
 def _numpy(array: Any) -> np.ndarray:

@@ -30,14 +30,13 @@ from ..errors import ConfigError, EngineError
 from ..models.base import Fields, Model
 from . import installation
 from .active import launches
-from .base import Adjoint, Solution
-from .julia import JULIA_BACKENDS, check_choice, convergence, describe, low_of, translated
+from .julia import JULIA_BACKENDS, Driven, check_choice, describe, translated
 
 SERVE = "AdjointGPU.serve(ARGS[1], parse(Int, ARGS[2]), ARGS[3], ARGS[4], ARGS[5])"
 TICK = 0.2  # seconds between looks at whether the ranks still live
 
 
-class Launch:
+class Launch(Driven):
     """Resident Julia ranks; inside ``with``, every solve runs on them.
 
     ``with pag.Launch(["mpiexec", "-n", "4"]): result = pag.invert(problem)``
@@ -69,8 +68,6 @@ class Launch:
         Where an option is wrong, or Julia or a package is missing. A rank that fails ends all of
         them, with an `EngineError` that names its log; the next solve starts them anew.
     """
-
-    name = "julia"
 
     def __init__(
         self,
@@ -309,45 +306,6 @@ class Launch:
             found["topology"] = self.topology
         return found | {"solver": {"dtype": self.dtype, "backend": self.backend}}
 
-    def solve(
-        self,
-        model: Model,
-        parameters: Fields,
-        *,
-        tolerance: float,
-        max_iterations: int,
-        initial: Solution | None = None,
-    ) -> Solution:
-        (unknown,) = (v.name for v in model.unknowns)
-        arrays = {f"parameters/{k}": v for k, v in parameters.items()}
-        if initial:
-            arrays["initial"] = initial.fields[unknown]
-        options = {"max_iterations": max_iterations, "low": low_of(initial)}
-        found, report = self._run("solve", model, arrays, {"tolerance": tolerance, **options})
-        return Solution({unknown: found["state"]}, convergence(report, tolerance))
-
-    def adjoint(
-        self,
-        model: Model,
-        parameters: Fields,
-        solution: Solution,
-        source: Fields,
-        *,
-        tolerance: float,
-        max_iterations: int,
-        initial: Adjoint | None = None,
-    ) -> Adjoint:
-        (unknown,) = (v.name for v in model.unknowns)
-        arrays = {f"parameters/{k}": v for k, v in parameters.items()}
-        arrays |= {"state": solution.fields[unknown], "source": source[unknown]}
-        if initial:
-            arrays["initial"] = initial.multiplier[unknown]
-        options = {"max_iterations": max_iterations, "low": low_of(initial or solution)}
-        found, report = self._run("adjoint", model, arrays, {"tolerance": tolerance, **options})
-        multiplier = found.pop("multiplier")
-        gradient = {k: found.get(k, np.zeros(np.shape(v))) for k, v in parameters.items()}
-        return Adjoint(gradient, {unknown: multiplier}, convergence(report, tolerance))
-
     def _run(
         self, command: str, model: Model, arrays: Fields, options: dict[str, Any]
     ) -> tuple[Fields, dict[str, Any]]:
@@ -367,7 +325,8 @@ class Launch:
         given, results = self._folder / f"in-{self._calls}.h5", f"out-{self._calls}"
         try:
             with h5py.File(given, "w") as file:
-                for name, values in arrays.items():
+                parameters = {f"parameters/{k}": v for k, v in arrays.pop("parameters").items()}
+                for name, values in (arrays | parameters).items():
                     file[name] = np.asarray(values, dtype=self.dtype)
             self._send(
                 {"command": command, "simulation": spec, "input": given.name, "output": results}
