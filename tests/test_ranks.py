@@ -176,7 +176,7 @@ def test_no_orphans_when_python_is_killed():
         [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=300
     )
     assert done.stdout == "2\n", done.stderr
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60  # they may still be compiling
     while processes() and time.monotonic() < deadline:
         time.sleep(0.2)
     assert processes() == []

@@ -48,7 +48,7 @@ function fail(error, trace, folder, rank)
     showerror(stderr, error, trace)
     println(stderr)
     flush(stderr)
-    report = (; rank, type=string(nameof(typeof(error))), message=sprint(showerror, error))
+    report = (; rank, type=string(nameof(typeof(error))), message=first(split(sprint(showerror, error), '\n')))
     part = joinpath(folder, "rank-$rank.part")
     write(part, JSON.json(report))
     mv(part, joinpath(folder, "rank-$rank.error"); force=true)
@@ -128,9 +128,10 @@ end
 cells(sim, file, name) = haskey(file, name) ? file[name][AdjointGPU.whole(sim.block)...] : nothing
 
 function given(sim, file)
+    names = filter(name -> haskey(file, "parameters/$name"), keys(AdjointGPU.parameters(sim.model)))
     return NamedTuple(name => AdjointGPU.is_field(sim.model, name) ?
                       cells(sim, file, "parameters/$name") : read(file, "parameters/$name")
-                      for name in keys(AdjointGPU.parameters(sim.model)))
+                      for name in names)
 end
 
 function write_block(path, sim, results)
