@@ -109,7 +109,7 @@ class Problem:
         if not isinstance(model, Model):
             raise ConfigError(f"model: found {type(model).__name__}, expected a Model")
         self.model = model
-        self._engine = get_engine(engine, model)
+        self.engine = engine
         self.tolerance = check_tolerance("tolerance", tolerance)
         self.adjoint_tolerance = (
             self.tolerance
@@ -140,6 +140,10 @@ class Problem:
     def engine(self) -> Engine:
         """Where solves run: the engine given, or the `Launch` under way."""
         return running(self._engine)
+
+    @engine.setter
+    def engine(self, engine: str | Engine) -> None:
+        self._engine = get_engine(engine, self.model)
 
     # Set-up
 
