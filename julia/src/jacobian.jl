@@ -35,13 +35,13 @@ function linearise!(sim::Simulation)
     (seed, swept), R = work, sim.inverse
     offsets = stencil(sim.model)
     weights, colors = coloring(offsets)
+    everywhere = map(n -> 1:n, size(seed))  # neighbours' cells, too
     foreach(clear!, sim.jacobian)
     for color in 0:colors-1
-        everywhere = map(n -> 1:n, size(seed))  # neighbours' cells, too
-        assemble!(kernels, everywhere, seed, nothing, Seed(weights, colors, color, block.offset))
+        pick = Seed(weights, colors, color, block.offset)
+        assemble!(kernels, everywhere, seed, nothing, pick)
         push_state!(kernels, block.own, R, swept, sim.u[1], seed, c, equation(sim.model))
-        assemble!(kernels, block.own, sim.jacobian, swept,
-                  Entries(Seed(weights, colors, color, block.offset), offsets))
+        assemble!(kernels, block.own, sim.jacobian, swept, Entries(pick, offsets))
     end
     exchange!(topology, sim.jacobian...)
     sim.linearised = true

@@ -1,4 +1,4 @@
-# How a grid is spread over processes: here on one; `ext/AdjointGPURanksExt.jl` has many.
+# How a grid is spread over processes: here on one; `ext/AdjointGPURanksExt` has many.
 
 abstract type Topology end
 
@@ -39,6 +39,3 @@ How many cells at each end are computed first, so that their exchange hides behi
 `nothing` where there is nothing to hide.
 """
 hidden_edge(::Single, ranges) = nothing
-
-"Number of processes."
-ranks(::Single) = 1

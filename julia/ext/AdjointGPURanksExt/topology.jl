@@ -31,7 +31,6 @@ function AdjointGPU.cartesian(grid::Grid{N}; dims::NTuple{N,Int}=ntuple(_ -> 0, 
 end
 
 AdjointGPU.block(t::Cartesian, grid::Grid) = Block(grid, t.coords .* t.cells, t.cells)
-AdjointGPU.ranks(t::Cartesian) = Int(t.grid.nprocs)
 
 AdjointGPU.exchange!(t::Cartesian, fields...) = update_halo!(fields...; active_global_grid=t.grid)
 
