@@ -7,6 +7,7 @@ from functools import cache, wraps
 from typing import Any, ParamSpec, TypeVar
 
 import jax
+import jax.numpy as jnp
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -15,6 +16,8 @@ T = TypeVar("T")
 # round differently according to where memory happened to be: bits would change between runs of
 # the same program. The older one knows the answer beforehand.
 _REPEATABLE = {"xla_cpu_use_fusion_emitters": False}
+# The newer one is up to 2.5 times faster.
+_FAST = {"xla_cpu_use_fusion_emitters": True}
 
 
 def double(function: Callable[P, T]) -> Callable[P, T]:
@@ -29,24 +32,54 @@ def double(function: Callable[P, T]) -> Callable[P, T]:
 
 
 @cache
-def _options() -> dict[str, Any]:
-    """Compiler options for repeatable bits, as far as this JAX knows them."""
+def _options() -> tuple[dict[str, Any], dict[str, Any]]:
+    """Compiler options for repeatable bits and for speed, as far as this JAX knows them."""
     try:
         jax.jit(lambda x: x + 1, compiler_options=_REPEATABLE)(1)
     except Exception:  # an XLA without the option
-        return {}
-    return _REPEATABLE
+        return {}, {}
+    return _REPEATABLE, _FAST
 
 
-def compiled(function: Callable[P, T], **options: Any) -> Callable[P, T]:
-    """`jax.jit(function, **options)` with repeatable bits. Nothing is started before a call."""
+def compiled(function: Callable[P, T], *, quickly: bool = False, **options: Any) -> Callable[P, T]:
+    """`jax.jit(function, **options)` with repeatable bits; `quickly` saves a quarter of the
+    compiler's time. Nothing is started before a call."""
 
     @cache
     def build() -> Callable[P, T]:
-        return jax.jit(function, compiler_options=_options(), **options)
+        effort = {"xla_backend_optimization_level": 1} if quickly else {}
+        return jax.jit(function, compiler_options=_options()[0] | effort, **options)
 
     @wraps(function)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
         return build()(*args, **kwargs)
+
+    return wrapper
+
+
+def compiled_loop(function: Callable[..., T]) -> Callable[..., T]:
+    """The same for a function that spends its time in loops, by the faster code generator. Its
+    first argument is static.
+
+    The loops work on copies of arguments and results, made by multiplying with a one that the
+    compiler cannot foresee. Copies lie in the one block of memory that XLA plans for a whole
+    function, always at the same distances from each other: what a loop finds out about overlaps
+    is then the same in every run.
+    """
+
+    def isolated(static: Any, one: Any, *args: Any) -> T:
+        def copy(x: Any) -> Any:
+            x = jnp.asarray(x)
+            return x * one.astype(x.dtype) if jnp.issubdtype(x.dtype, jnp.number) else x
+
+        return jax.tree.map(copy, function(static, *jax.tree.map(copy, args)))
+
+    @cache
+    def build() -> Callable[..., T]:
+        return jax.jit(isolated, static_argnums=0, compiler_options=_options()[1])
+
+    @wraps(function)
+    def wrapper(static: Any, *args: Any) -> T:
+        return build()(static, 1.0, *args)
 
     return wrapper

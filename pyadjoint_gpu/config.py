@@ -41,7 +41,7 @@ _KEYS: dict[str, tuple[str, ...]] = {
     "controls": ("initial", "transform", "bounds", "basis", "truth"),
     "misfit": ("observations", "sigma"),
     "penalty": ("kind", "weight", "length"),
-    "solver": ("tolerance", "adjoint_tolerance", "max_iterations", "dtype", "backend"),
+    "solver": ("tolerance", "adjoint_tolerance", "max_iterations", "method", "dtype", "backend"),
     "inversion": ("method", "max_iterations", "tolerance", "discrepancy"),
     "output": ("path", "journal", "figure"),
 }
@@ -154,6 +154,7 @@ def build_problem(tables: Mapping[str, Any]) -> Problem:
         model,
         launcher=tables.get("launcher"),
         topology=tables.get("topology"),
+        solver=solver.pop("method", None),
         dtype=solver.pop("dtype", None),
         backend=solver.pop("backend", None),
     )

@@ -30,7 +30,13 @@ class ConvergenceError(RuntimeError):
 
 
 class ConvergenceWarning(RuntimeWarning):
-    """Round-off stopped a solve above the tolerance: the best this precision can give."""
+    """Round-off stopped a solve above the tolerance, or one solver had to give way to another."""
+
+
+def check_choice(what: str, found: Any, allowed: tuple[str, ...]) -> None:
+    """A `ConfigError` unless `found` is one of those allowed."""
+    if found not in allowed:
+        raise ConfigError(f"{what}: found {found!r}, expected one of {', '.join(allowed)}")
 
 
 def nearest(found: str, allowed: Iterable[str]) -> str:

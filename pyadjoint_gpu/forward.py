@@ -20,6 +20,7 @@ def solve(
     parameters: Mapping[str, Any],
     *,
     engine: str | Engine = "auto",
+    solver: str = "auto",
     tolerance: float = 1e-8,
     max_iterations: int | None = None,
 ) -> xr.Dataset:
@@ -32,6 +33,9 @@ def solve(
         Parameter fields m by name: numbers, arrays of the grid's shape, DataArrays or functions
         of the coordinates.
     engine : {"auto", "embedded", "julia"} or Engine
+    solver : {"auto", "multigrid", "pseudo-transient"}
+        Of the embedded engine: "auto" takes multigrid (with Newton's method, where R is nonlinear)
+        for models that declare elliptic coefficients.
     tolerance : float
         On ``||R||_max / ||R(u=0)||_max``, and a hundredth of the error of u that is allowed.
     max_iterations : int, optional
@@ -50,7 +54,7 @@ def solve(
     ConvergenceError
         If `max_iterations` is reached or the iteration diverges; the Dataset is its ``result``.
     """
-    chosen = running(get_engine(engine, model))
+    chosen = running(get_engine(engine, model, solver=solver))
     tolerance = check_tolerance("tolerance", tolerance)
     limit = check_iterations("max_iterations", max_iterations, default_iterations(model))
     m = model.fields(parameters)

@@ -81,6 +81,8 @@ class Problem:
     parameters : mapping
         The known parameters: numbers, arrays, DataArrays or functions of the coordinates.
     engine : str or Engine
+    solver : {"auto", "multigrid", "pseudo-transient"}
+        As for `solve`.
     tolerance, adjoint_tolerance : float
         Of the solves, as for `solve`; the adjoint's is the forward's where not given.
     max_iterations : int, optional
@@ -102,6 +104,7 @@ class Problem:
         *,
         parameters: Mapping[str, Any] | None = None,
         engine: str | Engine = "auto",
+        solver: str = "auto",
         tolerance: float = 1e-8,
         adjoint_tolerance: float | None = None,
         max_iterations: int | None = None,
@@ -109,7 +112,7 @@ class Problem:
         if not isinstance(model, Model):
             raise ConfigError(f"model: found {type(model).__name__}, expected a Model")
         self.model = model
-        self.engine = engine
+        self._engine = get_engine(engine, model, solver=solver)
         self.tolerance = check_tolerance("tolerance", tolerance)
         self.adjoint_tolerance = (
             self.tolerance

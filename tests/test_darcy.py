@@ -13,13 +13,14 @@ SHAPES = [(31, 63), (8, 12, 17)]
 @pytest.mark.parametrize("sides", [None, SIDES], ids=["closed", "fixed"])
 @pytest.mark.parametrize("shape", SHAPES, ids=["2d", "3d"])
 @pytest.mark.parametrize("case", CASES)
-def test_agrees_with_a_direct_solve(case, shape, sides, face_mean):
+@pytest.mark.parametrize("solver", ["multigrid", "pseudo-transient"])
+def test_agrees_with_a_direct_solve(case, shape, sides, face_mean, solver):
     grid = grid_of(shape)
     k = permeability(grid, case)
     model = doublet(grid, face_mean=face_mean, fixed_pressure=sides or ())
     expected = direct(model, k, sides)
     for tolerance in (1e-8, 1e-11):
-        state = pag.solve(model, {"permeability": k}, tolerance=tolerance)
+        state = pag.solve(model, {"permeability": k}, tolerance=tolerance, solver=solver)
         error = np.max(np.abs(state["pressure"].values - expected)) / np.max(np.abs(expected))
         assert error < 100 * tolerance
         assert state.attrs["status"] == "converged"
@@ -105,7 +106,8 @@ def test_porosity_gives_the_pore_velocity():
 def test_iterations_grow_with_nx_only(case, allowed):
     """6 to 11 nx for homogeneous, barrier and white; 15 to 27 nx for the others."""
     grid = grid_of((127, 255))
-    state = pag.solve(doublet(grid), {"permeability": permeability(grid, case)}, tolerance=1e-8)
+    m = {"permeability": permeability(grid, case)}
+    state = pag.solve(doublet(grid), m, tolerance=1e-8, solver="pseudo-transient")
     assert state.attrs["iterations"] <= allowed * 255
 
 
@@ -113,7 +115,9 @@ def test_round_off_above_the_tolerance_is_noticed():
     grid = grid_of((127, 255))
     k = permeability(grid, "rough")
     with pytest.warns(ConvergenceWarning, match="round-off"):
-        state = pag.solve(doublet(grid), {"permeability": k}, tolerance=1e-12)
+        state = pag.solve(
+            doublet(grid), {"permeability": k}, tolerance=1e-12, solver="pseudo-transient"
+        )
     assert state.attrs["status"] == "round-off"
     assert 1e-12 < state.attrs["residual"] < 2e-11
     assert state.attrs["iterations"] < 45 * 255
@@ -122,14 +126,16 @@ def test_round_off_above_the_tolerance_is_noticed():
 @pytest.mark.parametrize("case", [c for c in CASES if c != "rough"])
 def test_the_other_cases_reach_1e_12(case):
     grid = grid_of((127, 255))
-    state = pag.solve(doublet(grid), {"permeability": permeability(grid, case)}, tolerance=1e-12)
+    m = {"permeability": permeability(grid, case)}
+    state = pag.solve(doublet(grid), m, tolerance=1e-12, solver="pseudo-transient")
     assert state.attrs["status"] == "converged"
 
 
-def test_too_few_iterations_are_an_error_with_the_result_attached():
+@pytest.mark.parametrize(("solver", "few"), [("multigrid", 2), ("pseudo-transient", 20)])
+def test_too_few_iterations_are_an_error_with_the_result_attached(solver, few):
     grid = grid_of((15, 31))
     with pytest.raises(ConvergenceError, match=r"max_iterations") as caught:
-        pag.solve(doublet(grid), {"permeability": 1.0}, max_iterations=20)
+        pag.solve(doublet(grid), {"permeability": 1.0}, max_iterations=few, solver=solver)
     assert caught.value.result.attrs["status"] == "max_iterations"
     assert caught.value.result["pressure"].shape == grid.shape
 

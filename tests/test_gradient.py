@@ -69,8 +69,9 @@ def test_gradient_agrees_with_central_differences_in_every_component_tried(case,
 @pytest.mark.parametrize("sides", [(), SIDES], ids=["closed", "fixed"])
 @pytest.mark.parametrize("shape", SHAPES, ids=["2d", "3d"])
 @pytest.mark.parametrize("case", CASES)
-def test_taylor(case, shape, sides):
-    report = pag.taylor_test(twin(shape, case, sides))
+@pytest.mark.parametrize("solver", ["multigrid", "pseudo-transient"])
+def test_taylor(case, shape, sides, solver):
+    report = pag.taylor_test(twin(shape, case, sides, solver=solver))
     assert report.passed, report
     assert report.slope == pytest.approx(2.0, abs=0.1)
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ..models.base import Model
 
 ENGINES = ("auto", "embedded", "julia")
+SOLVERS = ("auto", "multigrid", "pseudo-transient")
 AUTO = "PYADJOINT_GPU_ENGINE"
 """The environment variable that says what "auto" means."""
 
@@ -24,6 +25,7 @@ def get_engine(
     *,
     launcher: Sequence[str] | None = None,
     topology: Sequence[int] | None = None,
+    solver: str | None = None,
     **options: Any,
 ) -> Engine:
     """The engine of that name, or `engine` itself.
@@ -37,6 +39,8 @@ def get_engine(
         Which is to be solved.
     launcher, topology
         For many ranks: see `Launch`.
+    solver : {"auto", "multigrid", "pseudo-transient"}
+        Of the embedded engine; Julia has pseudo-transient iterations.
     **options
         ``dtype``, and ``backend`` (Julia's), where they are not None.
 
@@ -47,9 +51,13 @@ def get_engine(
     EngineError
         If it cannot run here.
     """
-    from ..errors import ConfigError, EngineError, nearest
+    from ..errors import ConfigError, EngineError, check_choice, nearest
 
+    solver = "auto" if solver is None else solver
+    check_choice("solver", solver, SOLVERS)
     if hasattr(engine, "solve"):
+        if solver not in ("auto", getattr(engine, "solver", "auto")):
+            raise ConfigError(f"solver: found {solver!r} beside an engine; set it there")
         return engine  # type: ignore[return-value]
     if not isinstance(engine, str):
         raise ConfigError(f"engine: found {engine!r}, expected one of {', '.join(ENGINES)}")
@@ -61,14 +69,18 @@ def get_engine(
     if launcher is not None or "backend" in options:
         engine = "julia" if engine == "auto" else engine
     if engine == "auto":
-        engine, _ = automatic(model)
+        engine = "embedded" if solver == "multigrid" else automatic(model)[0]
+    if engine == "julia" and solver == "multigrid":
+        raise ConfigError(
+            "solver: engine 'julia' has pseudo-transient iterations only; use engine = \"embedded\""
+        )
     if engine == "embedded":
         from .embedded import EmbeddedEngine
 
         for key, value in {"launcher": launcher, "backend": options.pop("backend", None)}.items():
             if value is not None:
                 raise ConfigError(f"{key}: engine 'embedded' has none; use engine = \"julia\"")
-        return EmbeddedEngine(**options)
+        return EmbeddedEngine(solver=solver, **options)
     try:
         if launcher is not None:
             from .ranks import Launch

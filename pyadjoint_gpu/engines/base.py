@@ -11,10 +11,17 @@ from ..solvers.base import Convergence
 
 @dataclass(frozen=True)
 class Solution:
-    """A state u with R(u, m) = 0."""
+    """A state u with R(u, m) = 0.
+
+    Attributes
+    ----------
+    reusable : object
+        What an adjoint solve at this state may use again; None, or the engine's own.
+    """
 
     fields: Fields
     convergence: Convergence
+    reusable: Any = None
 
 
 @dataclass(frozen=True)

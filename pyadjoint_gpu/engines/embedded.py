@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from functools import partial
 from typing import Any
 
@@ -9,10 +10,11 @@ import jax
 import jax.numpy as jnp
 
 from ..arithmetic import compiled, double
-from ..errors import ConfigError
+from ..errors import ConfigError, ConvergenceWarning, check_choice
 from ..models.base import Fields, Model
-from ..solvers import Operator, pseudo_transient
-from ..solvers.base import Convergence
+from ..solvers import Operator, multigrid, newton, pseudo_transient
+from ..solvers.base import Convergence, Spectrum
+from . import SOLVERS
 from .base import Adjoint, Solution
 
 
@@ -23,14 +25,18 @@ class EmbeddedEngine:
     ----------
     dtype : {"float64", "float32"}
         Precision of the solves.
+    solver : {"auto", "multigrid", "pseudo-transient"}
+        "auto" takes multigrid for models that declare elliptic coefficients. Where that
+        stagnates, pseudo-transient iterations go on from where it stands, with a warning.
     """
 
     name = "embedded"
 
-    def __init__(self, *, dtype: str = "float64"):
-        if dtype not in ("float64", "float32"):
-            raise ConfigError(f"dtype: found {dtype!r}, expected float64 or float32")
+    def __init__(self, *, dtype: str = "float64", solver: str = "auto"):
+        check_choice("dtype", dtype, ("float64", "float32"))
+        check_choice("solver", solver, SOLVERS)
         self.dtype = dtype
+        self.solver = solver
 
     def info(self) -> dict[str, Any]:
         device = jax.devices()[0]
@@ -44,7 +50,10 @@ class EmbeddedEngine:
 
     def settings(self) -> dict[str, Any]:
         """What of a run file makes this engine."""
-        return {"engine": self.name, "solver": {"dtype": self.dtype}}
+        return {
+            "engine": self.name,
+            "solver": {"dtype": self.dtype, "method": self.solver},
+        }
 
     @double
     def solve(
@@ -56,15 +65,15 @@ class EmbeddedEngine:
         max_iterations: int,
         initial: Solution | None = None,
     ) -> Solution:
-        u, convergence = pseudo_transient.solve(
+        u, convergence, reusable = self._solve(
             Operator(model),
             (_prepare(model, self._cast(parameters)),),
             self._copy(initial.fields) if initial else self._zero(model),
-            tolerance=tolerance,
-            max_iterations=max_iterations,
+            tolerance,
+            max_iterations,
             spectrum=initial.convergence.spectrum if initial else None,
         )
-        return Solution(_gauge(model, u), convergence)
+        return Solution(_gauge(model, u), convergence, reusable if model.linear else None)
 
     @double
     def adjoint(
@@ -83,13 +92,14 @@ class EmbeddedEngine:
         source = _gauge(model, self._cast(source))
         args = (_prepare(model, m), state, source)
         start = initial.convergence if initial else solution.convergence
-        multiplier, convergence = pseudo_transient.solve(
+        multiplier, convergence, _ = self._solve(
             Operator(model, "adjoint"),
             args,
             _scaled(model, self._cast(initial.multiplier), args) if initial else self._zero(model),
-            tolerance=tolerance,
-            max_iterations=max_iterations,
-            spectrum=start.spectrum,
+            tolerance,
+            max_iterations,
+            spectrum=start.spectrum or solution.convergence.spectrum,
+            reusable=solution.reusable,
         )
         multiplier = _gauge(model, multiplier)
         return Adjoint(_gradient(model, m, state, multiplier), multiplier, convergence)
@@ -108,15 +118,63 @@ class EmbeddedEngine:
         """(du/dm) direction, from (dR/du) du = -(dR/dm) direction: the adjoint's counterpart,
         for tests and linearised forecasts."""
         m, state = self._cast(parameters), self._cast(solution.fields)
-        du, convergence = pseudo_transient.solve(
+        du, convergence, _ = self._solve(
             Operator(model, "tangent"),
             (_prepare(model, m), state, _sensitivity(model, m, state, self._cast(direction))),
             self._zero(model),
-            tolerance=tolerance,
-            max_iterations=max_iterations,
+            tolerance,
+            max_iterations,
             spectrum=solution.convergence.spectrum,
+            reusable=solution.reusable,
         )
         return _gauge(model, du), convergence
+
+    def _solve(
+        self,
+        operator: Operator,
+        args: tuple,
+        initial: Fields,
+        tolerance: float,
+        max_iterations: int,
+        *,
+        spectrum: Spectrum | None,
+        reusable: Any = None,
+    ) -> tuple[Fields, Convergence, Any]:
+        """By the solver that suits the model."""
+        options = {"tolerance": tolerance, "max_iterations": max_iterations}
+        earlier = None
+        if self._multigrid(operator.model):
+            method = multigrid if operator.affine else newton
+            u, convergence, reusable = method.solve(
+                operator, args, initial, preconditioner=reusable, **options
+            )
+            if convergence.status not in ("stagnated", "diverged"):
+                return u, convergence, reusable
+            warnings.warn(
+                f"{convergence.method}: the {operator.kind} solve {convergence.message}; it goes"
+                " on by pseudo-transient iterations",
+                ConvergenceWarning,
+                stacklevel=4,
+            )
+            earlier = convergence
+            if convergence.status == "stagnated":
+                initial = u
+        u, convergence = pseudo_transient.solve(
+            operator, args, jax.tree.map(jnp.array, initial), spectrum=spectrum, **options
+        )
+        return u, convergence.following(earlier) if earlier else convergence, None
+
+    def _multigrid(self, model: Model) -> bool:
+        if self.solver == "pseudo-transient":
+            return False
+        if multigrid.suits(model):
+            return True
+        if self.solver == "multigrid":
+            raise ConfigError(
+                f"solver: model {model.name!r} declares no elliptic coefficients, which"
+                " 'multigrid' needs; use 'auto' or 'pseudo-transient'"
+            )
+        return False
 
     def _cast(self, fields: Fields) -> Fields:
         return {k: jnp.asarray(v, self.dtype) for k, v in fields.items()}

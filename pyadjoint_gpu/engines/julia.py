@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ConfigError, DataError, EngineError
+from ..errors import DataError, EngineError, check_choice
 from ..models.base import Fields, Model
 from ..solvers.base import Convergence, Spectrum
 from . import installation
@@ -103,6 +103,7 @@ def _convergence(report: dict[str, Any], tolerance: float) -> Convergence:
         spectrum=Spectrum(float(report["low"]), float(report["high"])),
         throughput=float(report["throughput"]),
         history=np.array(report["history"], dtype=float),
+        work=float(report["iterations"]),
     )
 
 
@@ -214,12 +215,6 @@ class JuliaEngine(Driven):
 def completed(gradient: Fields, parameters: Fields) -> Fields:
     """With zeros for parameters on which R does not depend."""
     return {k: gradient.get(k, np.zeros(np.shape(v))) for k, v in parameters.items()}
-
-
-def check_choice(what: str, found: str, allowed: tuple[str, ...]) -> None:
-    """A `ConfigError` unless `found` is one of those allowed."""
-    if found not in allowed:
-        raise ConfigError(f"{what}: found {found!r}, expected one of {', '.join(allowed)}")
 
 
 def describe(model: Model) -> dict[str, Any]:

@@ -26,11 +26,11 @@ from typing import Any
 import h5py
 import numpy as np
 
-from ..errors import ConfigError, EngineError
+from ..errors import ConfigError, EngineError, check_choice
 from ..models.base import Fields, Model
 from . import installation
 from .active import launches
-from .julia import JULIA_BACKENDS, Driven, check_choice, describe, translated
+from .julia import JULIA_BACKENDS, Driven, describe, translated
 
 SERVE = "AdjointGPU.serve(ARGS[1], parse(Int, ARGS[2]), ARGS[3], ARGS[4], ARGS[5])"
 TICK = 0.2  # seconds between looks at whether the ranks still live

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import jax
 import numpy as np
 
 from ..errors import ConfigError, DataError, nearest
@@ -53,6 +54,25 @@ class Parameter(Variable):
     space: Space | None = None
 
 
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Elliptic:
+    """What couples the cells of one unknown through their faces:
+
+        (A u)_i = sum_faces k_f (u_i - u_neighbour) + s_i u_i,    k_f > 0, s_i >= 0.
+
+    Attributes
+    ----------
+    faces : tuple of array
+        k_f on the inner faces along each axis, one fewer than cells there.
+    sink : array
+        s_i, one value a cell: boundary faces with fixed values, reaction.
+    """
+
+    faces: tuple[Any, ...]
+    sink: Any
+
+
 class Model(ABC):
     """A physics on a grid, as a discrete residual R(u, m) = 0 that includes its boundaries.
 
@@ -84,6 +104,15 @@ class Model(ABC):
     def prepare(self, m: Fields) -> Any:
         """What of the residual does not change while u does (face coefficients, say)."""
         return m
+
+    def elliptic(self, u: Fields, c: Any) -> dict[str, Elliptic] | None:
+        """The face coefficients of -dR/du at u, by unknown. A model whose dR/du is such an
+        operator, in the main, gives them here: multigrid is built from them.
+
+        They need not be all of dR/du (drift, couplings between unknowns, derivatives of
+        coefficients may be left out): that decides how fast a solve is, never its result.
+        """
+        return None
 
     def outputs(self, u: Fields, m: Fields) -> Fields:
         """Further fields of the state (fluxes, say), as functions of u and m."""

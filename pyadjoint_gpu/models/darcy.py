@@ -13,7 +13,7 @@ from jax import lax
 
 from ..errors import ConfigError
 from ..grid import BoundarySpace, FieldLike, Grid, number
-from .base import Fields, Model, Parameter, Variable
+from .base import Elliptic, Fields, Model, Parameter, Variable
 
 FACE_MEANS = ("arithmetic", "harmonic")
 
@@ -123,7 +123,7 @@ class Darcy(Model):
         set_(self, "sides", tuple(names))
         set_(self, "pressure_units", pressure_units)
         values = None
-        if isinstance(fixed_pressure, Mapping):
+        if isinstance(fixed_pressure, Mapping) and fixed_pressure:
             space = BoundarySpace(grid, self.sides)
             values = tuple(space.fill(dict(fixed_pressure), "fixed_pressure").tolist())
         set_(self, "boundary_values", values)
@@ -284,6 +284,9 @@ class Darcy(Model):
             )
             r = r + _pad(flow, axis, 0, 1) - _pad(flow, axis, 1, 0)
         return {"pressure": r}
+
+    def elliptic(self, u: Fields, c: Any) -> dict[str, Elliptic]:
+        return {"pressure": Elliptic(c["faces"], c["sink"] if self.sides else 0.0)}
 
     def outputs(self, u: Fields, m: Fields) -> Fields:
         p, k = u["pressure"], m["permeability"]

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from ..models.base import Fields, Model
+
+ERROR = 100.0  # largest estimated error of u, in units of the tolerance
+TINY = 1e-300  # no more than a guard against 0/0
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,8 @@ class Convergence:
     ----------
     status : str
         "converged"; "round-off" (the residual stopped above the tolerance, at the limit of the
-        arithmetic); "max_iterations"; or "diverged".
+        arithmetic); "max_iterations"; "stagnated" (multigrid and Newton only: the residual does
+        not fall any more); or "diverged".
     residual : float
         Last ``||R||_max / ||R(u=0)||_max``.
     history : array, shape (checks, 2)
@@ -71,6 +76,10 @@ class Convergence:
     throughput : float
         Effective memory throughput in bytes/s: the traffic an iteration cannot avoid
         (unknowns and rates read and written, known fields read) over its time.
+    method : str
+        "pseudo-transient", "multigrid" (conjugate gradients or BiCGStab) or "newton".
+    work : float
+        Applications of the operator, those on coarse grids in proportion to their cells.
     """
 
     status: str
@@ -81,6 +90,18 @@ class Convergence:
     spectrum: Spectrum | None
     throughput: float
     history: np.ndarray = field(repr=False)
+    method: str = "pseudo-transient"
+    work: float = 0.0
+
+    def following(self, earlier: Convergence) -> Convergence:
+        """Of a solve that went on from where an earlier one stood: both together."""
+        return replace(
+            self,
+            iterations=self.iterations + earlier.iterations,
+            wall_time=self.wall_time + earlier.wall_time,
+            work=self.work + earlier.work,
+            method=f"{earlier.method}, then {self.method}",
+        )
 
     @property
     def usable(self) -> bool:
@@ -95,6 +116,30 @@ class Convergence:
             f" {reached}; a tolerance of {2 * self.residual:.0e} can be met",
             "max_iterations": f"did not converge to {self.tolerance:.1e}: {reached};"
             " raise max_iterations, or loosen the tolerance",
+            "stagnated": f"stagnated: {reached}",
             "diverged": f"diverged: {reached}; the parameters or the residual are not"
             " what the model expects",
         }[self.status]
+
+
+def fold(reduce: Any, array: Any) -> Any:
+    """A reduction to one number, along the first axis first: XLA vectorises that."""
+    return reduce(lax.optimization_barrier(reduce(array, axis=0)))
+
+
+def largest(tree: Any) -> Any:
+    """The max norm over all arrays."""
+    return jnp.max(jnp.stack([fold(jnp.max, jnp.abs(a)) for a in jax.tree.leaves(tree)]))
+
+
+def dot(a: Any, b: Any) -> Any:
+    """The inner product over all arrays."""
+    pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    return sum(fold(jnp.sum, x * y) for x, y in pairs)
+
+
+def traffic(u: Fields, args: tuple) -> int:
+    """Bytes an iteration cannot avoid moving: u and V read and written, PC and args read."""
+    unknown = sum(a.nbytes for a in jax.tree.leaves(u))
+    known = sum(a.nbytes for a in jax.tree.leaves(args[:1]))
+    return 5 * unknown + known

@@ -37,11 +37,9 @@ from jax import lax
 
 from ..arithmetic import compiled
 from ..models.base import Fields
-from .base import Convergence, Operator, Spectrum
+from .base import ERROR, TINY, Convergence, Operator, Spectrum, dot, fold, largest, traffic
 
 SAFETY = 0.99
-ERROR = 100.0  # largest estimated error of u, in units of the tolerance
-TINY = 1e-300  # no more than a guard against 0/0
 
 
 def solve(
@@ -83,13 +81,13 @@ def solve(
     zero, *first = _start(operator, u, args, inverse).tolist()
     scale = max(zero, TINY)
 
-    def converged(largest: float, correction: float) -> bool:
-        return largest <= tolerance * scale and correction <= ERROR * tolerance * low
+    def converged(residual: float, correction: float) -> bool:
+        return residual <= tolerance * scale and correction <= ERROR * tolerance * low
 
-    largest, correction, floor = first
+    residual, correction, floor = first
     iterations = 0
-    history = [(0, largest / scale)]
-    status = "converged" if converged(largest, correction) else ""
+    history = [(0, residual / scale)]
+    status = "converged" if converged(residual, correction) else ""
     while not status:
         dtau = SAFETY * 2.0 / math.sqrt(high)
         damping = 2.0 * math.sqrt(low) * dtau
@@ -103,17 +101,17 @@ def solve(
             operator, before, u, args, inverse, pairs, alpha, beta, alpha / last
         )
         steps = 2 * pairs + 1
-        quotient, largest, correction, floor = report.tolist()
+        quotient, residual, correction, floor = report.tolist()
         iterations += steps
-        history.append((iterations, largest / scale))
-        if not math.isfinite(largest):
+        history.append((iterations, residual / scale))
+        if not math.isfinite(residual):
             status = "diverged"
-        elif converged(largest, correction):
+        elif converged(residual, correction):
             status = "converged"
-        elif largest < 100.0 * floor and _stagnant(history, low, high):
-            status = "converged" if largest <= tolerance * scale else "round-off"
+        elif residual < 100.0 * floor and _stagnant(history, low, high):
+            status = "converged" if residual <= tolerance * scale else "round-off"
         # At the limit of the arithmetic increments are noise, and say nothing of the spectrum.
-        if 0.0 < quotient < high and largest > 100.0 * floor:
+        if 0.0 < quotient < high and residual > 100.0 * floor:
             low = quotient
         if not operator.affine:
             inverse, bound = _precondition(operator, u, args)
@@ -126,8 +124,9 @@ def solve(
         tolerance=tolerance,
         wall_time=wall,
         spectrum=Spectrum(low, high),
-        throughput=iterations * _traffic(u, args) / wall if iterations else 0.0,
+        throughput=iterations * traffic(u, args) / wall,
         history=np.array(history),
+        work=float(iterations),
     )
 
 
@@ -143,31 +142,10 @@ def _stagnant(history: list[tuple[int, float]], low: float, high: float) -> bool
     return bool(np.median(residuals[checks:]) > 0.5 * np.median(residuals[:checks]))
 
 
-def _traffic(u: Fields, args: tuple) -> int:
-    """Bytes an iteration cannot avoid moving: u and V read and written, PC and args read."""
-    unknown = sum(a.nbytes for a in jax.tree.leaves(u))
-    known = sum(a.nbytes for a in jax.tree.leaves(args[:1]))
-    return 5 * unknown + known
-
-
-def _fold(reduce: Any, array: Any) -> Any:
-    """A reduction to one number, along the first axis first: XLA vectorises that."""
-    return reduce(lax.optimization_barrier(reduce(array, axis=0)))
-
-
-def _max(tree: Any) -> Any:
-    return jnp.max(jnp.stack([_fold(jnp.max, jnp.abs(a)) for a in jax.tree.leaves(tree)]))
-
-
-def _dot(a: Any, b: Any) -> Any:
-    pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
-    return sum(_fold(jnp.sum, x * y) for x, y in pairs)
-
-
 @partial(compiled, static_argnums=0)
 def _start(operator: Operator, u: Fields, args: tuple, inverse: Fields) -> Any:
     """||R(u=0)||_max, then the norms of R(u)."""
-    zero = _max(operator(jax.tree.map(jnp.zeros_like, u), args))
+    zero = largest(operator(jax.tree.map(jnp.zeros_like, u), args))
     return jnp.stack([zero, *_norms(operator, u, operator(u, args), inverse)])
 
 
@@ -209,7 +187,7 @@ def _advance(
     increment = jax.tree.map(jnp.subtract, u, before)
     change = jax.tree.map(jnp.subtract, r_before, r)
     weighted = jax.tree.map(lambda d, i: d / i, increment, inverse)
-    quotient = _dot(increment, change) / (_dot(increment, weighted) + jnp.finfo(dtype).tiny)
+    quotient = dot(increment, change) / (dot(increment, weighted) + jnp.finfo(dtype).tiny)
     return before, u, jnp.stack([quotient, *_norms(operator, u, r, inverse)])
 
 
@@ -217,11 +195,13 @@ def _norms(operator: Operator, u: Fields, r: Fields, inverse: Fields) -> tuple[A
     """||R||_max, ||R/PC||_max relative to ||u||_max, and the round-off of one residual: the unit
     round-off times the largest term in it. Where a constant is free, u is taken without it."""
     precision = jnp.finfo(jax.tree.leaves(u)[0].dtype)
-    floor = precision.eps * _max(jax.tree.map(lambda u, i: u / i, u, inverse))
+    floor = precision.eps * largest(jax.tree.map(lambda u, i: u / i, u, inverse))
     if operator.model.null_space:
-        u = jax.tree.map(lambda a: a - _fold(jnp.mean, a), u)
-    correction = _max(jax.tree.map(lambda r, i: r * i, r, inverse)) / (_max(u) + precision.tiny)
-    return _max(r), correction, floor
+        u = jax.tree.map(lambda a: a - fold(jnp.mean, a), u)
+    correction = largest(jax.tree.map(lambda r, i: r * i, r, inverse)) / (
+        largest(u) + precision.tiny
+    )
+    return largest(r), correction, floor
 
 
 @partial(compiled, static_argnums=0)
@@ -258,5 +238,5 @@ def _precondition(operator: Operator, u: Fields, args: tuple) -> tuple[Fields, A
             return own, jax.tree.map(lambda s, p: s + jnp.abs(p), rows, product)
 
         diagonal[name], rows = lax.fori_loop(0, period**ndim, probe, (zero[name], rows))
-    bound = _max(jax.tree.map(lambda s, d: s / jnp.abs(d), rows, diagonal))
+    bound = largest(jax.tree.map(lambda s, d: s / jnp.abs(d), rows, diagonal))
     return jax.tree.map(lambda d: -1.0 / d, diagonal), bound

@@ -1,0 +1,143 @@
+"""Krylov methods whose whole iteration is compiled: conjugate gradients and BiCGStab."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from ..models.base import Fields
+from .base import dot, largest
+
+LIMIT = 500
+"""Iterations after which a solve is given up."""
+PRECISION = 1e4
+"""In units of round-off: a residual that is updated, not computed, means nothing below this."""
+PATIENCE = 100
+"""Iterations within which the residual must halve."""
+
+Map = Callable[[Fields], Fields]
+
+
+class Goal(NamedTuple):
+    """Where to stop: both ||r||_max and the estimated error over the size of u, or a residual
+    `least` below which nothing is gained without computing it anew, or iterations."""
+
+    residual: Any
+    error: Any
+    least: Any
+    iterations: Any
+
+
+class Progress(NamedTuple):
+    """Where an iteration stands; `history` has ||r||_max after each iteration, then NaN."""
+
+    iterations: Any
+    residual: Any
+    error: Any
+    best: Any
+    since: Any
+    history: Any
+
+    def unfinished(self, goal: Goal) -> Any:
+        reached = (self.residual <= goal.residual) & (self.error <= goal.error)
+        reached |= self.residual <= goal.least
+        sound = jnp.isfinite(self.residual) & (self.since < PATIENCE)
+        return ~reached & sound & (self.iterations < jnp.minimum(goal.iterations, LIMIT))
+
+    def after(self, residual: Any, error: Any) -> Progress:
+        better = residual <= 0.5 * self.best
+        return Progress(
+            self.iterations + 1,
+            residual,
+            error,
+            jnp.where(better, residual, self.best),
+            jnp.where(better, 0, self.since + 1),
+            self.history.at[self.iterations].set(residual),
+        )
+
+
+def _begin(r: Fields) -> Progress:
+    residual = largest(r)
+    # Without a residual there is no error; else it is not known yet.
+    error = jnp.where(residual > 0, jnp.inf, 0).astype(residual.dtype)
+    history = jnp.full(LIMIT, jnp.nan, residual.dtype)
+    return Progress(0, residual, error, residual, 0, history)
+
+
+def conjugate_gradients(
+    product: Map, precondition: Map, u: Fields, r: Fields, goal: Goal, size: Any
+) -> tuple[Fields, Progress]:
+    """Solve A u = b from u, with r = b - A u there; A and M symmetric, A positive (semi)definite.
+
+    The update is the flexible one (Polak and Ribiere's), as M is in single precision. With
+    z = M^-1 r, about A^-1 r, ||z||_max is the error before an iteration, and times the reduction
+    of the residual that after it.
+
+    Parameters
+    ----------
+    product, precondition : callable
+        A p and M^-1 r.
+    size : callable
+        What the error of u is measured by.
+    """
+
+    def step(state: Any) -> Any:
+        u, r, p, q, ratio, progress = state
+        z = precondition(r)
+        zr = dot(z, r)
+        # z.(r - r_before) / (z.r)_before, and r - r_before = -alpha q
+        beta = -ratio * dot(z, q)
+        p = jax.tree.map(lambda z, p: z + beta * p, z, p)
+        q = product(p)
+        alpha = zr / dot(p, q)
+        u = jax.tree.map(lambda u, p: u + alpha * p, u, p)
+        r = jax.tree.map(lambda r, q: r - alpha * q, r, q)
+        residual = largest(r)
+        error = largest(z) * (residual / progress.residual) / size(u)
+        return u, r, p, q, alpha / zr, progress.after(residual, error)
+
+    zero = jax.tree.map(jnp.zeros_like, u)
+    progress = _begin(r)
+    none = jnp.zeros_like(progress.residual)
+    state = (u, r, zero, zero, none, progress)
+    state = lax.while_loop(lambda s: s[-1].unfinished(goal), step, state)
+    return state[0], state[-1]
+
+
+def bicgstab(
+    product: Map, precondition: Map, u: Fields, r: Fields, goal: Goal, size: Any
+) -> tuple[Fields, Progress]:
+    """The same for any A, preconditioned from the right (van der Vorst 1992, SIAM J. Sci. Stat.
+    Comput. 13, 631). An iteration has two products and two preconditionings."""
+    shadow = r
+
+    def step(state: Any) -> Any:
+        u, r, p, v, ratio, rho, progress = state
+        last, rho = rho, dot(shadow, r)
+        beta = rho * ratio / last
+        p = jax.tree.map(lambda r, p: r + beta * p, r, p)
+        y = precondition(p)
+        v = product(y)
+        alpha = rho / dot(shadow, v)
+        s = jax.tree.map(lambda r, v: r - alpha * v, r, v)
+        z = precondition(s)
+        t = product(z)
+        tiny = jnp.finfo(progress.residual.dtype).tiny
+        omega = dot(t, s) / (dot(t, t) + tiny)
+        u = jax.tree.map(lambda u, y, z: u + alpha * y + omega * z, u, y, z)
+        r = jax.tree.map(lambda s, t: s - omega * t, s, t)
+        residual = largest(r)
+        error = largest(z) * (residual / (largest(s) + tiny)) / size(u)
+        p = jax.tree.map(lambda p, v: p - omega * v, p, v)
+        return u, r, p, v, alpha / omega, rho, progress.after(residual, error)
+
+    zero = jax.tree.map(jnp.zeros_like, u)
+    progress = _begin(r)
+    one = jnp.ones_like(progress.residual)
+    state = (u, r, zero, zero, one, one, progress)
+    state = lax.while_loop(lambda s: s[-1].unfinished(goal), step, state)
+    return state[0], state[-1]

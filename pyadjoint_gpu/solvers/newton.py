@@ -1,0 +1,147 @@
+"""Inexact Newton-Krylov iterations for nonlinear residuals.
+
+    ||R(u) + (dR/du) du|| <= eta ||R(u)||,    u <- u + s du,
+
+the steps du by multigrid-preconditioned Krylov iterations on exact products with dR/du, eta by
+Eisenstat and Walker's second choice (1996, SIAM J. Sci. Comput. 17, 16), and s by backtracking
+until ||R||_2 falls enough.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..arithmetic import compiled
+from ..models.base import Fields
+from . import multigrid
+from .base import ERROR, TINY, Convergence, Operator, dot, largest, traffic
+
+STEPS = 100
+LOOSEST = 0.1
+"""Largest eta; the first."""
+DECREASE = 1e-4
+SHORTEST = 1e-4
+"""Step length at which a search is given up."""
+
+
+def solve(
+    operator: Operator,
+    args: tuple,
+    initial: Fields,
+    *,
+    tolerance: float,
+    max_iterations: int,
+    preconditioner: Any = None,
+) -> tuple[Fields, Convergence, None]:
+    """Drive a nonlinear residual to zero, starting from `initial`.
+
+    It stops as the other solvers do; `iterations` counts those of the Krylov method, all steps
+    together. What is returned in a multigrid solve's place of a preconditioner is None: that of
+    the last step is not the one at the solution.
+    """
+    start = time.perf_counter()
+    model, c = operator.model, args[0]
+    u, iterations, work, eta, status = initial, 0, 3.0, LOOSEST, ""
+    r, norms = _residual(operator, u, args)
+    scale = max(float(_residual(operator, jax.tree.map(jnp.zeros_like, u), args)[1][0]), TINY)
+    residual, square, floor = np.asarray(norms).tolist()
+    history = [(0, residual / scale)]
+    tangent, error = Operator(model, "tangent"), 0.0 if residual == 0.0 else math.inf
+    for _ in range(STEPS):
+        if not math.isfinite(residual):
+            status = "diverged"
+        elif residual <= tolerance * scale and error <= ERROR * tolerance:
+            status = "converged"
+        elif iterations >= max_iterations:
+            status = "max_iterations"
+        if status:
+            break
+        found = multigrid.prepare(model, c, u)
+        least = 0.5 * tolerance * scale / residual
+        du, progress, _ = multigrid.iterate(
+            (tangent, found.kind),
+            found.hierarchies,
+            jax.tree.map(jnp.zeros_like, u),
+            (c, u, r),
+            max(eta, min(least, LOOSEST)),
+            max_iterations - iterations,
+        )
+        count = int(progress.iterations)
+        iterations += count
+        work += 2.0 + count * multigrid.work_of_iteration(model, found.kind)
+        step, trial = 1.0, None
+        while step >= SHORTEST:
+            trial = _trial(operator, u, du, step, args)
+            work += 1.0
+            slope = -2.0 * (1.0 - eta) * square
+            after = float(trial[2][1])
+            if after <= square + DECREASE * step * slope:
+                break
+            bend = after - square - slope * step
+            best = -0.5 * slope * step**2 / bend if math.isfinite(bend) and bend > 0 else 0.0
+            step *= min(max(best / step, 0.1), 0.5)
+        else:
+            status = "round-off" if residual <= 100.0 * floor else "stagnated"
+            if status == "round-off" and residual <= tolerance * scale:
+                status = "converged"
+            break
+        assert trial is not None
+        before = residual
+        u, r, norms, sizes = trial
+        residual, square, floor = np.asarray(norms).tolist()
+        change, size = np.asarray(sizes).tolist()
+        ratio = residual / before
+        error = change * ratio / max(size, TINY)
+        history.append((iterations, residual / scale))
+        last, eta = eta, 0.9 * ratio**2
+        if 0.9 * last**2 > 0.1:
+            eta = max(eta, 0.9 * last**2)
+        eta = min(max(eta, 1e-6), LOOSEST)
+    wall = time.perf_counter() - start
+    return (
+        u,
+        Convergence(
+            status=status or "stagnated",
+            iterations=iterations,
+            residual=history[-1][1],
+            tolerance=tolerance,
+            wall_time=wall,
+            spectrum=None,
+            throughput=work * traffic(u, args) / wall,
+            history=np.array(history),
+            method="newton",
+            work=work,
+        ),
+        None,
+    )
+
+
+def _norms(operator: Operator, u: Fields, r: Fields, args: tuple) -> Any:
+    """||R||_max, ||R||_2^2, and the round-off of a residual."""
+    stencils = multigrid.stencils_of(operator.model, args[0], u)
+    terms = {k: stencils[k].diagonal() * a for k, a in u.items()}
+    biggest = largest(r)
+    return jnp.stack([biggest, dot(r, r), jnp.finfo(biggest.dtype).eps * largest(terms)])
+
+
+@partial(compiled, static_argnums=0)
+def _residual(operator: Operator, u: Fields, args: tuple) -> tuple[Fields, Any]:
+    r = operator(u, args)
+    return r, _norms(operator, u, r, args)
+
+
+@partial(compiled, static_argnums=0)
+def _trial(
+    operator: Operator, u: Fields, du: Fields, step: Any, args: tuple
+) -> tuple[Fields, Fields, Any, Any]:
+    """u + step du, R and its norms there, ||du||_max and ||u||_max."""
+    u = jax.tree.map(lambda u, d: u + jnp.asarray(step, u.dtype) * d, u, du)
+    r = operator(u, args)
+    return u, r, _norms(operator, u, r, args), jnp.stack([largest(du), largest(u)])

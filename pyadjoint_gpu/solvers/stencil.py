@@ -1,0 +1,239 @@
+"""Operators on a grid that couple each cell with its 3^d - 1 neighbours, and their coarsening.
+
+    (A u)_i = sum_o k_o(i) (u_i - u_{i+o}) + s_i u_i
+
+over the offsets o to the neighbours, k symmetric: each pair of cells is kept once. Written in
+differences, A maps constants to s exactly, in any precision and on every level.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+Offset = tuple[int, ...]
+
+
+@jax.tree_util.register_pytree_node_class
+class Stencil(NamedTuple):
+    """Symmetric couplings and the sink of one unknown.
+
+    Attributes
+    ----------
+    offsets : tuple of tuple of int
+        One of each pair (o, -o) of neighbours that are coupled.
+    couplings : tuple of array
+        k_o(i) for each offset, on the cells i whose neighbour i + o exists.
+    sink : array
+        s_i: one value a cell, or a number.
+    """
+
+    offsets: tuple[Offset, ...]
+    couplings: tuple[Any, ...]
+    sink: Any
+
+    def tree_flatten(self) -> tuple[Any, Any]:
+        return (self.couplings, self.sink), self.offsets
+
+    @classmethod
+    def tree_unflatten(cls, offsets: Any, children: Any) -> Stencil:
+        return cls(offsets, *children)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        pairs = zip(self.couplings[0].shape, self.offsets[0], strict=True)
+        return tuple(n + abs(o) for n, o in pairs)
+
+    def apply(self, u: Any) -> Any:
+        """A u."""
+        out = self.sink * u
+        for offset, k in zip(self.offsets, self.couplings, strict=True):
+            flow = k * (_lower(u, offset) - _upper(u, offset))
+            out = out + _at_lower(flow, offset) - _at_upper(flow, offset)
+        return out
+
+    def diagonal(self, weigh: Any = lambda k: k) -> Any:
+        """s_i + sum_o k_o(i), or the same of functions of k."""
+        out = weigh(self.sink)
+        for offset, k in zip(self.offsets, self.couplings, strict=True):
+            k = weigh(k)
+            out = out + _at_lower(k, offset) + _at_upper(k, offset)
+        return out
+
+    def map(self, function: Any) -> Stencil:
+        return Stencil(self.offsets, tuple(map(function, self.couplings)), function(self.sink))
+
+
+def from_faces(faces: tuple[Any, ...], sink: Any) -> Stencil:
+    """The stencil of couplings through the inner faces along each axis."""
+    ndim = len(faces)
+    offsets = tuple(tuple(int(a == axis) for a in range(ndim)) for axis in range(ndim))
+    return Stencil(offsets, tuple(faces), sink)
+
+
+def _range(step: int, n: int) -> tuple[int, int]:
+    """Indices i with both i and i + step in 0..n-1."""
+    return max(0, -step), n - max(0, step)
+
+
+def _lower(u: Any, offset: Offset) -> Any:
+    """u_i on the cells i that have a neighbour i + offset."""
+    ends = [_range(o, n) for o, n in zip(offset, u.shape, strict=True)]
+    return lax.slice(u, [a for a, _ in ends], [b for _, b in ends])
+
+
+def _upper(u: Any, offset: Offset) -> Any:
+    """u_{i + offset} there."""
+    return _lower(u, tuple(-o for o in offset))
+
+
+def _at_lower(flow: Any, offset: Offset) -> Any:
+    """What is defined on the pairs (i, i + offset), at i; zero elsewhere."""
+    return jnp.pad(flow, [(max(0, -o), max(0, o)) for o in offset])
+
+
+def _at_upper(flow: Any, offset: Offset) -> Any:
+    return _at_lower(flow, tuple(-o for o in offset))
+
+
+# Coarsening along one axis: cells 0, 2, 4, ... stay, those between are interpolated.
+
+
+def _every_other(a: Any, axis: int, start: int, count: int) -> Any:
+    """Entries start, start + 2, ..., `count` of them, zero where there are none."""
+    short = max(0, start + 2 * (count - 1) + 1 - a.shape[axis])
+    a = jnp.pad(a, [(0, short if k == axis else 0) for k in range(a.ndim)])
+    return lax.slice_in_dim(a, start, start + 2 * (count - 1) + 1, 2, axis)
+
+
+def _ahead(a: Any, axis: int) -> Any:
+    """a_{I+1} at I, zero at the end."""
+    n = a.shape[axis]
+    widths = [(0, int(k == axis)) for k in range(a.ndim)]
+    return jnp.pad(lax.slice_in_dim(a, 1, n, axis=axis), widths)
+
+
+def _behind(a: Any, axis: int) -> Any:
+    """a_{I-1} at I, zero at the start."""
+    n = a.shape[axis]
+    widths = [(int(k == axis), 0) for k in range(a.ndim)]
+    return jnp.pad(lax.slice_in_dim(a, 0, n - 1, axis=axis), widths)
+
+
+def interpolation(stencil: Stencil, axis: int) -> Any:
+    """Weight of the cell behind for each cell between, from the couplings along the axis; that of
+    the cell ahead is one minus it. (Alcouffe et al. 1981; Dendy 1982: with couplings across the
+    axis added up, the interpolated field has continuous flux.)"""
+    n = stencil.shape[axis]
+    count = n // 2
+    behind = ahead = jnp.zeros(stencil.shape, stencil.couplings[0].dtype)
+    for offset, k in zip(stencil.offsets, stencil.couplings, strict=True):
+        if offset[axis]:
+            low, high = _at_lower(k, offset), _at_upper(k, offset)
+            if offset[axis] > 0:
+                ahead, behind = ahead + low, behind + high
+            else:
+                ahead, behind = ahead + high, behind + low
+    behind, ahead = (_every_other(a, axis, 1, count) for a in (behind, ahead))
+    total = behind + ahead
+    weight = jnp.where(total > 0, behind / jnp.where(total > 0, total, 1), 0.5)
+    weight = jnp.clip(weight, 0.0, 1.0)
+    if n % 2 == 0:  # no cell ahead of the last
+        last = lax.broadcasted_iota(jnp.int32, weight.shape, axis) == count - 1
+        weight = jnp.where(last, 1.0, weight)
+    return weight
+
+
+def _lengthen(a: Any, axis: int, size: int) -> Any:
+    """Zeros at the end, up to `size` entries."""
+    return jnp.pad(a, [(0, size - m if k == axis else 0) for k, m in enumerate(a.shape)])
+
+
+def prolong(coarse: Any, weight: Any, axis: int, n: int) -> Any:
+    """Values on the n cells along `axis`, from every other one."""
+    size = coarse.shape[axis]
+    count = n // 2
+    kept, ahead = (lax.slice_in_dim(a, 0, count, axis=axis) for a in (coarse, _ahead(coarse, axis)))
+    between = _lengthen(ahead + weight * (kept - ahead), axis, size)
+    shape = tuple(2 * m if k == axis else m for k, m in enumerate(coarse.shape))
+    both = jnp.stack([coarse, between], axis + 1).reshape(shape)
+    return lax.slice_in_dim(both, 0, n, axis=axis)
+
+
+def restrict(fine: Any, weight: Any, axis: int) -> Any:
+    """The transpose of `prolong`."""
+    n = fine.shape[axis]
+    size, count = (n + 1) // 2, n // 2
+    between = _every_other(fine, axis, 1, count)
+    behind = weight * between
+    ahead = _lengthen(between - behind, axis, size)
+    return _every_other(fine, axis, 0, size) + _lengthen(behind, axis, size) + _behind(ahead, axis)
+
+
+def coarsen(stencil: Stencil, weight: Any, axis: int) -> Stencil:
+    """P^T A P for the interpolation P along one axis.
+
+    Seen across that axis, A consists of tridiagonal matrices T_o, one for each offset o of the
+    other axes: each becomes P(i)^T T_o P(i + o), tridiagonal again.
+    """
+    ndim = len(stencil.shape)
+    size = (stencil.shape[axis] + 1) // 2
+    given = dict(zip(stencil.offsets, stencil.couplings, strict=True))
+    sink = jnp.broadcast_to(stencil.sink, stencil.shape)
+    behind = _lengthen(weight, axis, size)
+    ahead = _lengthen(1.0 - weight, axis, size)
+
+    def entry(offset: Offset) -> Any:
+        """A between i and i + offset."""
+        if not any(offset):
+            return stencil.diagonal()
+        if offset in given:
+            return -_at_lower(given[offset], offset)
+        back = tuple(-o for o in offset)
+        return -_at_upper(given[back], back) if back in given else 0.0
+
+    out: dict[Offset, Any] = {}
+    for across in _half(ndim - 1):
+        offsets = [(*across[:axis], a, *across[axis:]) for a in (-1, 0, 1)]
+        lines = [entry(o) for o in offsets]
+        if all(isinstance(a, float) for a in lines):
+            continue
+        low, middle, high = (
+            (0.0, 0.0)
+            if isinstance(a, float)
+            else (_every_other(a, axis, 0, size), _every_other(a, axis, 1, size))
+            for a in lines
+        )
+        shift = offsets[1]
+        q, r = (_at_lower(_upper(a, shift), shift) for a in (behind, ahead))
+        # Rows of T P(i + o) that stay, in columns I - 1, I, I + 1, and those between, in I, I + 1.
+        stay = (
+            low[0] * _behind(q, axis),
+            low[0] * _behind(r, axis) + middle[0] + high[0] * q,
+            high[0] * r,
+        )
+        between = (low[1] + middle[1] * q, middle[1] * r + high[1])
+        before = [_behind(ahead * b, axis) for b in between]
+        columns = (
+            stay[0] + before[0],
+            stay[1] + behind * between[0] + before[1],
+            stay[2] + behind * between[1],
+        )
+        for offset, column in zip(offsets, columns, strict=True):
+            if any(across) or offset[axis] == 1:
+                out[offset] = -_lower(column, offset)
+    return Stencil(tuple(out), tuple(out.values()), restrict(sink, weight, axis))
+
+
+def _half(ndim: int) -> list[Offset]:
+    """Zero and one of each pair of neighbours of a cell."""
+    if ndim == 0:
+        return [()]
+    lines = [(0, *o) for o in _half(ndim - 1)]
+    every = [()]
+    for _ in range(ndim - 1):
+        every = [(*o, a) for o in every for a in (-1, 0, 1)]
+    return lines + [(1, *o) for o in every]
