@@ -19,7 +19,7 @@ from .errors import ConfigError, DataError, nearest
 from .grid import Grid
 from .misfit import BoundLeastSquares, LeastSquares, as_dataset
 from .models import CATALOGUE
-from .problem import Problem, check_iterations, check_tolerance
+from .problem import ADAPTIVE, Problem, check_iterations, check_tolerance
 
 _KEYS: dict[str, tuple[str, ...]] = {
     "": (
@@ -128,7 +128,7 @@ def read(path: str | Path, overrides: Iterable[str] = ()) -> RunFile:
 
 def _check_numbers(table: Mapping[str, Any], where: str) -> None:
     for key in ("tolerance", "adjoint_tolerance"):
-        if key in table:
+        if key in table and (where, key, table[key]) != ("solver", "tolerance", ADAPTIVE):
             check_tolerance(f"{where}.{key}", table[key])
     if "max_iterations" in table:
         check_iterations(f"{where}.max_iterations", table["max_iterations"], 1)
@@ -356,10 +356,10 @@ def specification(problem: Problem) -> dict[str, Any] | None:
             for p in smooth
         },
         "solver": {
-            "tolerance": problem.tolerance,
-            "adjoint_tolerance": problem.adjoint_tolerance,
+            "tolerance": ADAPTIVE if problem.adaptive else problem.tolerance,
             "max_iterations": problem.max_iterations,
         }
+        | ({} if problem.adaptive else {"adjoint_tolerance": problem.adjoint_tolerance})
         | engine["solver"],
     }
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from .accuracy import evaluate
 from .arithmetic import double
 from .config import build_problem, plain, specification
 from .dataset import (
@@ -234,7 +235,7 @@ class _Run:
         self.low, self.high = low * self.scale, high * self.scale
         self.evaluations = 0
         self.warm: Evaluation | None = None
-        self.since = np.zeros(3)  # forward and adjoint iterations, seconds
+        self.since = np.zeros(4)  # forward and adjoint iterations, seconds, work
         self.pending: dict[bytes, Record] = {}
         self.rows: list[dict[str, float]] = []
         self.x: np.ndarray | None = None  # last accepted
@@ -248,7 +249,12 @@ class _Run:
         else:
             record = self._evaluate(theta)
         self.evaluations += 1
-        self.since += (record.forward_iterations, record.adjoint_iterations, record.wall_time)
+        self.since += (
+            record.forward_iterations,
+            record.adjoint_iterations,
+            record.wall_time,
+            record.work,
+        )
         self.pending[digest(theta).tobytes()] = record
         gradient = record.gradient / self.scale
         if self.x is None:
@@ -260,7 +266,7 @@ class _Run:
         if self.warm is None and self.journal is not None:
             self.warm = self.journal.last(self.problem)
         start = time.perf_counter()
-        evaluation = self.problem.evaluate(theta, initial=self.warm)
+        evaluation = self._solve(theta)
         seconds = time.perf_counter() - start
         if self.journal is not None:
             self.journal.append(theta, evaluation, seconds)
@@ -274,6 +280,21 @@ class _Run:
             seconds,
             evaluation.solution.convergence.iterations,
             evaluation.adjoint.convergence.iterations,
+            evaluation.solution.convergence.work + evaluation.adjoint.convergence.work,
+        )
+
+    def _solve(self, theta: np.ndarray) -> Evaluation:
+        if not self.problem.adaptive:
+            return self.problem.evaluate(theta, initial=self.warm)
+        x = theta * self.scale
+        return evaluate(
+            self.problem,
+            theta,
+            initial=self.warm,
+            decrease=self.rows[-2]["objective"] - self.rows[-1]["objective"]
+            if len(self.rows) > 1
+            else None,
+            norm=lambda g: float(np.linalg.norm(self._projected(x, g / self.scale))),
         )
 
     def accept(self, x: np.ndarray, *_: Any) -> None:
@@ -299,10 +320,11 @@ class _Run:
                 "evaluations": self.evaluations,
                 "forward_iterations": self.since[0],
                 "adjoint_iterations": self.since[1],
+                "work": self.since[3],
                 "wall_time": seconds,
             }
         )
-        self.since = np.zeros(3)
+        self.since = np.zeros(4)
         self._stop_if_done(theta, record, norm)
 
     def _projected(self, x: np.ndarray, gradient: np.ndarray) -> np.ndarray:
@@ -459,6 +481,7 @@ _HISTORY = {
     "evaluations": "evaluations so far",
     "forward_iterations": "iterations of the forward solves since the last iterate",
     "adjoint_iterations": "iterations of the adjoint solves since the last iterate",
+    "work": "operator applications of these solves",
     "wall_time": "wall time so far",
 }
 

@@ -26,7 +26,7 @@ from .files import whole
 from .problem import Evaluation, Problem
 from .solvers import Convergence, Spectrum
 
-FORMAT = "pyadjoint_gpu journal 1"
+FORMAT = "pyadjoint_gpu journal 2"
 _FIRST = 32  # records in a new file
 _SCALARS = (
     "objective",
@@ -41,6 +41,8 @@ _SCALARS = (
     "forward_high",
     "adjoint_low",
     "adjoint_high",
+    "tolerance",
+    "work",
 )
 
 
@@ -55,6 +57,7 @@ class Record:
     wall_time: float
     forward_iterations: int
     adjoint_iterations: int
+    work: float
 
 
 def digest(theta: np.ndarray) -> np.ndarray:
@@ -194,6 +197,7 @@ class Journal:
             values["wall_time"],
             int(values["forward_iterations"]),
             int(values["adjoint_iterations"]),
+            values["work"],
         )
 
     def _scalars(self, k: int) -> dict[str, float]:
@@ -220,6 +224,8 @@ class Journal:
             backward.residual,
             *_pair(forward.spectrum),
             *_pair(backward.spectrum),
+            evaluation.tolerance,
+            forward.work + backward.work,
         ]
         # Two places in turn: the one that the last complete record needs is never written to.
         file["state"][k % 2] = _flatten(evaluation.solution.fields)
@@ -243,6 +249,7 @@ class Journal:
             self._file["gradient"][k],
             Solution(u, _convergence(values, "forward")),
             Adjoint({}, multiplier, _convergence(values, "adjoint")),
+            values["tolerance"],
         )
 
     def _grow(self) -> None:

@@ -20,6 +20,11 @@ from .errors import ConfigError, ConvergenceError, ConvergenceWarning, DataError
 from .misfit import BoundLeastSquares, LeastSquares
 from .models.base import Fields, Model
 from .solvers import Convergence
+from .solvers.multigrid import suits
+
+ADAPTIVE = "adaptive"
+TIGHTEST = 1e-8
+"""Tolerance below which an adaptive one does not go."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,8 @@ class Evaluation:
     gradient: np.ndarray
     solution: Solution
     adjoint: Adjoint | None
+    tolerance: float = 0.0
+    """From which an adaptive next one starts."""
 
 
 def check_tolerance(name: str, value: Any) -> float:
@@ -84,7 +91,9 @@ class Problem:
     solver : {"auto", "multigrid", "pseudo-transient"}
         As for `solve`.
     tolerance, adjoint_tolerance : float
-        Of the solves, as for `solve`; the adjoint's is the forward's where not given.
+        Of the solves, as for `solve`; the adjoint's is the forward's where not given. With
+        ``tolerance="adaptive"`` an inversion solves only as accurately as each step needs (see
+        `pyadjoint_gpu.accuracy`), and all else to 1e-8.
     max_iterations : int, optional
         Of one solve.
 
@@ -105,7 +114,7 @@ class Problem:
         parameters: Mapping[str, Any] | None = None,
         engine: str | Engine = "auto",
         solver: str = "auto",
-        tolerance: float = 1e-8,
+        tolerance: float | str = 1e-8,
         adjoint_tolerance: float | None = None,
         max_iterations: int | None = None,
     ):
@@ -113,7 +122,15 @@ class Problem:
             raise ConfigError(f"model: found {type(model).__name__}, expected a Model")
         self.model = model
         self._engine = get_engine(engine, model, solver=solver)
-        self.tolerance = check_tolerance("tolerance", tolerance)
+        self.adaptive = isinstance(tolerance, str) and tolerance == ADAPTIVE
+        if self.adaptive and not suits(model):
+            raise ConfigError(
+                f"tolerance: {ADAPTIVE!r} needs a model that declares elliptic coefficients,"
+                f" which {model.name!r} does not"
+            )
+        if self.adaptive and adjoint_tolerance is not None:
+            raise ConfigError(f"adjoint_tolerance: found {adjoint_tolerance!r} beside {ADAPTIVE!r}")
+        self.tolerance = TIGHTEST if self.adaptive else check_tolerance("tolerance", tolerance)
         self.adjoint_tolerance = (
             self.tolerance
             if adjoint_tolerance is None
@@ -137,7 +154,7 @@ class Problem:
         self._objective = compiled(
             jax.value_and_grad(self._objective_of, argnums=(0, 1), has_aux=True)
         )
-        self._pull = compiled(self._pull_of)
+        self.pull = compiled(self._pull_of)
 
     @property
     def engine(self) -> Engine:
@@ -264,14 +281,20 @@ class Problem:
 
     @double
     def evaluate(
-        self, theta: np.ndarray, *, initial: Evaluation | None = None, gradient: bool = True
+        self,
+        theta: np.ndarray,
+        *,
+        initial: Evaluation | None = None,
+        gradient: bool = True,
+        tolerance: float | None = None,
     ) -> Evaluation:
         """J at theta, and its gradient
 
             dJ/dtheta = partial J/partial theta - (dm/dtheta)^T (dR/dm)^T lambda,
             (dR/du)^T lambda = dJ/du,
 
-        the solves started from those of `initial`. Nothing is remembered between calls.
+        the solves started from those of `initial`, to the problem's tolerances or the one given.
+        Nothing is remembered between calls.
 
         Raises
         ------
@@ -282,7 +305,11 @@ class Problem:
         m = self._parameters(x)
         options = {"max_iterations": self.max_iterations}
         solution = self.engine.solve(
-            self.model, m, tolerance=self.tolerance, initial=initial and initial.solution, **options
+            self.model,
+            m,
+            tolerance=tolerance or self.tolerance,
+            initial=initial and initial.solution,
+            **options,
         )
         require(solution.convergence, "the forward solve", solution)
         u = {k: jnp.asarray(v, x.dtype) for k, v in solution.fields.items()}
@@ -297,13 +324,18 @@ class Problem:
                 m,
                 solution,
                 u_bar,
-                tolerance=self.adjoint_tolerance,
+                tolerance=tolerance or self.adjoint_tolerance,
                 initial=initial and initial.adjoint,
                 **options,
             )
             require(adjoint.convergence, "the adjoint solve", adjoint)
-            slope = np.asarray(self._pull(x, adjoint.gradient) + direct)
+            slope = np.asarray(self.pull(x, adjoint.gradient) + direct)
         return Evaluation(float(value), float(misfit), float(penalty), slope, solution, adjoint)
+
+    def partials(self, u: Fields, x: Any) -> tuple[Any, tuple[Fields, Any]]:
+        """J, and partial J/partial u and partial J/partial theta."""
+        (value, _), slopes = self._objective(u, x)
+        return value, slopes
 
     def value_and_gradient(
         self, controls: Mapping[str, Any] | None = None

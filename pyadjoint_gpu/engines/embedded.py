@@ -67,13 +67,13 @@ class EmbeddedEngine:
     ) -> Solution:
         u, convergence, reusable = self._solve(
             Operator(model),
-            (_prepare(model, self._cast(parameters)),),
+            (prepared(model, self._cast(parameters)),),
             self._copy(initial.fields) if initial else self._zero(model),
             tolerance,
             max_iterations,
             spectrum=initial.convergence.spectrum if initial else None,
         )
-        return Solution(_gauge(model, u), convergence, reusable if model.linear else None)
+        return Solution(gauge(model, u), convergence, reusable if model.linear else None)
 
     @double
     def adjoint(
@@ -89,8 +89,8 @@ class EmbeddedEngine:
     ) -> Adjoint:
         m, state = self._cast(parameters), self._cast(solution.fields)
         # The gauge is part of u(m): its transpose acts on the source.
-        source = _gauge(model, self._cast(source))
-        args = (_prepare(model, m), state, source)
+        source = gauge(model, self._cast(source))
+        args = (prepared(model, m), state, source)
         start = initial.convergence if initial else solution.convergence
         multiplier, convergence, _ = self._solve(
             Operator(model, "adjoint"),
@@ -101,8 +101,8 @@ class EmbeddedEngine:
             spectrum=start.spectrum or solution.convergence.spectrum,
             reusable=solution.reusable,
         )
-        multiplier = _gauge(model, multiplier)
-        return Adjoint(_gradient(model, m, state, multiplier), multiplier, convergence)
+        multiplier = gauge(model, multiplier)
+        return Adjoint(parameter_gradient(model, m, state, multiplier), multiplier, convergence)
 
     @double
     def tangent(
@@ -120,14 +120,14 @@ class EmbeddedEngine:
         m, state = self._cast(parameters), self._cast(solution.fields)
         du, convergence, _ = self._solve(
             Operator(model, "tangent"),
-            (_prepare(model, m), state, _sensitivity(model, m, state, self._cast(direction))),
+            (prepared(model, m), state, _sensitivity(model, m, state, self._cast(direction))),
             self._zero(model),
             tolerance,
             max_iterations,
             spectrum=solution.convergence.spectrum,
             reusable=solution.reusable,
         )
-        return _gauge(model, du), convergence
+        return gauge(model, du), convergence
 
     def _solve(
         self,
@@ -187,12 +187,13 @@ class EmbeddedEngine:
 
 
 @partial(compiled, static_argnums=0)
-def _prepare(model: Model, m: Fields) -> Any:
+def prepared(model: Model, m: Fields) -> Any:
+    """`Model.prepare`, compiled."""
     return model.prepare(m)
 
 
 @partial(compiled, static_argnums=0)
-def _gauge(model: Model, u: Fields) -> Fields:
+def gauge(model: Model, u: Fields) -> Fields:
     """Zero mean where the model leaves a constant free."""
     return jax.tree.map(lambda a: a - jnp.mean(a), u) if model.null_space else u
 
@@ -213,7 +214,8 @@ def _scaled(model: Model, multiplier: Fields, args: tuple) -> Fields:
 
 
 @partial(compiled, static_argnums=0)
-def _gradient(model: Model, m: Fields, state: Fields, multiplier: Fields) -> Fields:
+def parameter_gradient(model: Model, m: Fields, state: Fields, multiplier: Fields) -> Fields:
+    """-(dR/dm)^T lambda."""
     _, pull = jax.vjp(lambda m: model.residual(state, model.prepare(m)), m)
     return jax.tree.map(jnp.negative, pull(multiplier)[0])
 

@@ -250,8 +250,8 @@ def iterate(
     start and at the end, its round-off, and ||R(u=0)||_max."""
     operator, kind = key
     model = operator.model
-    at = args[1] if len(args) > 1 else u
-    stencils = stencils_of(model, args[0], at)
+    c, *rest = args
+    stencils = stencils_of(model, c, rest[0] if rest else u)
 
     def product(p: Fields) -> Fields:
         if kind == "exact":
