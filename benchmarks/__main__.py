@@ -6,9 +6,15 @@ import argparse
 import json
 from pathlib import Path
 
-from . import julia, machine, memory, report, solve, throughput
+from . import julia, machine, memory, report, scaling, solve, throughput
 
-RUNS = {"throughput": throughput.run, "solve": solve.run, "memory": memory.run, "julia": julia.run}
+RUNS = {
+    "throughput": throughput.run,
+    "solve": solve.run,
+    "scaling": scaling.run,
+    "memory": memory.run,
+    "julia": julia.run,
+}
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ adjoint to 1e-8) taken on the large grid, and once more, when nothing is left to
 is VmHWM of /proc/self/status, reset before each by writing 5 to /proc/self/clear_refs; where that
 is refused, `reset` is false and the peaks are of the whole process so far (upper bounds).
 
-All of it twice: with glibc's allocator as it comes, and told to return every freed array to the
+By either solver, and with glibc's allocator as it comes or told to return every freed array to the
 system at once ("returning"). The difference is memory that nothing uses.
 """
 
@@ -19,6 +19,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+SOLVERS = ("multigrid", "pseudo-transient")
 ALLOCATORS: dict[str, dict[str, str]] = {
     "default": {},
     "returning": {"MALLOC_MMAP_THRESHOLD_": "131072"},
@@ -28,27 +29,27 @@ ALLOCATORS: dict[str, dict[str, str]] = {
 def run(*, quick: bool = False) -> dict[str, Any]:
     """Measure, in a process of its own."""
     shape = (127, 255) if quick else (511, 1023)
-    command = [sys.executable, "-m", __name__, *map(str, shape)]
     out = {}
-    for name in ["default"] if quick else ALLOCATORS:
-        done = subprocess.run(
-            command,
-            cwd=Path(__file__).parents[1],
-            env=os.environ | ALLOCATORS[name],
-            stdout=subprocess.PIPE,
-            text=True,
-            check=True,
-        )
-        out[name] = json.loads(done.stdout.splitlines()[-1])
+    for solver in SOLVERS:
+        for name in ["default"] if quick else ALLOCATORS:
+            done = subprocess.run(
+                [sys.executable, "-m", __name__, *map(str, shape), solver],
+                cwd=Path(__file__).parents[1],
+                env=os.environ | ALLOCATORS[name],
+                stdout=subprocess.PIPE,
+                text=True,
+                check=True,
+            )
+            out[f"{solver}, {name}"] = json.loads(done.stdout.splitlines()[-1])
     return out
 
 
-def measure(shape: tuple[int, int]) -> dict[str, Any]:
+def measure(shape: tuple[int, int], solver: str) -> dict[str, Any]:
     field = 8 * shape[0] * shape[1]
-    gradient((8, 8))()
+    gradient((8, 8), solver)()
     start = _status("VmRSS")
     reset = _reset()
-    again = gradient(shape)
+    again = gradient(shape, solver)
     again()
     first = _status("VmHWM")
     _reset()
@@ -73,7 +74,7 @@ def measure(shape: tuple[int, int]) -> dict[str, Any]:
     }
 
 
-def gradient(shape: tuple[int, int]) -> Any:
+def gradient(shape: tuple[int, int], solver: str) -> Any:
     """What takes the gradient of a least-squares misfit of 64 pressures for ln permeability."""
     import numpy as np
     import xarray as xr
@@ -91,6 +92,8 @@ def gradient(shape: tuple[int, int]) -> Any:
         pag.models.Darcy(grid, wells),
         controls=[pag.Control("permeability", initial=1.0, transform="log")],
         misfit=pag.LeastSquares(data, sigma=0.01),
+        engine="embedded",
+        solver=solver,
     ).value_and_gradient
 
 
@@ -112,5 +115,5 @@ def _reset() -> bool:
 
 
 if __name__ == "__main__":
-    ny, nx = map(int, sys.argv[1:])
-    print(json.dumps(measure((ny, nx))))
+    ny, nx = map(int, sys.argv[1:3])
+    print(json.dumps(measure((ny, nx), sys.argv[3])))

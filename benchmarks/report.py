@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from .peers import HIERARCHIES
 
 
@@ -53,9 +55,9 @@ def throughput(result: dict[str, Any]) -> str:
 
 
 def _peers(row: dict[str, Any]) -> dict[str, dict[str, Any] | None]:
-    """SuperLU (None where skipped) and the faster of pyamg's methods."""
+    """SuperLU (None where skipped), the faster of pyamg's methods, and our reference."""
     amg = min((row[kind] for kind in HIERARCHIES), key=lambda r: r["gradient"])
-    return {"splu": row["splu"], "pyamg": amg}
+    return {"splu": row["splu"], "pyamg": amg, "PT": row["pseudo-transient"]}
 
 
 def solve(result: dict[str, Any]) -> str:
@@ -63,15 +65,16 @@ def solve(result: dict[str, Any]) -> str:
         f"Seconds to a residual of {result['tolerance']:g} (max norm, relative); in brackets how"
         ' many times ours the peer takes (above 1: ours is faster). "agreed": ours, until'
         f' pressure and gradient are within {result["agree"]:g} of the reference. "error": of'
-        " the pressure where the timed solve stopped."
+        " the pressure where the timed solve stopped. Ours is multigrid; PT the pseudo-transient"
+        " iteration."
     )
-    head = ["nx x ny (x nz)", "case", "iterations / nx"]
+    head = ["nx x ny (x nz)", "case", "iterations"]
     head += [f"{kind}: {who}" for kind in ("forward", "gradient") for who in WHO]
     head += ["agreed: ours", "error: ours", "error: pyamg", "compile"]
     rows = []
     for r in result["rows"]:
         ours, peers = r["ours"], _peers(r)
-        cells = [size(r), r["case"], f"{ours['iterations'][0] / max(r['shape']):.1f}"]
+        cells = [size(r), r["case"], "{} + {}".format(*ours["iterations"])]
         for kind in ("forward", "gradient"):
             cells.append(f"{ours[kind]:.3g}")
             for peer in peers.values():
@@ -82,7 +85,7 @@ def solve(result: dict[str, Any]) -> str:
     return f"{intro}\n\n{_table(head, rows)}\n\n{losses(result['rows'])}"
 
 
-WHO = ("ours", "splu", "pyamg")
+WHO = ("ours", "splu", "pyamg", "PT")
 
 
 def size(row: dict[str, Any]) -> str:
@@ -93,7 +96,7 @@ def losses(rows: list[dict[str, Any]]) -> str:
     """One line: where a peer is faster, and by what factors."""
     parts = []
     for kind in ("forward", "gradient"):
-        for who in ("splu", "pyamg"):
+        for who in WHO[1:]:
             factors: dict[str, list[float]] = {}
             for row in rows:
                 if peer := _peers(row)[who]:
@@ -109,8 +112,33 @@ def losses(rows: list[dict[str, Any]]) -> str:
     return "Where we lose: " + ("; ".join(parts) or "nowhere") + "."
 
 
+def scaling(result: dict[str, Any]) -> str:
+    rows = [
+        [
+            size(r),
+            r["case"],
+            f"{r['iterations']}",
+            f"{r['work']:.0f}",
+            f"{r['seconds'] * 1e3:.1f}",
+            f"{r['seconds'] / np.prod(r['shape']) * 1e9:.0f}",
+        ]
+        for r in result["solves"]
+    ]
+    head = ["nx x ny (x nz)", "case", "iterations", "work", "ms", "ns a cell"]
+    parts = ["Cold multigrid solves to a residual of 1e-8:", _table(head, rows)]
+    parts.append("Work of an inversion until J is at so many times the last J of the first run:")
+    rows = []
+    for r in result["inversions"]:
+        fixed, adaptive = r["work"]["1e-08"], r["work"]["adaptive"]
+        for factor, a, b in zip(result["factors"], fixed, adaptive, strict=True):
+            texts = [f"{b:.0f}", f"{a / b:.1f}"] if b else ["not reached", ""]
+            rows.append([size(r), f"{factor:g}", f"{a:.0f}", *texts])
+    head = ["nx x ny", "J", "solves to 1e-8", "adaptive", "ratio"]
+    return "\n\n".join([*parts, _table(head, rows)])
+
+
 def memory(result: dict[str, Any]) -> str:
-    some = result["default"]
+    some = next(iter(result.values()))
     ny, nx = some["shape"]
     head = ["peak resident memory"]
     head += [f"{unit}, {name}" for name in result for unit in ("MB", "fields")]
@@ -201,6 +229,7 @@ def julia(result: dict[str, Any]) -> str:
 SECTIONS: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "throughput": ("Iteration throughput", throughput),
     "solve": ("Time to a solution", solve),
+    "scaling": ("Multigrid as the grid grows, and an adaptive tolerance", scaling),
     "memory": ("Memory of a gradient", memory),
     "julia": ("The Julia engine on CPU threads", julia),
 }

@@ -71,11 +71,13 @@ def test_killed_at_random_instants_it_opens_and_ends_in_the_same_bits(tmp_path):
     assert_same_bits(resumed, whole)
 
 
-def test_bits_do_not_depend_on_where_memory_happens_to_be():
+@pytest.mark.parametrize("solver", ["multigrid", "pseudo-transient"])
+@pytest.mark.parametrize("shape", [(33, 65), (31, 63)], ids=str)
+def test_bits_do_not_depend_on_where_memory_happens_to_be(solver, shape):
     import jax.numpy as jnp
 
     generator = np.random.default_rng(0)
-    tested = problem((33, 65), data=observations((15, 31)))
+    tested = problem(shape, data=observations((15, 31)), solver=solver)
     held, bits = [], set()
     for _ in range(12):
         held.append([jnp.zeros(generator.integers(1, 3000)) for _ in range(3)])

@@ -170,21 +170,6 @@ def test_many_at_once():
         assert jnp.max(jnp.abs(error)) < 1e-6 * np.max(np.abs(expected))
 
 
-@double
-def test_bits_do_not_depend_on_where_memory_happens_to_be():
-    generator = np.random.default_rng(0)
-    for shape in [(33, 65), (31, 63), (9, 17, 12)]:
-        model = doublet(grid_of(shape))
-        m = {"permeability": permeability(model.grid, "rough")}
-        held, bits = [], set()
-        for _ in range(20):
-            held.append([jnp.zeros(generator.integers(1, 3000)) for _ in range(3)])
-            del held[: len(held) // 3]
-            state = EmbeddedEngine(solver="multigrid").solve(model, m, **OPTIONS)
-            bits.add(np.asarray(state.fields["pressure"]).tobytes())
-        assert len(bits) == 1
-
-
 class Reaction(Model):
     """laplace u - drift du/dx - rate u + q = 0 with u = 0 on the outer faces; it declares its
     Laplacian times `told`, and its reaction."""

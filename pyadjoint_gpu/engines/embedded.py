@@ -68,7 +68,7 @@ class EmbeddedEngine:
         u, convergence, reusable = self._solve(
             Operator(model),
             (prepared(model, self._cast(parameters)),),
-            self._copy(initial.fields) if initial else self._zero(model),
+            self._cast(initial.fields) if initial else self._zero(model),
             tolerance,
             max_iterations,
             spectrum=initial.convergence.spectrum if initial else None,
@@ -160,7 +160,7 @@ class EmbeddedEngine:
             if convergence.status == "stagnated":
                 initial = u
         u, convergence = pseudo_transient.solve(
-            operator, args, jax.tree.map(jnp.array, initial), spectrum=spectrum, **options
+            operator, args, initial, spectrum=spectrum, **options
         )
         return u, convergence.following(earlier) if earlier else convergence, None
 
@@ -178,9 +178,6 @@ class EmbeddedEngine:
 
     def _cast(self, fields: Fields) -> Fields:
         return {k: jnp.asarray(v, self.dtype) for k, v in fields.items()}
-
-    def _copy(self, fields: Fields) -> Fields:
-        return {k: jnp.array(v, self.dtype) for k, v in fields.items()}
 
     def _zero(self, model: Model) -> Fields:
         return {v.name: jnp.zeros(model.grid.shape, self.dtype) for v in model.unknowns}

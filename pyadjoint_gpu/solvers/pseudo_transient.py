@@ -35,7 +35,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from ..arithmetic import compiled
+from ..arithmetic import compiled, compiled_loop
 from ..models.base import Fields
 from .base import ERROR, TINY, Convergence, Operator, Spectrum, dot, fold, largest, traffic
 
@@ -57,8 +57,6 @@ def solve(
     ----------
     operator, args
         The residual ``operator(u, args)``.
-    initial
-        Overwritten: the iteration works in place.
     tolerance : float
         On ``||R||_max / max(||R(u=0)||_max, tiny)``, and (times 100) on the error of u.
     spectrum : Spectrum, optional
@@ -70,7 +68,7 @@ def solve(
         Failure is a value: see `Convergence.status`.
     """
     start = time.perf_counter()
-    u, before = initial, jax.tree.map(jnp.array, initial)
+    u = before = initial
     longest = max(max(a.shape) for a in jax.tree.leaves(u))
     chunk = max(16, longest // 3)
     alpha = 1.0
@@ -149,7 +147,7 @@ def _start(operator: Operator, u: Fields, args: tuple, inverse: Fields) -> Any:
     return jnp.stack([zero, *_norms(operator, u, operator(u, args), inverse)])
 
 
-@partial(compiled, static_argnums=0, donate_argnums=(1, 2))
+@compiled_loop
 def _advance(
     operator: Operator,
     before: Fields,

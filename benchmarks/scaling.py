@@ -1,0 +1,84 @@
+"""What multigrid costs as the grid grows, and what an adaptive tolerance saves an inversion.
+
+"work" counts applications of the operator, those on coarse levels in proportion to their cells,
+with set-up and checks; seconds are those of a cold solve, set-up included, the best of three.
+
+The inversions are the doublet's twin experiment: 64 pressures with errors of 1 %, L-BFGS-B. Work is
+counted until J first gets to 10, 3 and 1.2 times the last J of the run with solves to 1e-8.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import numpy as np
+
+import pyadjoint_gpu as pag
+from pyadjoint_gpu import EmbeddedEngine
+
+from .cases import coefficients, darcy_2d, darcy_3d
+from .machine import best
+
+FACTORS = (10.0, 3.0, 1.2)
+
+
+def run(*, quick: bool = False) -> dict[str, Any]:
+    sizes = [(63, 127), (127, 255)]
+    sizes += [] if quick else [(255, 511), (511, 1023), (1023, 2047)]
+    grids = [darcy_2d(s) for s in sizes] + [darcy_3d(n) for n in ([16] if quick else [32, 64, 96])]
+    solves = [row for model in grids for row in _solves(model)]
+    inversions = [
+        _inversions(shape) for shape in ([(31, 63)] if quick else [(63, 127), (127, 255)])
+    ]
+    return {"solves": solves, "factors": FACTORS, "inversions": inversions}
+
+
+def _solves(model: Any) -> list[dict[str, Any]]:
+    engine, rows = EmbeddedEngine(solver="multigrid"), []
+    for name, k in coefficients(model.grid):
+
+        def solve(k: np.ndarray = k) -> Any:
+            found = engine.solve(model, {"permeability": k}, tolerance=1e-8, max_iterations=500)
+            jax.block_until_ready(found.fields)
+            return found
+
+        solve()  # compiles
+        seconds, found = best(solve)
+        c = found.convergence
+        rows.append(
+            {
+                "shape": model.grid.shape,
+                "case": name,
+                "status": c.status,
+                "iterations": c.iterations,
+                "work": c.work,
+                "seconds": seconds,
+            }
+        )
+    return rows
+
+
+def _inversions(shape: tuple[int, int]) -> dict[str, Any]:
+    model = darcy_2d(shape)
+    points = [(b, a) for b in np.linspace(0.25, 0.85, 8) for a in np.linspace(-0.33, 0.33, 8)]
+    truth = dict(coefficients(model.grid))["barrier"]
+    data = pag.synthetic.observe(model, {"permeability": truth}, points, noise=0.01)
+    runs = {}
+    for tolerance in (1e-8, "adaptive"):
+        problem = pag.Problem(
+            model,
+            pag.Control("permeability", 1.0, bounds=(1e-6, 1e2), transform="log"),
+            pag.LeastSquares(data),
+            pag.Smoothness("permeability", weight=1.0, length=0.1),
+            tolerance=tolerance,
+            engine="embedded",
+        )
+        result = pag.invert(problem, max_iterations=80, tolerance=1e-9, progress=False)
+        runs[str(tolerance)] = (result["objective"].values, np.cumsum(result["work"].values))
+    last = float(runs["1e-08"][0][-1])
+    work = {
+        name: [float(w[np.argmax(j <= f * last)]) if j.min() <= f * last else None for f in FACTORS]
+        for name, (j, w) in runs.items()
+    }
+    return {"shape": shape, "work": work, "last": {k: float(j[-1]) for k, (j, _) in runs.items()}}
