@@ -141,4 +141,4 @@ def _check(runs: dict[str, Run], steps: int) -> None:
 
 def _traffic(shape: tuple[int, int]) -> int:
     _, c, inverse, _, _ = _setup(shape)
-    return pt._traffic(inverse, (c,))
+    return pt.traffic(inverse, (c,))

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import pyadjoint_gpu as pag
-from pyadjoint_gpu.models import Model, Parameter, Variable
+from pyadjoint_gpu.models import Elliptic, Model, Parameter, Variable
 
 
 class Reaction(Model):
@@ -27,6 +27,13 @@ class Reaction(Model):
         laplacian = (field[1:-1, 2:] - 2 * middle + field[1:-1, :-2]) / hx**2
         laplacian += (field[2:, 1:-1] - 2 * middle + field[:-2, 1:-1]) / hy**2
         return {"u": laplacian - c["rate"] * middle - middle**3 + c["source"]}
+
+    def elliptic(self, u, c):
+        """Not needed, but a hundred times faster: what couples the cells of -dR/du."""
+        hy, hx = self.grid.spacing
+        ones = jnp.ones_like(u["u"])
+        sink = c["rate"] + 3 * u["u"] ** 2
+        return {"u": Elliptic((ones[1:] / hy**2, ones[:, 1:] / hx**2), sink)}
 
 
 grid = pag.Grid(shape=(48, 64), extent=(3.0, 4.0), units="1")

@@ -25,7 +25,7 @@ from .engines.embedded import gauge, parameter_gradient, prepared
 from .models.base import Fields, Model
 from .problem import Evaluation, Problem
 from .solvers import multigrid
-from .solvers.base import dot
+from .solvers.base import Convergence, dot, gauged
 
 FIRST = 1e-3
 """Tolerance of the first solves."""
@@ -83,9 +83,7 @@ def estimate(problem: Problem, theta: np.ndarray, evaluation: Evaluation) -> Est
 def _state(model: Model, hierarchies: Any, c: Any, u: Fields) -> Fields:
     r = model.residual(u, c)
     better = {k: u[k] + multigrid.cycle(hierarchies[k], model.grid.spacing, r[k]) for k in u}
-    if model.null_space:
-        better = jax.tree.map(lambda a: a - jnp.mean(a), better)
-    return better
+    return gauged(model, better)
 
 
 @partial(compiled, static_argnums=0)
@@ -101,7 +99,7 @@ def _multiplier(
     r = jax.tree.map(jnp.subtract, pull(multiplier)[0], source)
     spacing = model.grid.spacing
     better = {k: multiplier[k] + multigrid.cycle(hierarchies[k], spacing, r[k]) for k in u}
-    return jax.tree.map(lambda a: a - jnp.mean(a), better) if model.null_space else better
+    return gauged(model, better)
 
 
 def evaluate(
@@ -164,7 +162,7 @@ def evaluate(
         tolerance = max(problem.tolerance, tolerance * min(0.3, 0.5 / ratio))
 
 
-def _summed(convergence: Any, work: float, iterations: int, seconds: float) -> Any:
+def _summed(convergence: Convergence, work: float, iterations: int, seconds: float) -> Convergence:
     return replace(
         convergence, work=float(work), iterations=int(iterations), wall_time=float(seconds)
     )

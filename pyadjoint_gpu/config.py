@@ -14,8 +14,8 @@ import numpy as np
 import xarray as xr
 
 from .control import Control, Smoothness
-from .engines import get_engine
-from .errors import ConfigError, DataError, nearest
+from .engines import SOLVERS, get_engine
+from .errors import ConfigError, DataError, check_choice, nearest
 from .grid import Grid
 from .misfit import BoundLeastSquares, LeastSquares, as_dataset
 from .models import CATALOGUE
@@ -149,12 +149,14 @@ def build_problem(tables: Mapping[str, Any]) -> Problem:
         model = _model(tables["model"], grid, units)
     solver = check_keys(tables.get("solver", {}), _KEYS["solver"], "solver")
     _check_numbers(solver, "solver")
+    method = solver.pop("method", "auto")
+    check_choice("solver.method", method, SOLVERS)
     engine = get_engine(
         tables.get("engine", "auto"),
         model,
         launcher=tables.get("launcher"),
         topology=tables.get("topology"),
-        solver=solver.pop("method", None),
+        solver=method,
         dtype=solver.pop("dtype", None),
         backend=solver.pop("backend", None),
     )

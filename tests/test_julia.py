@@ -55,7 +55,7 @@ def julia():
 
 @pytest.fixture(scope="module")
 def embedded():
-    return pag.EmbeddedEngine()
+    return pag.EmbeddedEngine(solver="pseudo-transient")
 
 
 @double

@@ -12,6 +12,7 @@ from scipy.ndimage import gaussian_filter
 
 import pyadjoint_gpu as pag
 from pyadjoint_gpu.arithmetic import double
+from pyadjoint_gpu.engines import active
 from pyadjoint_gpu.engines.embedded import EmbeddedEngine
 from pyadjoint_gpu.errors import ConfigError, ConvergenceWarning
 from pyadjoint_gpu.models import Darcy, Elliptic, Model, Parameter, Variable
@@ -254,7 +255,16 @@ def test_a_solve_that_stagnates_goes_on_by_the_other_method():
     )
 
 
-def test_the_solver_is_chosen_by_name():
+def test_coefficients_of_every_unknown_must_be_declared():
+    class Partial(Reaction):
+        def elliptic(self, u, c):
+            return {"v": super().elliptic(u, c)["u"]}
+
+    with pytest.raises(ConfigError, match="'user' declares v, expected coefficients of u"):
+        pag.solve(Partial(pag.Grid((10, 12), (1.0, 1.0))), M)
+
+
+def test_the_solver_is_chosen_by_name(monkeypatch):
     class Plain(Reaction):
         elliptic = Model.elliptic
 
@@ -271,3 +281,6 @@ def test_the_solver_is_chosen_by_name():
         pag.solve(Reaction(grid), M, engine=engine, solver="multigrid")
     with pytest.raises(ConfigError, match="engine 'julia' has pseudo-transient iterations only"):
         pag.solve(Reaction(grid), M, engine="julia", solver="multigrid")
+    monkeypatch.setattr(active, "launches", [EmbeddedEngine()])
+    with pytest.raises(ConfigError, match="ranks have pseudo-transient iterations"):
+        pag.solve(Reaction(grid), M, solver="multigrid")

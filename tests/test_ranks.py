@@ -51,7 +51,7 @@ def processes():
 
 @pytest.mark.parametrize(("count", "shape", "topology", "kind"), TOPOLOGIES)
 def test_same_field_and_gradient(count, shape, topology, kind):
-    embedded = pag.EmbeddedEngine()
+    embedded = pag.EmbeddedEngine(solver="pseudo-transient")
     with pag.Launch([*MPIEXEC, str(count)], topology=topology) as ranks:
         assert ranks.info()["ranks"] == count
         model, m = setup(shape, "white", kind)
@@ -70,7 +70,7 @@ def test_a_line():
     grid = pag.Grid((11,), (2.0,))
     model = pag.models.Darcy(grid, [pag.Well(0.3, 1.0), pag.Well(1.7, -1.0)])
     m = model.fields({"permeability": np.exp(np.random.default_rng(0).standard_normal(11))})
-    there = pag.EmbeddedEngine().solve(model, m, **TIGHT)
+    there = pag.EmbeddedEngine(solver="pseudo-transient").solve(model, m, **TIGHT)
     with pag.Launch([*MPIEXEC, "3"]) as ranks:
         here = ranks.solve(model, m, **TIGHT)
         assert relative(here.fields["pressure"], there.fields["pressure"]) < 1e-10

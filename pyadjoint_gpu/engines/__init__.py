@@ -25,7 +25,7 @@ def get_engine(
     *,
     launcher: Sequence[str] | None = None,
     topology: Sequence[int] | None = None,
-    solver: str | None = None,
+    solver: str = "auto",
     **options: Any,
 ) -> Engine:
     """The engine of that name, or `engine` itself.
@@ -53,10 +53,9 @@ def get_engine(
     """
     from ..errors import ConfigError, EngineError, check_choice, nearest
 
-    solver = "auto" if solver is None else solver
     check_choice("solver", solver, SOLVERS)
     if hasattr(engine, "solve"):
-        if solver not in ("auto", getattr(engine, "solver", "auto")):
+        if solver not in ("auto", getattr(engine, "solver", "pseudo-transient")):
             raise ConfigError(f"solver: found {solver!r} beside an engine; set it there")
         return engine  # type: ignore[return-value]
     if not isinstance(engine, str):
@@ -115,6 +114,9 @@ def automatic(model: Model | None = None) -> tuple[str, str]:
 
 def running(engine: Engine) -> Engine:
     """The engine that solves now: that of the innermost `Launch` under way, or `engine`."""
+    from ..errors import ConfigError
     from .active import launches
 
+    if launches and getattr(engine, "solver", "auto") == "multigrid":
+        raise ConfigError("solver: found 'multigrid', but ranks have pseudo-transient iterations")
     return launches[-1] if launches else engine

@@ -13,7 +13,7 @@ from ..arithmetic import compiled, double
 from ..errors import ConfigError, ConvergenceWarning, check_choice
 from ..models.base import Fields, Model
 from ..solvers import Operator, multigrid, newton, pseudo_transient
-from ..solvers.base import Convergence, Spectrum
+from ..solvers.base import Convergence, Spectrum, gauged
 from . import SOLVERS
 from .base import Adjoint, Solution
 
@@ -189,10 +189,7 @@ def prepared(model: Model, m: Fields) -> Any:
     return model.prepare(m)
 
 
-@partial(compiled, static_argnums=0)
-def gauge(model: Model, u: Fields) -> Fields:
-    """Zero mean where the model leaves a constant free."""
-    return jax.tree.map(lambda a: a - jnp.mean(a), u) if model.null_space else u
+gauge = compiled(gauged, static_argnums=0)
 
 
 @partial(compiled, static_argnums=0)

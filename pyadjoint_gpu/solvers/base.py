@@ -122,6 +122,11 @@ class Convergence:
         }[self.status]
 
 
+def gauged(model: Model, u: Fields) -> Fields:
+    """u with zero mean, where the model leaves a constant free."""
+    return jax.tree.map(lambda a: a - jnp.mean(a), u) if model.null_space else u
+
+
 def fold(reduce: Any, array: Any) -> Any:
     """A reduction to one number, along the first axis first: XLA vectorises that."""
     return reduce(lax.optimization_barrier(reduce(array, axis=0)))

@@ -28,8 +28,9 @@ import numpy as np
 from jax import lax
 
 from ..arithmetic import compiled, compiled_loop
+from ..errors import ConfigError
 from ..models.base import Elliptic, Fields, Model
-from .base import ERROR, TINY, Convergence, Operator, fold, largest, traffic
+from .base import ERROR, TINY, Convergence, Operator, fold, gauged, largest, traffic
 from .krylov import PRECISION, Goal, Progress, bicgstab, conjugate_gradients
 from .stencil import Stencil, coarsen, from_faces, interpolation, prolong, restrict
 
@@ -174,7 +175,7 @@ def prepare(model: Model, c: Any, u: Fields) -> Preconditioner:
     """Hierarchies of -dR/du at u."""
     hierarchies = hierarchies_of(model, c, u)
     bound = EXACT * float(jnp.finfo(jax.tree.leaves(u)[0].dtype).eps)
-    declared, symmetric = np.asarray(_kind(model, c, u, _mixed(u))).tolist()
+    declared, symmetric = np.asarray(_kind(model, c, u, _disordered(u))).tolist()
     kind = "exact" if declared <= bound else "symmetric" if symmetric <= bound else "general"
     return Preconditioner(hierarchies, kind)
 
@@ -190,8 +191,12 @@ def hierarchies_of(model: Model, c: Any, u: Fields) -> dict[str, Hierarchy]:
 
 
 def _declared(model: Model, c: Any, u: Fields) -> dict[str, Elliptic]:
-    found = model.elliptic(u, c)
-    assert found is not None
+    found = model.elliptic(u, c) or {}
+    if set(found) != set(u):
+        raise ConfigError(
+            f"elliptic: model {model.name!r} declares {', '.join(found) or 'nothing'},"
+            f" expected coefficients of {', '.join(u)}"
+        )
     return found
 
 
@@ -211,7 +216,7 @@ def _disorder(u: Fields) -> Fields:
     return out
 
 
-_mixed = compiled(_disorder)
+_disordered = compiled(_disorder)
 
 
 @partial(compiled, static_argnums=0)
@@ -222,17 +227,12 @@ def _kind(model: Model, c: Any, u: Fields, v: Fields) -> Any:
     tangent = jax.jvp(lambda u: model.residual(u, c), (u,), (v,))[1]
     adjoint = jax.vjp(lambda u: model.residual(u, c), u)[1](v)[0]
 
-    def off(change: Any) -> Any:
-        return jnp.max(
-            jnp.stack(
-                [fold(jnp.max, jnp.abs(change(k)) / stencils[k].diagonal()) for k in stencils]
-            )
-        )
-
+    declared = {k: tangent[k] + s.apply(v[k]) for k, s in stencils.items()}
+    symmetric = jax.tree.map(jnp.subtract, tangent, adjoint)
     return jnp.stack(
         [
-            off(lambda k: tangent[k] + stencils[k].apply(v[k])),
-            off(lambda k: tangent[k] - adjoint[k]),
+            largest({k: off[k] / s.diagonal() for k, s in stencils.items()})
+            for off in (declared, symmetric)
         ]
     )
 
@@ -270,11 +270,8 @@ def iterate(
             return largest(u) + tiny
         return sum(0.5 * (fold(jnp.max, a) - fold(jnp.min, a)) for a in leaves) + tiny
 
-    def possible(r: Fields) -> Fields:
-        """Without the constant, which round-off leaves and no u can take away."""
-        return jax.tree.map(lambda a: a - jnp.mean(a), r) if model.null_space else r
-
-    r = possible(operator(u, args))
+    # Round-off leaves a constant in r, where u is free by one, that no u can take away.
+    r = gauged(model, operator(u, args))
     scale = largest(operator(jax.tree.map(jnp.zeros_like, u), args))
     method = bicgstab if kind == "general" else conjugate_gradients
     before = largest(r)
@@ -283,7 +280,7 @@ def iterate(
         MARGIN * tolerance * scale, ERROR * tolerance, PRECISION * eps * before, max_iterations
     )
     u, progress = method(product, precondition, u, r, goal, size)
-    residual = largest(possible(operator(u, args)))
+    residual = largest(gauged(model, operator(u, args)))
     # What u's own rounding, a unit of it in every cell and in no order, does to R.
     floor = eps * largest(product(jax.tree.map(jnp.multiply, u, _disorder(u))))
     return u, progress, jnp.stack([before, residual, floor, scale])
