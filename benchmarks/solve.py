@@ -125,7 +125,7 @@ def _ours(model: Darcy, k: np.ndarray, bar: Any, reference: Pair | None) -> dict
         jax.block_until_ready(s.gradient)
         return s
 
-    out, state, back = _measure(solve, adjoint, 3 if reference else 1)
+    out, state, back = _measure(solve, adjoint, 7 if reference else 1)
     for s in (state, back):
         if s.convergence.status != "converged":
             raise RuntimeError(s.convergence.message)
@@ -152,7 +152,7 @@ def _results(state: Any, back: Any) -> Pair:
 
 
 def _measure(
-    forward: Callable[[], Any], gradient: Callable[[Any], Any], repeats: int = 3
+    forward: Callable[[], Any], gradient: Callable[[Any], Any], repeats: int = 7
 ) -> tuple[dict[str, Any], Any, Any]:
     """Shortest seconds of up to `repeats` runs (one, where it takes over 1 s), and the results."""
     ahead, back = [], []
