@@ -29,7 +29,7 @@ class Reaction(Model):
         return {"u": laplacian - c["rate"] * middle - middle**3 + c["source"]}
 
     def elliptic(self, u, c):
-        """Not needed, but a hundred times faster: what couples the cells of -dR/du."""
+        """Optional: what couples the cells of -dR/du, for the multigrid solver."""
         hy, hx = self.grid.spacing
         ones = jnp.ones_like(u["u"])
         sink = c["rate"] + 3 * u["u"] ** 2
