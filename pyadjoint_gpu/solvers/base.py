@@ -127,6 +127,25 @@ def gauged(model: Model, u: Fields) -> Fields:
     return jax.tree.map(lambda a: a - jnp.mean(a), u) if model.null_space else u
 
 
+def disorder(u: Fields) -> Fields:
+    """Numbers between -1 and 1 in no order, other ones for each unknown."""
+    out = {}
+    for number, (k, a) in enumerate(u.items()):
+        bits = (jnp.arange(a.size, dtype=jnp.uint32) + jnp.uint32(number * a.size)) * jnp.uint32(
+            2654435769
+        )
+        bits = (bits ^ (bits >> 15)) * jnp.uint32(2246822519)
+        out[k] = ((bits >> 8).astype(a.dtype) / 2.0**23 - 1.0).reshape(a.shape)
+    return out
+
+
+def round_off(product: Any, u: Fields) -> Any:
+    """What u's own rounding, a unit of it in every cell and in no order, does to a residual whose
+    derivative's product with a vector is `product`."""
+    change = largest(product(jax.tree.map(jnp.multiply, u, disorder(u))))
+    return jnp.finfo(change.dtype).eps * change
+
+
 def fold(reduce: Any, array: Any) -> Any:
     """A reduction to one number, along the first axis first: XLA vectorises that."""
     return reduce(lax.optimization_barrier(reduce(array, axis=0)))

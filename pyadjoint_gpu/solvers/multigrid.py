@@ -30,7 +30,18 @@ from jax import lax
 from ..arithmetic import compiled, compiled_loop
 from ..errors import ConfigError
 from ..models.base import Elliptic, Fields, Model
-from .base import ERROR, TINY, Convergence, Operator, fold, gauged, largest, traffic
+from .base import (
+    ERROR,
+    TINY,
+    Convergence,
+    Operator,
+    disorder,
+    fold,
+    gauged,
+    largest,
+    round_off,
+    traffic,
+)
 from .krylov import PRECISION, Goal, Progress, bicgstab, conjugate_gradients
 from .stencil import Stencil, coarsen, from_faces, interpolation, prolong, restrict
 
@@ -204,19 +215,7 @@ def stencils_of(model: Model, c: Any, u: Fields) -> dict[str, Stencil]:
     return {k: from_faces(e.faces, e.sink) for k, e in _declared(model, c, u).items()}
 
 
-def _disorder(u: Fields) -> Fields:
-    """Numbers between -1 and 1 in no order, other ones for each unknown."""
-    out = {}
-    for number, (k, a) in enumerate(u.items()):
-        bits = (jnp.arange(a.size, dtype=jnp.uint32) + jnp.uint32(number * a.size)) * jnp.uint32(
-            2654435769
-        )
-        bits = (bits ^ (bits >> 15)) * jnp.uint32(2246822519)
-        out[k] = ((bits >> 8).astype(a.dtype) / 2.0**23 - 1.0).reshape(a.shape)
-    return out
-
-
-_disordered = compiled(_disorder)
+_disordered = compiled(disorder)
 
 
 @partial(compiled, static_argnums=0)
@@ -281,8 +280,7 @@ def iterate(
     )
     u, progress = method(product, precondition, u, r, goal, size)
     residual = largest(gauged(model, operator(u, args)))
-    # What u's own rounding, a unit of it in every cell and in no order, does to R.
-    floor = eps * largest(product(jax.tree.map(jnp.multiply, u, _disorder(u))))
+    floor = round_off(product, u)
     return u, progress, jnp.stack([before, residual, floor, scale])
 
 

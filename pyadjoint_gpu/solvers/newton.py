@@ -21,7 +21,7 @@ import numpy as np
 from ..arithmetic import compiled
 from ..models.base import Fields
 from . import multigrid
-from .base import ERROR, TINY, Convergence, Operator, dot, largest, traffic
+from .base import ERROR, TINY, Convergence, Operator, dot, largest, round_off, traffic
 
 STEPS = 100
 LOOSEST = 0.1
@@ -125,10 +125,11 @@ def solve(
 
 def _norms(operator: Operator, u: Fields, r: Fields, args: tuple) -> Any:
     """||R||_max, ||R||_2^2, and the round-off of a residual."""
-    stencils = multigrid.stencils_of(operator.model, args[0], u)
-    terms = {k: stencils[k].diagonal() * a for k, a in u.items()}
-    biggest = largest(r)
-    return jnp.stack([biggest, dot(r, r), jnp.finfo(biggest.dtype).eps * largest(terms)])
+
+    def product(v: Fields) -> Fields:
+        return jax.jvp(lambda u: operator(u, args), (u,), (v,))[1]
+
+    return jnp.stack([largest(r), dot(r, r), round_off(product, u)])
 
 
 @partial(compiled, static_argnums=0)
