@@ -6,12 +6,14 @@ adjoint to 1e-8) taken on the large grid, and once more, when nothing is left to
 is VmHWM of /proc/self/status, reset before each by writing 5 to /proc/self/clear_refs; where that
 is refused, `reset` is false and the peaks are of the whole process so far (upper bounds).
 
-By either solver, and with glibc's allocator as it comes or told to return every freed array to the
-system at once ("returning"). The difference is memory that nothing uses.
+By either solver, and with glibc's allocator as it comes or told to return to the system what is
+free ("returning"): freed arrays at once, and before the second gradient everything that the
+compiler has left (malloc_trim). The difference is memory that nothing uses.
 """
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import subprocess
@@ -52,6 +54,8 @@ def measure(shape: tuple[int, int], solver: str) -> dict[str, Any]:
     again = gradient(shape, solver)
     again()
     first = _status("VmHWM")
+    if "MALLOC_MMAP_THRESHOLD_" in os.environ:
+        ctypes.CDLL(None).malloc_trim(0)
     _reset()
     again()
     second = _status("VmHWM")

@@ -155,8 +155,9 @@ def memory(result: dict[str, Any]) -> str:
     note = "" if some["reset"] else " VmHWM could not be reset: upper bounds."
     return (
         f"One gradient at {ny} x {nx} (ny x nx); a field is {some['field_bytes'] / 1e6:.2f} MB."
-        ' "default": glibc\'s allocator as it comes; "returning": freed arrays go back to the'
-        f" system at once (MALLOC_MMAP_THRESHOLD_).{note}\n\n{_table(head, rows)}"
+        ' "default": glibc\'s allocator as it comes; "returning": what is free goes back to the'
+        " system (MALLOC_MMAP_THRESHOLD_, and malloc_trim before the second gradient)."
+        f"{note}\n\n{_table(head, rows)}"
     )
 
 

@@ -24,8 +24,8 @@ from .arithmetic import compiled, double
 from .engines.embedded import gauge, parameter_gradient, prepared
 from .models.base import Fields, Model
 from .problem import Evaluation, Problem
-from .solvers import multigrid
-from .solvers.base import Convergence, dot, gauged
+from .solvers import Operator, multigrid
+from .solvers.base import Convergence, dot
 
 FIRST = 1e-3
 """Tolerance of the first solves."""
@@ -69,9 +69,10 @@ def estimate(problem: Problem, theta: np.ndarray, evaluation: Evaluation) -> Est
         for fields in (evaluation.solution.fields, evaluation.adjoint.multiplier)
     )
     found = evaluation.solution.reusable or multigrid.prepare(model, c, u)
-    better = _state(model, found.hierarchies, c, u)
+    better = _improved(Operator(model), found.hierarchies, u, (c,))
     value, (u_bar, direct) = problem.partials(better, x)
-    exact = _multiplier(model, found.hierarchies, c, better, multiplier, gauge(model, u_bar))
+    args = (c, better, gauge(model, u_bar))
+    exact = _improved(Operator(model, "adjoint"), found.hierarchies, multiplier, args)
     gradient = problem.pull(x, parameter_gradient(model, m, better, exact)) + direct
     objective = float(value - _weighted_residual(model, c, better, exact))
     return Estimate(
@@ -79,27 +80,17 @@ def estimate(problem: Problem, theta: np.ndarray, evaluation: Evaluation) -> Est
     )
 
 
-@partial(compiled, static_argnums=0)
-def _state(model: Model, hierarchies: Any, c: Any, u: Fields) -> Fields:
-    r = model.residual(u, c)
-    better = {k: u[k] + multigrid.cycle(hierarchies[k], model.grid.spacing, r[k]) for k in u}
-    return gauged(model, better)
+def _improved(operator: Operator, hierarchies: Any, u: Fields, args: tuple) -> Fields:
+    """After one cycle."""
+    model = operator.model
+    r, _ = multigrid.residual_of(operator, u, args)
+    change = multigrid.correction(model.grid.spacing, hierarchies, r)
+    return gauge(model, jax.tree.map(jnp.add, u, change))
 
 
 @partial(compiled, static_argnums=0)
 def _weighted_residual(model: Model, c: Any, u: Fields, multiplier: Fields) -> Any:
     return dot(multiplier, model.residual(u, c))
-
-
-@partial(compiled, static_argnums=0)
-def _multiplier(
-    model: Model, hierarchies: Any, c: Any, u: Fields, multiplier: Fields, source: Fields
-) -> Fields:
-    _, pull = jax.vjp(lambda u: model.residual(u, c), u)
-    r = jax.tree.map(jnp.subtract, pull(multiplier)[0], source)
-    spacing = model.grid.spacing
-    better = {k: multiplier[k] + multigrid.cycle(hierarchies[k], spacing, r[k]) for k in u}
-    return gauged(model, better)
 
 
 def evaluate(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any, Literal
@@ -120,6 +121,34 @@ class Convergence:
             "diverged": f"diverged: {reached}; the parameters or the residual are not"
             " what the model expects",
         }[self.status]
+
+
+def summary(
+    method: str,
+    status: str,
+    history: list[tuple[int, float]],
+    u: Fields,
+    args: tuple,
+    *,
+    tolerance: float,
+    start: float,
+    work: float,
+    spectrum: Spectrum | None = None,
+) -> Convergence:
+    """Of a solve that began at `start` and ends now."""
+    wall = time.perf_counter() - start
+    return Convergence(
+        status=status,
+        iterations=history[-1][0],
+        residual=history[-1][1],
+        tolerance=tolerance,
+        wall_time=wall,
+        spectrum=spectrum,
+        throughput=work * traffic(u, args) / wall,
+        history=np.array(history),
+        method=method,
+        work=work,
+    )
 
 
 def gauged(model: Model, u: Fields) -> Fields:

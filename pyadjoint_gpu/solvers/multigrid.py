@@ -1,4 +1,4 @@
-"""Krylov iterations preconditioned by a multigrid V-cycle on declared face coefficients.
+"""Krylov iterations preconditioned by a multigrid cycle on declared face coefficients.
 
 Black box multigrid (Alcouffe, Brandt, Dendy and Painter 1981, SIAM J. Sci. Stat. Comput. 2, 430;
 Dendy 1982, J. Comput. Phys. 48, 366), axis by axis: every other cell along an axis stays, those
@@ -40,13 +40,17 @@ from .base import (
     gauged,
     largest,
     round_off,
-    traffic,
+    summary,
 )
 from .krylov import PRECISION, Goal, Progress, bicgstab, conjugate_gradients
 from .stencil import Stencil, coarsen, from_faces, interpolation, prolong, restrict
 
-DEGREES = (2, 4)
+DEGREES = (2, 3)
 """Of the smoother on the finest level, and on all others: coarse levels are cheap, and rougher."""
+TWICE = (1, 2)
+"""Levels that go to the next coarser one twice in a cycle, for coarse corrections good enough that
+iterations do not grow with the number of levels. Not more of them: on small levels it is not the
+cells that take the time."""
 COARSEST = 150
 """Most cells of a level that is solved directly."""
 STRONG = 0.25
@@ -58,7 +62,7 @@ EXACT = 100.0
 
 _BETA = {
     2: (1.02387287570313, 1.26408905371085),
-    4: (1.00391310427285, 1.04035811188593, 1.14863498546254, 1.38268869241000),
+    3: (1.00842544782028, 1.08867839208730, 1.33753125909618),
 }
 
 
@@ -92,6 +96,16 @@ class Preconditioner:
 
     hierarchies: dict[str, Hierarchy]
     kind: str
+
+    def iterate(
+        self, operator: Operator, u: Fields, r: Fields, args: tuple, goal: Goal
+    ) -> tuple[Fields, Progress, Any]:
+        """Iterations from u, whose residual is r, until the goal is met or nothing moves any more;
+        with the round-off of a residual there."""
+        if self.kind == "exact":
+            # The same code for an operator and its transpose.
+            operator, args = Operator(operator.model), (args[0], args[1] if len(args) > 1 else u)
+        return iterate((operator, self.kind), self.hierarchies, u, r, args, goal)
 
 
 # The solver
@@ -128,51 +142,43 @@ def solve(
     if preconditioner is None:
         preconditioner = prepare(operator.model, args[0], args[1] if len(args) > 1 else initial)
         work += 2.0
-    u, history, iterations, status = initial, [], 0, ""
+    u, iterations, status = initial, 0, ""
+    r, size = residual_of(operator, u, args)
+    residual, eps = float(size), float(jnp.finfo(size.dtype).eps)
+    scale = max(float(residual_of(operator, jax.tree.map(jnp.zeros_like, u), args)[1]), TINY)
+    history = [(0, residual / scale)]
     while not status:
-        found, progress, report = iterate(
-            (operator, preconditioner.kind),
-            preconditioner.hierarchies,
-            u,
-            args,
-            tolerance,
+        goal = Goal(
+            MARGIN * tolerance * scale,
+            ERROR * tolerance,
+            PRECISION * eps * residual,
             max_iterations - iterations,
         )
+        found, progress, floor = preconditioner.iterate(operator, u, r, args, goal)
         count = int(progress.iterations)
-        before, residual, floor, scale = np.asarray(report).tolist()
-        scale = max(scale, TINY)
-        history += [(iterations, before / scale)] if not history else []
         steps = np.asarray(progress.history)[:count].tolist()
         history += [(iterations + i, r / scale) for i, r in enumerate(steps, 1)]
         iterations += count
-        gained = residual <= 0.5 * before or residual == 0.0
-        u = found if residual <= before else u
-        residual = min(residual, before)
+        left, size = residual_of(operator, found, args)
+        before, after = residual, float(size)
+        if after <= before:
+            u, r, residual = found, left, after
         history[-1] = (iterations, residual / scale)
         met = residual <= tolerance * scale
-        if not math.isfinite(residual):
+        gained = residual <= 0.5 * before or residual == 0.0
+        if not math.isfinite(after):
             status = "diverged"
         elif met and float(progress.error) <= ERROR * tolerance:
             status = "converged"
         elif iterations >= max_iterations:
             status = "max_iterations"
-        elif not gained and residual <= 100.0 * floor:
+        elif not gained and residual <= 100.0 * float(floor):
             status = "converged" if met else "round-off"
         elif not gained:
             status = "stagnated"
     work += iterations * work_of_iteration(operator.model, preconditioner.kind) + 2.0
-    wall = time.perf_counter() - start
-    convergence = Convergence(
-        status=status,
-        iterations=iterations,
-        residual=history[-1][1],
-        tolerance=tolerance,
-        wall_time=wall,
-        spectrum=None,
-        throughput=work * traffic(u, args) / wall,
-        history=np.array(history),
-        method="multigrid",
-        work=work,
+    convergence = summary(
+        "multigrid", status, history, u, args, tolerance=tolerance, start=start, work=work
     )
     return u, convergence, preconditioner
 
@@ -236,30 +242,34 @@ def _kind(model: Model, c: Any, u: Fields, v: Fields) -> Any:
     )
 
 
+@partial(compiled, static_argnums=0)
+def residual_of(operator: Operator, u: Fields, args: tuple) -> tuple[Fields, Any]:
+    """r and ||r||_max, without the constant that round-off leaves in r and no u can take away
+    where u is free by one."""
+    r = gauged(operator.model, operator(u, args))
+    return r, largest(r)
+
+
 @compiled_loop
 def iterate(
     key: tuple[Operator, str],
     hierarchies: dict[str, Hierarchy],
     u: Fields,
+    r: Fields,
     args: tuple[Any, ...],
-    tolerance: Any,
-    max_iterations: Any,
+    goal: Goal,
 ) -> tuple[Fields, Progress, Any]:
-    """Iterations until the goal is met or nothing moves any more; then the true residual at the
-    start and at the end, its round-off, and ||R(u=0)||_max."""
+    """`Preconditioner.iterate`; where the declared coefficients are "exact", `args` are c and
+    the state."""
     operator, kind = key
     model = operator.model
-    c, *rest = args
-    stencils = stencils_of(model, c, rest[0] if rest else u)
+    stencils = stencils_of(model, *args[:2]) if kind == "exact" else {}
 
     def product(p: Fields) -> Fields:
         if kind == "exact":
             return {k: stencils[k].apply(a) for k, a in p.items()}
         tangent = jax.jvp(lambda u: operator(u, args), (u,), (p,))[1]
         return jax.tree.map(jnp.negative, tangent)
-
-    def precondition(r: Fields) -> Fields:
-        return {k: cycle(hierarchies[k], model.grid.spacing, a) for k, a in r.items()}
 
     def size(u: Fields) -> Any:
         """||u||_max; where a constant is free, at least half the range of values."""
@@ -269,32 +279,35 @@ def iterate(
             return largest(u) + tiny
         return sum(0.5 * (fold(jnp.max, a) - fold(jnp.min, a)) for a in leaves) + tiny
 
-    # Round-off leaves a constant in r, where u is free by one, that no u can take away.
-    r = gauged(model, operator(u, args))
-    scale = largest(operator(jax.tree.map(jnp.zeros_like, u), args))
     method = bicgstab if kind == "general" else conjugate_gradients
-    before = largest(r)
-    eps = jnp.finfo(before.dtype).eps
-    goal = Goal(
-        MARGIN * tolerance * scale, ERROR * tolerance, PRECISION * eps * before, max_iterations
-    )
+    precondition = partial(_correction, model.grid.spacing, hierarchies)
     u, progress = method(product, precondition, u, r, goal, size)
-    residual = largest(gauged(model, operator(u, args)))
-    floor = round_off(product, u)
-    return u, progress, jnp.stack([before, residual, floor, scale])
+    return u, progress, round_off(product, u)
 
 
 def work_of_iteration(model: Model, kind: str) -> float:
     """Operator applications of one Krylov iteration."""
-    n, total = list(model.grid.shape), 0.0
-    for k, axes in enumerate(plan(model.grid.shape, model.grid.spacing)):
-        total += 2 * DEGREES[min(k, len(DEGREES) - 1)] * math.prod(n) / model.grid.size
+    n, total, visits = list(model.grid.shape), 0.0, 1
+    levels = plan(model.grid.shape, model.grid.spacing)
+    for k, axes in enumerate(levels):
+        total += visits * 2 * DEGREES[min(k, len(DEGREES) - 1)] * math.prod(n) / model.grid.size
         for a in axes:
             n[a] = (n[a] + 1) // 2
+        if _twice(k, levels):
+            visits *= 2
+            total += visits * math.prod(n) / model.grid.size
     return (2.0 if kind == "general" else 1.0) * (1.0 + total)
 
 
 # The preconditioner
+
+
+def _correction(spacing: tuple[float, ...], hierarchies: dict[str, Hierarchy], r: Fields) -> Fields:
+    """About (-dR/du)^-1 r, by one cycle."""
+    return {k: cycle(hierarchies[k], spacing, a) for k, a in r.items()}
+
+
+correction = compiled_loop(_correction)
 
 
 def plan(shape: tuple[int, ...], spacing: tuple[float, ...]) -> tuple[tuple[int, ...], ...]:
@@ -357,7 +370,7 @@ def _inverse(stencil: Stencil, null_space: bool) -> Any:
 
 
 def cycle(h: Hierarchy, spacing: tuple[float, ...], b: Any) -> Any:
-    """One V-cycle for A x = b from zero, symmetric in b."""
+    """One cycle for A x = b from zero, symmetric in b."""
     axes = plan(b.shape, spacing)
     size = jnp.max(jnp.abs(b))
     size = jnp.where(size > 0, size, 1)
@@ -388,10 +401,23 @@ def _cycle(h: Hierarchy, axes: Any, b: Any, k: int) -> Any:
     for axis, weight in zip(axes[k], level.weights, strict=True):
         shapes.append(r.shape[axis])
         r = restrict(r, weight, axis)
-    e = _cycle(h, axes, r, k + 1)
+    if _twice(k, axes):
+        coarse = h.levels[k + 1].stencil
+
+        def again(_: Any, e: Any) -> Any:
+            return e + _cycle(h, axes, r - coarse.apply(e), k + 1)
+
+        e = lax.fori_loop(0, 2, again, jnp.zeros_like(r))
+    else:
+        e = _cycle(h, axes, r, k + 1)
     for axis, weight, n in reversed(list(zip(axes[k], level.weights, shapes, strict=True))):
         e = prolong(e, weight, axis, n)
     return lax.fori_loop(0, degree, after, (x + e, zero))[0]
+
+
+def _twice(k: int, levels: Any) -> bool:
+    """Whether level k goes to the next one, which is not the coarsest, twice."""
+    return k in TWICE and k + 1 < len(levels)
 
 
 def _coefficients(degree: int) -> tuple[list[float], list[float], tuple[float, ...]]:

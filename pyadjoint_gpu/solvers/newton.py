@@ -21,7 +21,8 @@ import numpy as np
 from ..arithmetic import compiled
 from ..models.base import Fields
 from . import multigrid
-from .base import ERROR, TINY, Convergence, Operator, dot, largest, round_off, traffic
+from .base import ERROR, TINY, Convergence, Operator, dot, largest, round_off, summary
+from .krylov import Goal
 
 STEPS = 100
 LOOSEST = 0.1
@@ -65,14 +66,11 @@ def solve(
             break
         found = multigrid.prepare(model, c, u)
         least = 0.5 * tolerance * scale / residual
-        du, progress, _ = multigrid.iterate(
-            (tangent, found.kind),
-            found.hierarchies,
-            jax.tree.map(jnp.zeros_like, u),
-            (c, u, r),
-            max(eta, min(least, LOOSEST)),
-            max_iterations - iterations,
+        goal = Goal(
+            max(eta, min(least, LOOSEST)) * residual, math.inf, 0.0, max_iterations - iterations
         )
+        zero = jax.tree.map(jnp.zeros_like, u)
+        du, progress, _ = found.iterate(tangent, zero, r, (c, u, r), goal)
         count = int(progress.iterations)
         iterations += count
         work += 2.0 + count * multigrid.work_of_iteration(model, found.kind)
@@ -104,23 +102,13 @@ def solve(
         if 0.9 * last**2 > 0.1:
             eta = max(eta, 0.9 * last**2)
         eta = min(max(eta, 1e-6), LOOSEST)
-    wall = time.perf_counter() - start
-    return (
-        u,
-        Convergence(
-            status=status or "stagnated",
-            iterations=iterations,
-            residual=history[-1][1],
-            tolerance=tolerance,
-            wall_time=wall,
-            spectrum=None,
-            throughput=work * traffic(u, args) / wall,
-            history=np.array(history),
-            method="newton",
-            work=work,
-        ),
-        None,
+    if history[-1][0] < iterations:  # the last step was given up
+        history.append((iterations, residual / scale))
+    status = status or "stagnated"
+    convergence = summary(
+        "newton", status, history, u, args, tolerance=tolerance, start=start, work=work
     )
+    return u, convergence, None
 
 
 def _norms(operator: Operator, u: Fields, r: Fields, args: tuple) -> Any:

@@ -37,7 +37,7 @@ from jax import lax
 
 from ..arithmetic import compiled, compiled_loop
 from ..models.base import Fields
-from .base import ERROR, TINY, Convergence, Operator, Spectrum, dot, fold, largest, traffic
+from .base import ERROR, TINY, Convergence, Operator, Spectrum, dot, fold, largest, summary
 
 SAFETY = 0.99
 
@@ -114,18 +114,18 @@ def solve(
         if not operator.affine:
             inverse, bound = _precondition(operator, u, args)
             high = float(bound)
-    wall = time.perf_counter() - start
-    return u, Convergence(
-        status=status,
-        iterations=iterations,
-        residual=history[-1][1],
+    convergence = summary(
+        "pseudo-transient",
+        status,
+        history,
+        u,
+        args,
         tolerance=tolerance,
-        wall_time=wall,
-        spectrum=Spectrum(low, high),
-        throughput=iterations * traffic(u, args) / wall,
-        history=np.array(history),
+        start=start,
         work=float(iterations),
+        spectrum=Spectrum(low, high),
     )
+    return u, convergence
 
 
 def _stagnant(history: list[tuple[int, float]], low: float, high: float) -> bool:
