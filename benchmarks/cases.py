@@ -52,6 +52,12 @@ def coefficients(grid: Grid) -> Iterator[tuple[str, np.ndarray]]:
         yield "std 2, 8 cells", np.exp(_noise(grid, 2.0, 8.0))
 
 
+def channels(grid: Grid, contrast: float) -> np.ndarray:
+    """Winding channels, few cells wide, in rock less permeable by `contrast`."""
+    width = np.abs(_noise(grid, 1.0, 6.0)) < 0.15
+    return np.where(width, contrast**0.5, contrast**-0.5)
+
+
 def _noise(grid: Grid, std: float, cells: float) -> np.ndarray:
     """Gaussian noise, smoothed over `cells`, then scaled to `std`."""
     noise = np.random.default_rng(0).standard_normal(grid.shape)

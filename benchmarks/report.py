@@ -126,6 +126,23 @@ def scaling(result: dict[str, Any]) -> str:
     ]
     head = ["nx x ny (x nz)", "case", "iterations", "work", "ms", "ns a cell"]
     parts = ["Cold multigrid solves to a residual of 1e-8:", _table(head, rows)]
+    parts.append("Channels a few cells wide:")
+    rows = []
+    for r in result["channels"]:
+        amg = r["pyamg"]
+        rows.append(
+            [
+                size(r),
+                f"{r['contrast']:.0e}",
+                f"{r['iterations']}",
+                f"{r['seconds']:.3f}",
+                f"{amg['iterations']}",
+                f"{amg['seconds']:.3f}",
+                f"{amg['seconds'] / r['seconds']:.1f}",
+            ]
+        )
+    head = ["nx x ny", "contrast", "iterations", "s", "pyamg iterations", "pyamg s", "ratio"]
+    parts.append(_table(head, rows))
     parts.append("Work of an inversion until J is at so many times the last J of the first run:")
     rows = []
     for r in result["inversions"]:

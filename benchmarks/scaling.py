@@ -1,5 +1,9 @@
 """What multigrid costs as the grid grows, and what an adaptive tolerance saves an inversion.
 
+Coarse levels have every other cell of an axis, wherever channels run: where those are thin and their
+contrast strong, iterations do grow, which the channels show beside pyamg's (the faster of its two
+methods, which choose cells by the coefficients).
+
 "work" counts applications of the operator, those on coarse levels in proportion to their cells,
 with set-up and checks; seconds are those of a cold solve, set-up included, the best of three.
 
@@ -17,10 +21,12 @@ import numpy as np
 import pyadjoint_gpu as pag
 from pyadjoint_gpu import EmbeddedEngine
 
-from .cases import coefficients, darcy_2d, darcy_3d
-from .machine import best
+from .cases import channels, coefficients, darcy_2d, darcy_3d, matrix
+from .machine import best, timed
+from .peers import HIERARCHIES, Multigrid
 
 FACTORS = (10.0, 3.0, 1.2)
+CONTRASTS = (1e2, 1e3, 1e4, 1e6)
 
 
 def run(*, quick: bool = False) -> dict[str, Any]:
@@ -31,32 +37,51 @@ def run(*, quick: bool = False) -> dict[str, Any]:
     inversions = [
         _inversions(shape) for shape in ([(31, 63)] if quick else [(63, 127), (127, 255)])
     ]
-    return {"solves": solves, "factors": FACTORS, "inversions": inversions}
+    channels = [_channels(s, c) for s in sizes[1:4] for c in ([1e2] if quick else CONTRASTS)]
+    return {"solves": solves, "channels": channels, "factors": FACTORS, "inversions": inversions}
 
 
 def _solves(model: Any) -> list[dict[str, Any]]:
-    engine, rows = EmbeddedEngine(solver="multigrid"), []
-    for name, k in coefficients(model.grid):
+    return [
+        {"shape": model.grid.shape, "case": name} | _solve(model, k)
+        for name, k in coefficients(model.grid)
+    ]
 
-        def solve(k: np.ndarray = k) -> Any:
-            found = engine.solve(model, {"permeability": k}, tolerance=1e-8, max_iterations=500)
-            jax.block_until_ready(found.fields)
-            return found
 
-        solve()  # compiles
-        seconds, found = best(solve)
-        c = found.convergence
-        rows.append(
-            {
-                "shape": model.grid.shape,
-                "case": name,
-                "status": c.status,
-                "iterations": c.iterations,
-                "work": c.work,
-                "seconds": seconds,
-            }
-        )
-    return rows
+def _solve(model: Any, k: np.ndarray) -> dict[str, Any]:
+    engine = EmbeddedEngine(solver="multigrid")
+
+    def solve() -> Any:
+        found = engine.solve(model, {"permeability": k}, tolerance=1e-8, max_iterations=10**6)
+        jax.block_until_ready(found.fields)
+        return found
+
+    solve()  # compiles
+    seconds, found = best(solve)
+    c = found.convergence
+    return {
+        "status": c.status,
+        "solver": c.method,
+        "iterations": c.iterations,
+        "work": c.work,
+        "seconds": seconds,
+    }
+
+
+def _channels(shape: tuple[int, int], contrast: float) -> dict[str, Any]:
+    model = darcy_2d(shape)
+    k = channels(model.grid, contrast)
+    a, q = matrix(model.grid, k), model.source.ravel()
+    row = {"shape": shape, "contrast": contrast} | _solve(model, k)
+    peers = []
+    for kind in HIERARCHIES:
+        try:
+            n = Multigrid(a, kind).iterations_for(q, 1e-8)
+        except RuntimeError:
+            continue
+        peers.append((timed(lambda k=kind, n=n: Multigrid(a, k, (n, n)).forward(q))[0], n, kind))
+    seconds, n, kind = min(peers)
+    return row | {"pyamg": {"seconds": seconds, "iterations": n, "kind": kind}}
 
 
 def _inversions(shape: tuple[int, int]) -> dict[str, Any]:

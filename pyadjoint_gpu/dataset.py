@@ -119,6 +119,7 @@ def state_dataset(model: Model, m: Fields, solution: Solution, engine: Engine) -
             engine,
             status=c.status,
             message=c.message,
+            solver=c.method,
             iterations=c.iterations,
             residual=c.residual,
             tolerance=c.tolerance,
@@ -210,6 +211,37 @@ def observation_variables(misfit: Any, state: Fields) -> tuple[dict[str, Any], d
             for d, value in point_coordinates(misfit.grid, misfit.points).items()
         },
     )
+
+
+_HISTORY = {
+    "objective": "objective J",
+    "misfit": "data misfit",
+    "penalty": "penalty",
+    "gradient_norm": "L2 norm of the projected gradient",
+    "step_length": "L2 norm of the step",
+    "evaluations": "evaluations so far",
+    "forward_iterations": "iterations of the forward solves since the last iterate",
+    "adjoint_iterations": "iterations of the adjoint solves since the last iterate",
+    "work": "operator applications of these solves",
+    "wall_time": "wall time so far",
+}
+
+
+def history_variables(rows: list[dict[str, float]]) -> dict[str, Any]:
+    """What an inversion did, by iteration of the optimiser."""
+    out: dict[str, Any] = {}
+    for key, text in _HISTORY.items():
+        column = np.array([row[key] for row in rows])
+        if key in ("evaluations", "forward_iterations", "adjoint_iterations"):
+            column = column.astype(np.int64)
+        units = "s" if key == "wall_time" else "1"
+        out[key] = ("iteration", column, {"units": units, "long_name": text})
+    out["iteration"] = (
+        "iteration",
+        np.arange(len(rows)),
+        {"units": "1", "long_name": "iteration of the optimiser"},
+    )
+    return out
 
 
 def save(data: xr.Dataset, path: str | Path) -> None:

@@ -45,7 +45,7 @@ def solve(
     Dataset
         The unknowns, further outputs (fluxes on faces), the parameters and the convergence, with
         attributes ``status`` ("converged", or "round-off" where the arithmetic's limit came
-        first, with a warning), ``iterations``, ``residual``.
+        first, with a warning), ``solver``, ``iterations``, ``residual``.
 
     Raises
     ------

@@ -20,6 +20,7 @@ from .dataset import (
     control_variables,
     describe,
     grid_coordinates,
+    history_variables,
     observation_variables,
     parameter_variables,
     state_variables,
@@ -449,7 +450,7 @@ def _result(run: _Run, status: str, message: str) -> xr.Dataset:
         variables |= more[0]
         coordinates |= more[1]
     variables |= state_variables(model, solution.fields, m)
-    variables |= _history(run)
+    variables |= history_variables(run.rows)
     spec = plain(specification(problem) or {"model": {"name": model.name}})
     text = json.dumps(
         spec | {"inversion": {k: v for k, v in run.settings.items() if k != "title"}},
@@ -464,39 +465,10 @@ def _result(run: _Run, status: str, message: str) -> xr.Dataset:
             title=run.settings["title"],
             status=status,
             message=message,
+            solver=solution.convergence.method,
             chi2=problem.chi2(record.misfit),
             config_json=text,
             # Arrays stand in the text by their own digests.
             inputs_sha256=hashlib.sha256(text.encode()).hexdigest(),
         ),
     )
-
-
-_HISTORY = {
-    "objective": "objective J",
-    "misfit": "data misfit",
-    "penalty": "penalty",
-    "gradient_norm": "L2 norm of the projected gradient",
-    "step_length": "L2 norm of the step",
-    "evaluations": "evaluations so far",
-    "forward_iterations": "iterations of the forward solves since the last iterate",
-    "adjoint_iterations": "iterations of the adjoint solves since the last iterate",
-    "work": "operator applications of these solves",
-    "wall_time": "wall time so far",
-}
-
-
-def _history(run: _Run) -> dict[str, Any]:
-    out: dict[str, Any] = {}
-    for key, text in _HISTORY.items():
-        column = np.array([row[key] for row in run.rows])
-        if key in ("evaluations", "forward_iterations", "adjoint_iterations"):
-            column = column.astype(np.int64)
-        units = "s" if key == "wall_time" else "1"
-        out[key] = ("iteration", column, {"units": units, "long_name": text})
-    out["iteration"] = (
-        "iteration",
-        np.arange(len(run.rows)),
-        {"units": "1", "long_name": "iteration of the optimiser"},
-    )
-    return out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 
+import jax.numpy as jnp
 import numpy as np
 import scipy.sparse as sp
 import scipy.sparse.linalg as spl
@@ -111,3 +112,13 @@ def problem(shape=(15, 31), *, data=None, **options):
         options.pop("penalty", pag.Smoothness("permeability", weight=1.0, length=0.1)),
         **options,
     )
+
+
+def diffusion_and_drift(grid, u, drift):
+    """laplace u - drift du/dx, with u = 0 on the outer faces."""
+    (hy, hx), field = grid.spacing, jnp.pad(u, 1)
+    field = field.at[0].set(-field[1]).at[-1].set(-field[-2])
+    field = field.at[:, 0].set(-field[:, 1]).at[:, -1].set(-field[:, -2])
+    r = (field[1:-1, 2:] - 2 * u + field[1:-1, :-2]) / hx**2
+    r += (field[2:, 1:-1] - 2 * u + field[:-2, 1:-1]) / hy**2
+    return r - drift * (field[1:-1, 2:] - field[1:-1, :-2]) / (2 * hx)

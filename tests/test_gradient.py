@@ -3,7 +3,16 @@ from itertools import pairwise
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import CASES, doublet, grid_of, observations, permeability, points, problem
+from cases import (
+    CASES,
+    diffusion_and_drift,
+    doublet,
+    grid_of,
+    observations,
+    permeability,
+    points,
+    problem,
+)
 
 import pyadjoint_gpu as pag
 from pyadjoint_gpu.errors import ConvergenceWarning
@@ -214,14 +223,8 @@ class Cubic(Model):
     parameters = (Parameter("k", positive=True), Parameter("q"), Parameter("drift", default=0.0))
 
     def residual(self, u, c):
-        field = jnp.pad(u["u"], 1)
-        (hy, hx), middle = self.grid.spacing, field[1:-1, 1:-1]
-        field = field.at[0].set(-field[1]).at[-1].set(-field[-2])
-        field = field.at[:, 0].set(-field[:, 1]).at[:, -1].set(-field[:, -2])
-        r = (field[1:-1, 2:] - 2 * middle + field[1:-1, :-2]) / hx**2
-        r += (field[2:, 1:-1] - 2 * middle + field[:-2, 1:-1]) / hy**2
-        r -= c["drift"] * (field[1:-1, 2:] - field[1:-1, :-2]) / (2 * hx)
-        return {"u": r - c["k"] * middle**3 + c["q"]}
+        transport = diffusion_and_drift(self.grid, u["u"], c["drift"])
+        return {"u": transport - c["k"] * u["u"] ** 3 + c["q"]}
 
 
 @pytest.mark.parametrize("drift", [0.0, 20.0])

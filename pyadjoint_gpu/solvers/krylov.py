@@ -12,11 +12,11 @@ from jax import lax
 from ..models.base import Fields
 from .base import dot, largest
 
-LIMIT = 500
+LIMIT = 2000
 """Iterations after which a solve is given up."""
 PRECISION = 1e4
 """In units of round-off: a residual that is updated, not computed, means nothing below this."""
-PATIENCE = 100
+PATIENCE = 300
 """Iterations within which the residual must halve."""
 
 Map = Callable[[Fields], Fields]
