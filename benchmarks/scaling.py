@@ -1,8 +1,8 @@
 """What multigrid costs as the grid grows, and what an adaptive tolerance saves an inversion.
 
-Coarse levels have every other cell of an axis, wherever channels run: where those are thin and their
-contrast strong, iterations do grow, which the channels show beside pyamg's (the faster of its two
-methods, which choose cells by the coefficients).
+Coarse levels have every other cell of an axis, wherever channels run: where those are thin and
+their contrast strong, iterations do grow. The table of channels shows it beside pyamg, the faster
+of its two methods, which choose the coarse cells by the coefficients.
 
 "work" counts applications of the operator, those on coarse levels in proportion to their cells,
 with set-up and checks; seconds are those of a cold solve, set-up included, the best of three.
