@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -15,10 +14,10 @@ import xarray as xr
 
 from .control import Control, Smoothness
 from .engines import SOLVERS, get_engine
-from .errors import ConfigError, DataError, check_choice, nearest
+from .errors import ConfigError, DataError, check_choice, check_keys, check_table, nearest
 from .grid import Grid
 from .misfit import BoundLeastSquares, LeastSquares, as_dataset
-from .models import CATALOGUE
+from .models import build
 from .problem import ADAPTIVE, Problem, check_iterations, check_tolerance
 
 _KEYS: dict[str, tuple[str, ...]] = {
@@ -47,18 +46,6 @@ _KEYS: dict[str, tuple[str, ...]] = {
 }
 _REQUIRED = ("grid", "model", "controls", "misfit")
 PENALTIES = ("smoothness",)
-
-
-def check_keys(table: Any, allowed: Iterable[str], where: str) -> dict[str, Any]:
-    """`table`, or a `ConfigError` that names the first key it should not have."""
-    if not isinstance(table, Mapping):
-        raise ConfigError(f"{where}: found {table!r}, expected a table")
-    allowed = list(allowed)
-    for key in table:
-        if key not in allowed:
-            full = f"{where}.{key}" if where else str(key)
-            raise ConfigError(f"{full}: unknown key{nearest(str(key), allowed)}")
-    return dict(table)
 
 
 @dataclass(frozen=True)
@@ -143,10 +130,10 @@ def build_problem(tables: Mapping[str, Any]) -> Problem:
             raise ConfigError(f"grid.{key} is missing")
     grid = Grid(**grid_table)
     misfit = _misfit(tables["misfit"])
-    model = _model(tables["model"], grid, None)
+    model = build(grid, tables["model"], None)
     units = misfit.units(model)
     if units is not None:
-        model = _model(tables["model"], grid, units)
+        model = build(grid, tables["model"], units)
     solver = check_keys(tables.get("solver", {}), _KEYS["solver"], "solver")
     _check_numbers(solver, "solver")
     method = solver.pop("method", "auto")
@@ -169,21 +156,6 @@ def build_problem(tables: Mapping[str, Any]) -> Problem:
         engine=engine,
         **solver,
     )
-
-
-def check_table(table: Any, where: str) -> dict[str, Any]:
-    """`table` as a dict, or a `ConfigError`."""
-    return check_keys(table, table if isinstance(table, Mapping) else (), where)
-
-
-def _model(table: Any, grid: Grid, units: str | None) -> Any:
-    table = check_table(table, "model")
-    name = table.pop("name", None)
-    if not isinstance(name, str) or name not in CATALOGUE:
-        raise ConfigError(f"model.name: found {name!r}{nearest(str(name), CATALOGUE)}")
-    kind = CATALOGUE[name]
-    allowed = [p for p in inspect.signature(kind).parameters if p != "grid"]
-    return kind.from_specification(grid, check_keys(table, allowed, "model"), units)
 
 
 def _controls(table: Any) -> list[Control]:

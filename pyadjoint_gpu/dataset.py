@@ -55,6 +55,14 @@ def describe(event: str, engine: Engine, /, **attributes: Any) -> dict[str, Any]
     )
 
 
+def state_coordinates(model: Model) -> dict[str, Any]:
+    """Coordinates of the grid, and of time where the model is transient."""
+    out = grid_coordinates(model.grid)
+    if model.times is not None:
+        out["time"] = ("time", model.times, {"units": model.time_units, "long_name": "time"})
+    return out
+
+
 def grid_coordinates(grid: Grid) -> dict[str, Any]:
     """Coordinates of cell centres (``x``) and faces (``x_face``)."""
     out: dict[str, Any] = {}
@@ -75,7 +83,7 @@ def space_coordinates(space: Space) -> dict[str, Any]:
         return {}
     grid = space.grid
     return {
-        f"boundary_{d}": (
+        f"{space.label}_{d}": (
             space.dims,
             p,
             {"units": grid.units, "long_name": f"{d} coordinate of boundary faces"},
@@ -87,7 +95,7 @@ def space_coordinates(space: Space) -> dict[str, Any]:
 def state_variables(model: Model, u: Fields, m: Fields) -> dict[str, Any]:
     """Unknowns and outputs as variables of a Dataset."""
     out: dict[str, Any] = {
-        v.name: (model.grid.dims, np.asarray(u[v.name]), v.attributes) for v in model.unknowns
+        v.name: (model.dims, np.asarray(u[v.name]), v.attributes) for v in model.unknowns
     }
     extra = model.outputs(u, m)
     for variable, dims in model.output_variables:
@@ -113,7 +121,7 @@ def state_dataset(model: Model, m: Fields, solution: Solution, engine: Engine) -
     variables, coordinates = parameter_variables(model, m)
     data = xr.Dataset(
         state_variables(model, solution.fields, m) | variables,
-        grid_coordinates(model.grid) | coordinates,
+        state_coordinates(model) | coordinates,
         describe(
             f"forward solve of {model.name}",
             engine,
@@ -208,7 +216,7 @@ def observation_variables(misfit: Any, state: Fields) -> tuple[dict[str, Any], d
         },
         {
             f"observation_{d}": value
-            for d, value in point_coordinates(misfit.grid, misfit.points).items()
+            for d, value in point_coordinates(misfit.model, misfit.points).items()
         },
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 
@@ -44,3 +44,20 @@ def nearest(found: str, allowed: Iterable[str]) -> str:
     names = list(allowed)
     close = difflib.get_close_matches(found, names, n=1)
     return f"; did you mean {close[0]!r}?" if close else f"; expected one of {', '.join(names)}"
+
+
+def check_keys(table: Any, allowed: Iterable[str], where: str) -> dict[str, Any]:
+    """`table`, or a `ConfigError` that names the first key it should not have."""
+    if not isinstance(table, Mapping):
+        raise ConfigError(f"{where}: found {table!r}, expected a table")
+    allowed = list(allowed)
+    for key in table:
+        if key not in allowed:
+            full = f"{where}.{key}" if where else str(key)
+            raise ConfigError(f"{full}: unknown key{nearest(str(key), allowed)}")
+    return dict(table)
+
+
+def check_table(table: Any, where: str) -> dict[str, Any]:
+    """`table` as a dict, or a `ConfigError`."""
+    return check_keys(table, table if isinstance(table, Mapping) else (), where)

@@ -54,7 +54,7 @@ def solve(
     ConvergenceError
         If `max_iterations` is reached or the iteration diverges; the Dataset is its ``result``.
     """
-    chosen = running(get_engine(engine, model, solver=solver))
+    chosen = running(get_engine(engine, model, solver=solver), model)
     tolerance = check_tolerance("tolerance", tolerance)
     limit = check_iterations("max_iterations", max_iterations, default_iterations(model))
     m = model.fields(parameters)

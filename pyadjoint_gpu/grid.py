@@ -330,6 +330,8 @@ class BoundarySpace(Space):
 
     grid: Grid
     sides: tuple[str, ...]
+    label: str = "boundary"
+    """Of the dimension, ``<label>_face``, and its coordinates."""
 
     def __post_init__(self) -> None:
         allowed = [s for s, (axis, _) in SIDES.items() if axis in self.grid.dims]
@@ -339,7 +341,9 @@ class BoundarySpace(Space):
         if len(set(self.sides)) != len(self.sides):
             raise ConfigError(f"sides {self.sides}: one is named twice")
 
-    dims = ("boundary_face",)
+    @property
+    def dims(self) -> tuple[str, ...]:  # type: ignore[override]
+        return (f"{self.label}_face",)
 
     @cached_property
     def _layout(self) -> tuple[tuple[int, tuple[int, ...], slice], ...]:

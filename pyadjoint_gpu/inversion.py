@@ -19,10 +19,10 @@ from .config import build_problem, plain, specification
 from .dataset import (
     control_variables,
     describe,
-    grid_coordinates,
     history_variables,
     observation_variables,
     parameter_variables,
+    state_coordinates,
     state_variables,
 )
 from .errors import ConfigError, ConvergenceError, DataError
@@ -458,7 +458,7 @@ def _result(run: _Run, status: str, message: str) -> xr.Dataset:
     )
     return xr.Dataset(
         variables,
-        grid_coordinates(model.grid) | coordinates,
+        state_coordinates(model) | coordinates,
         describe(
             f"inversion by {run.settings['method']}",
             engine,

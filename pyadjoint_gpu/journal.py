@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -306,7 +307,7 @@ def _layout(file: Any, room: int, size: int, state: int) -> None:
 
 
 def _state_size(problem: Problem) -> int:
-    return len(problem.model.unknowns) * problem.model.grid.size
+    return len(problem.model.unknowns) * math.prod(problem.model.shape)
 
 
 def _flatten(fields: dict[str, Any]) -> np.ndarray:
@@ -316,7 +317,7 @@ def _flatten(fields: dict[str, Any]) -> np.ndarray:
 def _restore(problem: Problem, flat: np.ndarray) -> dict[str, np.ndarray]:
     names = sorted(v.name for v in problem.model.unknowns)
     parts = np.split(flat, len(names))
-    return {k: p.reshape(problem.model.grid.shape) for k, p in zip(names, parts, strict=True)}
+    return {k: p.reshape(problem.model.shape) for k, p in zip(names, parts, strict=True)}
 
 
 def _pair(spectrum: Spectrum | None) -> tuple[float, float]:

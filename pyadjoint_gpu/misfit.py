@@ -10,7 +10,6 @@ import numpy as np
 import xarray as xr
 
 from .errors import ConfigError, DataError
-from .grid import Grid
 from .models.base import Fields, Model, Variable
 from .units import conversion
 
@@ -18,6 +17,7 @@ _STANDARD_NAMES = {
     "x": ("projection_x_coordinate",),
     "y": ("projection_y_coordinate",),
     "z": ("height", "altitude"),
+    "time": ("time",),
 }
 
 
@@ -70,11 +70,11 @@ class LeastSquares:
         if not values.size:
             raise DataError(f"observations: {name!r} is empty, expected at least one value")
         dim = self.observations[name].dims[0]
-        points = np.stack([self._coordinate(d, dim, model.grid) for d in model.grid.dims], axis=1)
+        points = np.stack([self._coordinate(d, dim, model) for d in model.dims], axis=1)
         factor = self._factor(name, unknown)
         sigma = self._sigmas(name, values.shape, factor)
-        model.grid.check_inside(points, "observation")
-        return BoundLeastSquares(model.grid, unknown, points, values * factor, sigma)
+        check_inside(model, points, "observation")
+        return BoundLeastSquares(model, unknown, points, values * factor, sigma)
 
     def units(self, model: Model) -> str | None:
         """Unit of the observed variable, where it has one."""
@@ -109,8 +109,8 @@ class LeastSquares:
             )
         return _finite(array.values, f"observations: {name!r}")
 
-    def _coordinate(self, axis: str, dim: Any, grid: Grid) -> np.ndarray:
-        data = self.observations
+    def _coordinate(self, axis: str, dim: Any, model: Model) -> np.ndarray:
+        data, expected = self.observations, axis_units(model, axis)
         candidates = (
             [axis]
             if axis in data.variables
@@ -134,10 +134,10 @@ class LeastSquares:
                 f" expected {dim!r}"
             )
         units = data[name].attrs.get("units")
-        factor = conversion(units, grid.units)
+        factor = conversion(units, expected)
         if factor is None:
             raise DataError(
-                f"observations: coordinate {name!r} is in {units!r}, the grid in {grid.units!r}"
+                f"observations: coordinate {name!r} is in {units!r}, the grid in {expected!r}"
             )
         return values * factor
 
@@ -177,22 +177,23 @@ class LeastSquares:
 
 
 class BoundLeastSquares:
-    """`LeastSquares` on a grid: points of shape (n, ndim), values and sigmas in model units."""
+    """`LeastSquares` on a model's grid: points of shape (n, number of `Model.dims`), values and
+    sigmas in model units."""
 
     def __init__(
         self,
-        grid: Grid,
+        model: Model,
         unknown: Variable,
         points: np.ndarray,
         observed: np.ndarray,
         sigma: np.ndarray,
     ):
-        self.grid = grid
+        self.model = model
         self.unknown = unknown
         self.points = points
         self.observed = observed
         self.sigma = sigma
-        self._indices, self._weights = grid.interpolation(points)
+        self._indices, self._weights = interpolation(model, points)
 
     @property
     def size(self) -> int:
@@ -219,16 +220,55 @@ class BoundLeastSquares:
                     {"units": units, "long_name": f"standard deviation of {name}"},
                 ),
             },
-            point_coordinates(self.grid, self.points),
+            point_coordinates(self.model, self.points),
         )
 
 
-def point_coordinates(grid: Grid, points: np.ndarray) -> dict[str, Any]:
+def axis_units(model: Model, axis: str) -> str:
+    return model.time_units if axis == "time" else model.grid.units
+
+
+def point_coordinates(model: Model, points: np.ndarray) -> dict[str, Any]:
     """Coordinates of `points` along the dimension ``observation``."""
     return {
-        d: ("observation", points[:, k], {"units": grid.units, "long_name": f"{d} coordinate"})
-        for k, d in enumerate(grid.dims)
+        d: (
+            "observation",
+            points[:, k],
+            {
+                "units": axis_units(model, d),
+                "long_name": "time" if d == "time" else f"{d} coordinate",
+            },
+        )
+        for k, d in enumerate(model.dims)
     }
+
+
+def check_inside(model: Model, points: np.ndarray, what: str) -> None:
+    """Raise `DataError` naming the first of `points` outside the grid, or the times."""
+    model.grid.check_inside(points[:, -model.grid.ndim :], what)
+    if model.times is not None:
+        times, found = model.times, points[:, 0]
+        slack = 1e-9 * times[-1]
+        bad = np.flatnonzero((found < times[0] - slack) | (found > times[-1] + slack))
+        if bad.size:
+            raise DataError(
+                f"{what} {bad[0]} (time={found[bad[0]]:g}) lies outside the times of the state,"
+                f" {times[0]:g} to {times[-1]:g}"
+            )
+
+
+def interpolation(model: Model, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Indices into a state's field, flat, and their weights: multilinear in space and time."""
+    indices, weights = model.grid.interpolation(points[:, -model.grid.ndim :])
+    if model.times is None:
+        return indices, weights
+    s = np.interp(points[:, 0], model.times, np.arange(len(model.times)))
+    before = np.minimum(s.astype(np.int64), len(model.times) - 2)
+    w = s - before
+    return (
+        np.concatenate([indices + (before + k)[:, None] * model.grid.size for k in (0, 1)], axis=1),
+        np.concatenate([weights * f[:, None] for f in (1.0 - w, w)], axis=1),
+    )
 
 
 def as_dataset(observations: Mapping[str, Any]) -> xr.Dataset:

@@ -159,7 +159,7 @@ class Problem:
     @property
     def engine(self) -> Engine:
         """Where solves run: the engine given, or the `Launch` under way."""
-        return running(self._engine)
+        return running(self._engine, self.model)
 
     @engine.setter
     def engine(self, engine: str | Engine) -> None:

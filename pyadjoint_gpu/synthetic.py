@@ -12,7 +12,7 @@ from .arithmetic import double
 from .engines import Engine
 from .errors import ConfigError, DataError
 from .forward import solve
-from .misfit import BoundLeastSquares
+from .misfit import BoundLeastSquares, check_inside
 from .models.base import Model
 
 
@@ -34,7 +34,7 @@ def observe(
     model, parameters
         As for `solve`.
     points : array, shape (n, ndim)
-        Positions in array order, ``(y, x)``.
+        Positions in array order, ``(y, x)``; ``(time, y, x)`` for a transient model.
     noise : float
         Standard deviation of the noise, as a fraction of the largest absolute value observed.
         With 0 the values are exact, and the sigmas 1.
@@ -47,26 +47,24 @@ def observe(
         Along ``observation``: coordinates ``x``, ``y``, ..., variables ``<unknown>`` and
         ``<unknown>_sigma``, as `LeastSquares` takes them.
     """
-    where = np.asarray(points, dtype=float)
-    if where.ndim != 2 or where.shape[1] != model.grid.ndim or not len(where):
+    where, dims = np.asarray(points, dtype=float), model.dims
+    if where.ndim != 2 or where.shape[1] != len(dims) or not len(where):
         raise DataError(
-            f"points: found shape {where.shape}, expected (n, {model.grid.ndim})"
-            f" in the order {', '.join(model.grid.dims)}"
+            f"points: found shape {where.shape}, expected (n, {len(dims)})"
+            f" in the order {', '.join(dims)}"
         )
     if not noise >= 0:
         raise ConfigError(f"noise: found {noise!r}, expected a number >= 0")
-    model.grid.check_inside(where, "point")
+    check_inside(model, where, "point")
     unknown = model.unknowns[0]
     state = solve(model, parameters, engine=engine, tolerance=tolerance)
     exact = BoundLeastSquares(
-        model.grid, unknown, where, np.zeros(len(where)), np.ones(len(where))
+        model, unknown, where, np.zeros(len(where)), np.ones(len(where))
     ).predict({unknown.name: state[unknown.name].values})
     values = np.asarray(exact)
     sigma = noise * np.max(np.abs(values)) or 1.0
     if noise:
         values = values + sigma * np.random.default_rng(seed).standard_normal(len(values))
-    data = BoundLeastSquares(
-        model.grid, unknown, where, values, np.full(len(where), sigma)
-    ).dataset()
+    data = BoundLeastSquares(model, unknown, where, values, np.full(len(where), sigma)).dataset()
     data.attrs = {"title": f"synthetic {unknown.name}, noise {noise:g}", "seed": seed}
     return data

@@ -215,7 +215,7 @@ def adjoint_test(
     bound : float
         Largest relative difference that passes.
     """
-    tested = running(get_engine(engine, model))
+    tested = running(get_engine(engine, model), model)
     m: Fields = {k: jnp.asarray(v) for k, v in model.fields(parameters).items()}
     options: dict[str, Any] = {
         "tolerance": check_tolerance("tolerance", tolerance),
@@ -227,7 +227,8 @@ def adjoint_test(
         solution = tested.solve(model, m, **options)
         require(solution.convergence, "the forward solve", solution)
         v = {k: a * generator.standard_normal(a.shape) for k, a in m.items()}
-        jv, tangent = EmbeddedEngine().tangent(model, m, solution, v, **options)
+        linearised: Any = running(EmbeddedEngine(), model)
+        jv, tangent = linearised.tangent(model, m, solution, v, **options)
         require(tangent, "the tangent solve")
         # A part of w along J v: the products then stand well above their round-off.
         w = {}

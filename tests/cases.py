@@ -122,3 +122,23 @@ def diffusion_and_drift(grid, u, drift):
     r = (field[1:-1, 2:] - 2 * u + field[1:-1, :-2]) / hx**2
     r += (field[2:, 1:-1] - 2 * u + field[:-2, 1:-1]) / hy**2
     return r - drift * (field[1:-1, 2:] - field[1:-1, :-2]) / (2 * hx)
+
+
+def power_law_box(shape):
+    """Nonlinear diffusion between two sides of fixed height, with an inflow through a third."""
+    extent = (0.5, 1.0, 1.25)[-len(shape) :]
+    slope = [0.4] * (len(shape) - 1) + [0.0]
+    sides = {"x_min": 1.0, "x_max": {"value": 0.3, "gradient": slope} if len(shape) > 1 else 0.5}
+    inflow = {f"{'zyx'[-len(shape)]}_min": 0.3} if len(shape) > 1 else ()
+    return pag.models.Diffusion(pag.Grid(shape, extent), sides, inflow=inflow)
+
+
+def uneven(model, seed=0):
+    """Parameters of `power_law_box` without symmetry."""
+    generator = np.random.default_rng(seed)
+    shape = model.grid.shape
+    return {
+        "diffusivity": np.exp(0.5 * generator.standard_normal(shape)),
+        "exponent": 1.5 + generator.random(shape),
+        "source": 0.5 * generator.random(shape),
+    }

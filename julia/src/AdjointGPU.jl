@@ -18,9 +18,10 @@ module AdjointGPU
 using Enzyme
 using ParallelStencil
 
-export Grid, Darcy, Well, Simulation, Report, solve!, adjoint!
+export Grid, Darcy, Diffusion, Step, Well, Simulation, Report, solve!, adjoint!
 
 include("grid.jl")
+include("sides.jl")
 include("topology.jl")
 include("kernels.jl")
 include("models.jl")

@@ -4,7 +4,6 @@ its boundary conditions. R is computed in two stages, the coefficients c of m, a
 as functions of one cell, so that Enzyme can reverse each. A subtype has the fields `grid` and
 methods of:
 
-| `unknown(model)` | the unknown's name |
 | `parameters(model)` | a NamedTuple: `:cells` for one value a cell, or the number of values |
 | `coefficients(model, field)` | c, a NamedTuple of arrays made by `field()` |
 | `assembly(model, T, block)` | the stages of c in their order, a vector of `assemble => ranges` |
@@ -29,9 +28,11 @@ star(::Val{N}) where {N} = (ntuple(_ -> 0, N),
     (Base.setindex(ntuple(_ -> 0, N), s, d) for d in 1:N for s in (-1, 1))...)
 
 include("models/darcy.jl")
+include("models/diffusion.jl")
+include("models/step.jl")
 
 "The models by name."
-const CATALOGUE = Dict{String,Any}("darcy" => Darcy)
+const CATALOGUE = Dict{String,Any}("darcy" => Darcy, "diffusion" => Diffusion, "step" => Step)
 
 """
     build(name, grid, table)

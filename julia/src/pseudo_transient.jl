@@ -11,6 +11,9 @@
 # (Raess et al. 2022, Geosci. Model Dev. 15, 5757; dynamic relaxation after Otter et al. 1966.)
 
 const SAFETY = 0.99
+const FIRST = 7         # iterations until a nonlinear residual's preconditioner is first renewed
+const RISE = 2.0        # of a nonlinear residual, at which iterations are taken back
+const SMALLEST = 1e-3   # fraction of the usual step at which a nonlinear solve is given up
 const ERROR = 100.0     # largest estimated error of u, in units of the tolerance
 const TINY = 1e-300     # no more than a guard against 0/0
 
@@ -61,8 +64,10 @@ function iterate!(sim::Simulation, operator::Operator, pair::Vector; tolerance::
     u, before = pair
     copyto!(before, u)
     longest = maximum(block.grid.shape)
-    chunk = max(16, longest ÷ 3)
-    alpha = 1.0
+    chunk = longest_chunk = max(16, longest ÷ 3)
+    operator.affine || (chunk = FIRST)
+    kept = operator.affine ? nothing : similar(u)
+    alpha, caution = 1.0, 1.0
     high = precondition!(sim, operator.transposed)
     # Before anything is measured: the slowest mode of a homogeneous box.
     low = something(low, 0.25 * high * (pi / (2 * longest))^2)
@@ -75,7 +80,7 @@ function iterate!(sim::Simulation, operator::Operator, pair::Vector; tolerance::
     history = [(0.0, largest / scale)]
     status = converged(largest, correction) ? :converged : :running
     while status === :running
-        dtau = SAFETY * 2 / sqrt(high)
+        dtau = SAFETY * caution * 2 / sqrt(high)
         damping = 2 * sqrt(low) * dtau
         last_alpha, alpha = alpha, 2 * dtau^2 / (2 + damping)
         beta = (2 - damping) / (2 + damping)
@@ -84,11 +89,23 @@ function iterate!(sim::Simulation, operator::Operator, pair::Vector; tolerance::
             status = :max_iterations
             break
         end
+        last_largest = largest
+        kept === nothing || copyto!(kept, u)
         advance!(sim, operator, before, u, pairs, alpha, beta, alpha / last_alpha)
         before, u = u, before   # an odd number of steps
         quotient, largest, correction, floor = measure(sim, operator, before, u)
         iterations += 2pairs + 1
         push!(history, (iterations, largest / scale))
+        if kept !== nothing && !(largest <= RISE * max(last_largest, scale))
+            # The derivatives of R had changed too much on the way: again, with smaller steps.
+            copyto!(u, kept)
+            copyto!(before, kept)
+            largest, alpha, caution = last_largest, 1.0, caution / 2
+            chunk = max(FIRST, chunk ÷ 2)
+            caution < SMALLEST && (status = :diverged)
+            check(iterations, largest / scale)
+            continue
+        end
         if !isfinite(largest)
             status = :diverged
         elseif converged(largest, correction)
@@ -104,6 +121,7 @@ function iterate!(sim::Simulation, operator::Operator, pair::Vector; tolerance::
             pair .= (u, before)
             sim.linearised = false
             high = precondition!(sim, operator.transposed)
+            chunk, caution = min(2chunk, longest_chunk), min(1.2caution, 1.0)
         end
         check(iterations, largest / scale)
     end

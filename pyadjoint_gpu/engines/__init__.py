@@ -112,11 +112,17 @@ def automatic(model: Model | None = None) -> tuple[str, str]:
     return "julia", f"Julia is set up by {found.origin}"
 
 
-def running(engine: Engine) -> Engine:
-    """The engine that solves now: that of the innermost `Launch` under way, or `engine`."""
+def running(engine: Engine, model: Model) -> Engine:
+    """What solves a model now: the innermost `Launch` under way, or `engine`; step by step where
+    the model is transient."""
     from ..errors import ConfigError
     from .active import launches
 
     if launches and getattr(engine, "solver", "auto") == "multigrid":
         raise ConfigError("solver: found 'multigrid', but ranks have pseudo-transient iterations")
-    return launches[-1] if launches else engine
+    chosen = launches[-1] if launches else engine
+    if model.times is None:
+        return chosen
+    from .marching import Marching
+
+    return Marching(chosen)

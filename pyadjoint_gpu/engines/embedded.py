@@ -65,10 +65,11 @@ class EmbeddedEngine:
         max_iterations: int,
         initial: Solution | None = None,
     ) -> Solution:
+        start = initial.fields if initial else model.guess(parameters)
         u, convergence, reusable = self._solve(
             Operator(model),
             (prepared(model, self._cast(parameters)),),
-            self._cast(initial.fields) if initial else self._zero(model),
+            self._cast(start) if start else self._zero(model),
             tolerance,
             max_iterations,
             spectrum=initial.convergence.spectrum if initial else None,

@@ -54,8 +54,9 @@ class Driven(ABC):
     ) -> Solution:
         unknown = model.unknowns[0].name
         arrays: Fields = {"parameters": parameters}
-        if initial:
-            arrays["initial"] = initial.fields[unknown]
+        start = initial.fields if initial else model.guess(parameters)
+        if start:
+            arrays["initial"] = start[unknown]
         options = _options(tolerance, max_iterations, initial)
         found, report = self._run("solve", model, arrays, options)
         return Solution({unknown: found["state"]}, _convergence(report, tolerance))

@@ -105,6 +105,11 @@ class Model(ABC):
         """What of the residual does not change while u does (face coefficients, say)."""
         return m
 
+    def guess(self, m: Fields) -> Fields | None:
+        """Where a solve starts that has no earlier state to start from, if not at zero: numpy
+        arrays, from those of `m`."""
+        return None
+
     def elliptic(self, u: Fields, c: Any) -> dict[str, Elliptic] | None:
         """The face coefficients of -dR/du at u, by unknown. A model whose dR/du is such an
         operator, in the main, gives them here: multigrid is built from them.
@@ -122,6 +127,28 @@ class Model(ABC):
     def output_variables(self) -> tuple[tuple[Variable, tuple[str, ...]], ...]:
         """The outputs' descriptions and dimensions."""
         return ()
+
+    @property
+    def elliptic_declared(self) -> bool:
+        """Whether `elliptic` gives coefficients."""
+        return type(self).elliptic is not Model.elliptic
+
+    @property
+    def times(self) -> np.ndarray | None:
+        """The times of a state whose fields have a first axis ``time``; None where it is steady."""
+        return None
+
+    time_units: str = "s"
+
+    @property
+    def dims(self) -> tuple[str, ...]:
+        """Names of a state's axes."""
+        return self.grid.dims if self.times is None else ("time", *self.grid.dims)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of a state's fields."""
+        return self.grid.shape if self.times is None else (len(self.times), *self.grid.shape)
 
     @property
     def null_space(self) -> bool:

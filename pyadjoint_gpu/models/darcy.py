@@ -9,11 +9,11 @@ from typing import Any, ClassVar
 
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from ..errors import ConfigError
-from ..grid import BoundarySpace, FieldLike, Grid, number
+from ..grid import Grid, number
 from .base import Elliptic, Fields, Model, Parameter, Variable
+from .finite_volume import Sides, SidesLike, above, below, difference, gather, mean, pad
 
 FACE_MEANS = ("arithmetic", "harmonic")
 
@@ -91,9 +91,8 @@ class Darcy(Model):
     grid: Grid
     wells: tuple[Well, ...]
     face_mean: str
-    sides: tuple[str, ...]
+    sides: Sides
     pressure_units: str
-    boundary_values: tuple[float, ...] | None
 
     name: ClassVar[str] = "darcy"
     linear: ClassVar[bool] = True
@@ -104,30 +103,22 @@ class Darcy(Model):
         wells: Sequence[Well] = (),
         *,
         face_mean: str = "arithmetic",
-        fixed_pressure: Sequence[str] | Mapping[str, FieldLike] = (),
+        fixed_pressure: SidesLike = (),
         pressure_units: str = "Pa",
     ):
         if face_mean not in FACE_MEANS:
             raise ConfigError(
                 f"face_mean: found {face_mean!r}, expected one of {', '.join(FACE_MEANS)}"
             )
-        names = (fixed_pressure,) if isinstance(fixed_pressure, str) else fixed_pressure
-        if not isinstance(names, Sequence | Mapping):
-            raise ConfigError(f"fixed_pressure: found {names!r}, expected names of sides")
         if not isinstance(pressure_units, str) or not pressure_units:
             raise ConfigError(f"pressure_units: found {pressure_units!r}, expected a text")
         set_ = object.__setattr__
         set_(self, "grid", grid)
         set_(self, "wells", tuple(wells))
         set_(self, "face_mean", face_mean)
-        set_(self, "sides", tuple(names))
+        set_(self, "sides", Sides.of(grid, fixed_pressure, "fixed_pressure"))
         set_(self, "pressure_units", pressure_units)
-        values = None
-        if isinstance(fixed_pressure, Mapping) and fixed_pressure:
-            space = BoundarySpace(grid, self.sides)
-            values = tuple(space.fill(dict(fixed_pressure), "fixed_pressure").tolist())
-        set_(self, "boundary_values", values)
-        _ = self._wells, self.boundary  # refuse what is wrong now, not at the first solve
+        _ = self._wells  # refuse what is wrong now, not at the first solve
         total = sum(w.rate for w in self.wells)
         if not self.sides and abs(total) > 1e-12 * sum(abs(w.rate) for w in self.wells):
             raise ConfigError(
@@ -149,11 +140,6 @@ class Darcy(Model):
         index = np.array(cells, dtype=int).reshape(-1, self.grid.ndim).T
         return tuple(index), rates
 
-    @cached_property
-    def boundary(self) -> BoundarySpace:
-        """The faces of the fixed sides."""
-        return BoundarySpace(self.grid, self.sides)
-
     @property
     def null_space(self) -> bool:
         return not self.sides
@@ -164,7 +150,7 @@ class Darcy(Model):
 
     @property
     def parameters(self) -> tuple[Parameter, ...]:  # type: ignore[override]
-        out = [
+        return (
             Parameter(
                 "permeability",
                 f"m2 s-1 {self.pressure_units}-1",
@@ -172,20 +158,10 @@ class Darcy(Model):
                 positive=True,
             ),
             Parameter("porosity", "1", "porosity", positive=True, optional=True),
-        ]
-        if self.sides:
-            out.append(
-                Parameter(
-                    "boundary_pressure",
-                    self.pressure_units,
-                    "fluid pressure on the fixed sides",
-                    default=None
-                    if self.boundary_values is None
-                    else np.array(self.boundary_values),
-                    space=self.boundary,
-                )
-            )
-        return tuple(out)
+            *self.sides.parameter(
+                "boundary_pressure", self.pressure_units, "fluid pressure on the fixed sides"
+            ),
+        )
 
     @property
     def output_variables(self) -> tuple[tuple[Variable, tuple[str, ...]], ...]:
@@ -222,35 +198,21 @@ class Darcy(Model):
             "face_mean": self.face_mean,
             "pressure_units": self.pressure_units,
         }
-        if self.boundary_values is not None:
-            parts = self.boundary.parts(np.array(self.boundary_values))
-            out["fixed_pressure"] = {
-                s: v.ravel() for s, (_, _, v) in zip(self.sides, parts, strict=True)
-            }
-        elif self.sides:
-            out["fixed_pressure"] = list(self.sides)
-        return out
+        return out | ({"fixed_pressure": self.sides.specification()} if self.sides else {})
 
     def twin(self) -> dict[str, Any]:
         return {
             "wells": [{"position": list(w.position), "rate": w.rate} for w in self.wells],
             "face_mean": self.face_mean,
-            "sides": list(self.sides),
+            "sides": list(self.sides.names),
         }
 
     def face_permeability(self, permeability: Any, axis: int) -> Any:
         """K_f on the inner faces along `axis`."""
-        n = permeability.shape[axis]
-        low = lax.slice_in_dim(permeability, 0, n - 1, axis=axis)
-        high = lax.slice_in_dim(permeability, 1, n, axis=axis)
         if self.face_mean == "harmonic":
+            low, high = below(permeability, axis), above(permeability, axis)
             return 2.0 * low * high / (low + high)
-        return 0.5 * (low + high)
-
-    def _end(self, axis: int, end: int) -> tuple[slice, ...]:
-        """The layer of cells at one end (0 or -1) of `axis`."""
-        layer = slice(0, 1) if end == 0 else slice(-1, None)
-        return tuple(layer if a == axis else slice(None) for a in range(self.grid.ndim))
+        return mean(permeability, axis)
 
     def prepare(self, m: Fields) -> dict[str, Any]:
         k = m["permeability"]
@@ -265,8 +227,7 @@ class Darcy(Model):
         source = jnp.zeros(self.grid.shape, dtype).at[index].add(jnp.asarray(rates, dtype))
         if self.sides:
             sink = jnp.zeros_like(k)
-            for axis, end, value in self.boundary.parts(m["boundary_pressure"]):
-                cells = self._end(axis, end)
+            for axis, _, cells, value in self.sides.layers(m["boundary_pressure"]):
                 conductance = 2.0 * k[cells] / self.grid.spacing[axis] ** 2
                 sink = sink.at[cells].add(conductance)
                 source = source.at[cells].add(conductance * value)
@@ -276,14 +237,8 @@ class Darcy(Model):
     def residual(self, u: Fields, c: Any) -> Fields:
         p = u["pressure"]
         r = c["source"] - c["sink"] * p if self.sides else c["source"]
-        for axis, k in enumerate(c["faces"]):
-            n = p.shape[axis]
-            # Inner faces only, padded back to the cells: XLA runs this form fastest.
-            flow = k * (
-                lax.slice_in_dim(p, 1, n, axis=axis) - lax.slice_in_dim(p, 0, n - 1, axis=axis)
-            )
-            r = r + _pad(flow, axis, 0, 1) - _pad(flow, axis, 1, 0)
-        return {"pressure": r}
+        flows = [k * difference(p, axis) for axis, k in enumerate(c["faces"])]
+        return {"pressure": gather(r, flows)}
 
     def elliptic(self, u: Fields, c: Any) -> dict[str, Elliptic]:
         return {"pressure": Elliptic(c["faces"], c["sink"] if self.sides else 0.0)}
@@ -293,10 +248,9 @@ class Darcy(Model):
         out: Fields = {}
         for axis, (d, h) in enumerate(zip(self.grid.dims, self.grid.spacing, strict=True)):
             inner = -self.face_permeability(k, axis) * jnp.diff(p, axis=axis) / h
-            out[f"flux_{d}"] = _pad(inner, axis, 1, 1)
+            out[f"flux_{d}"] = pad(inner, axis, 1, 1)
         if self.sides:
-            for axis, end, value in self.boundary.parts(m["boundary_pressure"]):
-                cells = self._end(axis, end)
+            for axis, end, cells, value in self.sides.layers(m["boundary_pressure"]):
                 into = 2.0 * k[cells] * (value - p[cells]) / self.grid.spacing[axis]
                 name = f"flux_{self.grid.dims[axis]}"
                 out[name] = out[name].at[cells].set(into if end == 0 else -into)
@@ -304,15 +258,5 @@ class Darcy(Model):
             for axis, d in enumerate(self.grid.dims):
                 edge = [(1, 1) if a == axis else (0, 0) for a in range(self.grid.ndim)]
                 porosity = jnp.pad(m["porosity"], edge, mode="edge")
-                n = porosity.shape[axis]
-                mean = 0.5 * (
-                    lax.slice_in_dim(porosity, 0, n - 1, axis=axis)
-                    + lax.slice_in_dim(porosity, 1, n, axis=axis)
-                )
-                out[f"velocity_{d}"] = out[f"flux_{d}"] / mean
+                out[f"velocity_{d}"] = out[f"flux_{d}"] / mean(porosity, axis)
         return out
-
-
-def _pad(array: Any, axis: int, before: int, after: int) -> Any:
-    widths = [(before, after) if a == axis else (0, 0) for a in range(array.ndim)]
-    return jnp.pad(array, widths)

@@ -120,12 +120,19 @@ def bicgstab(
         last, rho = rho, dot(shadow, r)
         beta = rho * ratio / last
         p = jax.tree.map(lambda r, p: r + beta * p, r, p)
-        y = precondition(p)
-        v = product(y)
-        alpha = rho / dot(shadow, v)
+
+        # Both halves run the same code, which is compiled once.
+        def half(second: Any, state: Any) -> Any:
+            w, last, _, alpha = state
+            y = precondition(w)
+            v = product(y)
+            alpha = jnp.where(second, alpha, rho / dot(shadow, v))
+            return jax.tree.map(lambda r, v: r - alpha * v, r, v), (y, v), last, alpha
+
+        _, (z, t), (y, v), alpha = lax.fori_loop(
+            0, 2, half, (p, (zero, zero), (zero, zero), jnp.zeros_like(rho))
+        )
         s = jax.tree.map(lambda r, v: r - alpha * v, r, v)
-        z = precondition(s)
-        t = product(z)
         tiny = jnp.finfo(progress.residual.dtype).tiny
         omega = dot(t, s) / (dot(t, t) + tiny)
         u = jax.tree.map(lambda u, y, z: u + alpha * y + omega * z, u, y, z)

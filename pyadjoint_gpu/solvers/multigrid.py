@@ -185,7 +185,7 @@ def solve(
 
 def suits(model: Model) -> bool:
     """Whether the model declares elliptic coefficients."""
-    return type(model).elliptic is not Model.elliptic
+    return model.elliptic_declared
 
 
 def prepare(model: Model, c: Any, u: Fields) -> Preconditioner:

@@ -40,6 +40,13 @@ from ..models.base import Fields
 from .base import ERROR, TINY, Convergence, Operator, Spectrum, dot, fold, largest, summary
 
 SAFETY = 0.99
+FIRST = 7
+"""Iterations until the preconditioner of a nonlinear residual is renewed for the first time; then
+ever more."""
+RISE = 2.0
+"""Of a nonlinear residual, over what it was or that of u = 0: then iterations are taken back."""
+SMALLEST = 1e-3
+"""Fraction of the usual step at which a nonlinear solve is given up."""
 
 
 def solve(
@@ -70,8 +77,10 @@ def solve(
     start = time.perf_counter()
     u = before = initial
     longest = max(max(a.shape) for a in jax.tree.leaves(u))
-    chunk = max(16, longest // 3)
-    alpha = 1.0
+    chunk = longest_chunk = max(16, longest // 3)
+    if not operator.affine:
+        chunk = FIRST
+    alpha, caution = 1.0, 1.0
     inverse, high = _precondition(operator, u, args)
     high = float(high)
     # Before anything is measured: the slowest mode of a homogeneous box.
@@ -87,7 +96,7 @@ def solve(
     history = [(0, residual / scale)]
     status = "converged" if converged(residual, correction) else ""
     while not status:
-        dtau = SAFETY * 2.0 / math.sqrt(high)
+        dtau = SAFETY * caution * 2.0 / math.sqrt(high)
         damping = 2.0 * math.sqrt(low) * dtau
         last, alpha = alpha, 2.0 * dtau**2 / (2.0 + damping)
         beta = (2.0 - damping) / (2.0 + damping)
@@ -95,6 +104,7 @@ def solve(
         if pairs < 0:
             status = "max_iterations"
             break
+        kept, last_residual = u, residual
         before, u, report = _advance(
             operator, before, u, args, inverse, pairs, alpha, beta, alpha / last
         )
@@ -102,6 +112,13 @@ def solve(
         quotient, residual, correction, floor = report.tolist()
         iterations += steps
         history.append((iterations, residual / scale))
+        if not operator.affine and not residual <= RISE * max(last_residual, scale):
+            # The derivatives of R had changed too much on the way: again, with smaller steps.
+            before = u = kept
+            residual, alpha, caution = last_residual, 1.0, 0.5 * caution
+            chunk = max(FIRST, chunk // 2)
+            status = "diverged" if caution < SMALLEST else ""
+            continue
         if not math.isfinite(residual):
             status = "diverged"
         elif converged(residual, correction):
@@ -114,6 +131,7 @@ def solve(
         if not operator.affine:
             inverse, bound = _precondition(operator, u, args)
             high = float(bound)
+            chunk, caution = min(2 * chunk, longest_chunk), min(1.2 * caution, 1.0)
     convergence = summary(
         "pseudo-transient",
         status,

@@ -7,10 +7,6 @@ struct Well{N}
 end
 Well(position::NTuple{N,Real}, rate::Real) where {N} = Well{N}(position, rate)
 
-const AXES = (:x, :y, :z)
-const SIDES = Dict(Symbol(axis, :_, e) => (d, e === :max)
-                   for (d, axis) in enumerate(AXES) for e in (:min, :max))
-
 """
     Darcy(grid; wells=[], face_mean=:arithmetic, sides=[])
 
@@ -35,9 +31,7 @@ struct Darcy{N} <: Model{N}
     function Darcy(grid::Grid{N}; wells=Well{N}[], face_mean::Symbol=:arithmetic, sides=Symbol[]) where {N}
         face_mean in (:arithmetic, :harmonic) ||
             throw(ArgumentError("face_mean: found $face_mean, expected arithmetic or harmonic"))
-        for side in sides
-            get(SIDES, side, (4,))[1] <= N || throw(ArgumentError("there is no side $side"))
-        end
+        foreach(side -> check_side(grid, side), sides)
         foreach(w -> cell_containing(grid, w.position), wells)
         total = sum(w -> w.rate, wells; init=0.0)
         isempty(sides) && abs(total) > 1e-12 * sum(w -> abs(w.rate), wells; init=0.0) &&
@@ -52,16 +46,11 @@ function from_table(::Type{Darcy}, grid::Grid{N}, table) where {N}
     return Darcy(grid; wells, face_mean=Symbol(table["face_mean"]), sides=Symbol.(table["sides"]))
 end
 
-unknown(::Darcy) = :pressure
 null_space(model::Darcy) = isempty(model.sides)
 linear(::Darcy) = true
 
-function parameters(model::Darcy)
-    isempty(model.sides) && return (; permeability=:cells)
-    return (; permeability=:cells, boundary_pressure=sum(side -> faces_of(model.grid, side), model.sides))
-end
-
-faces_of(grid::Grid, side::Symbol) = prod(grid.shape) ÷ grid.shape[SIDES[side][1]]
+parameters(model::Darcy) =
+    (; permeability=:cells, boundary_values(model.grid, :boundary_pressure => model.sides)...)
 
 "Of each cell: K_f / h^2 on its upper faces, Q, and what flows to sides of fixed pressure."
 function coefficients(model::Darcy{N}, field) where {N}
@@ -78,12 +67,8 @@ function assembly(model::Darcy{N}, ::Type{T}, block::Block{N}) where {N,T}
         Injection(T(well.rate / cell_volume(model.grid))) => map(i -> here ? (i:i) : (1:0), at)
     end
     faces = [Faces(d, mean, h2[d]) => inner_faces(block, d) for d in 1:N]
-    sides = map(enumerate(model.sides)) do (k, side)
-        d, upper = SIDES[side]
-        before = sum(s -> faces_of(model.grid, s), model.sides[1:k-1]; init=0)
-        FixedSide(model.grid, block, d, before, h2[d]) => layer(block, d, upper)
-    end
-    return Pair[wells; faces; sides]
+    fixed = [FixedSide(on_side, h2[d]) => cells for (d, on_side, cells) in sides(model.grid, block, model.sides)]
+    return Pair[wells; faces; fixed]
 end
 
 arithmetic(a, b) = (a + b) / 2
@@ -109,23 +94,15 @@ end
     return
 end
 
-struct FixedSide{N,T}
-    first::Int              # of the side's faces in boundary_pressure, less one
-    strides::NTuple{N,Int}  # of the faces; 0 along the axis that the side is normal to
-    offset::NTuple{N,Int}
+struct FixedSide{S,T}
+    side::S
     h2::T
 end
-function FixedSide(grid::Grid{N}, block::Block{N}, d::Int, before::Int, h2) where {N}
-    sizes = Base.setindex(grid.shape, 1, d)
-    strides = ntuple(k -> k == d ? 0 : prod(sizes[1:k-1]), N)
-    return FixedSide(before, strides, block.offset, h2)
-end
-@inline function (side::FixedSide)(c, m, I)
-    face = side.first + 1 + sum(side.strides .* (I .- 2 .+ side.offset))
+@inline function (fixed::FixedSide)(c, m, I)
     @inbounds begin
-        conductance = 2 * m.permeability[I...] / side.h2
+        conductance = 2 * m.permeability[I...] / fixed.h2
         c.sink[I...] += conductance
-        c.source[I...] += conductance * m.boundary_pressure[face]
+        c.source[I...] += conductance * m.boundary_pressure[fixed.side(I)]
     end
     return
 end

@@ -1,0 +1,184 @@
+"""Nonlinear diffusion: -div(D grad H) = Q with D = k H^n."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import jax.numpy as jnp
+import numpy as np
+
+from ..errors import ConfigError
+from ..grid import Grid, number
+from .base import Elliptic, Fields, Model, Parameter, Variable
+from .finite_volume import Sides, SidesLike, difference, gather, mean, pad
+
+
+@dataclass(frozen=True)
+class Diffusion(Model):
+    """Diffusion whose diffusivity is a power of what diffuses, 1-D to 3-D.
+
+    Gas in a porous medium, currents of heavy fluid, hillslopes: finite volumes, in each cell
+
+        R = sum_faces D_f (H_neighbour - H) / h^2 + Q = 0,    D_f = k_f max(H_f, smallest)^n_f,
+
+    H_f, k_f and n_f the means of the two cells on either side. Sides let nothing through, unless
+    H is fixed there, or an inflow is given. On a fixed side, half a cell away, D = k H_b^n.
+
+    Parameters
+    ----------
+    grid : Grid
+    fixed_height : sequence of str, or mapping of str to field
+        Sides (``"x_min"``, ``"x_max"``, ``"y_min"``, ...) held at the parameter
+        ``boundary_height``; at least one. A mapping also gives that parameter's default.
+    inflow : sequence of str, or mapping of str to field
+        Sides through which the parameter ``boundary_inflow`` comes in, an amount a time and area.
+    smallest : float
+        The diffusivity does not fall any more where H is below this.
+
+    Notes
+    -----
+    Unknown: ``height``. Parameters: ``diffusivity`` (k, positive), ``exponent`` (n) and ``source``
+    (Q), each a cell field; ``boundary_height`` and ``boundary_inflow``, one value a face of their
+    sides. Further state: ``flux_x``, ``flux_y``, ``flux_z``, -D dH/dx on the faces.
+
+    Raises
+    ------
+    ConfigError
+        If a side is unknown, named twice or none is fixed, or `smallest` is not positive.
+    """
+
+    grid: Grid
+    fixed: Sides
+    inflow: Sides
+    smallest: float
+
+    name: ClassVar[str] = "diffusion"
+
+    def __init__(
+        self,
+        grid: Grid,
+        fixed_height: SidesLike,
+        *,
+        inflow: SidesLike = (),
+        smallest: float = 1e-3,
+    ):
+        set_ = object.__setattr__
+        set_(self, "grid", grid)
+        set_(self, "fixed", Sides.of(grid, fixed_height, "fixed_height"))
+        set_(self, "inflow", Sides.of(grid, inflow, "inflow", "inflow"))
+        set_(self, "smallest", _positive("smallest", smallest))
+        if not self.fixed:
+            raise ConfigError("fixed_height: found no side, expected one at least")
+        both = set(self.fixed.names) & set(self.inflow.names)
+        if both:
+            raise ConfigError(f"inflow: side {min(both)!r} has a fixed height")
+
+    @property
+    def unknowns(self) -> tuple[Variable, ...]:  # type: ignore[override]
+        return (Variable("height", "m", "height"),)
+
+    @property
+    def parameters(self) -> tuple[Parameter, ...]:  # type: ignore[override]
+        return (
+            Parameter("diffusivity", "m2 s-1", "diffusivity where H is 1 m", positive=True),
+            Parameter("exponent", "1", "exponent of the diffusivity", default=0.0),
+            Parameter("source", "m s-1", "source", default=0.0),
+            *self.fixed.parameter("boundary_height", "m", "height on the fixed sides"),
+            *self.inflow.parameter("boundary_inflow", "m2 s-1", "inflow through sides"),
+        )
+
+    @property
+    def output_variables(self) -> tuple[tuple[Variable, tuple[str, ...]], ...]:
+        dims = self.grid.dims
+        return tuple(
+            (
+                Variable(f"flux_{d}", "m2 s-1", f"flux along {d}"),
+                tuple(f"{d}_face" if k == d else k for k in dims),
+            )
+            for d in dims
+        )
+
+    def specification(self) -> dict[str, Any]:
+        out: dict[str, Any] = {
+            "name": self.name,
+            "fixed_height": self.fixed.specification(),
+            "smallest": self.smallest,
+        }
+        return out | ({"inflow": self.inflow.specification()} if self.inflow else {})
+
+    def twin(self) -> dict[str, Any]:
+        return {
+            "fixed": list(self.fixed.names),
+            "inflow": list(self.inflow.names),
+            "smallest": self.smallest,
+        }
+
+    def guess(self, m: Fields) -> Fields:
+        """The mean height of the fixed sides: with H = 0 nothing would diffuse."""
+        level = max(float(np.mean(m["boundary_height"])), self.smallest)
+        return {"height": np.full(self.grid.shape, level)}
+
+    def prepare(self, m: Fields) -> dict[str, Any]:
+        k, n = m["diffusivity"], m["exponent"]
+        axes = range(self.grid.ndim)
+        sink, source = jnp.zeros_like(k), jnp.asarray(m["source"])
+        for axis, _, cells, value in self.fixed.layers(m["boundary_height"]):
+            power = jnp.maximum(value, self.smallest) ** n[cells]
+            conductance = 2.0 * k[cells] * power / self.grid.spacing[axis] ** 2
+            sink = sink.at[cells].add(conductance)
+            source = source.at[cells].add(conductance * value)
+        if self.inflow:
+            for axis, _, cells, value in self.inflow.layers(m["boundary_inflow"]):
+                source = source.at[cells].add(value / self.grid.spacing[axis])
+        return {
+            "faces": tuple(mean(k, a) / self.grid.spacing[a] ** 2 for a in axes),
+            "exponents": tuple(mean(n, a) for a in axes),
+            "sink": sink,
+            "source": source,
+        }
+
+    def _conductances(self, h: Any, c: Any) -> list[Any]:
+        """D_f / h^2 on the inner faces."""
+        return [
+            k * jnp.maximum(mean(h, axis), self.smallest) ** n
+            for axis, (k, n) in enumerate(zip(c["faces"], c["exponents"], strict=True))
+        ]
+
+    def residual(self, u: Fields, c: Any) -> Fields:
+        h = u["height"]
+        flows = [d * difference(h, axis) for axis, d in enumerate(self._conductances(h, c))]
+        return {"height": gather(c["source"] - c["sink"] * h, flows)}
+
+    def elliptic(self, u: Fields, c: Any) -> dict[str, Elliptic]:
+        return {"height": Elliptic(tuple(self._conductances(u["height"], c)), c["sink"])}
+
+    def outputs(self, u: Fields, m: Fields) -> Fields:
+        h, c = u["height"], self.prepare(m)
+        out: Fields = {}
+        for axis, d in enumerate(self._conductances(h, c)):
+            inner = -self.grid.spacing[axis] * d * difference(h, axis)
+            out[f"flux_{self.grid.dims[axis]}"] = pad(inner, axis, 1, 1)
+        for axis, end, cells, value in self.fixed.layers(m["boundary_height"]):
+            power = jnp.maximum(value, self.smallest) ** m["exponent"][cells]
+            conductivity = m["diffusivity"][cells] * power
+            into = 2.0 * conductivity * (value - h[cells]) / self.grid.spacing[axis]
+            self._set(out, axis, end, cells, into)
+        if self.inflow:
+            for axis, end, cells, value in self.inflow.layers(m["boundary_inflow"]):
+                self._set(out, axis, end, cells, value)
+        return out
+
+    def _set(self, out: Fields, axis: int, end: int, cells: Any, into: Any) -> None:
+        name = f"flux_{self.grid.dims[axis]}"
+        out[name] = out[name].at[cells].set(into if end == 0 else -into)
+
+
+def _positive(name: str, value: Any) -> float:
+    try:
+        found = number(value)
+    except (TypeError, ValueError):
+        found = np.nan
+    if not (np.isfinite(found) and found > 0):
+        raise ConfigError(f"{name}: found {value!r}, expected a positive number")
+    return found

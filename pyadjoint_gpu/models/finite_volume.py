@@ -1,0 +1,116 @@
+"""What models on cells share: means on faces, balances of flows, and sides of the box."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from ..errors import ConfigError
+from ..grid import BoundarySpace, FieldLike, Grid
+from .base import Parameter
+
+
+@dataclass(frozen=True)
+class Sides:
+    """Sides of the box where a boundary parameter acts, and its default there.
+
+    Attributes
+    ----------
+    names : tuple of str
+    values : tuple of float or None
+        The default, one value a face of the sides in turn.
+    """
+
+    grid: Grid
+    names: tuple[str, ...]
+    # Models that differ in it only share compiled code.
+    values: tuple[float, ...] | None = field(default=None, compare=False)
+    label: str = "boundary"
+
+    @classmethod
+    def of(cls, grid: Grid, given: Any, option: str, label: str = "boundary") -> Sides:
+        """From a model's option: names, or a mapping from each to its default. `label` names the
+        dimension of the values."""
+        names = (given,) if isinstance(given, str) else given
+        if not isinstance(names, Sequence | Mapping):
+            raise ConfigError(f"{option}: found {names!r}, expected names of sides")
+        sides = cls(grid, tuple(names), label=label)
+        _ = sides.space  # refuses unknown names
+        if isinstance(given, Mapping) and given:
+            values = sides.space.fill(dict(given), option)
+            return replace(sides, values=tuple(values.tolist()))
+        return sides
+
+    def __bool__(self) -> bool:
+        return bool(self.names)
+
+    @cached_property
+    def space(self) -> BoundarySpace:
+        return BoundarySpace(self.grid, self.names, self.label)
+
+    def parameter(self, name: str, units: str, long_name: str) -> tuple[Parameter, ...]:
+        """The declaration of the boundary parameter, if it acts anywhere."""
+        if not self.names:
+            return ()
+        default = None if self.values is None else np.array(self.values)
+        return (Parameter(name, units, long_name, default=default, space=self.space),)
+
+    def specification(self) -> dict[str, Any] | list[str]:
+        """The option again."""
+        if self.values is None:
+            return list(self.names)
+        parts = self.space.parts(np.array(self.values))
+        return {s: v.ravel() for s, (_, _, v) in zip(self.names, parts, strict=True)}
+
+    def layers(self, values: Any) -> Iterator[tuple[int, int, tuple[slice, ...], Any]]:
+        """Per side: its axis, its end (0 or -1), the index of its layer of cells, and the values
+        there."""
+        for axis, end, value in self.space.parts(values):
+            layer = slice(0, 1) if end == 0 else slice(-1, None)
+            cells = tuple(layer if a == axis else slice(None) for a in range(self.grid.ndim))
+            yield axis, end, cells, value
+
+
+SidesLike = str | Sequence[str] | Mapping[str, FieldLike]
+"""Names of sides, or a mapping from each to the default of its boundary parameter."""
+
+
+def below(cells: Any, axis: int) -> Any:
+    """Of each inner face, the cell before it."""
+    return lax.slice_in_dim(cells, 0, cells.shape[axis] - 1, axis=axis)
+
+
+def above(cells: Any, axis: int) -> Any:
+    """Of each inner face, the cell after it."""
+    return lax.slice_in_dim(cells, 1, cells.shape[axis], axis=axis)
+
+
+def mean(cells: Any, axis: int) -> Any:
+    """On the inner faces, of the cells on either side."""
+    return 0.5 * (below(cells, axis) + above(cells, axis))
+
+
+def difference(cells: Any, axis: int) -> Any:
+    """Across the inner faces."""
+    return above(cells, axis) - below(cells, axis)
+
+
+def gather(r: Any, flows: Sequence[Any]) -> Any:
+    """r plus what comes into each cell by flows through the inner faces along each axis, counted
+    as they run against it."""
+    for axis, flow in enumerate(flows):
+        # Inner faces only, padded back to the cells: XLA runs this form fastest.
+        r = r + pad(flow, axis, 0, 1) - pad(flow, axis, 1, 0)
+    return r
+
+
+def pad(array: Any, axis: int, before: int, after: int) -> Any:
+    """With so many zeros at the ends of an axis."""
+    widths = [(before, after) if a == axis else (0, 0) for a in range(array.ndim)]
+    return jnp.pad(array, widths)

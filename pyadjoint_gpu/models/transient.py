@@ -1,0 +1,254 @@
+"""Time: any model's R as the right-hand side of du/dt = R(u, m), in implicit Euler steps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..errors import ConfigError
+from ..grid import Grid, number
+from .base import Elliptic, Fields, Model, Parameter, Variable
+
+
+@dataclass(frozen=True)
+class Step(Model):
+    """One step of du/dt = R(u, m), of a length dt:
+
+        R(u, m) + (u_previous - u) / dt = 0.
+
+    Parameters
+    ----------
+    model : Model
+        Whose R it is. Its u is never known up to a constant only: the step before fixes it.
+    length : float
+        dt.
+
+    Notes
+    -----
+    Parameters: the model's, and ``previous_<unknown>``, a cell field.
+    """
+
+    model: Model
+    length: float
+
+    name: ClassVar[str] = "step"
+
+    @property
+    def grid(self) -> Grid:  # type: ignore[override]
+        return self.model.grid
+
+    @property
+    def linear(self) -> bool:  # type: ignore[override]
+        return self.model.linear
+
+    @property
+    def stencil_radius(self) -> int:  # type: ignore[override]
+        return self.model.stencil_radius
+
+    @property
+    def unknowns(self) -> tuple[Variable, ...]:  # type: ignore[override]
+        return self.model.unknowns
+
+    @property
+    def parameters(self) -> tuple[Parameter, ...]:  # type: ignore[override]
+        before = (
+            Parameter(f"previous_{v.name}", v.units, f"{v.name} a step before")
+            for v in self.unknowns
+        )
+        return (*self.model.parameters, *before)
+
+    def twin(self) -> dict[str, Any] | None:
+        table = self.model.twin()
+        if table is None:
+            return None
+        return {
+            "model": self.model.name,
+            "table": table,
+            "length": self.length,
+            "previous": f"previous_{self.unknowns[0].name}",
+        }
+
+    def guess(self, m: Fields) -> Fields:
+        return {v.name: m[f"previous_{v.name}"] for v in self.unknowns}
+
+    def prepare(self, m: Fields) -> dict[str, Any]:
+        before = {v.name: m[f"previous_{v.name}"] for v in self.unknowns}
+        own = {k: v for k, v in m.items() if not k.startswith("previous_")}
+        return {"model": self.model.prepare(own), "before": before}
+
+    def residual(self, u: Fields, c: Any) -> Fields:
+        r = self.model.residual(u, c["model"])
+        return {k: r[k] + (c["before"][k] - u[k]) / self.length for k in u}
+
+    def elliptic(self, u: Fields, c: Any) -> dict[str, Elliptic] | None:
+        found = self.model.elliptic(u, c["model"])
+        if found is None:
+            return None
+        return {k: replace(e, sink=e.sink + 1.0 / self.length) for k, e in found.items()}
+
+    @property
+    def elliptic_declared(self) -> bool:
+        return self.model.elliptic_declared
+
+
+@dataclass(frozen=True)
+class Transient(Model):
+    """du/dt = R(u, m) from an initial state, in implicit Euler steps
+
+        (u_k - u_(k-1)) / dt = R(u_k, m),    k = 1, ..., steps,
+
+    first order in dt and stable for any. The gradient is that of all steps together; on the way
+    back states are solved for again from checkpoints.
+
+    Parameters
+    ----------
+    model : Model
+        Gives R, with unknowns whose time derivative it is.
+    step : float
+        dt.
+    steps : int
+    every : int
+        The state has the initial state and that after every so many steps: fields of shape
+        ``(times, *grid.shape)``.
+    checkpoints : int, optional
+        States kept for the gradient at a time, besides those: the square root of `steps` unless
+        given, twice as many while it is computed. All of them are solved for once more.
+    time_units : str
+        Of dt; R is in units of u over these.
+
+    Notes
+    -----
+    Parameters: the model's, and ``initial_<unknown>``, a cell field. Further state: the model's,
+    at each time.
+
+    Raises
+    ------
+    ConfigError
+        If dt is not positive, or a number of steps not a positive whole number that `every`
+        divides.
+    """
+
+    model: Model
+    step: float
+    steps: int
+    every: int
+    checkpoints: int
+    time_units: str
+
+    name: ClassVar[str] = "transient"
+
+    def __init__(
+        self,
+        model: Model,
+        step: float,
+        steps: int,
+        *,
+        every: int = 1,
+        checkpoints: int | None = None,
+        time_units: str = "s",
+    ):
+        if not isinstance(model, Model) or isinstance(model, Transient | Step):
+            raise ConfigError(f"model: found {type(model).__name__}, expected a Model")
+        try:
+            length = number(step)
+        except (TypeError, ValueError):
+            length = np.nan
+        if not (np.isfinite(length) and length > 0):
+            raise ConfigError(f"step: found {step!r}, expected a positive number")
+        count = _count("steps", steps)
+        if count % _count("every", every):
+            raise ConfigError(f"every: found {every}, expected a divisor of steps, {steps}")
+        if not isinstance(time_units, str) or not time_units:
+            raise ConfigError(f"time_units: found {time_units!r}, expected a text")
+        kept = int(np.ceil(np.sqrt(count))) if checkpoints is None else checkpoints
+        set_ = object.__setattr__
+        set_(self, "model", model)
+        set_(self, "step", length)
+        set_(self, "steps", count)
+        set_(self, "every", int(every))
+        set_(self, "checkpoints", min(_count("checkpoints", kept), count))
+        set_(self, "time_units", time_units)
+
+    @property
+    def grid(self) -> Grid:  # type: ignore[override]
+        return self.model.grid
+
+    @cached_property
+    def one_step(self) -> Step:
+        return Step(self.model, self.step)
+
+    @property
+    def times(self) -> np.ndarray:
+        return self.step * np.arange(0, self.steps + 1, self.every)
+
+    @property
+    def linear(self) -> bool:  # type: ignore[override]
+        return self.model.linear
+
+    @property
+    def unknowns(self) -> tuple[Variable, ...]:  # type: ignore[override]
+        return self.model.unknowns
+
+    @property
+    def parameters(self) -> tuple[Parameter, ...]:  # type: ignore[override]
+        start = (
+            Parameter(f"initial_{v.name}", v.units, f"{v.name} at the start") for v in self.unknowns
+        )
+        return (*self.model.parameters, *start)
+
+    @property
+    def output_variables(self) -> tuple[tuple[Variable, tuple[str, ...]], ...]:
+        return tuple((v, ("time", *dims)) for v, dims in self.model.output_variables)
+
+    @classmethod
+    def from_specification(cls, grid: Grid, table: dict[str, Any], units: str | None) -> Transient:
+        from . import build
+
+        options = dict(table)
+        if "model" not in options:
+            raise ConfigError("model.model: missing, expected the table of a model")
+        return cls(build(grid, options.pop("model"), units, "model.model"), **options)
+
+    def specification(self) -> dict[str, Any] | None:
+        inner = self.model.specification()
+        if inner is None:
+            return None
+        names = ("step", "steps", "every", "checkpoints", "time_units")
+        return {"name": self.name, "model": inner} | {k: getattr(self, k) for k in names}
+
+    def twin(self) -> dict[str, Any] | None:
+        return self.one_step.twin()
+
+    def split(self, m: Fields) -> tuple[Fields, Fields]:
+        """The model's own parameters, and the initial state."""
+        start = {v.name: m[f"initial_{v.name}"] for v in self.unknowns}
+        return {k: v for k, v in m.items() if not k.startswith("initial_")}, start
+
+    def residual(self, u: Fields, c: Any) -> Fields:
+        """Of all steps at once, where every state is kept; solves go step by step."""
+        own, start = self.split(c)
+        inner = self.model.prepare(own)
+        if self.every != 1:
+            raise ConfigError(f"every: found {self.every}, expected 1 for a residual of all steps")
+
+        def one(before: Fields, now: Fields) -> Fields:
+            r = self.model.residual(now, inner)
+            return {k: r[k] + (before[k] - now[k]) / self.step for k in now}
+
+        steps = jax.vmap(one)({k: a[:-1] for k, a in u.items()}, {k: a[1:] for k, a in u.items()})
+        return {k: jnp.concatenate([(start[k] - u[k][0])[None], r]) for k, r in steps.items()}
+
+    def outputs(self, u: Fields, m: Fields) -> Fields:
+        own, _ = self.split(m)
+        return jax.vmap(lambda u: self.model.outputs(u, own))(u)
+
+
+def _count(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise ConfigError(f"{name}: found {value!r}, expected a positive whole number")
+    return int(value)

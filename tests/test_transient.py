@@ -1,0 +1,199 @@
+"""Time steps: trajectories, gradients through all of them, checkpoints, data in time."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import xarray as xr
+
+import pyadjoint_gpu as pag
+from pyadjoint_gpu.arithmetic import double
+from pyadjoint_gpu.engines.embedded import EmbeddedEngine
+from pyadjoint_gpu.engines.marching import Marching
+from pyadjoint_gpu.errors import ConfigError, DataError
+from pyadjoint_gpu.models import Diffusion, Transient
+
+TIGHT = {"tolerance": 1e-13, "max_iterations": 100_000}
+
+
+def bump(y, x):
+    return 1.0 + 0.5 * np.exp(-((y - 0.4) ** 2 + (x - 0.5) ** 2) / 0.05)
+
+
+def plume(shape=(10, 12), steps=12, **options):
+    grid = pag.Grid(shape, (1.0, 1.25))
+    inner = Diffusion(grid, {"x_min": 1.0, "x_max": 0.8})
+    return Transient(inner, 0.01, steps, **options)
+
+
+M = {"diffusivity": 1.0, "exponent": 2.0, "source": 0.3, "initial_height": bump}
+
+
+@double
+def test_every_step_is_solved():
+    model = plume()
+    m = {k: jnp.asarray(v) for k, v in model.fields(M).items()}
+    state = pag.solve(model, M, tolerance=1e-12)
+    u = {"height": jnp.asarray(state["height"].values)}
+    assert state["height"].dims == ("time", "y", "x")
+    np.testing.assert_allclose(state["time"], 0.01 * np.arange(13))
+    np.testing.assert_allclose(state["height"][0], m["initial_height"])
+    assert jnp.max(jnp.abs(model.residual(u, m)["height"])) < 1e-8
+    assert state["flux_x"].dims == ("time", "y", "x_face")
+    # Balance of the last step: what came in through the sides is what there is more of.
+    change = float((state["height"][-1] - state["height"][-2]).sum()) * model.grid.cell_volume
+    flux = state["flux_x"][-1]
+    into = float((flux.isel(x_face=0) - flux.isel(x_face=-1)).sum()) * model.grid.spacing[0]
+    produced = 0.3 * model.grid.volume
+    assert change == pytest.approx(0.01 * (into + produced), rel=1e-8)
+
+
+def test_first_order_in_time_on_a_decaying_mode():
+    """n = 0 with H = 0 at the ends: sin(pi x) decays by exp(-pi^2 t)."""
+    errors = []
+    for steps in (10, 20, 40):
+        inner = Diffusion(pag.Grid((400,), (1.0,)), {"x_min": 0.0, "x_max": 0.0})
+        model = Transient(inner, 0.1 / steps, steps, every=steps)
+        m = {"diffusivity": 1.0, "initial_height": lambda x: np.sin(np.pi * x)}
+        found = pag.solve(model, m)["height"].values[-1]
+        exact = np.exp(-0.1 * np.pi**2) * np.sin(np.pi * model.grid.centers[0])
+        errors.append(np.max(np.abs(found - exact)))
+    assert 1.8 < errors[0] / errors[1] < 2.2 and 1.8 < errors[1] / errors[2] < 2.2
+
+
+def observed(model, m, seed=0):
+    generator = np.random.default_rng(seed)
+    low = [0.0, *model.grid.origin]
+    high = [model.times[-1], *(o + e for o, e in zip(low[1:], model.grid.extent, strict=True))]
+    points = generator.uniform(low, high, (20, len(low)))
+    return pag.synthetic.observe(model, m, points, noise=0.01)
+
+
+@pytest.mark.parametrize("solver", ["multigrid", "pseudo-transient"])
+def test_taylor_over_a_hundred_steps(solver):
+    model = plume((8, 9), 100, every=5)
+    data = observed(model, M | {"exponent": 1.5})
+    controls = [
+        pag.Control("diffusivity", 1.1, transform="log"),
+        pag.Control("exponent", 2.0),
+        pag.Control("source", 0.3),
+        pag.Control("initial_height", bump),
+        pag.Control("boundary_height"),
+    ]
+    problem = pag.Problem(model, controls, pag.LeastSquares(data), solver=solver, tolerance=1e-12)
+    report = pag.taylor_test(problem)
+    assert report.passed, report
+    assert report.slope == pytest.approx(2.0, abs=0.1)
+
+
+@pytest.mark.parametrize("every", [1, 4])
+def test_adjoint_is_the_transpose(every):
+    report = pag.adjoint_test(plume(every=every), M)
+    assert report.passed, report
+
+
+@pytest.mark.parametrize("checkpoints", [1, 3, 5, 12])
+def test_gradients_do_not_depend_on_checkpoints(checkpoints):
+    found = []
+    for kept in (4, checkpoints):
+        model = plume(checkpoints=kept)
+        problem = pag.Problem(
+            model,
+            pag.Control("initial_height", bump),
+            pag.LeastSquares(observed(plume(), M)),
+            parameters={k: v for k, v in M.items() if k != "initial_height"},
+        )
+        found.append(problem.evaluate(problem.initial))
+    np.testing.assert_array_equal(found[0].gradient, found[1].gradient)
+
+
+def test_memory_grows_as_the_root_of_the_steps():
+    """States alive at once, counted as the engine hands them out."""
+    most = {}
+    for steps in (25, 100):
+        model = plume((4, 5), steps, every=steps)
+        engine = Counting()
+        m = model.fields(M)
+        marching = Marching(engine)
+        solution = marching.solve(model, m, tolerance=1e-10, max_iterations=1000)
+        assert len(solution.reusable) <= np.sqrt(steps) + 1
+        source = {"height": np.ones(model.shape)}
+        marching.adjoint(model, m, solution, source, tolerance=1e-10, max_iterations=1000)
+        # Forward once, then again but for the checkpoints.
+        assert engine.solves <= 2 * steps
+        most[steps] = engine.segment
+    assert most[100] <= 2 * most[25] + 2
+
+
+class Counting(EmbeddedEngine):
+    """It counts solves, and the longest run of them between adjoints."""
+
+    def __init__(self):
+        super().__init__()
+        self.solves = self.run = self.segment = 0
+        self.back = False
+
+    def solve(self, *args, **options):
+        self.solves += 1
+        self.run += 1
+        return super().solve(*args, **options)
+
+    def adjoint(self, *args, **options):
+        if self.back:
+            self.segment = max(self.segment, self.run)
+        self.back, self.run = True, 0
+        return super().adjoint(*args, **options)
+
+
+def test_recovers_the_initial_state_and_resumes(tmp_path):
+    model = plume((12, 15), 10, every=2)
+    data = observed(model, M)
+
+    def problem():
+        return pag.Problem(
+            model,
+            pag.Control("initial_height", 1.0),
+            pag.LeastSquares(data),
+            pag.Smoothness("initial_height", weight=1.0, length=0.3),
+            parameters={k: v for k, v in M.items() if k != "initial_height"},
+        )
+
+    whole = pag.invert(problem(), max_iterations=12, progress=False)
+    assert whole["misfit"][-1] < 0.02 * whole["misfit"][0]
+    assert whole["height"].dims == ("time", "y", "x")
+    assert {"observation_time", "observation_x"} <= set(whole.coords)
+    pag.invert(problem(), max_iterations=5, progress=False, journal=tmp_path / "run.h5")
+    rest = pag.resume(tmp_path / "run.h5", max_iterations=12)
+    np.testing.assert_array_equal(rest["objective"], whole["objective"])
+    np.testing.assert_array_equal(rest["initial_height"], whole["initial_height"])
+    whole.inversion.plot(tmp_path / "run.png")
+
+
+def test_specification_builds_the_same_model():
+    model = plume(every=3)
+    table = model.specification()
+    assert pag.models.build(model.grid, table, None) == model
+
+
+def test_bad_input():
+    inner = Diffusion(pag.Grid((8, 9), (1.0, 1.0)), {"x_min": 1.0})
+    for args, message in (
+        ((inner, 0.0, 5), "step: found 0.0, expected a positive number"),
+        ((inner, 0.1, 0), "steps: found 0, expected a positive whole number"),
+        ((inner, 0.1, 2.5), "steps: found 2.5, expected a positive whole number"),
+        ((plume(), 0.1, 5), "model: found Transient, expected a Model"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            Transient(*args)
+    with pytest.raises(ConfigError, match="every: found 3, expected a divisor of steps, 10"):
+        Transient(inner, 0.1, 10, every=3)
+    model = plume()
+    data = observed(model, M)
+    late = data.assign_coords(time=data["time"] + 1.0)
+    control = pag.Control("diffusivity", 1.0, transform="log")
+    with pytest.raises(DataError, match=r"lies outside the times of the state, 0 to 0\.12"):
+        pag.Problem(model, control, pag.LeastSquares(late))
+    with pytest.raises(DataError, match="no coordinate 'time'"):
+        pag.Problem(model, control, pag.LeastSquares(data.drop_vars("time")))
+    with pytest.raises(ConfigError, match="'adaptive' needs a model that declares"):
+        pag.Problem(model, control, pag.LeastSquares(data), tolerance="adaptive")
+    assert isinstance(pag.solve(model, M), xr.Dataset)
