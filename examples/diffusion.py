@@ -55,7 +55,7 @@ problem = pag.Problem(
     model,
     pag.Control("initial_height", 0.5, transform="log", truth=mounds),
     pag.LeastSquares(data),
-    pag.Smoothness("initial_height", weight=1.0, length=0.2),
+    pag.Smoothness("initial_height", weight=30.0, length=0.2),
     parameters=known,
 )
 result = pag.invert(problem, max_iterations=30, title="Where the mounds were")

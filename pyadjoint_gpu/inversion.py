@@ -466,6 +466,7 @@ def _result(run: _Run, status: str, message: str) -> xr.Dataset:
             status=status,
             message=message,
             solver=solution.convergence.method,
+            unknowns=" ".join(v.name for v in model.unknowns),
             chi2=problem.chi2(record.misfit),
             config_json=text,
             # Arrays stand in the text by their own digests.

@@ -55,7 +55,7 @@ def plot(result: xr.Dataset, path: str | Path | None = None) -> Figure:
             panels += _field_panels(result, name)
         elif result[name].ndim:
             panels.append(lambda ax, name=name: _profile(ax, result, name))
-    panels += [lambda ax, name=n: _map(ax, result, name) for n in _states(result, names)]
+    panels += [lambda ax, name=n: _map(ax, result, name) for n in _states(result)]
     if "predicted" in result:
         panels.append(lambda ax: _fit(ax, result))
     panels.append(lambda ax: _history(ax, result))
@@ -88,12 +88,9 @@ def _aspect(result: xr.Dataset) -> float:
     return float(np.clip(width / height, 0.5, 4.0))
 
 
-def _states(result: xr.Dataset, controls: list[str]) -> list[str]:
-    """Cell fields that are neither controls nor made from them nor known parameters."""
-    known = {n + s for n in controls for s in ("", "_initial", "_true", "_gradient")}
-    cells = {d for d in ("z", "y", "x") if d in result.dims}
-    found = [str(n) for n, v in result.data_vars.items() if set(v.dims) == cells]
-    return [n for n in found if n not in known and n != "porosity"][:2]
+def _states(result: xr.Dataset) -> list[str]:
+    """The unknowns of the model."""
+    return [n for n in str(result.attrs.get("unknowns", "")).split() if n in result][:2]
 
 
 def _field_panels(result: xr.Dataset, name: str) -> list[Any]:
@@ -111,6 +108,9 @@ def _field_panels(result: xr.Dataset, name: str) -> list[Any]:
 def _cut(result: xr.Dataset, name: str) -> tuple[xr.DataArray, str]:
     field = result[name]
     text = str(field.attrs.get("long_name", name))
+    if "time" in field.dims:
+        text += f" at t = {float(result['time'][-1]):g}"
+        field = field.isel(time=-1)
     if field.ndim == 3:
         middle = field.sizes["z"] // 2
         text += f" at z = {float(result['z'][middle]):g}"
@@ -173,6 +173,7 @@ def _map(
     if "observation_x" in result:
         observed = result["observed"]
         own = str(observed.attrs.get("long_name")) == f"observed {name}"
+        own = own and "observation_time" not in result  # at many times, the map at one
         if points or own:  # on the observed field itself, in its colours
             ax.scatter(
                 result["observation_x"] / unit,
