@@ -116,7 +116,7 @@ def test_nonlinear_diffusion_is_the_same(shape, julia, embedded):
     again = embedded.adjoint(model, m, there, {"height": w}, **TIGHT)
     for name, expected in again.gradient.items():
         assert relative(back.gradient[name], expected) < 1e-10, name
-    same_history(here.convergence, there.convergence)
+    same_history(here.convergence, there.convergence, spectrum=1e-8)  # it depends on the state
 
 
 def test_time_steps(julia, embedded):
@@ -151,7 +151,7 @@ def test_parity(case, shape, kind, julia, embedded):
         same_history(a.convergence, b.convergence)
 
 
-def same_history(a, b):
+def same_history(a, b, spectrum=1e-12):
     """The iterations take the same steps. Their round-off, 1e-12 of the first residual in the hard
     cases, shows the more the smaller the residual is."""
     n = min(len(a.history), len(b.history))
@@ -159,7 +159,7 @@ def same_history(a, b):
     np.testing.assert_array_equal(a.history[:n, 0], b.history[:n, 0])
     np.testing.assert_allclose(a.history[:n, 1][clear], b.history[:n, 1][clear], 1e-6, 2e-11)
     assert clear.sum() > 5
-    assert a.spectrum.high == pytest.approx(b.spectrum.high, rel=1e-12)
+    assert a.spectrum.high == pytest.approx(b.spectrum.high, rel=spectrum)
     assert abs(a.iterations - b.iterations) <= 0.15 * b.iterations
 
 

@@ -4,6 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import xarray as xr
+from cases import doublet, grid_of, permeability
 
 import pyadjoint_gpu as pag
 from pyadjoint_gpu.arithmetic import double
@@ -58,6 +59,21 @@ def test_first_order_in_time_on_a_decaying_mode():
         exact = np.exp(-0.1 * np.pi**2) * np.sin(np.pi * model.grid.centers[0])
         errors.append(np.max(np.abs(found - exact)))
     assert 1.8 < errors[0] / errors[1] < 2.2 and 1.8 < errors[1] / errors[2] < 2.2
+
+
+@pytest.mark.parametrize("solver", ["multigrid", "pseudo-transient"])
+def test_a_closed_box_comes_to_its_steady_state(solver):
+    """Linear, and without a null space in a step: the mean is that of the start."""
+    inner = doublet(grid_of((15, 31)))
+    model = Transient(inner, 0.5, 8, every=8)
+    m = {"permeability": permeability(inner.grid, "white")}
+    state = pag.solve(model, m | {"initial_pressure": 2.0}, solver=solver)
+    means = state["pressure"].mean(("y", "x"))
+    np.testing.assert_allclose(means, 2.0, rtol=1e-6)
+    steady = pag.solve(inner, m)["pressure"]
+    end = state["pressure"][-1] - 2.0
+    np.testing.assert_allclose(end, steady, atol=1e-2 * float(abs(steady).max()))
+    assert pag.adjoint_test(model, m | {"initial_pressure": 2.0}).passed
 
 
 def observed(model, m, seed=0):
@@ -189,11 +205,11 @@ def test_bad_input():
     model = plume()
     data = observed(model, M)
     late = data.assign_coords(time=data["time"] + 1.0)
-    control = pag.Control("diffusivity", 1.0, transform="log")
+    control, start = pag.Control("diffusivity", 1.0, transform="log"), {"initial_height": 1.0}
     with pytest.raises(DataError, match=r"lies outside the times of the state, 0 to 0\.12"):
-        pag.Problem(model, control, pag.LeastSquares(late))
+        pag.Problem(model, control, pag.LeastSquares(late), parameters=start)
     with pytest.raises(DataError, match="no coordinate 'time'"):
-        pag.Problem(model, control, pag.LeastSquares(data.drop_vars("time")))
+        pag.Problem(model, control, pag.LeastSquares(data.drop_vars("time")), parameters=start)
     with pytest.raises(ConfigError, match="'adaptive' needs a model that declares"):
-        pag.Problem(model, control, pag.LeastSquares(data), tolerance="adaptive")
+        pag.Problem(model, control, pag.LeastSquares(data), parameters=start, tolerance="adaptive")
     assert isinstance(pag.solve(model, M), xr.Dataset)

@@ -73,8 +73,10 @@ class EmbeddedEngine:
             tolerance,
             max_iterations,
             spectrum=initial.convergence.spectrum if initial else None,
+            # Of another state: good enough inside Newton's method, which renews it.
+            reusable=initial.reusable if initial and not model.linear else None,
         )
-        return Solution(gauge(model, u), convergence, reusable if model.linear else None)
+        return Solution(gauge(model, u), convergence, reusable)
 
     @double
     def adjoint(

@@ -9,6 +9,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from ..arithmetic import double
 from ..errors import EngineError
 from ..models.base import Fields, Model
 from ..models.transient import Transient
@@ -43,6 +44,7 @@ class Marching:
         """What of a run file makes the engine of the steps."""
         return self.engine.settings()  # type: ignore[attr-defined]
 
+    @double
     def solve(
         self,
         model: Model,
@@ -74,6 +76,7 @@ class Marching:
         fields = {v.name: np.stack([np.asarray(s[v.name]) for s in saved]) for v in model.unknowns}
         return Solution(fields, total.convergence(tolerance), kept)
 
+    @double
     def adjoint(
         self,
         model: Model,
@@ -129,6 +132,7 @@ class Marching:
         gradient |= {f"initial_{n}": bar[n] + given[n][0] for n in names}
         return Adjoint(gradient, multipliers, total.convergence(tolerance))
 
+    @double
     def tangent(
         self,
         model: Model,

@@ -30,6 +30,8 @@ LOOSEST = 0.1
 DECREASE = 1e-4
 SHORTEST = 1e-4
 """Step length at which a search is given up."""
+WORN = 5
+"""Krylov iterations of a step after which the preconditioner of earlier ones is renewed."""
 
 
 def solve(
@@ -39,20 +41,21 @@ def solve(
     *,
     tolerance: float,
     max_iterations: int,
-    preconditioner: Any = None,
-) -> tuple[Fields, Convergence, None]:
+    preconditioner: multigrid.Preconditioner | None = None,
+) -> tuple[Fields, Convergence, multigrid.Preconditioner | None]:
     """Drive a nonlinear residual to zero, starting from `initial`.
 
     It stops as the other solvers do; `iterations` counts those of the Krylov method, all steps
-    together. What is returned in a multigrid solve's place of a preconditioner is None: that of
-    the last step is not the one at the solution.
+    together. The preconditioner returned is one near by, that of some earlier step, where it says
+    nothing of dR/du itself ("general"); else None.
     """
     start = time.perf_counter()
     model, c = operator.model, args[0]
     u, iterations, work, eta, status = initial, 0, 3.0, LOOSEST, ""
-    r, norms = _residual(operator, u, args)
-    scale = max(float(_residual(operator, jax.tree.map(jnp.zeros_like, u), args)[1][0]), TINY)
-    residual, square, floor = np.asarray(norms).tolist()
+    found = preconditioner
+    r, norms = _start(operator, u, args)
+    residual, square, floor, scale = np.asarray(norms).tolist()
+    scale = max(scale, TINY)
     history = [(0, residual / scale)]
     tangent, error = Operator(model, "tangent"), 0.0 if residual == 0.0 else math.inf
     for _ in range(STEPS):
@@ -64,7 +67,9 @@ def solve(
             status = "max_iterations"
         if status:
             break
-        found = multigrid.prepare(model, c, u)
+        if found is None:
+            found = multigrid.prepare(model, c, u)
+            work += 2.0
         least = 0.5 * tolerance * scale / residual
         goal = Goal(
             max(eta, min(least, LOOSEST)) * residual, math.inf, 0.0, max_iterations - iterations
@@ -73,13 +78,16 @@ def solve(
         du, progress, _ = found.iterate(tangent, zero, r, (c, u, r), goal)
         count = int(progress.iterations)
         iterations += count
-        work += 2.0 + count * multigrid.work_of_iteration(model, found.kind)
-        step, trial = 1.0, None
+        work += count * multigrid.work_of_iteration(model, found.kind)
+        if found.kind != "general" or count > WORN:
+            found = None
+        step, moved, numbers = 1.0, (u, r), [math.nan] * 5
         while step >= SHORTEST:
-            trial = _trial(operator, u, du, step, args)
+            *moved, norms = _trial(operator, u, du, step, args)
+            numbers = np.asarray(norms).tolist()
             work += 1.0
             slope = -2.0 * (1.0 - eta) * square
-            after = float(trial[2][1])
+            after = numbers[1]
             if after <= square + DECREASE * step * slope:
                 break
             bend = after - square - slope * step
@@ -90,11 +98,9 @@ def solve(
             if status == "round-off" and residual <= tolerance * scale:
                 status = "converged"
             break
-        assert trial is not None
         before = residual
-        u, r, norms, sizes = trial
-        residual, square, floor = np.asarray(norms).tolist()
-        change, size = np.asarray(sizes).tolist()
+        u, r = moved
+        residual, square, floor, change, size = numbers
         ratio = residual / before
         error = change * ratio / max(size, TINY)
         history.append((iterations, residual / scale))
@@ -108,29 +114,31 @@ def solve(
     convergence = summary(
         "newton", status, history, u, args, tolerance=tolerance, start=start, work=work
     )
-    return u, convergence, None
+    return u, convergence, found
 
 
-def _norms(operator: Operator, u: Fields, r: Fields, args: tuple) -> Any:
+def _norms(operator: Operator, u: Fields, r: Fields, args: tuple) -> tuple[Any, Any, Any]:
     """||R||_max, ||R||_2^2, and the round-off of a residual."""
 
     def product(v: Fields) -> Fields:
         return jax.jvp(lambda u: operator(u, args), (u,), (v,))[1]
 
-    return jnp.stack([largest(r), dot(r, r), round_off(product, u)])
+    return largest(r), dot(r, r), round_off(product, u)
 
 
 @partial(compiled, static_argnums=0)
-def _residual(operator: Operator, u: Fields, args: tuple) -> tuple[Fields, Any]:
+def _start(operator: Operator, u: Fields, args: tuple) -> tuple[Fields, Any]:
+    """R, its norms, and ||R(u=0)||_max."""
     r = operator(u, args)
-    return r, _norms(operator, u, r, args)
+    scale = largest(operator(jax.tree.map(jnp.zeros_like, u), args))
+    return r, jnp.stack([*_norms(operator, u, r, args), scale])
 
 
 @partial(compiled, static_argnums=0)
 def _trial(
     operator: Operator, u: Fields, du: Fields, step: Any, args: tuple
-) -> tuple[Fields, Fields, Any, Any]:
-    """u + step du, R and its norms there, ||du||_max and ||u||_max."""
+) -> tuple[Fields, Fields, Any]:
+    """u + step du, R there, and its norms, ||du||_max and ||u||_max."""
     u = jax.tree.map(lambda u, d: u + jnp.asarray(step, u.dtype) * d, u, du)
     r = operator(u, args)
-    return u, r, _norms(operator, u, r, args), jnp.stack([largest(du), largest(u)])
+    return u, r, jnp.stack([*_norms(operator, u, r, args), largest(du), largest(u)])
