@@ -6,13 +6,14 @@ import argparse
 import json
 from pathlib import Path
 
-from . import julia, machine, memory, report, scaling, solve, throughput
+from . import julia, machine, memory, physics, report, scaling, solve, throughput
 
 RUNS = {
     "throughput": throughput.run,
     "solve": solve.run,
     "scaling": scaling.run,
     "memory": memory.run,
+    "physics": physics.run,
     "julia": julia.run,
 }
 

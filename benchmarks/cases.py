@@ -46,19 +46,19 @@ def coefficients(grid: Grid) -> Iterator[tuple[str, np.ndarray]]:
         y, x = np.meshgrid(*grid.centers, indexing="ij")
         wall = (np.abs(x) < 0.04) & (y > 0.3) & (y < 0.8)
         yield "barrier", np.where(wall, 1e-6, 1.0)
-    yield "white noise, std 1", np.exp(_noise(grid, 1.0, 0.0))
-    yield "std 2, 2 cells", np.exp(_noise(grid, 2.0, 2.0))
+    yield "white noise, std 1", np.exp(noise(grid, 1.0, 0.0))
+    yield "std 2, 2 cells", np.exp(noise(grid, 2.0, 2.0))
     if grid.ndim == 2:
-        yield "std 2, 8 cells", np.exp(_noise(grid, 2.0, 8.0))
+        yield "std 2, 8 cells", np.exp(noise(grid, 2.0, 8.0))
 
 
 def channels(grid: Grid, contrast: float) -> np.ndarray:
     """Winding channels, few cells wide, in rock less permeable by `contrast`."""
-    width = np.abs(_noise(grid, 1.0, 6.0)) < 0.15
+    width = np.abs(noise(grid, 1.0, 6.0)) < 0.15
     return np.where(width, contrast**0.5, contrast**-0.5)
 
 
-def _noise(grid: Grid, std: float, cells: float) -> np.ndarray:
+def noise(grid: Grid, std: float, cells: float) -> np.ndarray:
     """Gaussian noise, smoothed over `cells`, then scaled to `std`."""
     noise = np.random.default_rng(0).standard_normal(grid.shape)
     if cells:

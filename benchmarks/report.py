@@ -178,6 +178,33 @@ def memory(result: dict[str, Any]) -> str:
     )
 
 
+def physics(result: dict[str, Any]) -> str:
+    parts = []
+    for name, rows in result.items():
+        table = []
+        for r in rows:
+            mg, pt, peer = r["multigrid"], r["pseudo-transient"], r["newton and splu"]
+            longest = max(r["shape"])
+            table.append(
+                [
+                    size(r),
+                    *(f"{pt['iterations'][k] / longest:.1f}" for k in ("forward", "adjoint")),
+                    *(f"{pt[k]:.3g}" for k in ("forward", "gradient")),
+                    *(f"{pt['t_eff'][k] / 1e9:.1f}" for k in ("forward", "adjoint")),
+                    " + ".join(f"{mg['iterations'][k]}" for k in ("forward", "adjoint")),
+                    *(f"{mg[k]:.3g}" for k in ("forward", "gradient")),
+                    f"{peer['steps']}",
+                    f"{peer['gradient']:.3g}",
+                    f"{peer['gradient'] / mg['gradient']:.1f}",
+                ]
+            )
+        head = ["nx x ny", "PT it. / nx", "adjoint", "PT forward s", "gradient s"]
+        head += ["T_eff GB/s", "adjoint", "multigrid it.", "forward s", "gradient s"]
+        head += ["splu steps", "gradient s", "splu / multigrid"]
+        parts.append(f"{name}:\n\n{_table(head, table)}")
+    return "\n\n".join(parts)
+
+
 def julia(result: dict[str, Any]) -> str:
     if "skipped" in result:
         return f"Skipped: {result['skipped']}."
@@ -249,5 +276,6 @@ SECTIONS: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "solve": ("Time to a solution", solve),
     "scaling": ("Multigrid as the grid grows, and an adaptive tolerance", scaling),
     "memory": ("Memory of a gradient", memory),
+    "physics": ("Each physics", physics),
     "julia": ("The Julia engine on CPU threads", julia),
 }

@@ -74,6 +74,39 @@ end
     @test AdjointGPU.gather(sim, sim.work[1]) ≈ ubar rtol = 1e-13
 end
 
+# d/dh f at 0, to fourth order.
+slope(f, h=1e-3) = (4 * (f(h / 2) - f(-h / 2)) / h - (f(h) - f(-h)) / 2h) / 3
+
+@testset "nonlinear diffusion, $(length(shape))-D" for shape in SHAPES
+    N = length(shape)
+    grid = Grid(shape, EXTENT[1:N])
+    diffusion = Diffusion(grid; fixed=[:x_min, :x_max], inflow=N > 1 ? [:y_min] : Symbol[])
+    u, v, w = field(shape, 3), field(shape, 4), field(shape, 5)
+    for model in (diffusion, Step(diffusion, 0.01, :previous_height))
+        sim = Simulation(model)
+        m = map(kind -> field(kind === :cells ? shape : (kind,), 2), AdjointGPU.parameters(model))
+        R(m, u) = AdjointGPU.residual(sim, m, u)
+        ubar, mbar = AdjointGPU.vjp(sim, m, u, w)
+        @test slope(h -> sum(w .* R(m, u .+ h .* v))) ≈ sum(ubar .* v) rtol = 1e-8
+        for name in keys(m)
+            direction = field(size(m[name]), 6)
+            shifted(h) = merge(m, NamedTuple{(name,)}((m[name] .+ h .* direction,)))
+            @test slope(h -> sum(w .* R(shifted(h), u))) ≈ sum(mbar[name] .* direction) rtol = 1e-7
+        end
+        state, report = solve!(sim, m; initial=u, tolerance=1e-11)
+        @test report.status === :converged
+        @test maximum(abs, R(m, state)) <= 1e-10 * maximum(abs, R(m, zero(state)))
+        gradient, _, report = adjoint!(sim, w; state, parameters=m, tolerance=1e-12)
+        @test report.status === :converged
+        direction = field(shape, 6)
+        J(h) = sum(w .* solve!(sim, merge(m, (; diffusivity=m.diffusivity .+ h .* direction)); initial=state, tolerance=1e-13)[1])
+        @test slope(J, 2e-3) ≈ sum(gradient.diffusivity .* direction) rtol = 1e-6
+    end
+    @test_throws ArgumentError Diffusion(grid; fixed=Symbol[])
+    @test_throws ArgumentError Diffusion(grid; fixed=[:top])
+    @test_throws ArgumentError Diffusion(grid; fixed=[:x_min], smallest=0.0)
+end
+
 @testset "solves, $(length(shape))-D, open=$open" for shape in SHAPES, open in (false, true)
     sim = Simulation(model_of(shape, sides_of(open)))
     m = parameters_of(sim.model)

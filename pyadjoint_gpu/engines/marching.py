@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..arithmetic import double
-from ..errors import EngineError
 from ..models.base import Fields, Model
 from ..models.transient import Transient
 from ..solvers.base import Convergence
@@ -59,13 +58,13 @@ class Marching:
         own, start = model.split(parameters)
         solve = self._step(model, own, tolerance, max_iterations)
         saved = [start]
-        total = _Sum()
+        reports: list[Convergence] = []
         kept: dict[int, Kept | None] = {0: None}
         last: Kept | None = None
         stride = _stride(model.steps, model.checkpoints)
         for k in range(1, model.steps + 1):
             last = solve(last, start)
-            total.add(last.now.convergence)
+            reports.append(last.now.convergence)
             if not last.now.convergence.usable:
                 saved += [last.now.fields] * (len(model.times) - len(saved))
                 break
@@ -74,7 +73,7 @@ class Marching:
             if k % stride == 0:
                 kept[k] = last
         fields = {v.name: np.stack([np.asarray(s[v.name]) for s in saved]) for v in model.unknowns}
-        return Solution(fields, total.convergence(tolerance), kept)
+        return Solution(fields, _together(reports, tolerance), kept)
 
     @double
     def adjoint(
@@ -99,7 +98,8 @@ class Marching:
         bar = {k: np.zeros(model.grid.shape, given[k].dtype) for k in names}
         gradient = {k: np.zeros(np.shape(v)) for k, v in own.items()}
         multipliers = {k: np.zeros(model.shape, given[k].dtype) for k in names}
-        total, back = _Sum(), None
+        reports: list[Convergence] = []
+        back = None
         end = model.steps
         for first in sorted(kept, reverse=True):
             states = [kept[first]]
@@ -120,17 +120,17 @@ class Marching:
                     max_iterations=max_iterations,
                     initial=back,
                 )
-                total.add(back.convergence)
+                reports.append(back.convergence)
                 gradient = {n: gradient[n] + np.asarray(back.gradient[n]) for n in gradient}
                 bar = {n: np.asarray(back.gradient[f"previous_{n}"]) for n in names}
                 if k % model.every == 0:
                     for n in names:
                         multipliers[n][k // model.every] = back.multiplier[n]
                 if not back.convergence.usable:
-                    return Adjoint(gradient, multipliers, total.convergence(tolerance))
+                    return Adjoint(gradient, multipliers, _together(reports, tolerance))
             end = first
         gradient |= {f"initial_{n}": bar[n] + given[n][0] for n in names}
-        return Adjoint(gradient, multipliers, total.convergence(tolerance))
+        return Adjoint(gradient, multipliers, _together(reports, tolerance))
 
     @double
     def tangent(
@@ -148,7 +148,8 @@ class Marching:
         own, start = model.split(parameters)
         along, change = model.split(direction)
         forward = self._step(model, own, solution.convergence.tolerance, max_iterations)
-        total, last = _Sum(), None
+        reports: list[Convergence] = []
+        last = None
         saved = [change]
         for k in range(1, model.steps + 1):
             m = own | _previous(last.now.fields if last else start)
@@ -161,11 +162,11 @@ class Marching:
                 tolerance=tolerance,
                 max_iterations=max_iterations,
             )
-            total.add(convergence)
+            reports.append(convergence)
             if k % model.every == 0:
                 saved.append(change)
         out = {v.name: jnp.stack([s[v.name] for s in saved]) for v in model.unknowns}
-        return out, total.convergence(tolerance)
+        return out, _together(reports, tolerance)
 
     def _step(
         self, model: Transient, own: Fields, tolerance: float, max_iterations: int
@@ -198,29 +199,19 @@ def _stride(steps: int, checkpoints: int) -> int:
     return -(-steps // checkpoints)
 
 
-class _Sum:
-    """Of the reports of many solves."""
-
-    def __init__(self) -> None:
-        self.all: list[Convergence] = []
-
-    def add(self, convergence: Convergence) -> None:
-        self.all.append(convergence)
-
-    def convergence(self, tolerance: float) -> Convergence:
-        if not self.all:
-            raise EngineError("no step was solved")
-        worst = max(self.all, key=lambda c: (not c.usable, c.status == "round-off"))
-        wall = sum(c.wall_time for c in self.all)
-        counts = np.cumsum([c.iterations for c in self.all])
-        residuals = [c.residual for c in self.all]
-        return replace(
-            worst,
-            iterations=int(counts[-1]),
-            residual=max(residuals),
-            tolerance=tolerance,
-            wall_time=wall,
-            throughput=sum(c.throughput * c.wall_time for c in self.all) / wall,
-            history=np.column_stack([counts, residuals]),
-            work=sum(c.work for c in self.all),
-        )
+def _together(reports: list[Convergence], tolerance: float) -> Convergence:
+    """One report of many solves: the worst status, the largest residual, the sums of the rest."""
+    worst = max(reports, key=lambda c: (not c.usable, c.status == "round-off"))
+    wall = sum(c.wall_time for c in reports)
+    counts = np.cumsum([c.iterations for c in reports])
+    residuals = [c.residual for c in reports]
+    return replace(
+        worst,
+        iterations=int(counts[-1]),
+        residual=max(residuals),
+        tolerance=tolerance,
+        wall_time=wall,
+        throughput=sum(c.throughput * c.wall_time for c in reports) / wall,
+        history=np.column_stack([counts, residuals]),
+        work=sum(c.work for c in reports),
+    )

@@ -1,0 +1,136 @@
+"""Each physics at three sizes: iterations, time of a forward solve and of a gradient, throughput.
+
+By either solver, with all set-up, compilation not counted. "pseudo-transient" iterations are also
+given over the largest number of cells along an axis: they should grow no faster. T_eff is the
+traffic that no iteration avoids (u and its rate read and written, 1/PC and what of the residual
+does not change read) over the time of an iteration, checks and renewals of the preconditioner
+included.
+
+For nonlinear physics the peer is Newton's method on the same residual in numpy, its sparse
+Jacobian assembled and factorised by SuperLU at each step, from the same start to the same
+residual, with one transposed solve for the adjoint. Fields must agree to 1e-6.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import numpy as np
+import scipy.sparse as sp
+from scipy.sparse.linalg import splu
+
+from pyadjoint_gpu import EmbeddedEngine, Grid
+from pyadjoint_gpu.engines.embedded import prepared
+from pyadjoint_gpu.models import Diffusion
+
+from .cases import noise
+from .machine import best, timed
+
+TOLERANCE = 1e-8
+AGREE = 1e-6
+
+
+def run(*, quick: bool = False) -> dict[str, Any]:
+    sizes = [(31, 63), (63, 127)] if quick else [(63, 127), (127, 255), (255, 511)]
+    return {"diffusion": [_diffusion(shape) for shape in sizes]}
+
+
+def _diffusion(shape: tuple[int, int]) -> dict[str, Any]:
+    """n = 3 between heights of 1 and 0.1, ln k of std 1 correlated over 4 cells, a source."""
+    model = Diffusion(Grid(shape, (1.0, 2.0)), {"x_min": 1.0, "x_max": 0.1})
+    k = np.exp(noise(model.grid, 1.0, 4.0))
+    m = model.fields({"diffusivity": k, "exponent": 3.0, "source": 0.1})
+    bar = {"height": np.random.default_rng(1).standard_normal(shape)}
+    row: dict[str, Any] = {"shape": shape}
+    fields = {}
+    for solver in ("multigrid", "pseudo-transient"):
+        row[solver], fields[solver] = _ours(solver, model, m, bar)
+    seconds, (h, steps, adjoint) = timed(lambda: newton(model, m, bar["height"]))
+    row["newton and splu"] = {"gradient": seconds, "adjoint": adjoint, "steps": steps}
+    for solver, found in fields.items():
+        error = float(np.max(np.abs(found - h)) / np.max(np.abs(h)))
+        if not error <= AGREE:
+            raise AssertionError(f"{solver}: differs from Newton's by {error}, expected {AGREE}")
+    return row
+
+
+def _ours(solver: str, model: Any, m: Any, bar: Any) -> tuple[dict[str, Any], np.ndarray]:
+    engine = EmbeddedEngine(solver=solver)
+    options = {"tolerance": TOLERANCE, "max_iterations": 10**6}
+
+    def forward() -> Any:
+        found = engine.solve(model, m, **options)
+        jax.block_until_ready(found.fields)
+        return found
+
+    def adjoint(state: Any) -> Any:
+        found = engine.adjoint(model, m, state, bar, **options)
+        jax.block_until_ready(found.gradient)
+        return found
+
+    adjoint(forward())  # compiles
+    ahead, state = best(forward)
+    behind, back = best(lambda: adjoint(state))
+    for c in (state.convergence, back.convergence):
+        if c.status != "converged":
+            raise RuntimeError(c.message)
+    both = {"forward": state.convergence, "adjoint": back.convergence}
+    out = {
+        "forward": ahead,
+        "gradient": ahead + behind,
+        "iterations": {k: c.iterations for k, c in both.items()},
+        "work": {k: c.work for k, c in both.items()},
+        "t_eff": {k: c.throughput for k, c in both.items()},
+    }
+    return out, np.asarray(state.fields["height"])
+
+
+def newton(model: Diffusion, m: Any, bar: np.ndarray) -> tuple[np.ndarray, int, float]:
+    """H, steps, and seconds of the adjoint, by Newton's method with SuperLU and halved steps."""
+    with jax.enable_x64(True):
+        c = jax.tree.map(np.asarray, prepared(model, m))
+    shape, size = model.grid.shape, model.grid.size
+    cells = np.arange(size).reshape(shape)
+    pairs = [(_side(cells, a, 0), _side(cells, a, 1)) for a in range(len(shape))]
+    sink, source = c["sink"].ravel(), c["source"].ravel()
+
+    def residual(h: np.ndarray) -> tuple[np.ndarray, list[Any]]:
+        r, parts = source - sink * h, []
+        for (i, j), k, n in zip(pairs, c["faces"], c["exponents"], strict=True):
+            k, n = k.ravel(), n.ravel()
+            face = np.maximum(0.5 * (h[i] + h[j]), model.smallest)
+            d, step = k * face**n, h[j] - h[i]
+            flow = d * step
+            r += np.bincount(i, flow, size) - np.bincount(j, flow, size)
+            slope = np.where(face > model.smallest, 0.5 * k * n * face ** (n - 1), 0.0) * step
+            parts.append((slope - d, slope + d))
+        return r, parts
+
+    def factors(parts: list[Any]) -> Any:
+        rows, columns, values = [cells.ravel()], [cells.ravel()], [-sink]
+        for (i, j), (low, high) in zip(pairs, parts, strict=True):
+            rows += [i, i, j, j]
+            columns += [i, j, i, j]
+            values += [low, high, -low, -high]
+        entries = (np.concatenate(values), (np.concatenate(rows), np.concatenate(columns)))
+        return splu(sp.csc_array(sp.coo_array(entries, shape=(size, size))))
+
+    h = model.guess(m)["height"].ravel()
+    scale = np.max(np.abs(residual(np.zeros(size))[0]))
+    r, parts = residual(h)
+    steps = 0
+    while np.max(np.abs(r)) > TOLERANCE * scale:
+        change, length = factors(parts).solve(-r), 1.0
+        while np.linalg.norm(residual(h + length * change)[0]) > np.linalg.norm(r):
+            length *= 0.5
+        h = h + length * change
+        r, parts = residual(h)
+        steps += 1
+    seconds, _ = timed(lambda: factors(parts).solve(bar.ravel(), trans="T"))
+    return h.reshape(shape), steps, seconds
+
+
+def _side(cells: np.ndarray, axis: int, end: int) -> np.ndarray:
+    n = cells.shape[axis]
+    return np.take(cells, np.arange(end, n - 1 + end), axis=axis).ravel()
