@@ -12,7 +12,8 @@
 
 const SAFETY = 0.99
 const FIRST = 7         # iterations until a nonlinear residual's preconditioner is first renewed
-const RISE = 2.0        # of a nonlinear residual, at which iterations are taken back
+const RISE = 5.0        # of a nonlinear residual over the least so far: it goes back to where that was
+const STALE = 1.2       # growth of the diagonal at which the preconditioner is renewed twice as often
 const SMALLEST = 1e-3   # fraction of the usual step at which a nonlinear solve is given up
 const ERROR = 100.0     # largest estimated error of u, in units of the tolerance
 const TINY = 1e-300     # no more than a guard against 0/0
@@ -64,10 +65,10 @@ function iterate!(sim::Simulation, operator::Operator, pair::Vector; tolerance::
     u, before = pair
     copyto!(before, u)
     longest = maximum(block.grid.shape)
-    chunk = longest_chunk = max(16, longest ÷ 3)
+    chunk = usual = max(16, longest ÷ 3)
     operator.affine || (chunk = FIRST)
-    kept = operator.affine ? nothing : similar(u)
-    alpha, caution = 1.0, 1.0
+    kept, old = operator.affine ? (u, u) : (similar(u), similar(u))
+    alpha, caution, best = 1.0, 1.0, Inf
     high = precondition!(sim, operator.transposed)
     # Before anything is measured: the slowest mode of a homogeneous box.
     low = something(low, 0.25 * high * (pi / (2 * longest))^2)
@@ -89,19 +90,25 @@ function iterate!(sim::Simulation, operator::Operator, pair::Vector; tolerance::
             status = :max_iterations
             break
         end
-        last_largest = largest
-        kept === nothing || copyto!(kept, u)
+        if !operator.affine && largest <= best
+            best = largest
+            copyto!(kept, u)
+        end
         advance!(sim, operator, before, u, pairs, alpha, beta, alpha / last_alpha)
         before, u = u, before   # an odd number of steps
         quotient, largest, correction, floor = measure(sim, operator, before, u)
         iterations += 2pairs + 1
         push!(history, (iterations, largest / scale))
-        if kept !== nothing && !(largest <= RISE * max(last_largest, scale))
+        if !operator.affine && !(largest <= RISE * best)
             # The derivatives of R had changed too much on the way: again, with smaller steps.
             copyto!(u, kept)
             copyto!(before, kept)
-            largest, alpha, caution = last_largest, 1.0, caution / 2
+            largest, alpha, caution = best, 1.0, caution / 2
+            history[end] = (iterations, largest / scale)
             chunk = max(FIRST, chunk ÷ 2)
+            pair .= (u, before)
+            sim.linearised = false
+            high = precondition!(sim, operator.transposed)
             caution < SMALLEST && (status = :diverged)
             check(iterations, largest / scale)
             continue
@@ -118,10 +125,14 @@ function iterate!(sim::Simulation, operator::Operator, pair::Vector; tolerance::
             low = quotient
         end
         if !operator.affine && status === :running
+            copyto!(old, inverse)
             pair .= (u, before)
             sim.linearised = false
             high = precondition!(sim, operator.transposed)
-            chunk, caution = min(2chunk, longest_chunk), min(1.2caution, 1.0)
+            growth, = peaks(sim, (/, own(sim, old), own(sim, inverse)))
+            # Where the diagonal grows, steps are too long before the preconditioner is renewed.
+            caution = min(1.1caution, 1 / sqrt(max(growth, 1.0)))
+            chunk = growth > STALE ? max(FIRST, chunk ÷ 2) : min(2chunk, usual)
         end
         check(iterations, largest / scale)
     end

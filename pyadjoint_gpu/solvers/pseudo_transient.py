@@ -43,8 +43,10 @@ SAFETY = 0.99
 FIRST = 7
 """Iterations until the preconditioner of a nonlinear residual is renewed for the first time; then
 ever more."""
-RISE = 2.0
-"""Of a nonlinear residual, over what it was or that of u = 0: then iterations are taken back."""
+RISE = 5.0
+"""Of a nonlinear residual over the least so far: then it goes back to where that was."""
+STALE = 1.2
+"""Growth of the diagonal at which the preconditioner is renewed twice as often."""
 SMALLEST = 1e-3
 """Fraction of the usual step at which a nonlinear solve is given up."""
 
@@ -77,12 +79,12 @@ def solve(
     start = time.perf_counter()
     u = before = initial
     longest = max(max(a.shape) for a in jax.tree.leaves(u))
-    chunk = longest_chunk = max(16, longest // 3)
+    chunk = usual = max(16, longest // 3)
     if not operator.affine:
         chunk = FIRST
-    alpha, caution = 1.0, 1.0
-    inverse, high = _precondition(operator, u, args)
-    high = float(high)
+    alpha, caution, best = 1.0, 1.0, (math.inf, u)
+    inverse, bound = _precondition(operator, u, args)
+    high = float(bound)
     # Before anything is measured: the slowest mode of a homogeneous box.
     low = spectrum.low if spectrum else 0.25 * high * (math.pi / (2 * longest)) ** 2
     zero, *first = _start(operator, u, args, inverse).tolist()
@@ -104,7 +106,8 @@ def solve(
         if pairs < 0:
             status = "max_iterations"
             break
-        kept, last_residual = u, residual
+        if residual <= best[0]:
+            best = residual, u
         before, u, report = _advance(
             operator, before, u, args, inverse, pairs, alpha, beta, alpha / last
         )
@@ -112,10 +115,13 @@ def solve(
         quotient, residual, correction, floor = report.tolist()
         iterations += steps
         history.append((iterations, residual / scale))
-        if not operator.affine and not residual <= RISE * max(last_residual, scale):
+        if not operator.affine and not residual <= RISE * best[0]:
             # The derivatives of R had changed too much on the way: again, with smaller steps.
-            before = u = kept
-            residual, alpha, caution = last_residual, 1.0, 0.5 * caution
+            residual, u = best
+            before, alpha, caution = u, 1.0, 0.5 * caution
+            history[-1] = (iterations, residual / scale)
+            inverse, bound = _precondition(operator, u, args)
+            high = float(bound)
             chunk = max(FIRST, chunk // 2)
             status = "diverged" if caution < SMALLEST else ""
             continue
@@ -129,9 +135,12 @@ def solve(
         if 0.0 < quotient < high and residual > 100.0 * floor:
             low = quotient
         if not operator.affine:
+            old = inverse
             inverse, bound = _precondition(operator, u, args)
-            high = float(bound)
-            chunk, caution = min(2 * chunk, longest_chunk), min(1.2 * caution, 1.0)
+            high, growth = float(bound), max(1.0, float(_growth(old, inverse)))
+            # Where the diagonal grows, steps are too long before the preconditioner is renewed.
+            caution = min(1.1 * caution, 1.0 / math.sqrt(growth))
+            chunk = max(FIRST, chunk // 2) if growth > STALE else min(2 * chunk, usual)
     convergence = summary(
         "pseudo-transient",
         status,
@@ -144,6 +153,12 @@ def solve(
         spectrum=Spectrum(low, high),
     )
     return u, convergence
+
+
+@compiled
+def _growth(old: Fields, inverse: Fields) -> Any:
+    """Of the diagonal, the most."""
+    return jnp.max(jnp.stack([jnp.max(old[k] / inverse[k]) for k in old]))
 
 
 def _stagnant(history: list[tuple[int, float]], low: float, high: float) -> bool:
