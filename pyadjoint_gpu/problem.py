@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -20,7 +20,6 @@ from .errors import ConfigError, ConvergenceError, ConvergenceWarning, DataError
 from .misfit import BoundLeastSquares, LeastSquares
 from .models.base import Fields, Model
 from .solvers import Convergence
-from .solvers.multigrid import suits
 
 ADAPTIVE = "adaptive"
 TIGHTEST = 1e-8
@@ -123,7 +122,7 @@ class Problem:
         self.model = model
         self._engine = get_engine(engine, model, solver=solver)
         self.adaptive = isinstance(tolerance, str) and tolerance == ADAPTIVE
-        if self.adaptive and not suits(model):
+        if self.adaptive and not model.elliptic_declared:
             raise ConfigError(
                 f"tolerance: {ADAPTIVE!r} needs a model that declares elliptic coefficients,"
                 f" which {model.name!r} does not"
@@ -304,11 +303,13 @@ class Problem:
         x = jnp.asarray(theta)
         m = self._parameters(x)
         options = {"max_iterations": self.max_iterations}
+        # Only the state: a journal keeps no more, and a resumed run is to be the same.
+        start = initial and replace(initial.solution, reusable=None)
         solution = self.engine.solve(
             self.model,
             m,
             tolerance=tolerance or self.tolerance,
-            initial=initial and initial.solution,
+            initial=start,
             **options,
         )
         require(solution.convergence, "the forward solve", solution)

@@ -125,3 +125,25 @@ def test_warm_starts_save_iterations():
     again = engine.solve(model, m, initial=cold, **options)
     assert near.convergence.iterations < cold.convergence.iterations
     assert again.convergence.iterations <= 2
+
+
+def test_a_nonlinear_inversion_resumes_to_the_bit(tmp_path):
+    model = box(16)
+    m = {"c": 0.5, "k": 5.0}
+    points = [(0.3, 0.3), (0.5, 0.9), (0.8, 0.4), (0.2, 1.0)]
+    data = pag.synthetic.observe(model, m | {"q": source}, points, noise=0.01)
+
+    def problem():
+        return pag.Problem(
+            model,
+            pag.Control("q", 50.0),
+            pag.LeastSquares(data),
+            pag.Smoothness("q", weight=1e-4, length=0.3),
+            parameters=m,
+        )
+
+    whole = pag.invert(problem(), max_iterations=8, progress=False)
+    pag.invert(problem(), max_iterations=4, progress=False, journal=tmp_path / "run.h5")
+    rest = pag.resume(tmp_path / "run.h5", problem(), max_iterations=8)
+    np.testing.assert_array_equal(rest["objective"], whole["objective"])
+    np.testing.assert_array_equal(rest["q"], whole["q"])

@@ -16,7 +16,8 @@ class Solution:
     Attributes
     ----------
     reusable : object
-        What an adjoint solve at this state may use again; None, or the engine's own.
+        What an adjoint solve at this state may use again, or a solve of the same dR/du (for a
+        nonlinear model one near by) that starts here; None, or the engine's own.
     """
 
     fields: Fields

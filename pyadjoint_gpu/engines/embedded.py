@@ -73,8 +73,7 @@ class EmbeddedEngine:
             tolerance,
             max_iterations,
             spectrum=initial.convergence.spectrum if initial else None,
-            # Of another state: good enough inside Newton's method, which renews it.
-            reusable=initial.reusable if initial and not model.linear else None,
+            reusable=initial.reusable if initial else None,
         )
         return Solution(gauge(model, u), convergence, reusable)
 
@@ -170,7 +169,7 @@ class EmbeddedEngine:
     def _multigrid(self, model: Model) -> bool:
         if self.solver == "pseudo-transient":
             return False
-        if multigrid.suits(model):
+        if model.elliptic_declared:
             return True
         if self.solver == "multigrid":
             raise ConfigError(

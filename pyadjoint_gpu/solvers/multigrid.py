@@ -183,11 +183,6 @@ def solve(
     return u, convergence, preconditioner
 
 
-def suits(model: Model) -> bool:
-    """Whether the model declares elliptic coefficients."""
-    return model.elliptic_declared
-
-
 def prepare(model: Model, c: Any, u: Fields) -> Preconditioner:
     """Hierarchies of -dR/du at u."""
     hierarchies = hierarchies_of(model, c, u)
