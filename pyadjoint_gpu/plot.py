@@ -94,6 +94,8 @@ def _states(result: xr.Dataset) -> list[str]:
 
 
 def _field_panels(result: xr.Dataset, name: str) -> list[Any]:
+    if result[name].ndim == 1:
+        return [lambda ax: _line(ax, result, name)]
     recovered = result[name].values
     low, high = np.percentile(recovered, [0.2, 99.8])
     log = bool(np.min(recovered) > 0 and high > 3 * low)
@@ -135,7 +137,9 @@ def _map(
     if field.ndim == 1:
         unit, suffix = _length(result)
         ax.plot(result[field.dims[0]] / unit, values, color="#1f6f8b")
-        ax.set(title=text, xlabel=f"{field.dims[0]}{suffix}")
+        ax.set_xlabel(f"{field.dims[0]}{suffix}")
+        ax.set_title(text, fontsize=10, color=_INK)
+        ax.spines[["top", "right"]].set_visible(False)
         return
     bounds = limits or (float(np.min(values)), float(np.max(values)))
     norm = LogNorm(*bounds) if log else Normalize(*bounds)
@@ -201,21 +205,32 @@ def _length(result: xr.Dataset) -> tuple[float, str]:
 
 def _profile(ax: Axes, result: xr.Dataset, name: str) -> None:
     """A boundary control, by face, with a gap where one side ends and the next begins."""
-    where = np.stack([result[f"boundary_{d}"].values for d in ("z", "y", "x")
-                      if f"boundary_{d}" in result])  # fmt: skip
+    label = str(result[name].dims[0]).removesuffix("_face")
+    names = [f"{label}_{d}" for d in ("z", "y", "x")]
+    where = np.stack([result[n].values for n in names if n in result])
     step = np.linalg.norm(np.diff(where, axis=1), axis=0)
     ends = np.flatnonzero(step > 1.5 * np.median(step)) + 1
-    face = np.insert(np.arange(where.shape[1], dtype=float), ends, np.nan)
-    for key, style, label in (
-        (f"{name}_true", "k:", "true"),
-        (f"{name}_initial", "-", "start"),
-        (name, "-", "recovered"),
+    _curves(ax, result, name, np.arange(where.shape[1], dtype=float), ends)
+    ax.set_xlabel("boundary face")
+
+
+def _line(ax: Axes, result: xr.Dataset, name: str) -> None:
+    """A field along the one axis of the grid."""
+    unit, suffix = _length(result)
+    _curves(ax, result, name, result["x"].values / unit, np.empty(0, int))
+    ax.set_xlabel(f"x{suffix}")
+
+
+def _curves(ax: Axes, result: xr.Dataset, name: str, x: np.ndarray, gaps: np.ndarray) -> None:
+    """True, first and recovered values over x, broken before the entries `gaps`."""
+    for key, style, color, label in (
+        (f"{name}_true", ":", "k", "true"),
+        (f"{name}_initial", "-", "#bbbbbb", "start"),
+        (name, "-", "#1f6f8b", "recovered"),
     ):
         if key in result:
-            color = {"start": "#bbbbbb", "recovered": "#1f6f8b"}.get(label)
-            values = np.insert(result[key].values, ends, np.nan)
-            ax.plot(face, values, style, color=color, label=label, lw=1.5)
-    ax.set_xlabel("boundary face")
+            places, values = (np.insert(v, gaps, np.nan) for v in (x, result[key].values))
+            ax.plot(places, values, style, color=color, label=label, lw=1.5)
     ax.set_ylabel(str(result[name].attrs.get("units", "")))
     ax.set_title(str(result[name].attrs.get("long_name", name)), fontsize=10, color=_INK)
     ax.legend(frameon=False, fontsize=8)

@@ -122,6 +122,23 @@ def test_the_published_case():
     assert abs(float(result["exponent"].mean()) - 3.0) < 1e-6
 
 
+@pytest.mark.parametrize("shape", [(15,), (12, 15)], ids=["1d", "2d"])
+def test_plots(shape, tmp_path):
+    """Of fields along a line, and of two boundary controls with different sides."""
+    model = power_law_box(shape)
+    middle = [[0.5 * e for e in model.grid.extent]]
+    data = pag.synthetic.observe(model, uneven(model, 1), middle)
+    names = [p.name for p in model.parameters if p.name.startswith("boundary")]
+    controls = [pag.Control("diffusivity", 1.0, transform="log"), *map(pag.Control, names)]
+    known = {k: v for k, v in uneven(model).items() if k != "diffusivity"}
+    problem = pag.Problem(model, controls, pag.LeastSquares(data), parameters=known)
+    result = pag.invert(problem, max_iterations=1, progress=False)
+    figure = result.inversion.plot(tmp_path / "p.png")
+    titles = [a.get_title() for a in figure.axes]
+    for name in ("diffusivity", *names):
+        assert f"recovered {name.replace('_', ' ')}" in titles
+
+
 def test_run_file_specification_builds_the_same_model():
     model = power_law_box((12, 15))
     table = model.specification()
