@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import re
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
+import jax
 import pytest
 from run_files import RUN_FILE, everything, fields, observations, save
 
@@ -27,6 +29,14 @@ def missing() -> str | None:
     except EngineError as error:
         return str(error)
     return None
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _forget_compiled_code() -> Iterator[None]:
+    """Compiled code takes memory maps, of which Linux allows a process 65,530: all tests together
+    would need more, and a compiler that gets none crashes."""
+    yield
+    jax.clear_caches()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
