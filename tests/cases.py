@@ -142,3 +142,20 @@ def uneven(model, seed=0):
         "exponent": 1.5 + generator.random(shape),
         "source": 0.5 * generator.random(shape),
     }
+
+
+def section(shape=(10, 14), *, no_slip=("y_min", "x_min"), **options):
+    """A power-law fluid in a channel 2 wide and 1 deep."""
+    options = {"smallest": 1e-2, "viscosity_limit": 20.0} | options
+    return pag.models.Channel(pag.Grid(shape, (1.0, 2.0)), no_slip, **options)
+
+
+def varied(model, n=1 / 3, seed=0):
+    """Parameters of `section` without symmetry."""
+    generator = np.random.default_rng(seed)
+    shape = model.grid.shape
+    return {
+        "prefactor": np.exp(0.3 * generator.standard_normal(shape)),
+        "driving_force": 1.0 + 0.3 * generator.random(shape),
+        "exponent": n * (1.0 + 0.2 * generator.random(shape)),
+    }

@@ -27,12 +27,13 @@ stencil(::Model{N}) where {N} = star(Val(N))
 star(::Val{N}) where {N} = (ntuple(_ -> 0, N),
     (Base.setindex(ntuple(_ -> 0, N), s, d) for d in 1:N for s in (-1, 1))...)
 
+include("models/channel.jl")
 include("models/darcy.jl")
 include("models/diffusion.jl")
 include("models/step.jl")
 
 "The models by name."
-const CATALOGUE = Dict{String,Any}("darcy" => Darcy, "diffusion" => Diffusion, "step" => Step)
+const CATALOGUE = Dict{String,Any}("channel" => ChannelFlow, "darcy" => Darcy, "diffusion" => Diffusion, "step" => Step)
 
 """
     build(name, grid, table)

@@ -8,15 +8,19 @@ from typing import Any
 from ..errors import ConfigError, check_keys, check_table, nearest
 from ..grid import Grid
 from .base import Elliptic, Model, Parameter, Variable
+from .channel import Channel
 from .darcy import Darcy, Well
 from .diffusion import Diffusion
 from .transient import Transient
 
-CATALOGUE: dict[str, type[Model]] = {kind.name: kind for kind in (Darcy, Diffusion, Transient)}
+CATALOGUE: dict[str, type[Model]] = {
+    kind.name: kind for kind in (Channel, Darcy, Diffusion, Transient)
+}
 """Models a run file can name."""
 
 __all__ = [
     "CATALOGUE",
+    "Channel",
     "Darcy",
     "Diffusion",
     "Elliptic",
@@ -36,5 +40,9 @@ def build(grid: Grid, table: Any, units: str | None, where: str = "model") -> Mo
     if not isinstance(name, str) or name not in CATALOGUE:
         raise ConfigError(f"{where}.name: found {name!r}{nearest(str(name), CATALOGUE)}")
     kind = CATALOGUE[name]
-    allowed = [p for p in inspect.signature(kind).parameters if p != "grid"]
-    return kind.from_specification(grid, check_keys(table, allowed, where), units)
+    options = {k: p for k, p in inspect.signature(kind).parameters.items() if k != "grid"}
+    check_keys(table, list(options), where)
+    for key, option in options.items():
+        if option.default is option.empty and key not in table:
+            raise ConfigError(f"{where}.{key} is missing")
+    return kind.from_specification(grid, table, units)

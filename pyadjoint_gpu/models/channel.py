@@ -1,0 +1,212 @@
+"""Flow down a channel: the velocity through a cross-section of a power-law fluid, ice say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from ..errors import ConfigError
+from ..grid import BoundarySpace, Grid
+from .base import Elliptic, Fields, Model, Parameter, Variable
+from .finite_volume import difference, mean, pad, positive
+
+
+@dataclass(frozen=True)
+class Channel(Model):
+    """Velocity v out of a section, x across and y up, of a fluid that its weight drives:
+
+        d/dx (eta dv/dx) + d/dy (eta dv/dy) + f = 0,    f = rho g sin(slope),
+        1/eta = 1 / (k gamma^(n-1)) + 1/eta_max,    gamma^2 = (dv/dx)^2 + (dv/dy)^2 + smallest^2.
+
+    With n < 1 the fluid shears the more easily the faster it shears. Ice that follows Glen's law,
+    strain rate = A stress^3, has n = 1/3 and k = (2 A)^(-1/3): the shear rate gamma is twice the
+    strain rate.
+
+    Parameters
+    ----------
+    grid : Grid
+        Two axes, (y, x).
+    no_slip : sequence of str
+        Sides (``"x_min"``, ``"x_max"``, ``"y_min"``, ``"y_max"``) where v = 0; at least one. On
+        the others there is no stress: a free surface, or a plane of symmetry.
+    smallest : float
+        A shear rate, far below those of interest: it keeps eta smooth where nothing shears.
+    viscosity_limit : float, optional
+        eta_max; none unless given. The less eta varies, the fewer pseudo-transient iterations.
+
+    Notes
+    -----
+    Unknown: ``velocity``. Parameters: ``prefactor`` (k, positive), ``exponent`` (n, positive) and
+    ``driving_force`` (f, a force a volume), each a cell field. Further state: ``viscosity`` in the
+    cells, and ``stress_x`` and ``stress_y``, eta dv/dx and eta dv/dy on the faces: on the sides
+    they are the drag.
+
+    The viscosity is that of the corners between cells, where k and n are means of the cells around
+    and each square in gamma^2 that of the two differences nearest, with mirror images of v beyond
+    the sides. On a face it is the mean of its ends'. So R is the gradient of the sum over corners
+    of what the fluid dissipates, a convex function of v: dR/dv is symmetric and negative definite,
+    and the solution the only one. Its error falls as h^2 where v is smooth.
+
+    Raises
+    ------
+    ConfigError
+        If the grid has not two axes, a side is unknown, named twice or none is given, or
+        `smallest` or `viscosity_limit` is not positive.
+    """
+
+    grid: Grid
+    no_slip: tuple[str, ...]
+    smallest: float
+    viscosity_limit: float | None
+
+    name: ClassVar[str] = "channel"
+
+    def __init__(
+        self,
+        grid: Grid,
+        no_slip: Sequence[str] = ("y_min", "x_min"),
+        *,
+        smallest: float,
+        viscosity_limit: float | None = None,
+    ):
+        if grid.ndim != 2:
+            raise ConfigError(f"grid: found axes {', '.join(grid.dims)}, expected y, x")
+        names = (no_slip,) if isinstance(no_slip, str) else no_slip
+        if not isinstance(names, Sequence):
+            raise ConfigError(f"no_slip: found {no_slip!r}, expected names of sides")
+        if not names:
+            raise ConfigError("no_slip: found no side, expected one at least")
+        limit = None if viscosity_limit is None else positive("viscosity_limit", viscosity_limit)
+        set_ = object.__setattr__
+        set_(self, "grid", grid)
+        set_(self, "no_slip", BoundarySpace(grid, tuple(names)).sides)
+        set_(self, "smallest", positive("smallest", smallest))
+        set_(self, "viscosity_limit", limit)
+
+    @property
+    def unknowns(self) -> tuple[Variable, ...]:  # type: ignore[override]
+        return (Variable("velocity", "m s-1", "velocity out of the section"),)
+
+    @property
+    def parameters(self) -> tuple[Parameter, ...]:  # type: ignore[override]
+        return (
+            Parameter("prefactor", "Pa s", "viscosity at a shear rate of 1 s-1", positive=True),
+            Parameter("driving_force", "N m-3", "driving force"),
+            Parameter("exponent", "1", "exponent of the flow law", positive=True, default=1 / 3),
+        )
+
+    @property
+    def output_variables(self) -> tuple[tuple[Variable, tuple[str, ...]], ...]:
+        return (
+            (Variable("viscosity", "Pa s"), ("y", "x")),
+            (Variable("stress_x", "Pa", "shear stress across x"), ("y", "x_face")),
+            (Variable("stress_y", "Pa", "shear stress across y"), ("y_face", "x")),
+        )
+
+    def specification(self) -> dict[str, Any]:
+        out = {"name": self.name, "no_slip": list(self.no_slip), "smallest": self.smallest}
+        limit = self.viscosity_limit
+        return out if limit is None else out | {"viscosity_limit": limit}
+
+    def twin(self) -> dict[str, Any]:
+        return {
+            "no_slip": list(self.no_slip),
+            "smallest": self.smallest,
+            "least_fluidity": self._least_fluidity,
+        }
+
+    @property
+    def _least_fluidity(self) -> float:
+        return 0.0 if self.viscosity_limit is None else 1.0 / self.viscosity_limit
+
+    def guess(self, m: Fields) -> Fields:
+        """Of a uniform fluid, the flow v_a between the walls along each axis a alone, at a time:
+        1/v = 1/v_x + 1/v_y. At rest the fluid would be at its most viscous, or least."""
+        force, k, n = (float(np.mean(m[p])) for p in ("driving_force", "prefactor", "exponent"))
+        walls: Any = 0.0
+        for axis, dim in enumerate(self.grid.dims):
+            ends = [s for s in self.no_slip if s[0] == dim]
+            if not ends:
+                continue
+            low, extent = self.grid.origin[axis], self.grid.extent[axis]
+            depth = extent / len(ends)  # to where nothing shears
+            from_low = self.grid.centers[axis] - low
+            distance = from_low if f"{dim}_min" in ends else extent - from_low
+            left = np.abs(depth - distance)
+            law, linear = (abs(force) / k) ** (1 / n), abs(force) * self._least_fluidity
+            v = law * (depth ** (1 + 1 / n) - left ** (1 + 1 / n)) / (1 + 1 / n)
+            v = v + 0.5 * linear * (depth**2 - left**2)
+            shape = [-1 if a == axis else 1 for a in range(2)]
+            walls = walls + 1.0 / np.maximum(v, np.finfo(float).tiny).reshape(shape)
+        return {"velocity": np.sign(force) / np.broadcast_to(walls, self.grid.shape)}
+
+    def prepare(self, m: Fields) -> dict[str, Any]:
+        k, n = (_corners(jnp.pad(m[p], 1, mode="edge")) for p in ("prefactor", "exponent"))
+        return {"fluidity": 1.0 / k, "power": 0.5 * (1.0 - n), "force": m["driving_force"]}
+
+    def _slopes(self, v: Any) -> tuple[Any, Any]:
+        """dv/dy and dv/dx on all faces, also those between the mirror images beyond the sides."""
+        for axis, dim in enumerate(self.grid.dims):
+            low, high = (
+                -_end(v, axis, end) if f"{dim}_{end}" in self.no_slip else _end(v, axis, end)
+                for end in ("min", "max")
+            )
+            v = jnp.concatenate([low, v, high], axis)
+        hy, hx = self.grid.spacing
+        return difference(v, 0) / hy, difference(v, 1) / hx
+
+    def _viscosity(self, slopes: tuple[Any, Any], c: Any) -> Any:
+        """eta at the corners."""
+        across_y, across_x = (jnp.square(s) for s in slopes)
+        square = mean(across_y, 1) + mean(across_x, 0) + self.smallest**2
+        return 1.0 / (c["fluidity"] * square ** c["power"] + self._least_fluidity)
+
+    def _stresses(self, v: Any, c: Any) -> tuple[Any, Any]:
+        """eta dv/dy and eta dv/dx on the faces."""
+        slope_y, slope_x = slopes = self._slopes(v)
+        eta = self._viscosity(slopes, c)
+        return mean(eta, 1) * slope_y[:, 1:-1], mean(eta, 0) * slope_x[1:-1]
+
+    def residual(self, u: Fields, c: Any) -> Fields:
+        stress_y, stress_x = self._stresses(u["velocity"], c)
+        hy, hx = self.grid.spacing
+        return {
+            "velocity": c["force"] + difference(stress_y, 0) / hy + difference(stress_x, 1) / hx
+        }
+
+    def elliptic(self, u: Fields, c: Any) -> dict[str, Elliptic]:
+        """With the viscosity as it is: -dR/dv lies between that and n times that."""
+        eta = self._viscosity(self._slopes(u["velocity"]), c)
+        faces, sink = [], jnp.zeros_like(u["velocity"])
+        for axis, (dim, h) in enumerate(zip(self.grid.dims, self.grid.spacing, strict=True)):
+            k = mean(eta, 1 - axis) / h**2
+            faces.append(lax.slice_in_dim(k, 1, -1, axis=axis))
+            for end in ("min", "max"):
+                if f"{dim}_{end}" in self.no_slip:
+                    others = self.grid.shape[axis] - 1
+                    before, after = (0, others) if end == "min" else (others, 0)
+                    sink = sink + pad(2.0 * _end(k, axis, end), axis, before, after)
+        return {"velocity": Elliptic(tuple(faces), sink)}
+
+    def outputs(self, u: Fields, m: Fields) -> Fields:
+        c = self.prepare(m)
+        stress_y, stress_x = self._stresses(u["velocity"], c)
+        eta = _corners(self._viscosity(self._slopes(u["velocity"]), c))
+        return {"viscosity": eta, "stress_x": stress_x, "stress_y": stress_y}
+
+
+def _end(array: Any, axis: int, end: str) -> Any:
+    """The first or the last layer along an axis."""
+    n = array.shape[axis]
+    start = 0 if end == "min" else n - 1
+    return lax.slice_in_dim(array, start, start + 1, axis=axis)
+
+
+def _corners(array: Any) -> Any:
+    """Means of four neighbours."""
+    return mean(mean(array, 0), 1)
