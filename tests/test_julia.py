@@ -11,7 +11,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import CASES, doublet, grid_of, permeability, points, power_law_box, problem, uneven
+from cases import (
+    CASES,
+    doublet,
+    grid_of,
+    permeability,
+    points,
+    power_law_box,
+    problem,
+    section,
+    uneven,
+    varied,
+)
 
 import pyadjoint_gpu as pag
 from pyadjoint_gpu.arithmetic import double
@@ -118,6 +129,23 @@ def test_nonlinear_diffusion_is_the_same(shape, julia, embedded):
     for name, expected in again.gradient.items():
         assert relative(back.gradient[name], expected) < 1e-10, name
     same_history(here.convergence, there.convergence, spectrum=1e-8)  # it depends on the state
+
+
+@pytest.mark.parametrize(
+    ("n", "no_slip"), [(1 / 3, ("y_min", "x_min")), (3.0, ("x_max",)), (1 / 3, ("y_max", "x_min"))]
+)
+def test_a_power_law_channel_is_the_same(n, no_slip, julia, embedded):
+    model = section(no_slip=no_slip)
+    m = model.fields(varied(model, n))
+    u, w = np.random.default_rng(4).standard_normal((2, *model.grid.shape))
+    same_products(model, m, u, w, julia)
+    here, there = julia.solve(model, m, **TIGHT), embedded.solve(model, m, **TIGHT)
+    assert relative(here.fields["velocity"], there.fields["velocity"]) < 1e-10
+    back = julia.adjoint(model, m, there, {"velocity": w}, **TIGHT)
+    again = embedded.adjoint(model, m, there, {"velocity": w}, **TIGHT)
+    for name, expected in again.gradient.items():
+        assert relative(back.gradient[name], expected) < 1e-10, name
+    same_history(here.convergence, there.convergence, spectrum=1e-8)
 
 
 def test_time_steps(julia, embedded):

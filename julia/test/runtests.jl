@@ -107,6 +107,37 @@ slope(f, h=1e-3) = (4 * (f(h / 2) - f(-h / 2)) / h - (f(h) - f(-h)) / 2h) / 3
     @test_throws ArgumentError Diffusion(grid; fixed=[:x_min], smallest=0.0)
 end
 
+@testset "power-law channel, n = $n" for (n, no_slip) in ((1 / 3, [:x_min, :y_min]), (3.0, [:x_max]))
+    shape = (11, 8)
+    grid = Grid(shape, (2.0, 1.0))
+    sim = Simulation(ChannelFlow(grid; no_slip, smallest=0.1, least_fluidity=0.05))
+    m = (; prefactor=field(shape, 1), driving_force=field(shape, 2), exponent=n .* (0.8 .+ 0.1 .* field(shape, 3)))
+    u, v, w = field(shape, 3), field(shape, 4), field(shape, 5)
+    R(m, u) = AdjointGPU.residual(sim, m, u)
+    ubar, mbar = AdjointGPU.vjp(sim, m, u, w)
+    @test slope(h -> sum(w .* R(m, u .+ h .* v)), 1e-4) ≈ sum(ubar .* v) rtol = 1e-7
+    # dR/du is symmetric.
+    @test sum(v .* ubar) ≈ sum(w .* AdjointGPU.vjp(sim, m, u, v)[1]) rtol = 1e-12
+    for name in keys(m)
+        direction = field(shape, 6)
+        shifted(h) = merge(m, NamedTuple{(name,)}((m[name] .+ h .* direction,)))
+        @test slope(h -> sum(w .* R(shifted(h), u))) ≈ sum(mbar[name] .* direction) rtol = 1e-7
+    end
+    state, report = solve!(sim, m; initial=ones(shape), tolerance=1e-11)
+    @test report.status === :converged
+    @test maximum(abs, R(m, state)) <= 1e-10 * maximum(abs, R(m, zero(state)))
+    gradient, _, report = adjoint!(sim, w; state, parameters=m, tolerance=1e-12)
+    @test report.status === :converged
+    direction = field(shape, 6)
+    J(h) = sum(w .* solve!(sim, merge(m, (; prefactor=m.prefactor .+ h .* direction)); initial=state, tolerance=1e-13)[1])
+    @test slope(J, 2e-3) ≈ sum(gradient.prefactor .* direction) rtol = 1e-6
+    @test_throws ArgumentError ChannelFlow(grid; no_slip=Symbol[], smallest=0.1)
+    @test_throws ArgumentError ChannelFlow(grid; no_slip=[:bed], smallest=0.1)
+    @test_throws ArgumentError ChannelFlow(grid; no_slip, smallest=0.0)
+    @test_throws ArgumentError ChannelFlow(grid; no_slip, smallest=0.1, least_fluidity=-1.0)
+    @test_throws ArgumentError ChannelFlow(Grid((4,), (1.0,)); no_slip=[:x_min], smallest=0.1)
+end
+
 @testset "solves, $(length(shape))-D, open=$open" for shape in SHAPES, open in (false, true)
     sim = Simulation(model_of(shape, sides_of(open)))
     m = parameters_of(sim.model)

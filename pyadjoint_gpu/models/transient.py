@@ -210,8 +210,6 @@ class Transient(Model):
         from . import build
 
         options = dict(table)
-        if "model" not in options:
-            raise ConfigError("model.model: missing, expected the table of a model")
         return cls(build(grid, options.pop("model"), units, "model.model"), **options)
 
     def specification(self) -> dict[str, Any] | None:
