@@ -48,9 +48,13 @@ class Channel(Model):
 
     The viscosity is that of the corners between cells, where k and n are means of the cells around
     and each square in gamma^2 that of the two differences nearest, with mirror images of v beyond
-    the sides. On a face it is the mean of its ends'. So R is the gradient of the sum over corners
-    of what the fluid dissipates, a convex function of v: dR/dv is symmetric and negative definite,
-    and the solution the only one. Its error falls as h^2 where v is smooth.
+    the sides. On a face it is the mean of its ends'. So R is, but for its sign, the gradient of the
+    discrete potential
+
+        sum_corners area int_0^gamma eta g dg  -  sum_cells area f v,
+
+    convex in v: dR/dv is symmetric and negative definite, and the solution the only one. Its error
+    falls as h^2 where v is smooth. (For ice: Nye 1965, J. Glaciol. 5, 661.)
 
     Raises
     ------
