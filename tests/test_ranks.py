@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
-from cases import problem
+from cases import problem, section, varied
 from run_files import process
 from test_julia import TIGHT, relative, setup
 
@@ -64,6 +64,21 @@ def test_same_field_and_gradient(count, shape, topology, kind):
         for name, expected in again.gradient.items():
             assert relative(back.gradient[name], expected) < 1e-10, name
     assert processes() == []
+
+
+def test_cells_of_diagonal_neighbours_cross_too():
+    """In a channel, whose residual looks at all eight cells around."""
+    embedded = pag.EmbeddedEngine(solver="pseudo-transient")
+    model = section((9, 11))
+    m = model.fields(varied(model))
+    source = {"velocity": np.random.default_rng(1).standard_normal(model.shape)}
+    with pag.Launch([*MPIEXEC, "4"], topology=(2, 2)) as ranks:
+        here, there = ranks.solve(model, m, **TIGHT), embedded.solve(model, m, **TIGHT)
+        assert relative(here.fields["velocity"], there.fields["velocity"]) < 1e-10
+        back = ranks.adjoint(model, m, there, source, **TIGHT)
+        again = embedded.adjoint(model, m, there, source, **TIGHT)
+        for name, expected in again.gradient.items():
+            assert relative(back.gradient[name], expected) < 1e-10, name
 
 
 def test_a_line():

@@ -37,7 +37,8 @@ class Channel(Model):
     smallest : float
         A shear rate, far below those of interest: it keeps eta smooth where nothing shears.
     viscosity_limit : float, optional
-        eta_max; none unless given. The less eta varies, the fewer pseudo-transient iterations.
+        eta_max; none unless given. Pseudo-transient iterations of a fluid with n < 1 want one: the
+        more eta varies, the more of them it takes, until they do not converge.
 
     Notes
     -----
