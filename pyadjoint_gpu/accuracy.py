@@ -90,7 +90,7 @@ def _improved(operator: Operator, hierarchies: Any, u: Fields, args: tuple) -> F
 
 @partial(compiled, static_argnums=0)
 def _weighted_residual(model: Model, c: Any, u: Fields, multiplier: Fields) -> Any:
-    return dot(multiplier, model.residual(u, c))
+    return dot(multiplier, model.equations(u, c))
 
 
 def evaluate(

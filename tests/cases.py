@@ -159,3 +159,40 @@ def varied(model, n=1 / 3, seed=0):
         "driving_force": 1.0 + 0.3 * generator.random(shape),
         "exponent": n * (1.0 + 0.2 * generator.random(shape)),
     }
+
+
+def ice_cap(shape):
+    """The published box of 250 x 200 km with two ridges."""
+    return pag.models.Ice(pag.Grid(shape, (200e3, 250e3), (-100e3, -125e3)))
+
+
+def snowy(model):
+    """Its bed, flow and balance, in metres and years."""
+    y, x = np.meshgrid(*model.grid.centers, indexing="ij")
+    length, width = model.grid.extent[1], model.grid.extent[0]
+    weight, year = 910 * 9.81, 365.25 * 86400.0
+    first = np.exp(-(x**2) / 1e10 - y**2 / 1e9)
+    second = np.exp(-(x**2) / 1e9 - (y - width / 8) ** 2 / 1e10)
+    return {
+        "bed": 3500.0 * (first + second),
+        "rate_factor": 1.9e-24 * weight**3 * year,
+        "sliding": 5.7e-20 * weight**3 * year,
+        "balance_gradient": 0.01 + 0.015 * np.arctan(x / length),
+        "equilibrium_line": 2150.0 + 900.0 * np.arctan(y / width),
+        "balance_cap": 2.0,
+    }
+
+
+def inland_ice(model):
+    """A sheet of ice in the same box on a low bed without symmetry."""
+    y, x = np.meshgrid(*model.grid.centers, indexing="ij")
+    hills = 300.0 * np.cos(x / 4e4 + 1.0) * np.sin(y / 3e4)
+    return {
+        "bed": 400.0 * np.exp(-(x**2 + y**2) / 4e9) + hills,
+        "rate_factor": 3e-5 * np.exp(0.3 * np.sin(x / 3e4)),
+        "sliding": 1.0 + 0.3 * np.cos(y / 2e4),
+        "balance_gradient": 0.004 + 0.001 * np.sin(x / 5e4),
+        "equilibrium_line": 100.0 + 1e-3 * y,
+        "balance_cap": np.where(x > 0, 2.5, 0.5),
+        "balance": -3.0 * (x**2 + y**2) / 1e10,
+    }

@@ -15,6 +15,8 @@ from cases import (
     CASES,
     doublet,
     grid_of,
+    ice_cap,
+    inland_ice,
     permeability,
     points,
     power_law_box,
@@ -28,6 +30,7 @@ import pyadjoint_gpu as pag
 from pyadjoint_gpu.arithmetic import double
 from pyadjoint_gpu.engines import running
 from pyadjoint_gpu.errors import DataError, EngineError
+from pyadjoint_gpu.models import Ice
 
 pytestmark = [
     pytest.mark.julia,
@@ -75,7 +78,7 @@ def twin_products(model, m, u, w):
     """R, (dR/du)^T w and (dR/dm)^T w by jax.vjp."""
     m = {k: jnp.asarray(v) for k, v in m.items()}
     (name,) = (v.name for v in model.unknowns)
-    r, pull = jax.vjp(lambda u, m: model.residual(u, model.prepare(m)), {name: jnp.asarray(u)}, m)
+    r, pull = jax.vjp(lambda u, m: model.equations(u, model.prepare(m)), {name: jnp.asarray(u)}, m)
     u_bar, m_bar = pull({name: jnp.asarray(w)})
     return r[name], u_bar[name], m_bar
 
@@ -146,6 +149,38 @@ def test_a_power_law_channel_is_the_same(n, no_slip, julia, embedded):
     for name, expected in again.gradient.items():
         assert relative(back.gradient[name], expected) < 1e-10, name
     same_history(here.convergence, there.convergence, spectrum=1e-8)
+
+
+@pytest.mark.parametrize("sea_level", [None, -100.0])
+@pytest.mark.parametrize("shape", [(24,), (12, 15)], ids=["1d", "2d"])
+def test_ice_is_the_same(shape, sea_level, julia, embedded):
+    """Bounds and all: some cells have no ice, some less than none."""
+    if len(shape) == 1:
+        model = Ice(pag.Grid(shape, (200e3,), (-100e3,)), sea_level=sea_level)
+        x = model.grid.centers[0]
+        m = {"bed": 500.0 - x**2 / 1e7, "rate_factor": 3e-5, "balance": 0.5 - x**2 / 4e9}
+        m = model.fields(m | {"reference_thickness": np.where(np.abs(x) < 6e4, 500.0, 0.0)})
+    else:
+        model = Ice(ice_cap(shape).grid, sea_level=sea_level)
+        m = model.fields(inland_ice(model))
+    generator = np.random.default_rng(4)
+    u, w = 300.0 * generator.standard_normal(shape), generator.standard_normal(shape)
+    same_products(model, m, u, w, julia)
+    if len(shape) == 2:
+        step = pag.models.Transient(model, 5.0, 1).one_step
+        same_products(step, m | {"previous_thickness": np.abs(u)}, u, w, julia)
+    here, there = julia.solve(model, m, **TIGHT), embedded.solve(model, m, **TIGHT)
+    ice = np.asarray(there.fields["thickness"]) > 0
+    assert 0.1 < ice.mean() < 0.9
+    np.testing.assert_array_equal(np.asarray(here.fields["thickness"]) > 0, ice)
+    assert relative(here.fields["thickness"], there.fields["thickness"]) < 1e-10
+    back = julia.adjoint(model, m, there, {"thickness": w}, **TIGHT)
+    again = embedded.adjoint(model, m, there, {"thickness": w}, **TIGHT)
+    for name, expected in again.gradient.items():
+        if np.any(expected):
+            assert relative(back.gradient[name], expected) < 1e-10, name
+        else:
+            assert not np.any(back.gradient[name]), name
 
 
 def test_time_steps(julia, embedded):

@@ -18,7 +18,7 @@ module AdjointGPU
 using Enzyme
 using ParallelStencil
 
-export Grid, ChannelFlow, Darcy, Diffusion, Step, Well, Simulation, Report, solve!, adjoint!
+export Grid, ChannelFlow, Darcy, Diffusion, Ice, Step, Well, Simulation, Report, solve!, adjoint!
 
 include("grid.jl")
 include("sides.jl")

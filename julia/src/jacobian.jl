@@ -40,7 +40,7 @@ function linearise!(sim::Simulation)
     for color in 0:colors-1
         pick = Seed(weights, colors, color, block.offset)
         assemble!(kernels, everywhere, seed, nothing, pick)
-        push_state!(kernels, block.own, R, swept, sim.u[1], seed, c, equation(sim.model))
+        push_state!(kernels, block.own, R, swept, sim.u[1], seed, c, equations(sim.model))
         assemble!(kernels, block.own, sim.jacobian, swept, Entries(pick, offsets))
     end
     exchange!(topology, sim.jacobian...)
@@ -101,20 +101,25 @@ function precondition!(sim::Simulation, transposed::Bool)
     linearise!(sim)
     offsets = stencil(sim.model)
     rows = sim.work[1]
-    assemble!(sim.kernels, sim.block.own, (; sim.inverse, rows), sim.jacobian, Rows(offsets, transposed))
+    assemble!(sim.kernels, sim.block.own, (; sim.inverse, rows), sim.jacobian,
+              Rows(offsets, transposed, least_diagonal(sim.model)))
     exchange!(sim.topology, sim.inverse)
     bound, = peaks(sim, (abs, own(sim, rows)))
     return bound
 end
 
-struct Rows{O,Transposed} end
-Rows(offsets, transposed::Bool) = Rows{offsets,transposed}()
-@inline function (::Rows{O,T})(out, entries, I) where {O,T}
-    diagonal = @inbounds entries[1][I...]   # the stencil begins with the cell itself
+struct Rows{O,Transposed,L}
+    least::L
+end
+Rows(offsets, transposed::Bool, least) = Rows{offsets,transposed,typeof(least)}(least)
+@inline function (rows::Rows{O,T})(out, entries, I) where {O,T}
+    diagonal = at_least(rows.least, @inbounds entries[1][I...])   # the stencil begins with the cell itself
     @inbounds out.inverse[I...] = -1 / diagonal
     @inbounds out.rows[I...] = absolute(zero(diagonal), entries, I, O, Val(T)) / abs(diagonal)
     return
 end
+@inline at_least(::Nothing, diagonal) = diagonal
+@inline at_least(least, diagonal) = min(diagonal, -oftype(diagonal, least))
 @inline absolute(total, ::Tuple{}, I, ::Tuple{}, ::Val) = total
 @inline function absolute(total, entries::Tuple{Any,Vararg}, I, offsets, ::Val{T}) where {T}
     at = T ? I .- first(offsets) : I

@@ -10,6 +10,7 @@ methods of:
 | `equation(model)` | the residual of one cell, `(u, c, I) -> R` |
 | `null_space(model)` | whether u is known up to a constant only |
 | `linear(model)` | whether R is affine in u |
+| `lower(model)` | a `Bound` on u, or `nothing` |
 | `stencil(model)` | offsets of the cells on which R in one cell depends |
 """
 abstract type Model{N} end
@@ -21,19 +22,67 @@ is_constant(assemble) = false
 
 null_space(::Model) = false
 linear(::Model) = false
+lower(::Model) = nothing
 stencil(::Model{N}) where {N} = star(Val(N))
+
+"What solves drive to zero: the model's equation, with the bound on u if it has one."
+equations(model::Model) = bounded(equation(model), lower(model))
+
+"""
+    Bound(value, rate)
+
+u >= value: R <= 0 where u has come down to it, R = 0 above. `rate` is about what R changes by
+with u; how solves go depends on it, their result does not.
+"""
+struct Bound
+    value::Float64
+    rate::Float64
+end
+
+"max(R(v), s (bound - v)) + s (v - u) with v = max(u, bound), s the bound's rate."
+struct Bounded{E}
+    equation::E
+    bound::Bound
+end
+bounded(equation, ::Nothing) = equation
+bounded(equation, bound::Bound) = Bounded(equation, bound)
+@inline function (b::Bounded)(u, c, I)
+    above = Above(u, oftype(zero(eltype(u)), b.bound.value))
+    v = @inbounds above[I...]
+    rate = oftype(v, b.bound.rate)
+    r = b.equation(above, c, I)
+    return max(r, rate * (above.bound - v)) + rate * (v - @inbounds u[I...])
+end
+
+"A field where it is above a bound, the bound elsewhere."
+struct Above{A,T}
+    u::A
+    bound::T
+end
+@inline Base.getindex(above::Above, I...) = @inbounds above.u[I...] >= above.bound ? above.u[I...] : above.bound
+
+"PC is no less: just above a bound R may not change with u."
+least_diagonal(model::Model) = least_diagonal(lower(model))
+least_diagonal(::Nothing) = nothing
+least_diagonal(bound::Bound) = LEAST * bound.rate
 
 "A cell and its neighbours along each axis."
 star(::Val{N}) where {N} = (ntuple(_ -> 0, N),
     (Base.setindex(ntuple(_ -> 0, N), s, d) for d in 1:N for s in (-1, 1))...)
 
+"A cell and all around it."
+box(::Val{N}) where {N} = (ntuple(_ -> 0, N),
+    (s for s in Iterators.product(ntuple(_ -> -1:1, N)...) if any(!=(0), s))...)
+
 include("models/channel.jl")
 include("models/darcy.jl")
 include("models/diffusion.jl")
+include("models/ice.jl")
 include("models/step.jl")
 
 "The models by name."
-const CATALOGUE = Dict{String,Any}("channel" => ChannelFlow, "darcy" => Darcy, "diffusion" => Diffusion, "step" => Step)
+const CATALOGUE = Dict{String,Any}("channel" => ChannelFlow, "darcy" => Darcy,
+    "diffusion" => Diffusion, "ice" => Ice, "step" => Step)
 
 """
     build(name, grid, table)

@@ -16,10 +16,11 @@ function solve!(sim::Simulation, parameters; tolerance::Real=1e-8,
     set_parameters!(sim, parameters)
     start!(sim, sim.u[1], initial)
     linear(sim.model) || (sim.linearised = false)
-    operator = Operator(equation(sim.model), sim.c, linear(sim.model), false)
+    operator = Operator(equations(sim.model), sim.c, linear(sim.model), false)
     report = iterate!(sim, operator, sim.u; tolerance, max_iterations, low, check)
     sim.low = report.low
     gauge!(sim, sim.u[1])
+    settle!(sim, lower(sim.model))
     linear(sim.model) || (sim.linearised = false)
     return gather(sim, sim.u[1]), report
 end
@@ -68,6 +69,28 @@ function gauge!(sim::Simulation{N,T}, field) where {N,T}
     return
 end
 
+"Where u has come down to its bound, that bound."
+settle!(sim, ::Nothing) = nothing
+function settle!(sim::Simulation, bound::Bound)
+    settled = sim.work[1]
+    given = (; u=sim.u[1], sim.c)
+    assemble!(sim.kernels, sim.block.own, settled, given, Settled(equation(sim.model), bound))
+    own(sim, sim.u[1]) .= own(sim, settled)
+    exchange!(sim.topology, sim.u[1])
+    return
+end
+
+struct Settled{E}
+    equation::E
+    bound::Bound
+end
+@inline function (settled::Settled)(out, given, I)
+    u = @inbounds given.u[I...]
+    r, lowest = settled.equation(given.u, given.c, I), oftype(u, settled.bound.value)
+    @inbounds out[I...] = r <= oftype(u, settled.bound.rate) * (lowest - u) ? lowest : u
+    return
+end
+
 "Scale an earlier multiplier to fit the new source best: the source shrinks with the misfit."
 function rescale!(sim::Simulation{N,T}, operator, multiplier) where {N,T}
     r, source = own(sim, sim.work[1]), own(sim, operator.c.source)
@@ -100,7 +123,7 @@ end
 function pull!(sim::Simulation, Rbar, ubar, mbar)
     (; kernels, block, m, c, u, inverse, stages) = sim
     cbar = zeroed(c)
-    pull_residual!(kernels, block.own, inverse, Rbar, u[1], ubar, c, cbar, equation(sim.model))
+    pull_residual!(kernels, block.own, inverse, Rbar, u[1], ubar, c, cbar, equations(sim.model))
     stage = zeroed(mbar)
     for (assemble, ranges) in Iterators.reverse(stages)
         is_constant(assemble) && continue
@@ -122,7 +145,7 @@ function residual(sim::Simulation, parameters, state)
     set_parameters!(sim, parameters)
     scatter!(sim, sim.u[1], state)
     sim.linearised &= linear(sim.model)
-    residual!(sim.kernels, sim.block.own, sim.work[1], sim.u[1], sim.c, equation(sim.model))
+    residual!(sim.kernels, sim.block.own, sim.work[1], sim.u[1], sim.c, equations(sim.model))
     return gather(sim, sim.work[1])
 end
 

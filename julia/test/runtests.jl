@@ -138,6 +138,50 @@ end
     @test_throws ArgumentError ChannelFlow(Grid((4,), (1.0,)); no_slip=[:x_min], smallest=0.1)
 end
 
+@testset "shallow ice, $(length(shape))-D, sea level $level" for shape in SHAPES[1:2], level in (nothing, 0.0)
+    ice = Ice(Grid(shape, 1e5 .* EXTENT[1:length(shape)]); sea_level=level)
+    u, v, w = 100 .* field(shape, 3), 10 .* field(shape, 4), field(shape, 5)
+    scale = (; bed=200, rate_factor=1e-5, sliding=1, balance_gradient=0.01, equilibrium_line=100,
+             balance_cap=0.6, balance=0.1, reference_thickness=1, previous_thickness=100)
+    for model in (ice, Step(ice, 0.5, :previous_thickness))
+        sim = Simulation(model)
+        names = keys(AdjointGPU.parameters(model))
+        m = NamedTuple{names}(map(name -> scale[name] .* field(shape, 7 + length(string(name))), names))
+        m = merge(m, (; bed=m.bed .- 160, reference_thickness=max.(m.reference_thickness .- 1, 0)))
+        R(m, u) = AdjointGPU.residual(sim, m, u)
+        ubar, mbar = AdjointGPU.vjp(sim, m, u, w)
+        @test slope(h -> sum(w .* R(m, u .+ h .* v)), 1e-4) ≈ sum(ubar .* v) rtol = 1e-8
+        for name in keys(m)
+            name === :reference_thickness && continue
+            direction = m[name]
+            shifted(h) = merge(m, NamedTuple{(name,)}((m[name] .+ h .* direction,)))
+            @test slope(h -> sum(w .* R(shifted(h), u)), 1e-4) ≈ sum(mbar[name] .* direction) rtol = 1e-5
+        end
+    end
+    @test_throws ArgumentError Ice(ice.grid; exponent=0.5)
+    @test_throws ArgumentError Ice(Grid((4, 4, 4), (1.0, 1.0, 1.0)))
+end
+
+@testset "a bound on the state" begin
+    # Snow in the middle of a plain, melt around it.
+    grid = Grid((41,), (2e5,); origin=(-1e5,))
+    x = [(i - 0.5) * 2e5 / 41 - 1e5 for i in 1:41]
+    sim = Simulation(Ice(grid))
+    full(value) = fill(float(value), 41)
+    m = (; bed=full(0), rate_factor=full(3e-5), sliding=full(0), balance_gradient=full(0), equilibrium_line=full(0),
+         balance_cap=full(1), balance=(@. 0.5 - x^2 / 4e9), reference_thickness=full(0))
+    H, report = solve!(sim, m; initial=(@. 500.0 * (m.balance > 0)), tolerance=1e-11)
+    @test report.status === :converged
+    ice = H .> 0
+    @test 10 < count(ice) < 41 && all(H[.!ice] .== 0) && H ≈ reverse(H)
+    w = field((41,), 5)
+    gradient, _, _ = adjoint!(sim, w; state=H, parameters=m, tolerance=1e-12)
+    direction = field((41,), 6)
+    J(h) = sum(w .* solve!(sim, merge(m, (; balance=m.balance .+ h .* direction)); initial=H, tolerance=1e-13)[1])
+    @test slope(J, 1e-5) ≈ sum(gradient.balance .* direction) rtol = 1e-5
+    @test all(gradient.balance[.!ice] .== 0)
+end
+
 @testset "solves, $(length(shape))-D, open=$open" for shape in SHAPES, open in (false, true)
     sim = Simulation(model_of(shape, sides_of(open)))
     m = parameters_of(sim.model)

@@ -66,16 +66,17 @@ class EmbeddedEngine:
         initial: Solution | None = None,
     ) -> Solution:
         start = initial.fields if initial else model.guess(parameters)
+        args = (prepared(model, self._cast(parameters)),)
         u, convergence, reusable = self._solve(
             Operator(model),
-            (prepared(model, self._cast(parameters)),),
+            args,
             self._cast(start) if start else self._zero(model),
             tolerance,
             max_iterations,
             spectrum=initial.convergence.spectrum if initial else None,
             reusable=initial.reusable if initial else None,
         )
-        return Solution(gauge(model, u), convergence, reusable)
+        return Solution(_settled(model, u, args[0]), convergence, reusable)
 
     @double
     def adjoint(
@@ -195,6 +196,16 @@ gauge = compiled(gauged, static_argnums=0)
 
 
 @partial(compiled, static_argnums=0)
+def _settled(model: Model, u: Fields, c: Any) -> Fields:
+    """u with its gauge, and where it has come down to a bound, that bound."""
+    u, bounds = gauged(model, u), model.lower
+    r = model.residual(u, c) if bounds else {}
+    return u | {
+        k: jnp.where(r[k] <= b.rate * (b.value - u[k]), b.value, u[k]) for k, b in bounds.items()
+    }
+
+
+@partial(compiled, static_argnums=0)
 def _scaled(model: Model, multiplier: Fields, args: tuple) -> Fields:
     """The multiple of an earlier multiplier that fits the new source best: through an inversion
     the source shrinks with the misfit."""
@@ -212,10 +223,10 @@ def _scaled(model: Model, multiplier: Fields, args: tuple) -> Fields:
 @partial(compiled, static_argnums=0)
 def parameter_gradient(model: Model, m: Fields, state: Fields, multiplier: Fields) -> Fields:
     """-(dR/dm)^T lambda."""
-    _, pull = jax.vjp(lambda m: model.residual(state, model.prepare(m)), m)
+    _, pull = jax.vjp(lambda m: model.equations(state, model.prepare(m)), m)
     return jax.tree.map(jnp.negative, pull(multiplier)[0])
 
 
 @partial(compiled, static_argnums=0)
 def _sensitivity(model: Model, m: Fields, state: Fields, direction: Fields) -> Fields:
-    return jax.jvp(lambda m: model.residual(state, model.prepare(m)), (m,), (direction,))[1]
+    return jax.jvp(lambda m: model.equations(state, model.prepare(m)), (m,), (direction,))[1]

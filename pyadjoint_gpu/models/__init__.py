@@ -11,10 +11,11 @@ from .base import Elliptic, Model, Parameter, Variable
 from .channel import Channel
 from .darcy import Darcy, Well
 from .diffusion import Diffusion
+from .ice import Ice
 from .transient import Transient
 
 CATALOGUE: dict[str, type[Model]] = {
-    kind.name: kind for kind in (Channel, Darcy, Diffusion, Transient)
+    kind.name: kind for kind in (Channel, Darcy, Diffusion, Ice, Transient)
 }
 """Models a run file can name."""
 
@@ -24,6 +25,7 @@ __all__ = [
     "Darcy",
     "Diffusion",
     "Elliptic",
+    "Ice",
     "Model",
     "Parameter",
     "Transient",

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from ..errors import ConfigError, DataError, nearest
@@ -73,6 +74,22 @@ class Elliptic:
     sink: Any
 
 
+@dataclass(frozen=True)
+class Bound:
+    """A lower bound on an unknown: R <= 0 where u has come down to it, R = 0 above.
+
+    Attributes
+    ----------
+    value : float
+    rate : float
+        About what R changes by with u, > 0. It weighs R against u, see `Model.equations`: how
+        solves go depends on it, their result does not.
+    """
+
+    value: float
+    rate: float
+
+
 class Model(ABC):
     """A physics on a grid, as a discrete residual R(u, m) = 0 that includes its boundaries.
 
@@ -109,6 +126,11 @@ class Model(ABC):
         """Where a solve starts that has no earlier state to start from, if not at zero: numpy
         arrays, from those of `m`."""
         return None
+
+    @property
+    def lower(self) -> dict[str, Bound]:
+        """Lower bounds of unknowns: R(u, m) = 0 is then a complementarity problem."""
+        return {}
 
     def elliptic(self, u: Fields, c: Any) -> dict[str, Elliptic] | None:
         """The face coefficients of -dR/du at u, by unknown. A model whose dR/du is such an
@@ -171,6 +193,26 @@ class Model(ABC):
         return None
 
     # Derived
+
+    def equations(self, u: Fields, c: Any) -> Fields:
+        """What solvers drive to zero: R; for an unknown with a lower bound, by components,
+
+            max(R(v), s (bound - v)) + s (v - u),    v = max(u, bound),
+
+        s the bound's rate. Its zeros are those of the complementarity problem u >= bound, R <= 0,
+        one of both equal. There its derivatives are those of R in the cells above the bound, and
+        the others' u does not move.
+        """
+        bounds = self.lower
+        if not bounds:
+            return self.residual(u, c)
+        # At the bound itself u counts as above it: the derivatives of R are one-sided ones.
+        v = u | {k: jnp.where(u[k] >= b.value, u[k], b.value) for k, b in bounds.items()}
+        r = self.residual(v, c)
+        return r | {
+            k: jnp.maximum(r[k], b.rate * (b.value - v[k])) + b.rate * (v[k] - u[k])
+            for k, b in bounds.items()
+        }
 
     def parameter(self, name: str) -> Parameter:
         """The declaration of one parameter."""

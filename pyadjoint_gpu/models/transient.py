@@ -12,7 +12,7 @@ import numpy as np
 
 from ..errors import ConfigError
 from ..grid import Grid, number
-from .base import Elliptic, Fields, Model, Parameter, Variable
+from .base import Bound, Elliptic, Fields, Model, Parameter, Variable
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,11 @@ class Step(Model):
             "length": self.length,
             "previous": f"previous_{self.unknowns[0].name}",
         }
+
+    @property
+    def lower(self) -> dict[str, Bound]:
+        found = self.model.lower
+        return {k: replace(b, rate=b.rate + 1.0 / self.length) for k, b in found.items()}
 
     def guess(self, m: Fields) -> Fields:
         return {v.name: m[f"previous_{v.name}"] for v in self.unknowns}

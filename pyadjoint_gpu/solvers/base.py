@@ -38,9 +38,9 @@ class Operator:
 
     def __call__(self, u: Fields, args: tuple) -> Fields:
         if self.kind == "forward":
-            return self.model.residual(u, args[0])
+            return self.model.equations(u, args[0])
         c, state, source = args
-        residual = partial(self.model.residual, c=c)
+        residual = partial(self.model.equations, c=c)
         if self.kind == "adjoint":
             _, pull = jax.vjp(residual, state)
             return jax.tree.map(jnp.subtract, pull(u)[0], source)

@@ -224,8 +224,8 @@ def _kind(model: Model, c: Any, u: Fields, v: Fields) -> Any:
     """How far -dR/du is from the declared operator, and from symmetry, in a product with v,
     relative to the diagonal."""
     stencils = stencils_of(model, c, u)
-    tangent = jax.jvp(lambda u: model.residual(u, c), (u,), (v,))[1]
-    adjoint = jax.vjp(lambda u: model.residual(u, c), u)[1](v)[0]
+    tangent = jax.jvp(lambda u: model.equations(u, c), (u,), (v,))[1]
+    adjoint = jax.vjp(lambda u: model.equations(u, c), u)[1](v)[0]
 
     declared = {k: tangent[k] + s.apply(v[k]) for k, s in stencils.items()}
     symmetric = jax.tree.map(jnp.subtract, tangent, adjoint)

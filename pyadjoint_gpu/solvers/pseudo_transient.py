@@ -44,9 +44,13 @@ FIRST = 7
 """Iterations until the preconditioner of a nonlinear residual is renewed for the first time; then
 ever more."""
 RISE = 5.0
-"""Of a nonlinear residual over the least so far: then it goes back to where that was."""
+"""Of a nonlinear residual from one check to the next: then it goes back to where it was."""
 STALE = 1.2
 """Growth of the diagonal at which the preconditioner is renewed twice as often."""
+LEAST = 0.01
+"""Of PC where an unknown has a bound, over the bound's rate: just above it, R may not change."""
+LOST = 1e10
+"""Of a residual over that at first: such a solve does not come back."""
 SMALLEST = 1e-3
 """Fraction of the usual step at which a nonlinear solve is given up."""
 
@@ -82,7 +86,7 @@ def solve(
     chunk = usual = max(16, longest // 3)
     if not operator.affine:
         chunk = FIRST
-    alpha, caution, best = 1.0, 1.0, (math.inf, u)
+    alpha, caution = 1.0, 1.0
     inverse, bound = _precondition(operator, u, args)
     high = float(bound)
     # Before anything is measured: the slowest mode of a homogeneous box.
@@ -94,6 +98,7 @@ def solve(
         return residual <= tolerance * scale and correction <= ERROR * tolerance * low
 
     residual, correction, floor = first
+    lost = LOST * max(residual, scale)
     iterations = 0
     history = [(0, residual / scale)]
     status = "converged" if converged(residual, correction) else ""
@@ -106,8 +111,7 @@ def solve(
         if pairs < 0:
             status = "max_iterations"
             break
-        if residual <= best[0]:
-            best = residual, u
+        kept = residual, u
         before, u, report = _advance(
             operator, before, u, args, inverse, pairs, alpha, beta, alpha / last
         )
@@ -115,9 +119,9 @@ def solve(
         quotient, residual, correction, floor = report.tolist()
         iterations += steps
         history.append((iterations, residual / scale))
-        if not operator.affine and not residual <= RISE * best[0]:
+        if not operator.affine and not residual <= RISE * kept[0]:
             # The derivatives of R had changed too much on the way: again, with smaller steps.
-            residual, u = best
+            residual, u = kept
             before, alpha, caution = u, 1.0, 0.5 * caution
             history[-1] = (iterations, residual / scale)
             inverse, bound = _precondition(operator, u, args)
@@ -125,7 +129,7 @@ def solve(
             chunk = max(FIRST, chunk // 2)
             status = "diverged" if caution < SMALLEST else ""
             continue
-        if not math.isfinite(residual):
+        if not residual <= lost:
             status = "diverged"
         elif converged(residual, correction):
             status = "converged"
@@ -269,5 +273,7 @@ def _precondition(operator: Operator, u: Fields, args: tuple) -> tuple[Fields, A
             return own, jax.tree.map(lambda s, p: s + jnp.abs(p), rows, product)
 
         diagonal[name], rows = lax.fori_loop(0, period**ndim, probe, (zero[name], rows))
+    for name, bound in operator.model.lower.items():
+        diagonal[name] = jnp.minimum(diagonal[name], -LEAST * bound.rate)
     bound = largest(jax.tree.map(lambda s, d: s / jnp.abs(d), rows, diagonal))
     return jax.tree.map(lambda d: -1.0 / d, diagonal), bound

@@ -21,6 +21,9 @@ from_table(::Type{Step}, grid::Grid, table) =
 
 linear(step::Step) = linear(step.model)
 stencil(step::Step) = stencil(step.model)
+lower(step::Step) = within_step(lower(step.model), step.length)
+within_step(::Nothing, _) = nothing
+within_step(bound::Bound, length) = Bound(bound.value, bound.rate + 1 / length)
 parameters(step::Step) = (; parameters(step.model)..., step.previous => :cells)
 coefficients(step::Step, field) = (; model=coefficients(step.model, field), before=field())
 

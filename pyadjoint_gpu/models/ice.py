@@ -1,0 +1,212 @@
+"""Ice sheets and glaciers in the shallow-ice approximation: dH/dt = div(D grad S) + M, H >= 0."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from ..errors import ConfigError
+from ..grid import Grid, number
+from .base import Bound, Fields, Model, Parameter, Variable
+from .finite_volume import above, below, difference, gather, mean, pad
+
+FLOATING = 1.0 - 917.0 / 1027.0
+"""Of floating ice, the fraction above water."""
+FLATTEST = 1e-6
+"""Slope below which D does not fall any more."""
+
+
+@dataclass(frozen=True)
+class Ice(Model):
+    """Shallow ice flow over a bed, 1-D or 2-D: in each cell
+
+        dH/dt = R = sum_faces D_f (S_neighbour - S) / h^2 + M,    S = B + H,    H >= 0,
+        D = (a1 H^(n+2) + a2 H^n) |grad S|^(n-1),    M = min(beta (S - ELA), cap) + m.
+
+    H_f is that of the cell from which ice flows, so that none comes out of a cell that has none
+    (Jarosch, Schoof and Anslow 2013, The Cryosphere 7, 229); |grad S| has the difference across
+    the face and the mean of those beside it. Without ice, R may be negative: what flows in melts.
+    The sides of the box are closed.
+
+    Parameters
+    ----------
+    grid : Grid
+        Lengths in m.
+    exponent : float
+        n, at least 1.
+    sea_level : float, optional
+        With it, a cell whose bed is lower and whose ``reference_thickness`` is zero is water: ice
+        that reaches it is lost. Elsewhere ice below this level floats where it is thin,
+        S = max(B + H, 0.11 H) with B from sea level.
+
+    Notes
+    -----
+    Unknown: ``thickness`` (H). Parameters, cell fields all: ``bed`` (B), ``rate_factor`` (a1,
+    positive: 2 A (rho g)^n / (n + 2) with Glen's A), ``sliding`` (a2), ``balance_gradient``
+    (beta), ``equilibrium_line`` (ELA), ``balance_cap`` (cap), ``balance`` (m), and
+    ``reference_thickness``, where a first solve starts. Further state: ``surface`` (S),
+    ``mass_balance`` (M), ``flux_x``, ``flux_y``.
+
+    Raises
+    ------
+    ConfigError
+        If the grid has three axes, or an option is no such number.
+    """
+
+    grid: Grid
+    exponent: float
+    sea_level: float | None
+
+    name: ClassVar[str] = "ice"
+    time_units: ClassVar[str] = "year"
+
+    def __init__(self, grid: Grid, *, exponent: float = 3.0, sea_level: float | None = None):
+        if grid.ndim == 3:
+            raise ConfigError("grid: found 3 axes, expected 1 or 2: ice has a thickness")
+        set_ = object.__setattr__
+        set_(self, "grid", grid)
+        set_(self, "exponent", _number("exponent", exponent))
+        set_(self, "sea_level", None if sea_level is None else _number("sea_level", sea_level))
+        if self.exponent < 1.0:
+            raise ConfigError(f"exponent: found {exponent!r}, expected 1 or more")
+
+    @property
+    def unknowns(self) -> tuple[Variable, ...]:  # type: ignore[override]
+        return (Variable("thickness", "m", "ice thickness", "land_ice_thickness"),)
+
+    @property
+    def lower(self) -> dict[str, Bound]:
+        return {"thickness": Bound(0.0, 1.0)}
+
+    @property
+    def parameters(self) -> tuple[Parameter, ...]:  # type: ignore[override]
+        n = f"{self.exponent:g}"
+        return (
+            Parameter("bed", "m", "bed elevation", "bedrock_altitude"),
+            Parameter("rate_factor", f"m-{n} year-1", "rate factor of deformation", positive=True),
+            Parameter("sliding", f"m{2 - self.exponent:g} year-1", "sliding factor", default=0.0),
+            Parameter("balance_gradient", "year-1", "mass balance gradient", default=0.0),
+            Parameter("equilibrium_line", "m", "equilibrium line altitude", default=0.0),
+            Parameter("balance_cap", "m year-1", "largest mass balance", default=1e6),
+            Parameter("balance", "m year-1", "mass balance beside that by altitude", default=0.0),
+            Parameter("reference_thickness", "m", "reference ice thickness", default=0.0),
+        )
+
+    @property
+    def output_variables(self) -> tuple[tuple[Variable, tuple[str, ...]], ...]:
+        dims = self.grid.dims
+        return (
+            (Variable("surface", "m", "surface elevation", "surface_altitude"), dims),
+            (Variable("mass_balance", "m year-1", "surface mass balance"), dims),
+            *(
+                (
+                    Variable(f"flux_{d}", "m2 year-1", f"ice flux along {d}"),
+                    tuple(f"{d}_face" if k == d else k for k in dims),
+                )
+                for d in dims
+            ),
+        )
+
+    def specification(self) -> dict[str, Any]:
+        out: dict[str, Any] = {"name": self.name, "exponent": self.exponent}
+        return out | ({} if self.sea_level is None else {"sea_level": self.sea_level})
+
+    def twin(self) -> dict[str, Any]:
+        return {k: v for k, v in self.specification().items() if k != "name"}
+
+    def guess(self, m: Fields) -> Fields:
+        """The reference thickness; without one, where snow gathers, the profile of a sheet on a
+        flat bed at its middle (Vialov 1958), as wide as a quarter of the box."""
+        if np.any(m["reference_thickness"] > 0.0):
+            return {"thickness": np.maximum(m["reference_thickness"], 0.0)}
+        n = self.exponent
+        balance = np.minimum(
+            m["balance_gradient"] * (m["bed"] - m["equilibrium_line"]), m["balance_cap"]
+        )
+        balance = balance + m["balance"]
+        gain = np.mean(np.maximum(balance, 0.0))
+        width = 0.25 * min(self.grid.extent)
+        ratio = gain / float(np.median(m["rate_factor"]))
+        height = (2 ** (n + 1) * ratio * width ** (n + 1)) ** (1.0 / (2.0 * n + 2.0))
+        return {"thickness": np.where(balance > 0.0, height, 0.0)}
+
+    def prepare(self, m: Fields) -> dict[str, Any]:
+        bed = m["bed"]
+        axes = range(self.grid.ndim)
+        water = jnp.zeros(bed.shape, bool)
+        if self.sea_level is not None:
+            water = (bed < self.sea_level) & ~(m["reference_thickness"] > 0.0)
+        return {
+            "bed": bed,
+            "deformation": tuple(mean(m["rate_factor"], a) for a in axes),
+            "sliding": tuple(mean(m["sliding"], a) for a in axes),
+            "gradient": m["balance_gradient"],
+            "line": m["equilibrium_line"],
+            "cap": m["balance_cap"],
+            "balance": m["balance"],
+            "water": water,
+        }
+
+    def _surface(self, h: Any, c: Any) -> Any:
+        if self.sea_level is None:
+            return c["bed"] + h
+        return jnp.maximum(c["bed"] + h, self.sea_level + FLOATING * h)
+
+    def _balance(self, surface: Any, c: Any) -> Any:
+        by_altitude = jnp.minimum(c["gradient"] * (surface - c["line"]), c["cap"])
+        return by_altitude + c["balance"]
+
+    def _flows(self, h: Any, surface: Any, c: Any) -> list[Any]:
+        """D_f (S_above - S_below) / h^2 on the inner faces along each axis."""
+        n, spacing = self.exponent, self.grid.spacing
+        slopes = [
+            difference(surface, a) / spacing[a] for a in range(self.grid.ndim)
+        ]
+        flows = []
+        for axis, slope in enumerate(slopes):
+            square = slope**2 + FLATTEST**2
+            for other, beside in enumerate(slopes):
+                if other != axis:
+                    # At both ends the surface goes on level.
+                    centred = mean(pad(beside, other, 1, 1), other)
+                    square = square + mean(centred, axis) ** 2
+            source = jnp.where(slope < 0.0, below(h, axis), above(h, axis))
+            power = _power(source, n)
+            mobility = (c["deformation"][axis] * source**2 + c["sliding"][axis]) * power
+            speed = _power(square, 0.5 * (n - 1.0))
+            flows.append(mobility * speed * slope / spacing[axis])
+        return flows
+
+    def residual(self, u: Fields, c: Any) -> Fields:
+        h = u["thickness"]
+        surface = self._surface(h, c)
+        r = gather(self._balance(surface, c), self._flows(h, surface, c))
+        return {"thickness": jnp.where(c["water"], -h, r)}
+
+    def outputs(self, u: Fields, m: Fields) -> Fields:
+        h, c = u["thickness"], self.prepare(m)
+        surface = self._surface(h, c)
+        out = {"surface": surface, "mass_balance": self._balance(surface, c)}
+        for axis, flow in enumerate(self._flows(h, surface, c)):
+            out[f"flux_{self.grid.dims[axis]}"] = pad(-self.grid.spacing[axis] * flow, axis, 1, 1)
+        return out
+
+
+def _power(base: Any, exponent: float) -> Any:
+    """By multiplications, where that can be."""
+    whole = round(exponent)
+    return lax.integer_pow(base, whole) if whole == exponent else base**exponent
+
+
+def _number(name: str, value: Any) -> float:
+    try:
+        found = number(value)
+    except (TypeError, ValueError):
+        found = np.nan
+    if not np.isfinite(found):
+        raise ConfigError(f"{name}: found {value!r}, expected a number")
+    return found
