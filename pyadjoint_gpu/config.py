@@ -36,7 +36,7 @@ _KEYS: dict[str, tuple[str, ...]] = {
         "inversion",
         "output",
     ),
-    "grid": ("shape", "extent", "origin", "units"),
+    "grid": ("shape", "extent", "origin", "units", "like"),
     "controls": ("initial", "transform", "bounds", "basis", "truth"),
     "misfit": ("observations", "sigma"),
     "penalty": ("kind", "weight", "length"),
@@ -125,10 +125,7 @@ def build_problem(tables: Mapping[str, Any]) -> Problem:
     """The problem of a run file's tables, whose fields are numbers, arrays or DataArrays and
     whose observations are a Dataset or a mapping of columns."""
     grid_table = check_keys(tables["grid"], _KEYS["grid"], "grid")
-    for key in ("shape", "extent"):
-        if key not in grid_table:
-            raise ConfigError(f"grid.{key} is missing")
-    grid = Grid(**grid_table)
+    grid = _grid(grid_table)
     misfit = _misfit(tables["misfit"])
     model = build(grid, tables["model"], None)
     units = misfit.units(model)
@@ -156,6 +153,20 @@ def build_problem(tables: Mapping[str, Any]) -> Problem:
         engine=engine,
         **solver,
     )
+
+
+def _grid(table: dict[str, Any]) -> Grid:
+    like = table.pop("like", None)
+    if like is not None:
+        if table:
+            raise ConfigError(f"grid.{min(table)}: found beside 'like', which gives the whole grid")
+        if not hasattr(like, "coords"):
+            raise ConfigError(f"grid.like: found {like!r}, expected 'file.nc:variable'")
+        return Grid.like(like)
+    for key in ("shape", "extent"):
+        if key not in table:
+            raise ConfigError(f"grid.{key} is missing")
+    return Grid(**table)
 
 
 def _controls(table: Any) -> list[Control]:
@@ -216,6 +227,9 @@ def _load(node: Any, base: Path, where: str = "") -> Any:
             k: _field(v, base, f"model.fixed_pressure.{k}") for k, v in sides.items()
         }
     out["model"] = model
+    grid = check_table(out["grid"], "grid")
+    if "like" in grid:
+        out["grid"] = grid | {"like": _field(grid["like"], base, "grid.like")}
     misfit = check_keys(out["misfit"], _KEYS["misfit"], "misfit")
     if "observations" not in misfit:
         raise ConfigError("misfit.observations is missing")

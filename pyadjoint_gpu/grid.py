@@ -86,6 +86,39 @@ class Grid:
             raise ConfigError(f"grid.units: found {units!r}, expected a text")
         object.__setattr__(self, "units", units)
 
+    @classmethod
+    def like(cls, field: Any) -> Grid:
+        """The grid whose cell centres are the coordinates of a DataArray, in any order of
+        dimensions and either direction.
+
+        Raises
+        ------
+        DataError
+            If dimensions are not ``x`` (``y``, ``z``), or a coordinate is not one of equal steps.
+        """
+        dims = [d for d in AXES if d in field.dims]
+        if set(dims) != set(field.dims) or tuple(dims) != AXES[-len(dims) :]:
+            raise DataError(f"grid: found dimensions {field.dims}, expected x, y and z from the end")
+        ends = []
+        for d in dims:
+            if d not in field.coords:
+                raise DataError(f"grid: dimension {d!r} has no coordinate")
+            at = np.sort(np.asarray(field[d].values, dtype=float))
+            step = np.diff(at)
+            if not (step.size and np.ptp(step) <= 1e-3 * np.mean(step)):
+                raise DataError(f"grid: coordinate {d!r} has no equal steps")
+            ends.append((at[0], at[-1], len(at)))
+        steps = [(high - low) / (n - 1) for low, high, n in ends]
+        units = {field[d].attrs.get("units", "m") for d in dims}
+        if len(units) > 1:
+            raise DataError(f"grid: coordinates are in {', '.join(sorted(units))}, expected one unit")
+        return cls(
+            [n for _, _, n in ends],
+            [n * h for (_, _, n), h in zip(ends, steps, strict=True)],
+            [low - 0.5 * h for (low, _, _), h in zip(ends, steps, strict=True)],
+            units=units.pop(),
+        )
+
     @property
     def ndim(self) -> int:
         return len(self.shape)

@@ -33,8 +33,8 @@ class LeastSquares:
     ----------
     observations : Dataset
         One-dimensional (``observation``), with a coordinate for every axis of the grid and a
-        variable for an unknown of the model. Coordinates and values in other units of length or
-        pressure are converted.
+        variable for an unknown of the model; or a map, whose dimensions are these coordinates.
+        Coordinates and values in other units of length or pressure are converted.
     variable : str, optional
         Name of the observed variable, where it is not named as the unknown.
     sigma : float or array, optional
@@ -66,6 +66,9 @@ class LeastSquares:
     def bind(self, model: Model) -> BoundLeastSquares:
         """The misfit on a model's grid."""
         unknown, name = self._observed(model)
+        if self.observations[name].ndim > 1:
+            listed = _listed(self.observations, name)
+            return LeastSquares(listed, variable=name, sigma=self._listed_sigma(name)).bind(model)
         values = self._vector(name)
         if not values.size:
             raise DataError(f"observations: {name!r} is empty, expected at least one value")
@@ -75,6 +78,15 @@ class LeastSquares:
         sigma = self._sigmas(name, values.shape, factor)
         check_inside(model, points, "observation")
         return BoundLeastSquares(model, unknown, points, values * factor, sigma)
+
+    def _listed_sigma(self, name: str) -> Any:
+        """`sigma` in the order of a map's values, where it is one itself."""
+        if self.sigma is None or np.ndim(self.sigma) == 0:
+            return self.sigma
+        shape = self.observations[name].shape
+        if np.shape(self.sigma) != shape:
+            raise DataError(f"sigma: found shape {np.shape(self.sigma)}, expected {shape}")
+        return np.ravel(self.sigma)
 
     def units(self, model: Model) -> str | None:
         """Unit of the observed variable, where it has one."""
@@ -222,6 +234,24 @@ class BoundLeastSquares:
             },
             point_coordinates(self.model, self.points),
         )
+
+
+def _listed(observations: xr.Dataset, name: str) -> xr.Dataset:
+    """A map as a list of points."""
+    array = observations[name]
+    for d in array.dims:
+        if d not in array.coords:
+            raise DataError(f"observations: dimension {d!r} of {name!r} has no coordinate")
+    axes = np.meshgrid(*(array[d].values for d in array.dims), indexing="ij")
+    columns: dict[Any, Any] = {
+        d: ("observation", a.ravel(), array[d].attrs)
+        for d, a in zip(array.dims, axes, strict=True)
+    }
+    for key in (name, f"{name}_sigma"):
+        if key in observations and observations[key].dims == array.dims:
+            found = observations[key]
+            columns[key] = ("observation", found.values.ravel(), found.attrs)
+    return xr.Dataset(columns)
 
 
 def axis_units(model: Model, axis: str) -> str:

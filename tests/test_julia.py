@@ -60,7 +60,7 @@ def setup(shape, case, kind, **options):
 
 def relative(found, expected):
     expected = np.asarray(expected)
-    return np.max(np.abs(np.asarray(found) - expected)) / np.max(np.abs(expected))
+    return np.max(np.abs(np.asarray(found) - expected)) / (np.max(np.abs(expected)) or 1.0)
 
 
 @pytest.fixture(scope="module")
@@ -177,10 +177,7 @@ def test_ice_is_the_same(shape, sea_level, julia, embedded):
     back = julia.adjoint(model, m, there, {"thickness": w}, **TIGHT)
     again = embedded.adjoint(model, m, there, {"thickness": w}, **TIGHT)
     for name, expected in again.gradient.items():
-        if np.any(expected):
-            assert relative(back.gradient[name], expected) < 1e-10, name
-        else:
-            assert not np.any(back.gradient[name]), name
+        assert relative(back.gradient[name], expected) < 1e-10, name
 
 
 def test_time_steps(julia, embedded):
