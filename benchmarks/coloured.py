@@ -19,21 +19,26 @@ from pyadjoint_gpu.models import Model
 
 from .machine import best
 
+SHORTEST = 1e-6
+"""Step length at which the search is given up."""
+
 
 def newton(
-    model: Model, m: Any, bar: np.ndarray, tolerance: float
-) -> tuple[np.ndarray, int, float, float]:
+    model: Model, m: Any, bar: np.ndarray, tolerance: float, start: np.ndarray | None = None
+) -> tuple[np.ndarray, int | None, float, float]:
     """u, steps, and seconds of the forward solve and of the adjoint, with halved steps, from the
-    package's own start to a residual of `tolerance`. Compilation is not counted."""
+    package's own start (or another) to a residual of `tolerance`. Compilation is not counted. No
+    steps are given where it comes to no solution."""
     (name,) = (v.name for v in model.unknowns)
-    start = (model.guess(m) or {name: np.zeros(model.grid.shape)})[name]
+    if start is None:
+        start = (model.guess(m) or {name: np.zeros(model.grid.shape)})[name]
     with jax.enable_x64(True):
         c = jax.tree.map(jnp.asarray, prepared(model, m))
         masks, rows, columns, kept = _colours(model.grid.shape)
 
         @jax.jit
         def residual(u: Any) -> Any:
-            return model.residual({name: u}, c)[name]
+            return model.equations({name: u}, c)[name]
 
         @jax.jit
         def products(u: Any) -> Any:
@@ -44,7 +49,7 @@ def newton(
             shape = (model.grid.size, model.grid.size)
             return splu(sp.csc_array(sp.coo_array((values, (rows, columns)), shape=shape)))
 
-        def solve() -> tuple[Any, int]:
+        def solve() -> tuple[Any, int | None]:
             u = jnp.asarray(start)
             scale = float(jnp.max(jnp.abs(residual(jnp.zeros_like(u)))))
             r, steps = residual(u), 0
@@ -53,6 +58,8 @@ def newton(
                 length, size = 1.0, float(jnp.linalg.norm(r))
                 while float(jnp.linalg.norm(residual(u + length * change))) > size:
                     length *= 0.5
+                    if length < SHORTEST:
+                        return u, None
                 u = u + length * change
                 r, steps = residual(u), steps + 1
             return u, steps

@@ -98,7 +98,9 @@ class Grid:
         """
         dims = [d for d in AXES if d in field.dims]
         if set(dims) != set(field.dims) or tuple(dims) != AXES[-len(dims) :]:
-            raise DataError(f"grid: found dimensions {field.dims}, expected x, y and z from the end")
+            raise DataError(
+                f"grid: found dimensions {field.dims}, expected x, y and z from the end"
+            )
         ends = []
         for d in dims:
             if d not in field.coords:
@@ -111,7 +113,9 @@ class Grid:
         steps = [(high - low) / (n - 1) for low, high, n in ends]
         units = {field[d].attrs.get("units", "m") for d in dims}
         if len(units) > 1:
-            raise DataError(f"grid: coordinates are in {', '.join(sorted(units))}, expected one unit")
+            raise DataError(
+                f"grid: coordinates are in {', '.join(sorted(units))}, expected one unit"
+            )
         return cls(
             [n for _, _, n in ends],
             [n * h for (_, _, n), h in zip(ends, steps, strict=True)],

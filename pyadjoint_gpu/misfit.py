@@ -244,8 +244,7 @@ def _listed(observations: xr.Dataset, name: str) -> xr.Dataset:
             raise DataError(f"observations: dimension {d!r} of {name!r} has no coordinate")
     axes = np.meshgrid(*(array[d].values for d in array.dims), indexing="ij")
     columns: dict[Any, Any] = {
-        d: ("observation", a.ravel(), array[d].attrs)
-        for d, a in zip(array.dims, axes, strict=True)
+        d: ("observation", a.ravel(), array[d].attrs) for d, a in zip(array.dims, axes, strict=True)
     }
     for key in (name, f"{name}_sigma"):
         if key in observations and observations[key].dims == array.dims:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _INK = "#333333"
+MOST = 1000
+"""Observations that a map can show."""
 
 
 def plot(result: xr.Dataset, path: str | Path | None = None) -> Figure:
@@ -178,7 +180,7 @@ def _map(
         observed = result["observed"]
         own = str(observed.attrs.get("long_name")) == f"observed {name}"
         own = own and "observation_time" not in result  # at many times, the map at one
-        if points or own:  # on the observed field itself, in its colours
+        if (points or own) and observed.size <= MOST:  # on the observed field itself, in its colours
             ax.scatter(
                 result["observation_x"] / unit,
                 result["observation_y"] / unit,

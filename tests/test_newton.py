@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 
 import pyadjoint_gpu as pag
+from pyadjoint_gpu.arithmetic import compiled, double
 from pyadjoint_gpu.engines.embedded import EmbeddedEngine
 from pyadjoint_gpu.models import Elliptic, Model, Parameter, Variable
+from pyadjoint_gpu.solvers.base import largest
 
 
 class Heat(Model):
@@ -147,3 +149,13 @@ def test_a_nonlinear_inversion_resumes_to_the_bit(tmp_path):
     rest = pag.resume(tmp_path / "run.h5", problem(), max_iterations=8)
     np.testing.assert_array_equal(rest["objective"], whole["objective"])
     np.testing.assert_array_equal(rest["q"], whole["q"])
+
+
+@double
+def test_one_nan_is_seen():
+    """Reductions of the compiler's may pass over it."""
+    for cell in (0, 17, 1000, 16895):
+        field = np.ones(176 * 96)
+        field[cell] = np.nan
+        found = compiled(lambda a: largest({"u": a}))(jnp.asarray(field.reshape(176, 96)))
+        assert not np.isfinite(float(found))

@@ -60,9 +60,9 @@ class Ice(Model):
     grid: Grid
     exponent: float
     sea_level: float | None
+    time_units: str = "year"
 
     name: ClassVar[str] = "ice"
-    time_units: ClassVar[str] = "year"
 
     def __init__(self, grid: Grid, *, exponent: float = 3.0, sea_level: float | None = None):
         if grid.ndim == 3:
@@ -163,9 +163,7 @@ class Ice(Model):
     def _flows(self, h: Any, surface: Any, c: Any) -> list[Any]:
         """D_f (S_above - S_below) / h^2 on the inner faces along each axis."""
         n, spacing = self.exponent, self.grid.spacing
-        slopes = [
-            difference(surface, a) / spacing[a] for a in range(self.grid.ndim)
-        ]
+        slopes = [difference(surface, a) / spacing[a] for a in range(self.grid.ndim)]
         flows = []
         for axis, slope in enumerate(slopes):
             square = slope**2 + FLATTEST**2

@@ -123,8 +123,8 @@ class Transient(Model):
     checkpoints : int, optional
         States kept for the gradient at a time, besides those: the square root of `steps` unless
         given, twice as many while it is computed. All of them are solved for once more.
-    time_units : str
-        Of dt; R is in units of u over these.
+    time_units : str, optional
+        Of dt, the model's unless given; R is in units of u over these.
 
     Notes
     -----
@@ -155,10 +155,11 @@ class Transient(Model):
         *,
         every: int = 1,
         checkpoints: int | None = None,
-        time_units: str = "s",
+        time_units: str | None = None,
     ):
         if not isinstance(model, Model) or isinstance(model, Transient | Step):
             raise ConfigError(f"model: found {type(model).__name__}, expected a Model")
+        time_units = model.time_units if time_units is None else time_units
         try:
             length = number(step)
         except (TypeError, ValueError):

@@ -181,8 +181,10 @@ def fold(reduce: Any, array: Any) -> Any:
 
 
 def largest(tree: Any) -> Any:
-    """The max norm over all arrays."""
-    return jnp.max(jnp.stack([fold(jnp.max, jnp.abs(a)) for a in jax.tree.leaves(tree)]))
+    """The max norm over all arrays; infinite where a value is NaN, which XLA's reduction on the
+    CPU passes over."""
+    size = [jnp.where(jnp.isnan(a), jnp.inf, jnp.abs(a)) for a in jax.tree.leaves(tree)]
+    return jnp.max(jnp.stack([fold(jnp.max, a) for a in size]))
 
 
 def dot(a: Any, b: Any) -> Any:
