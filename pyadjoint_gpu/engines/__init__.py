@@ -114,8 +114,9 @@ def automatic(model: Model | None = None) -> tuple[str, str]:
 
 def running(engine: Engine, model: Model) -> Engine:
     """What solves a model now: the innermost `Launch` under way, or `engine`; step by step where
-    the model is transient."""
+    the model is transient, and without solves where its steps are explicit."""
     from ..errors import ConfigError
+    from ..models.explicit import Explicit
     from .active import launches
 
     if launches and getattr(engine, "solver", "auto") == "multigrid":
@@ -123,6 +124,11 @@ def running(engine: Engine, model: Model) -> Engine:
     chosen = launches[-1] if launches else engine
     if model.times is None:
         return chosen
+    if isinstance(model, Explicit):
+        from .embedded import EmbeddedEngine
+        from .stepping import Stepping
+
+        return Stepping(chosen) if isinstance(chosen, EmbeddedEngine) else chosen
     from .marching import Marching
 
     return Marching(chosen)

@@ -11,6 +11,7 @@ import sys
 import threading
 import tomllib
 from abc import ABC, abstractmethod
+from collections.abc import Collection
 from functools import cache
 from typing import Any
 
@@ -71,6 +72,7 @@ class Driven(ABC):
         tolerance: float,
         max_iterations: int,
         initial: Adjoint | None = None,
+        wanted: Collection[str] | None = None,
     ) -> Adjoint:
         unknown = model.unknowns[0].name
         arrays: Fields = {"parameters": parameters, "source": source[unknown]}

@@ -10,18 +10,25 @@ from ..grid import Grid
 from .base import Elliptic, Model, Parameter, Variable
 from .darcy import Darcy, Well
 from .diffusion import Diffusion
+from .explicit import Explicit
 from .transient import Transient
+from .wave import AcousticWave, ShallowWater
 
-CATALOGUE: dict[str, type[Model]] = {kind.name: kind for kind in (Darcy, Diffusion, Transient)}
+CATALOGUE: dict[str, type[Model]] = {
+    kind.name: kind for kind in (Darcy, Diffusion, Transient, AcousticWave, ShallowWater)
+}
 """Models a run file can name."""
 
 __all__ = [
     "CATALOGUE",
+    "AcousticWave",
     "Darcy",
     "Diffusion",
     "Elliptic",
+    "Explicit",
     "Model",
     "Parameter",
+    "ShallowWater",
     "Transient",
     "Variable",
     "Well",

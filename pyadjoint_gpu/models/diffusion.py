@@ -9,9 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..errors import ConfigError
-from ..grid import Grid, number
+from ..grid import Grid
 from .base import Elliptic, Fields, Model, Parameter, Variable
 from .finite_volume import Sides, SidesLike, difference, gather, mean, pad
+from .options import positive
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class Diffusion(Model):
         set_(self, "grid", grid)
         set_(self, "fixed", Sides.of(grid, fixed_height, "fixed_height"))
         set_(self, "inflow", Sides.of(grid, inflow, "inflow", "inflow"))
-        set_(self, "smallest", _positive("smallest", smallest))
+        set_(self, "smallest", positive("smallest", smallest))
         if not self.fixed:
             raise ConfigError("fixed_height: found no side, expected one at least")
         both = set(self.fixed.names) & set(self.inflow.names)
@@ -172,13 +173,3 @@ class Diffusion(Model):
     def _set(self, out: Fields, axis: int, end: int, cells: Any, into: Any) -> None:
         name = f"flux_{self.grid.dims[axis]}"
         out[name] = out[name].at[cells].set(into if end == 0 else -into)
-
-
-def _positive(name: str, value: Any) -> float:
-    try:
-        found = number(value)
-    except (TypeError, ValueError):
-        found = np.nan
-    if not (np.isfinite(found) and found > 0):
-        raise ConfigError(f"{name}: found {value!r}, expected a positive number")
-    return found
