@@ -11,7 +11,6 @@ import xarray as xr
 from .arithmetic import double
 from .dataset import describe, grid_coordinates
 from .engines import Engine, get_engine, running
-from .engines.julia import Driven
 from .engines.stepping import Stepping
 from .errors import ConfigError, DataError, nearest
 from .models.base import Model
@@ -81,7 +80,8 @@ def block_column(
     options: dict[str, Any] = {"tolerance": 1e-8, "max_iterations": default_iterations(model)}
     solution = chosen.solve(model, m, **options)
     require(solution.convergence, "the forward solve", solution)
-    options |= _narrowed(chosen, parameter)
+    if isinstance(chosen, Stepping):  # which then computes no more
+        options["wanted"] = (parameter,)
     unknown = model.unknowns[0]
     blocks = np.empty((space.count, len(where), *space.shape[1:]))
     each = zip(*grid.interpolation(where), strict=True)
@@ -106,11 +106,6 @@ def block_column(
         _coordinates(model, space, where),
         describe(f"block column of {model.name}", chosen, intervals=space.count),
     )
-
-
-def _narrowed(engine: Engine, parameter: str) -> dict[str, Any]:
-    """What tells our own engines that no other derivatives are asked for."""
-    return {"wanted": (parameter,)} if isinstance(engine, Stepping | Driven) else {}
 
 
 def _coordinates(model: Model, space: ForcingSpace, sensors: np.ndarray) -> dict[str, Any]:

@@ -30,9 +30,12 @@ star(::Val{N}) where {N} = (ntuple(_ -> 0, N),
 include("models/darcy.jl")
 include("models/diffusion.jl")
 include("models/step.jl")
+include("explicit.jl")
+include("models/wave.jl")
 
 "The models by name."
-const CATALOGUE = Dict{String,Any}("darcy" => Darcy, "diffusion" => Diffusion, "step" => Step)
+const CATALOGUE = Dict{String,Any}("darcy" => Darcy, "diffusion" => Diffusion, "step" => Step,
+                                   "acoustic-wave" => AcousticWave, "shallow-water" => ShallowWater)
 
 """
     build(name, grid, table)

@@ -107,6 +107,81 @@ slope(f, h=1e-3) = (4 * (f(h / 2) - f(-h / 2)) / h - (f(h) - f(-h)) / 2h) / 3
     @test_throws ArgumentError Diffusion(grid; fixed=[:x_min], smallest=0.0)
 end
 
+@testset "waves, $(length(shape))-D, $(typeof(medium))" for (shape, medium) in
+        (((12,), Water(1.2)), ((9, 7), Sound(1.3)), ((9, 7), Water(1.2)), ((6, 5, 4), Sound(1.3)))
+    N = length(shape)
+    grid = Grid(shape, 0.1 .* shape)
+    for (absorbing, sponge, cells) in ((Symbol[], 0, nothing), ([:x_min, :x_max], 2, [3, 7, 7]))
+        (N == 3 && sponge > 0) && continue   # its kernels are alike
+        source = Forcing(cells, 0.7)
+        model = Wave(grid, medium; step=0.01, steps=12, every=4, checkpoints=5, absorbing, sponge, source)
+        sim = Simulation(model)
+        m = (; map(_ -> field(shape, 1), AdjointGPU.parameters(model))...,
+             source=field(AdjointGPU.source_size(grid, source, model.times), 2))
+        u, report = solve!(sim, m)
+        @test report.status === :converged
+        @test report.iterations == 12
+        @test size(u) == (shape..., 4)
+        w = field(size(u), 5)
+        gradient, multiplier, _ = adjoint!(sim, w; parameters=m)
+        @test multiplier == -w
+        for name in keys(m)
+            direction = field(size(m[name]), 6)
+            shifted(h) = merge(m, NamedTuple{(name,)}((m[name] .+ h .* direction,)))
+            J(h) = sum(w .* solve!(sim, shifted(h))[1])
+            @test slope(J) ≈ sum(gradient[name] .* direction) rtol = 1e-8
+        end
+        # However many states are kept, and whether they are still there.
+        for checkpoints in (1, 3, 12)
+            other = Simulation(Wave(grid, medium; step=0.01, steps=12, every=4, checkpoints, absorbing, sponge, source))
+            again, = adjoint!(other, w; parameters=m)
+            @test all(again[name] == gradient[name] for name in keys(m))
+        end
+    end
+    @test_throws ArgumentError Wave(grid, medium; step=0.0, steps=4)
+    @test_throws ArgumentError Wave(grid, medium; step=0.1, steps=5, every=2)
+    @test_throws ArgumentError Wave(grid, medium; step=0.1, steps=4, absorbing=[:top])
+    sim = Simulation(Wave(grid, medium; step=0.01, steps=4))
+    @test_throws ArgumentError solve!(sim, (;))
+    @test_throws DimensionMismatch solve!(sim, map(_ -> ones(2, 2), AdjointGPU.parameters(sim.model)))
+end
+
+@testset "a wave's transposed stages are Enzyme's reverse" begin
+    model = Wave(Grid((9, 7), (0.9, 0.7)), Sound(1.3); step=0.01, steps=1, absorbing=[:x_min, :y_max], sponge=2)
+    sim = Simulation(model)
+    m = map(_ -> field((9, 7), 1), AdjointGPU.parameters(model))
+    solve!(sim, m)
+    (; kernels, block, c) = sim
+    inside(seed) = (f = zero(c.load); f[block.own...] .= field((9, 7), seed); f)
+    before = (; p=inside(2), q=(inside(3), inside(4)))
+    bar = (; p=inside(5), q=(inside(6), inside(7)))
+    copied = AdjointGPU.copy_state
+    middle = (; p=copy(before.p), q=copied(before.q))
+    AdjointGPU.assemble!(kernels, block.own, middle, c, AdjointGPU.Kick())
+    (kick, drift) = first.(AdjointGPU.stages(model, block))
+    xbar, cbar = copied(bar), AdjointGPU.zeroed(c)
+    AdjointGPU.pull_assemble!(kernels, block.own, copied(middle), xbar, c, cbar, drift)
+    AdjointGPU.pull_assemble!(kernels, block.own, copied(before), xbar, c, cbar, kick)
+    # Ours takes q's before `hold`, and leaves them so.
+    ours = (; x=copied(bar), c=AdjointGPU.zeroed(c))
+    foreach((q, hold) -> (q[block.own...] ./= hold[block.own...]), ours.x.q, c.hold)
+    seen = AdjointGPU.seen(model, before, middle, c)
+    for (stage, ranges) in AdjointGPU.transposed(model, block)
+        AdjointGPU.assemble!(kernels, ranges, ours, seen, stage)
+    end
+    cells(f) = f[block.own...]
+    faces(f, d) = f[AdjointGPU.inner_faces(block, d)...]
+    @test cells(ours.x.p) ≈ cells(xbar.p) rtol = 1e-13
+    for name in (:keep, :pull, :load)
+        @test cells(ours.c[name]) ≈ cells(cbar[name]) rtol = 1e-13
+    end
+    for d in 1:2
+        @test faces(ours.x.q[d] .* c.hold[d], d) ≈ faces(xbar.q[d], d) rtol = 1e-13
+        @test faces(ours.c.push[d], d) ≈ faces(cbar.push[d], d) rtol = 1e-13
+        @test faces(ours.c.hold[d], d) ≈ faces(cbar.hold[d], d) rtol = 1e-13
+    end
+end
+
 @testset "solves, $(length(shape))-D, open=$open" for shape in SHAPES, open in (false, true)
     sim = Simulation(model_of(shape, sides_of(open)))
     m = parameters_of(sim.model)

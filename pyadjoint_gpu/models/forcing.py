@@ -97,6 +97,11 @@ class Places:
             return [list(p) for p in rest[0]]
         return np.frombuffer(rest[0], dtype=bool).reshape(self.grid.shape)
 
+    def twin(self) -> dict[str, Any]:
+        """For Julia: the cells, and what a value is in one."""
+        cells = None if self.everywhere else self.indices.tolist()
+        return {"cells": cells, "amount": 1.0 / self.grid.cell_volume if self.at_points else 1.0}
+
     def spread(self, values: Any) -> Any:
         """Values at the places as an amount a time and volume in every cell."""
         if self.everywhere:

@@ -145,6 +145,14 @@ class Wave(Explicit):
             "time_units": self.time_units,
         } | ({} if self.source is None else {"source": self.source.specification()})
 
+    def twin(self) -> dict[str, Any]:
+        table = self.specification()
+        source = table.pop("source", None)
+        if source is not None:
+            assert self.source is not None
+            table["source"] = self.source.twin()
+        return table
+
     # Geometry
 
     def _ends(self, axis: int) -> list[int]:
