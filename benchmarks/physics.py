@@ -24,6 +24,7 @@ from pyadjoint_gpu import EmbeddedEngine, Grid
 from pyadjoint_gpu.engines.embedded import prepared
 from pyadjoint_gpu.models import Diffusion
 
+from . import waves
 from .cases import noise
 from .machine import best, timed
 
@@ -33,7 +34,10 @@ AGREE = 1e-6
 
 def run(*, quick: bool = False) -> dict[str, Any]:
     sizes = [(31, 63), (63, 127)] if quick else [(63, 127), (127, 255), (255, 511)]
-    return {"diffusion": [_diffusion(shape) for shape in sizes]}
+    return {
+        "diffusion": [_diffusion(shape) for shape in sizes],
+        "waves": waves.run(quick=quick),
+    }
 
 
 def _diffusion(shape: tuple[int, int]) -> dict[str, Any]:

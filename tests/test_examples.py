@@ -11,7 +11,12 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
 @pytest.mark.parametrize(
-    ("name", "says"), [("diffusion", "wrote diffusion.png"), ("own_misfit", "wrote own_misfit.png")]
+    ("name", "says"),
+    [
+        ("diffusion", "wrote diffusion.png"),
+        ("own_misfit", "wrote own_misfit.png"),
+        ("waves", "wrote waves.png"),
+    ],
 )
 def test_runs(name, says, tmp_path):
     done = subprocess.run(

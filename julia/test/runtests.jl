@@ -107,36 +107,33 @@ slope(f, h=1e-3) = (4 * (f(h / 2) - f(-h / 2)) / h - (f(h) - f(-h)) / 2h) / 3
     @test_throws ArgumentError Diffusion(grid; fixed=[:x_min], smallest=0.0)
 end
 
-@testset "waves, $(length(shape))-D, $(typeof(medium))" for (shape, medium) in
-        (((12,), Water(1.2)), ((9, 7), Sound(1.3)), ((9, 7), Water(1.2)), ((6, 5, 4), Sound(1.3)))
-    N = length(shape)
+@testset "waves, $(length(shape))-D, $(typeof(medium)), sponge=$sponge" for (shape, medium, sponge, cells) in
+        (((12,), Water(1.2), 0, nothing), ((9, 7), Sound(1.3), 2, nothing), ((9, 7), Water(1.2), 2, [3, 7, 7]),
+         ((6, 5, 4), Sound(1.3), 0, nothing))
     grid = Grid(shape, 0.1 .* shape)
-    for (absorbing, sponge, cells) in ((Symbol[], 0, nothing), ([:x_min, :x_max], 2, [3, 7, 7]))
-        (N == 3 && sponge > 0) && continue   # its kernels are alike
-        source = Forcing(cells, 0.7)
-        model = Wave(grid, medium; step=0.01, steps=12, every=4, checkpoints=5, absorbing, sponge, source)
-        sim = Simulation(model)
-        m = (; map(_ -> field(shape, 1), AdjointGPU.parameters(model))...,
-             source=field(AdjointGPU.source_size(grid, source, model.times), 2))
-        u, report = solve!(sim, m)
-        @test report.status === :converged
-        @test report.iterations == 12
-        @test size(u) == (shape..., 4)
-        w = field(size(u), 5)
-        gradient, multiplier, _ = adjoint!(sim, w; parameters=m)
-        @test multiplier == -w
-        for name in keys(m)
-            direction = field(size(m[name]), 6)
-            shifted(h) = merge(m, NamedTuple{(name,)}((m[name] .+ h .* direction,)))
-            J(h) = sum(w .* solve!(sim, shifted(h))[1])
-            @test slope(J) ≈ sum(gradient[name] .* direction) rtol = 1e-8
-        end
-        # However many states are kept, and whether they are still there.
-        for checkpoints in (1, 3, 12)
-            other = Simulation(Wave(grid, medium; step=0.01, steps=12, every=4, checkpoints, absorbing, sponge, source))
-            again, = adjoint!(other, w; parameters=m)
-            @test all(again[name] == gradient[name] for name in keys(m))
-        end
+    absorbing = sponge > 0 ? [:x_min, :x_max] : Symbol[]
+    source = Forcing(cells, 0.7)
+    wave(checkpoints) = Wave(grid, medium; step=0.01, steps=12, every=4, checkpoints, absorbing, sponge, source)
+    sim = Simulation(wave(5))
+    m = (; map(_ -> field(shape, 1), AdjointGPU.parameters(sim.model))...,
+         source=field(AdjointGPU.source_size(grid, source, sim.model.times), 2))
+    u, report = solve!(sim, m)
+    @test report.status === :converged
+    @test report.iterations == 12
+    @test size(u) == (shape..., 4)
+    w = field(size(u), 5)
+    gradient, multiplier, _ = adjoint!(sim, w; parameters=m)
+    @test multiplier == -w
+    for name in keys(m)
+        direction = field(size(m[name]), 6)
+        shifted(h) = merge(m, NamedTuple{(name,)}((m[name] .+ h .* direction,)))
+        J(h) = sum(w .* solve!(sim, shifted(h))[1])
+        @test slope(J) ≈ sum(gradient[name] .* direction) rtol = 1e-8
+    end
+    # However many states are kept, and whether they are still there.
+    for checkpoints in (1, 3, 12)
+        again, = adjoint!(Simulation(wave(checkpoints)), w; parameters=m)
+        @test all(again[name] == gradient[name] for name in keys(m))
     end
     @test_throws ArgumentError Wave(grid, medium; step=0.0, steps=4)
     @test_throws ArgumentError Wave(grid, medium; step=0.1, steps=5, every=2)

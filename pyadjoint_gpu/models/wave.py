@@ -291,8 +291,8 @@ class AcousticWave(Wave):
         Sides (``"x_min"``, ...) through which waves leave. What meets them straight on does; of
         what meets them at 45 degrees a sixth of the pressure comes back.
     sponge : int
-        Number of cells before them in which waves are damped: 20 leave 1 % of the pressure, even
-        at 45 degrees.
+        Number of cells before them in which waves are damped. Where these are as thick as the
+        wavelength, a fiftieth comes back at 45 degrees.
     density : float
     checkpoints : int, optional
         States kept for the gradient at a time, besides those: the square root of `steps` unless
