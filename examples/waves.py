@@ -97,7 +97,7 @@ for ax, field, text in (
     figure.colorbar(image, ax=ax, label="m", shrink=0.8)
 
 last = result["elevation"].sel(time=600.0, method="nearest")
-image = axes[1, 0].pcolormesh(x, y, last, cmap="RdBu_r", vmin=-0.6, vmax=0.6, rasterized=True)
+image = axes[1, 0].pcolormesh(x, y, last, cmap="RdBu_r", vmin=-0.8, vmax=0.8, rasterized=True)
 axes[1, 0].plot(gauges[:, 1] / km, gauges[:, 0] / km, "^", color="k", mfc="w", ms=6)
 axes[1, 0].set(title="sea surface after 10 minutes", xlabel="x (km)", ylabel="y (km)")
 axes[1, 0].set_aspect("equal")
@@ -105,13 +105,16 @@ figure.colorbar(image, ax=axes[1, 0], label="m", shrink=0.8)
 
 observed = result["observed"].values.reshape(len(gauges), -1)
 predicted = result["predicted"].values.reshape(len(gauges), -1)
-for k, gauge in enumerate((3, 6, 12, 24)):
-    minutes, base = model.times[1:] / 60.0, -1.5 * k
-    axes[1, 1].plot(minutes, base + observed[gauge], ".", color="0.6", ms=4)
-    axes[1, 1].plot(minutes, base + predicted[gauge], color="#1f6f8b", lw=1.5)
+ax, minutes = axes[1, 1], model.times[1:] / 60.0
+for k, gauge in enumerate((3, 6, 12, 22)):
+    base = -1.5 * k
+    ax.plot(minutes, base + observed[gauge], ".", color="0.6", ms=4)
+    ax.plot(minutes, base + predicted[gauge], color="#1f6f8b", lw=1.5)
     place = "x = {1:g}, y = {0:g} km".format(*gauges[gauge] / km)
-    axes[1, 1].text(19.8, base + 0.15, place, fontsize=8, ha="right")
-axes[1, 1].set(title="records (dots) and their fit, m", xlabel="time (min)", xlim=(0, 20))
-axes[1, 1].spines[["top", "right"]].set_visible(False)
+    ax.text(19.8, base + 0.15, place, fontsize=8, ha="right")
+ax.plot([0.3, 0.3], [-4.2, -3.2], color="k", lw=2)
+ax.text(0.6, -3.7, "1 m", fontsize=8, va="center")
+ax.set(title="records (dots) and their fit", xlabel="time (min)", xlim=(0, 20), yticks=[])
+ax.spines[["top", "right", "left"]].set_visible(False)
 figure.savefig("waves.png", dpi=150)
 print("wrote waves.png")

@@ -160,8 +160,11 @@ end
     AdjointGPU.pull_assemble!(kernels, block.own, copied(middle), xbar, c, cbar, drift)
     AdjointGPU.pull_assemble!(kernels, block.own, copied(before), xbar, c, cbar, kick)
     # Ours takes q's before `hold`, and leaves them so.
-    ours = (; x=copied(bar), c=AdjointGPU.zeroed(c))
-    foreach((q, hold) -> (q[block.own...] ./= hold[block.own...]), ours.x.q, c.hold)
+    ours = (; x=(; p=copy(bar.p), q=AdjointGPU.zeroed(bar.q)), c=AdjointGPU.zeroed(c))
+    for d in 1:2
+        inner = AdjointGPU.inner_faces(block, d)
+        ours.x.q[d][inner...] .= bar.q[d][inner...] ./ c.hold[d][inner...]
+    end
     seen = AdjointGPU.seen(model, before, middle, c)
     for (stage, ranges) in AdjointGPU.transposed(model, block)
         AdjointGPU.assemble!(kernels, ranges, ours, seen, stage)
