@@ -10,8 +10,7 @@ import xarray as xr
 
 from .arithmetic import double
 from .dataset import describe, grid_coordinates
-from .engines import Engine, get_engine, running
-from .engines.stepping import Stepping
+from .engines import Engine, get_engine, running, selective
 from .errors import ConfigError, DataError, nearest
 from .models.base import Model
 from .models.explicit import Explicit
@@ -80,7 +79,7 @@ def block_column(
     options: dict[str, Any] = {"tolerance": 1e-8, "max_iterations": default_iterations(model)}
     solution = chosen.solve(model, m, **options)
     require(solution.convergence, "the forward solve", solution)
-    if isinstance(chosen, Stepping):  # which then computes no more
+    if selective(chosen):
         options["wanted"] = (parameter,)
     unknown = model.unknowns[0]
     blocks = np.empty((space.count, len(where), *space.shape[1:]))

@@ -61,7 +61,7 @@ function load!(sim::Propagation, k)
     f = forcing(sim.model)
     f === nothing && return
     if f.cells === nothing
-        copyto!(own(sim, sim.c.load), selectdim(sim.source, ndims(sim.source), k))
+        copyto!(own(sim, sim.c.load), Array(selectdim(sim.source, ndims(sim.source), k)))
     else
         spread = zeros(eltype(sim.source), sim.model.grid.shape)
         for (n, cell) in enumerate(f.cells)
@@ -140,7 +140,6 @@ function adjoint!(sim::Propagation{N,T}, source; parameters=nothing, check=Retur
     ubar(k) = selectdim(source, N + 1, k)
     xbar, cbar, mbar = zeroed(x), zeroed(c), zeroed(m)
     sourcebar = sim.source === nothing ? nothing : zero(sim.source)
-    add!(field, values) = (own(sim, field) .+= copyto!(similar(own(sim, field)), values))
     backward = transposed(model, block)
     room = typeof(x)[]
     finish = steps
@@ -154,7 +153,7 @@ function adjoint!(sim::Propagation{N,T}, source; parameters=nothing, check=Retur
             step!(sim, x)
         end
         for n in reverse(first:finish-1)
-            (n + 1) % every == 0 && add!(observed(model, xbar), ubar((n + 1) ÷ every + 1))
+            (n + 1) % every == 0 && add!(sim, observed(model, xbar), ubar((n + 1) ÷ every + 1))
             (n + 1) % every == 0 || n == finish - 1 ? load!(sim, n ÷ every + 1) : nothing
             states = seen(model, room[n-first+1], room[n-first+2], c)
             for (stage, ranges) in backward
@@ -184,8 +183,15 @@ end
 function add_start!(sim::Propagation, mbar, started, ubar)
     for (name, field) in pairs(started)
         mbar[name] .+= field
-        own(sim, mbar[name]) .+= copyto!(similar(own(sim, mbar[name])), ubar)
+        add!(sim, mbar[name], ubar)
     end
+    return
+end
+
+"To a field, values on the host."
+function add!(sim::Propagation, field, values)
+    cells = own(sim, field)
+    cells .+= copyto!(similar(cells), Array(values))
     return
 end
 

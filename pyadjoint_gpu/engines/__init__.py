@@ -16,7 +16,7 @@ SOLVERS = ("auto", "multigrid", "pseudo-transient")
 AUTO = "PYADJOINT_GPU_ENGINE"
 """The environment variable that says what "auto" means."""
 
-__all__ = ["ENGINES", "Adjoint", "Engine", "Solution", "get_engine", "running"]
+__all__ = ["ENGINES", "Adjoint", "Engine", "Solution", "get_engine", "running", "selective"]
 
 
 def get_engine(
@@ -132,3 +132,9 @@ def running(engine: Engine, model: Model) -> Engine:
     from .marching import Marching
 
     return Marching(chosen)
+
+
+def selective(engine: Engine) -> bool:
+    """Whether its ``adjoint`` takes ``wanted``, names of the parameters whose derivatives are asked
+    for, and saves the work for others."""
+    return getattr(engine, "selective", False)

@@ -59,6 +59,8 @@ class Stepping:
     read, the adjoint state and the gradient read and written, and the coefficients read.
     """
 
+    selective = True
+
     def __init__(self, engine: EmbeddedEngine):
         self.engine = engine
         self.name = engine.name
