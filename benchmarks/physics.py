@@ -25,7 +25,7 @@ from pyadjoint_gpu import EmbeddedEngine, Grid
 from pyadjoint_gpu.engines.embedded import prepared
 from pyadjoint_gpu.models import Channel, Diffusion, Ice
 
-from . import coloured
+from . import coloured, waves
 from .cases import noise
 from .machine import best, timed
 
@@ -40,6 +40,7 @@ def run(*, quick: bool = False) -> dict[str, Any]:
         "channel, n = 1/3": [_channel(shape, 1 / 3) for shape in sizes],
         "channel, n = 3": [_channel(shape, 3.0) for shape in sizes],
         "ice": [_ice(shape) for shape in sizes],
+        "waves": waves.run(quick=quick),
     }
 
 

@@ -181,6 +181,9 @@ def memory(result: dict[str, Any]) -> str:
 def physics(result: dict[str, Any]) -> str:
     parts = []
     for name, rows in result.items():
+        if name == "waves":
+            parts.append(waves(rows))
+            continue
         table = []
         for r in rows:
             mg, pt, peer = r["multigrid"], r["pseudo-transient"], r["newton and splu"]
@@ -203,6 +206,22 @@ def physics(result: dict[str, Any]) -> str:
         head += ["splu steps", "gradient s", "splu / multigrid"]
         parts.append(f"{name}:\n\n{_table(head, table)}")
     return "\n\n".join(parts)
+
+
+def waves(rows: list[dict[str, Any]]) -> str:
+    table = [
+        [
+            size(r),
+            f"{r['steps'] / r['forward']:.0f}",
+            *(f"{r['t_eff'][k] / 1e9:.1f}" for k in ("forward", "adjoint")),
+            *(f"{r['t_eff'][k] / r['triad']:.2f}" for k in ("forward", "adjoint")),
+            *(f"{r[k] / r['forward']:.1f}" for k in ("adjoint", "adjoint by sources", "numpy")),
+        ]
+        for r in rows
+    ]
+    head = ["nx x ny", "steps/s", "T_eff GB/s", "adjoint", "T_eff / triad", "adjoint"]
+    head += ["adjoint / forward", "by sources alone", "numpy / forward"]
+    return f"waves:\n\n{_table(head, table)}"
 
 
 def julia(result: dict[str, Any]) -> str:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .misfit import LeastSquares
     from .models import Well
     from .problem import Problem
+    from .responses import block_column
     from .verify import adjoint_test, taylor_test
 
 # `import pyadjoint_gpu` gives Datasets their `.inversion`. The command line does so itself, once
@@ -54,6 +55,7 @@ _WHERE = {
     "LeastSquares": "misfit",
     "Well": "models",
     "Problem": "problem",
+    "block_column": "responses",
     "adjoint_test": "verify",
     "taylor_test": "verify",
     "models": "",
@@ -76,6 +78,7 @@ __all__ = [
     "Smoothness",
     "Well",
     "adjoint_test",
+    "block_column",
     "invert",
     "models",
     "resume",

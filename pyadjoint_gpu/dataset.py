@@ -13,7 +13,7 @@ import xarray as xr
 
 from . import __version__, accessor  # noqa: F401  (registers Dataset.inversion)
 from .files import whole
-from .grid import BoundarySpace, Grid, Space
+from .grid import Grid
 from .misfit import BoundLeastSquares, point_coordinates
 from .models.base import Fields, Model, Variable
 
@@ -77,21 +77,6 @@ def grid_coordinates(grid: Grid) -> dict[str, Any]:
     return out
 
 
-def space_coordinates(space: Space) -> dict[str, Any]:
-    """Coordinates of a space's own dimension, where it has one."""
-    if not isinstance(space, BoundarySpace):
-        return {}
-    grid = space.grid
-    return {
-        f"{space.label}_{d}": (
-            space.dims,
-            p,
-            {"units": grid.units, "long_name": f"{d} coordinate of boundary faces"},
-        )
-        for d, p in zip(grid.dims, space.positions(), strict=True)
-    }
-
-
 def state_variables(model: Model, u: Fields, m: Fields) -> dict[str, Any]:
     """Unknowns and outputs as variables of a Dataset."""
     out: dict[str, Any] = {
@@ -111,7 +96,7 @@ def parameter_variables(model: Model, m: Fields) -> tuple[dict[str, Any], dict[s
     for name, value in m.items():
         space = model.space(name)
         variables[name] = (space.dims, np.asarray(value), model.parameter(name).attributes)
-        coordinates |= space_coordinates(space)
+        coordinates |= space.coordinates()
     return variables, coordinates
 
 
@@ -171,7 +156,7 @@ def _used(problem: Problem) -> dict[str, Any]:
     grid = problem.model.grid
     out = {k: v for k, v in grid_coordinates(grid).items() if k in grid.dims}
     for c in problem.controls:
-        out |= space_coordinates(c.space)
+        out |= c.space.coordinates()
     return out
 
 
@@ -193,7 +178,7 @@ def control_variables(
                 named = Variable(c.name, c.parameter.units, f"{text} {label}")
                 variables[c.name + suffix] = (c.space.dims, value, named.attributes)
         variables[f"{c.name}_gradient"] = (c.dims, gradients[c.name], gradient_attributes(c))
-        coordinates |= space_coordinates(c.space)
+        coordinates |= c.space.coordinates()
     return variables, coordinates
 
 

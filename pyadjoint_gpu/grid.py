@@ -247,6 +247,10 @@ class Space:
         """Integral of ``|grad field|^2`` over the space (differentiable by JAX)."""
         raise NotImplementedError
 
+    def coordinates(self) -> dict[str, Any]:
+        """Of the space's own dimensions in a Dataset, where it has such."""
+        return {}
+
     def fill(self, value: Any, name: str) -> np.ndarray:
         """The field that `value` stands for.
 
@@ -424,6 +428,16 @@ class BoundarySpace(Space):
             for column, p in zip(columns, np.meshgrid(*axes, indexing="ij"), strict=True):
                 column.append(p.ravel())
         return tuple(np.concatenate(c) for c in columns)
+
+    def coordinates(self) -> dict[str, Any]:
+        return {
+            f"{self.label}_{d}": (
+                self.dims,
+                p,
+                {"units": self.grid.units, "long_name": f"{d} coordinate of boundary faces"},
+            )
+            for d, p in zip(self.grid.dims, self.positions(), strict=True)
+        }
 
     def dirichlet(self, field: Any) -> Any:
         """Along each side, and around the corners where two named sides meet (2-D)."""

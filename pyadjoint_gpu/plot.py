@@ -24,7 +24,8 @@ def plot(result: xr.Dataset, path: str | Path | None = None) -> Figure:
     """Draw a result of `invert`: true (where known) and recovered fields with the places of the
     observations, the state, the fit of the data and the misfit's fall.
 
-    Three-dimensional fields are cut through the middle of their first axis.
+    Three-dimensional fields are cut through the middle of their first axis. A forcing in all cells
+    is summed over time.
 
     Parameters
     ----------
@@ -51,9 +52,12 @@ def plot(result: xr.Dataset, path: str | Path | None = None) -> Figure:
     except ImportError:
         raise EngineError("plots need matplotlib: pip install 'pyadjoint_gpu[plots]'") from None
 
+    result = _over_all_time(result)
     panels: list[Any] = []
     for name in names:
-        if set(result[name].dims) <= {"z", "y", "x"} and result[name].ndim:
+        if result[name].dims[:1] == ("interval",):
+            panels.append(lambda ax, name=name: _series(ax, result, name))
+        elif set(result[name].dims) <= {"z", "y", "x"} and result[name].ndim:
             panels += _field_panels(result, name)
         elif result[name].ndim:
             panels.append(lambda ax, name=name: _profile(ax, result, name))
@@ -80,6 +84,24 @@ def plot(result: xr.Dataset, path: str | Path | None = None) -> Figure:
             kind = Path(path).suffix.lstrip(".") or "png"
             figure.savefig(beside, dpi=150, format=kind)
     return figure
+
+
+def _over_all_time(result: xr.Dataset) -> xr.Dataset:
+    """With the integrals over time of those fields that have a value an interval and cell."""
+    if "interval" not in result.coords:
+        return result
+    times = result["interval"]
+    length, units = 2.0 * float(times[0]), str(times.attrs.get("units", ""))
+    out = {}
+    for name, field in result.data_vars.items():
+        if field.dims[:1] == ("interval",) and set(field.dims[1:]) <= {"z", "y", "x"}:
+            total = length * field.sum("interval")
+            total.attrs = field.attrs | {
+                "units": f"{field.attrs.get('units', '1')} {units}",
+                "long_name": f"{field.attrs.get('long_name', name)}, over all time",
+            }
+            out[name] = total
+    return result.assign(out)
 
 
 def _aspect(result: xr.Dataset) -> float:
@@ -180,7 +202,9 @@ def _map(
         observed = result["observed"]
         own = str(observed.attrs.get("long_name")) == f"observed {name}"
         own = own and "observation_time" not in result  # at many times, the map at one
-        if (points or own) and observed.size <= MOST:  # on the observed field itself, in its colours
+        if (
+            points or own
+        ) and observed.size <= MOST:  # on the observed field itself, in its colours
             ax.scatter(
                 result["observation_x"] / unit,
                 result["observation_y"] / unit,
@@ -214,6 +238,24 @@ def _profile(ax: Axes, result: xr.Dataset, name: str) -> None:
     ends = np.flatnonzero(step > 1.5 * np.median(step)) + 1
     _curves(ax, result, name, np.arange(where.shape[1], dtype=float), ends)
     ax.set_xlabel("boundary face")
+
+
+def _series(ax: Axes, result: xr.Dataset, name: str) -> None:
+    """A forcing at some places through time: those where it is largest."""
+    size = np.max(np.abs(result[name].values), axis=0)
+    times = result["interval"]
+    for k, place in enumerate(np.argsort(size, kind="stable")[::-1][:4]):
+        color = f"C{k}"
+        for key, style in ((f"{name}_true", ":"), (name, "-")):
+            if key in result:
+                label = f"source {place}" if style == "-" else None
+                values = result[key].values[:, place]
+                ax.step(times, values, style, where="mid", color=color, label=label, lw=1.5)
+    ax.set_xlabel(f"time ({times.attrs.get('units', '')})")
+    ax.set_ylabel(str(result[name].attrs.get("units", "")))
+    ax.set_title(str(result[name].attrs.get("long_name", name)), fontsize=10, color=_INK)
+    ax.legend(frameon=False, fontsize=8)
+    ax.spines[["top", "right"]].set_visible(False)
 
 
 def _line(ax: Axes, result: xr.Dataset, name: str) -> None:

@@ -15,7 +15,7 @@ import xarray as xr
 
 from .arithmetic import compiled, double
 from .control import BoundControl, Control, Smoothness
-from .engines import Adjoint, Engine, Solution, get_engine, running
+from .engines import Adjoint, Engine, Solution, get_engine, running, selective
 from .errors import ConfigError, ConvergenceError, ConvergenceWarning, DataError, nearest
 from .misfit import BoundLeastSquares, LeastSquares
 from .models.base import Fields, Model
@@ -270,7 +270,12 @@ class Problem:
 
     def _pull_of(self, theta: Any, m_bar: Fields) -> Any:
         """(dm/dtheta)^T m_bar."""
-        m, pull = jax.vjp(self._parameters_of, theta)
+
+        def own(theta: Any) -> Fields:
+            m = self._parameters_of(theta)
+            return {c.name: m[c.name] for c in self.controls}
+
+        m, pull = jax.vjp(own, theta)
         return pull({k: jnp.asarray(m_bar[k], v.dtype) for k, v in m.items()})[0]
 
     @double
@@ -320,7 +325,9 @@ class Problem:
         adjoint = None
         slope = np.empty(0)
         if gradient:
-            adjoint = self.engine.adjoint(
+            engine: Any = self.engine
+            only = {"wanted": [c.name for c in self.controls]} if selective(engine) else {}
+            adjoint = engine.adjoint(
                 self.model,
                 m,
                 solution,
@@ -328,6 +335,7 @@ class Problem:
                 tolerance=tolerance or self.adjoint_tolerance,
                 initial=initial and initial.adjoint,
                 **options,
+                **only,
             )
             require(adjoint.convergence, "the adjoint solve", adjoint)
             slope = np.asarray(self.pull(x, adjoint.gradient) + direct)

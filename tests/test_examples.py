@@ -16,6 +16,7 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
         ("channel", "wrote channel.png"),
         ("diffusion", "wrote diffusion.png"),
         ("own_misfit", "wrote own_misfit.png"),
+        ("waves", "wrote waves.png"),
     ],
 )
 def test_runs(name, says, tmp_path):

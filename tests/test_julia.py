@@ -194,6 +194,68 @@ def test_time_steps(julia, embedded):
         assert relative(back.gradient[name], expected) < 1e-10, name
 
 
+WAVES = {
+    "sound 1d": (pag.models.AcousticWave, (20,), {"source": [[0.55], [0.55], [1.3]]}),
+    "sound 2d": (pag.models.AcousticWave, (9, 12), {"absorbing": ("x_min", "y_max"), "sponge": 3}),
+    "sound 3d": (pag.models.AcousticWave, (5, 6, 7), {"absorbing": "z_min", "source": "cells"}),
+    "water 2d": (
+        pag.models.ShallowWater,
+        (9, 12),
+        {"absorbing": ("x_min", "x_max"), "sponge": 2, "source": {"low": [0, 0], "high": [1, 0.5]}},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WAVES)
+def test_waves_are_the_same(case, julia, embedded):
+    kind, shape, options = WAVES[case]
+    grid = pag.Grid(shape, tuple(0.1 * n for n in shape))
+    own = {"density": 1.3} if kind is pag.models.AcousticWave else {"gravity": 1.2}
+    model = kind(grid, 0.03, 40, every=4, checkpoints=3, **own, **options)
+    generator = np.random.default_rng(5)
+    m = model.fields(
+        {
+            p.name: 1.0 + 0.2 * np.tanh(noise) if p.positive else noise
+            for p in model.parameters
+            for noise in [generator.standard_normal(model.space(p.name).shape)]
+        }
+    )
+    (unknown,) = (v.name for v in model.unknowns)
+    source = {unknown: generator.standard_normal(model.shape)}
+    here = running(julia, model).solve(model, m, **TIGHT)
+    there = running(embedded, model).solve(model, m, **TIGHT)
+    assert relative(here.fields[unknown], there.fields[unknown]) < 1e-12
+    assert here.convergence.iterations == there.convergence.iterations == 40
+    again = running(embedded, model).adjoint(model, m, there, source, **TIGHT)
+    for first in (here, there):  # with the states of its own solve at hand, and without
+        if first is there:
+            running(julia, model).solve(model, m | {p: 0.5 * v for p, v in m.items()}, **TIGHT)
+        back = running(julia, model).adjoint(model, m, first, source, **TIGHT)
+        assert set(back.gradient) == set(again.gradient)
+        for name, expected in again.gradient.items():
+            assert relative(back.gradient[name], expected) < 1e-10, name
+    assert pag.adjoint_test(model, m, engine=julia, bound=1e-12).passed
+    with pytest.raises(DataError, match=r"step: found 0\.03, expected at most"):
+        julia.solve(model, m | {model.parameters[0].name: np.full(shape, 50.0)}, **TIGHT)
+
+
+def test_block_column_of_waves(julia):
+    grid = pag.Grid((9, 12), (0.9, 1.2))
+    model = pag.models.ShallowWater(grid, 0.03, 24, every=4, source="cells", gravity=1.0)
+    found = [
+        pag.block_column(model, {"depth": 0.8}, [[0.3, 0.4], [0.6, 1.0]], engine=e)["response"]
+        for e in (julia, "embedded")
+    ]
+    assert relative(*found) < 1e-12
+
+
+def test_ranks_refuse_waves(julia):
+    grid = pag.Grid((9, 12), (0.9, 1.2))
+    model = pag.models.AcousticWave(grid, 0.03, 4)
+    with pytest.raises(EngineError, match="explicit steps, which one process runs, not ranks"):
+        pag.solve(model, {"wave_speed": 1.0}, engine=pag.Launch(["env"]))
+
+
 @pytest.mark.parametrize("kind", ["closed", "fixed"])
 @pytest.mark.parametrize("shape", SHAPES, ids=["2d", "3d"])
 @pytest.mark.parametrize("case", CASES)

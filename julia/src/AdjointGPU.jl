@@ -18,7 +18,8 @@ module AdjointGPU
 using Enzyme
 using ParallelStencil
 
-export Grid, ChannelFlow, Darcy, Diffusion, Ice, Step, Well, Simulation, Report, solve!, adjoint!
+export Grid, ChannelFlow, Darcy, Diffusion, Forcing, Ice, Sound, Step, Water, Wave, Well, Simulation,
+    Report, solve!, adjoint!
 
 include("grid.jl")
 include("sides.jl")
@@ -29,6 +30,7 @@ include("simulation.jl")
 include("jacobian.jl")
 include("pseudo_transient.jl")
 include("solve.jl")
+include("propagation.jl")
 
 @generate_kernels Threads
 

@@ -79,10 +79,13 @@ include("models/darcy.jl")
 include("models/diffusion.jl")
 include("models/ice.jl")
 include("models/step.jl")
+include("explicit.jl")
+include("models/wave.jl")
 
 "The models by name."
-const CATALOGUE = Dict{String,Any}("channel" => ChannelFlow, "darcy" => Darcy,
-    "diffusion" => Diffusion, "ice" => Ice, "step" => Step)
+const CATALOGUE = Dict{String,Any}("acoustic-wave" => AcousticWave, "channel" => ChannelFlow,
+    "darcy" => Darcy, "diffusion" => Diffusion, "ice" => Ice, "shallow-water" => ShallowWater,
+    "step" => Step)
 
 """
     build(name, grid, table)

@@ -182,6 +182,81 @@ end
     @test all(gradient.balance[.!ice] .== 0)
 end
 
+@testset "waves, $(length(shape))-D, $(typeof(medium)), sponge=$sponge" for (shape, medium, sponge, cells) in
+        (((12,), Water(1.2), 0, nothing), ((9, 7), Sound(1.3), 2, nothing), ((9, 7), Water(1.2), 2, [3, 7, 7]),
+         ((6, 5, 4), Sound(1.3), 0, nothing))
+    grid = Grid(shape, 0.1 .* shape)
+    absorbing = sponge > 0 ? [:x_min, :x_max] : Symbol[]
+    source = Forcing(cells, 0.7)
+    wave(checkpoints) = Wave(grid, medium; step=0.01, steps=12, every=4, checkpoints, absorbing, sponge, source)
+    sim = Simulation(wave(5))
+    m = (; map(_ -> field(shape, 1), AdjointGPU.parameters(sim.model))...,
+         source=field(AdjointGPU.source_size(grid, source, sim.model.times), 2))
+    u, report = solve!(sim, m)
+    @test report.status === :converged
+    @test report.iterations == 12
+    @test size(u) == (shape..., 4)
+    w = field(size(u), 5)
+    gradient, multiplier, _ = adjoint!(sim, w; parameters=m)
+    @test multiplier == -w
+    for name in keys(m)
+        direction = field(size(m[name]), 6)
+        shifted(h) = merge(m, NamedTuple{(name,)}((m[name] .+ h .* direction,)))
+        J(h) = sum(w .* solve!(sim, shifted(h))[1])
+        @test slope(J) ≈ sum(gradient[name] .* direction) rtol = 1e-8
+    end
+    # However many states are kept, and whether they are still there.
+    for checkpoints in (1, 3, 12)
+        again, = adjoint!(Simulation(wave(checkpoints)), w; parameters=m)
+        @test all(again[name] == gradient[name] for name in keys(m))
+    end
+    @test_throws ArgumentError Wave(grid, medium; step=0.0, steps=4)
+    @test_throws ArgumentError Wave(grid, medium; step=0.1, steps=5, every=2)
+    @test_throws ArgumentError Wave(grid, medium; step=0.1, steps=4, absorbing=[:top])
+    sim = Simulation(Wave(grid, medium; step=0.01, steps=4))
+    @test_throws ArgumentError solve!(sim, (;))
+    @test_throws DimensionMismatch solve!(sim, map(_ -> ones(2, 2), AdjointGPU.parameters(sim.model)))
+end
+
+@testset "a wave's transposed stages are Enzyme's reverse" begin
+    model = Wave(Grid((9, 7), (0.9, 0.7)), Sound(1.3); step=0.01, steps=1, absorbing=[:x_min, :y_max], sponge=2)
+    sim = Simulation(model)
+    m = map(_ -> field((9, 7), 1), AdjointGPU.parameters(model))
+    solve!(sim, m)
+    (; kernels, block, c) = sim
+    inside(seed) = (f = zero(c.load); f[block.own...] .= field((9, 7), seed); f)
+    before = (; p=inside(2), q=(inside(3), inside(4)))
+    bar = (; p=inside(5), q=(inside(6), inside(7)))
+    copied = AdjointGPU.copy_state
+    middle = (; p=copy(before.p), q=copied(before.q))
+    AdjointGPU.assemble!(kernels, block.own, middle, c, AdjointGPU.Kick())
+    (kick, drift) = first.(AdjointGPU.stages(model, block))
+    xbar, cbar = copied(bar), AdjointGPU.zeroed(c)
+    AdjointGPU.pull_assemble!(kernels, block.own, copied(middle), xbar, c, cbar, drift)
+    AdjointGPU.pull_assemble!(kernels, block.own, copied(before), xbar, c, cbar, kick)
+    # Ours takes q's before `hold`, and leaves them so.
+    ours = (; x=(; p=copy(bar.p), q=AdjointGPU.zeroed(bar.q)), c=AdjointGPU.zeroed(c))
+    for d in 1:2
+        inner = AdjointGPU.inner_faces(block, d)
+        ours.x.q[d][inner...] .= bar.q[d][inner...] ./ c.hold[d][inner...]
+    end
+    seen = AdjointGPU.seen(model, before, middle, c)
+    for (stage, ranges) in AdjointGPU.transposed(model, block)
+        AdjointGPU.assemble!(kernels, ranges, ours, seen, stage)
+    end
+    cells(f) = f[block.own...]
+    faces(f, d) = f[AdjointGPU.inner_faces(block, d)...]
+    @test cells(ours.x.p) ≈ cells(xbar.p) rtol = 1e-13
+    for name in (:keep, :pull, :load)
+        @test cells(ours.c[name]) ≈ cells(cbar[name]) rtol = 1e-13
+    end
+    for d in 1:2
+        @test faces(ours.x.q[d] .* c.hold[d], d) ≈ faces(xbar.q[d], d) rtol = 1e-13
+        @test faces(ours.c.push[d], d) ≈ faces(cbar.push[d], d) rtol = 1e-13
+        @test faces(ours.c.hold[d], d) ≈ faces(cbar.hold[d], d) rtol = 1e-13
+    end
+end
+
 @testset "solves, $(length(shape))-D, open=$open" for shape in SHAPES, open in (false, true)
     sim = Simulation(model_of(shape, sides_of(open)))
     m = parameters_of(sim.model)

@@ -16,7 +16,7 @@ SOLVERS = ("auto", "multigrid", "pseudo-transient")
 AUTO = "PYADJOINT_GPU_ENGINE"
 """The environment variable that says what "auto" means."""
 
-__all__ = ["ENGINES", "Adjoint", "Engine", "Solution", "get_engine", "running"]
+__all__ = ["ENGINES", "Adjoint", "Engine", "Solution", "get_engine", "running", "selective"]
 
 
 def get_engine(
@@ -114,8 +114,9 @@ def automatic(model: Model | None = None) -> tuple[str, str]:
 
 def running(engine: Engine, model: Model) -> Engine:
     """What solves a model now: the innermost `Launch` under way, or `engine`; step by step where
-    the model is transient."""
+    the model is transient, and without solves where its steps are explicit."""
     from ..errors import ConfigError
+    from ..models.explicit import Explicit
     from .active import launches
 
     if launches and getattr(engine, "solver", "auto") == "multigrid":
@@ -123,6 +124,17 @@ def running(engine: Engine, model: Model) -> Engine:
     chosen = launches[-1] if launches else engine
     if model.times is None:
         return chosen
+    if isinstance(model, Explicit):
+        from .embedded import EmbeddedEngine
+        from .stepping import Stepping
+
+        return Stepping(chosen) if isinstance(chosen, EmbeddedEngine) else chosen
     from .marching import Marching
 
     return Marching(chosen)
+
+
+def selective(engine: Engine) -> bool:
+    """Whether its ``adjoint`` takes ``wanted``, names of the parameters whose derivatives are asked
+    for, and saves the work for others."""
+    return getattr(engine, "selective", False)

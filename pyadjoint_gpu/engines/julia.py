@@ -18,6 +18,7 @@ import numpy as np
 
 from ..errors import DataError, EngineError, check_choice
 from ..models.base import Fields, Model
+from ..models.explicit import Explicit
 from ..solvers.base import Convergence, Spectrum
 from . import installation
 from .base import Adjoint, Solution
@@ -52,6 +53,8 @@ class Driven(ABC):
         max_iterations: int,
         initial: Solution | None = None,
     ) -> Solution:
+        if isinstance(model, Explicit):
+            model.check_step(parameters)
         unknown = model.unknowns[0].name
         arrays: Fields = {"parameters": parameters}
         start = initial.fields if initial else model.guess(parameters)

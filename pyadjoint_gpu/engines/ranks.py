@@ -28,6 +28,7 @@ import numpy as np
 
 from ..errors import ConfigError, EngineError, check_choice
 from ..models.base import Fields, Model
+from ..models.explicit import Explicit
 from . import installation
 from .active import launches
 from .julia import JULIA_BACKENDS, Driven, describe, translated
@@ -309,6 +310,11 @@ class Launch(Driven):
     def _run(
         self, command: str, model: Model, arrays: Fields, options: dict[str, Any]
     ) -> tuple[Fields, dict[str, Any]]:
+        if isinstance(model, Explicit):
+            raise EngineError(
+                f"model {model.name!r} has explicit steps, which one process runs, not ranks: leave"
+                " the launcher out"
+            )
         spec = describe(model) | {
             "backend": JULIA_BACKENDS[self._resolved()],
             "dtype": self.dtype,

@@ -11,23 +11,29 @@ from .base import Elliptic, Model, Parameter, Variable
 from .channel import Channel
 from .darcy import Darcy, Well
 from .diffusion import Diffusion
+from .explicit import Explicit
 from .ice import Ice
 from .transient import Transient
+from .wave import AcousticWave, ShallowWater
 
 CATALOGUE: dict[str, type[Model]] = {
-    kind.name: kind for kind in (Channel, Darcy, Diffusion, Ice, Transient)
+    kind.name: kind
+    for kind in (AcousticWave, Channel, Darcy, Diffusion, Ice, ShallowWater, Transient)
 }
 """Models a run file can name."""
 
 __all__ = [
     "CATALOGUE",
+    "AcousticWave",
     "Channel",
     "Darcy",
     "Diffusion",
     "Elliptic",
+    "Explicit",
     "Ice",
     "Model",
     "Parameter",
+    "ShallowWater",
     "Transient",
     "Variable",
     "Well",

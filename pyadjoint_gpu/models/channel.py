@@ -13,7 +13,8 @@ from jax import lax
 from ..errors import ConfigError
 from ..grid import BoundarySpace, Grid
 from .base import Elliptic, Fields, Model, Parameter, Variable
-from .finite_volume import difference, mean, pad, positive
+from .finite_volume import difference, mean, pad
+from .options import positive
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ import numpy as np
 from ..errors import ConfigError
 from ..grid import Grid
 from .base import Elliptic, Fields, Model, Parameter, Variable
-from .finite_volume import Sides, SidesLike, difference, gather, mean, pad, positive
+from .finite_volume import Sides, SidesLike, difference, gather, mean, pad
+from .options import positive
 
 
 @dataclass(frozen=True)

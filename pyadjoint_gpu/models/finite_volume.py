@@ -12,7 +12,7 @@ import numpy as np
 from jax import lax
 
 from ..errors import ConfigError
-from ..grid import BoundarySpace, FieldLike, Grid, number
+from ..grid import BoundarySpace, FieldLike, Grid
 from .base import Parameter
 
 
@@ -114,14 +114,3 @@ def pad(array: Any, axis: int, before: int, after: int) -> Any:
     """With so many zeros at the ends of an axis."""
     widths = [(before, after) if a == axis else (0, 0) for a in range(array.ndim)]
     return jnp.pad(array, widths)
-
-
-def positive(name: str, value: Any) -> float:
-    """A model's option that must be a positive number."""
-    try:
-        found = number(value)
-    except (TypeError, ValueError):
-        found = np.nan
-    if not (np.isfinite(found) and found > 0):
-        raise ConfigError(f"{name}: found {value!r}, expected a positive number")
-    return found

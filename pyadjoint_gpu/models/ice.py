@@ -10,9 +10,10 @@ import numpy as np
 from jax import lax
 
 from ..errors import ConfigError
-from ..grid import Grid, number
+from ..grid import Grid
 from .base import Bound, Fields, Model, Parameter, Variable
 from .finite_volume import above, below, difference, gather, mean, pad
+from .options import finite
 
 FLOATING = 1.0 - 917.0 / 1027.0
 """Of floating ice, the fraction above water."""
@@ -69,8 +70,8 @@ class Ice(Model):
             raise ConfigError("grid: found 3 axes, expected 1 or 2: ice has a thickness")
         set_ = object.__setattr__
         set_(self, "grid", grid)
-        set_(self, "exponent", _number("exponent", exponent))
-        set_(self, "sea_level", None if sea_level is None else _number("sea_level", sea_level))
+        set_(self, "exponent", finite("exponent", exponent))
+        set_(self, "sea_level", None if sea_level is None else finite("sea_level", sea_level))
         if self.exponent < 1.0:
             raise ConfigError(f"exponent: found {exponent!r}, expected 1 or more")
 
@@ -198,13 +199,3 @@ def _power(base: Any, exponent: float) -> Any:
     """By multiplications, where that can be."""
     whole = round(exponent)
     return lax.integer_pow(base, whole) if whole == exponent else base**exponent
-
-
-def _number(name: str, value: Any) -> float:
-    try:
-        found = number(value)
-    except (TypeError, ValueError):
-        found = np.nan
-    if not np.isfinite(found):
-        raise ConfigError(f"{name}: found {value!r}, expected a number")
-    return found

@@ -11,8 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..errors import ConfigError
-from ..grid import Grid, number
+from ..grid import Grid
 from .base import Bound, Elliptic, Fields, Model, Parameter, Variable
+from .options import time_steps
 
 
 @dataclass(frozen=True)
@@ -160,25 +161,10 @@ class Transient(Model):
         if not isinstance(model, Model) or isinstance(model, Transient | Step):
             raise ConfigError(f"model: found {type(model).__name__}, expected a Model")
         time_units = model.time_units if time_units is None else time_units
-        try:
-            length = number(step)
-        except (TypeError, ValueError):
-            length = np.nan
-        if not (np.isfinite(length) and length > 0):
-            raise ConfigError(f"step: found {step!r}, expected a positive number")
-        count = _count("steps", steps)
-        if count % _count("every", every):
-            raise ConfigError(f"every: found {every}, expected a divisor of steps, {steps}")
-        if not isinstance(time_units, str) or not time_units:
-            raise ConfigError(f"time_units: found {time_units!r}, expected a text")
-        kept = int(np.ceil(np.sqrt(count))) if checkpoints is None else checkpoints
         set_ = object.__setattr__
         set_(self, "model", model)
-        set_(self, "step", length)
-        set_(self, "steps", count)
-        set_(self, "every", int(every))
-        set_(self, "checkpoints", min(_count("checkpoints", kept), count))
-        set_(self, "time_units", time_units)
+        for name, value in time_steps(step, steps, every, checkpoints, time_units).items():
+            set_(self, name, value)
 
     @property
     def grid(self) -> Grid:  # type: ignore[override]
@@ -250,9 +236,3 @@ class Transient(Model):
     def outputs(self, u: Fields, m: Fields) -> Fields:
         own, _ = self.split(m)
         return jax.vmap(lambda u: self.model.outputs(u, own))(u)
-
-
-def _count(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-        raise ConfigError(f"{name}: found {value!r}, expected a positive whole number")
-    return int(value)

@@ -1,0 +1,59 @@
+"""Checks of the options that models share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..errors import ConfigError
+from ..grid import number
+
+
+def finite(name: str, value: Any, kind: str = "a number") -> float:
+    """`value` as a float, or a `ConfigError`."""
+    try:
+        found = number(value)
+    except (TypeError, ValueError):
+        found = np.nan
+    if not np.isfinite(found):
+        raise ConfigError(f"{name}: found {value!r}, expected {kind}")
+    return found
+
+
+def positive(name: str, value: Any) -> float:
+    """`value` as a float > 0, or a `ConfigError`."""
+    kind = "a positive number"
+    found = finite(name, value, kind)
+    if found <= 0:
+        raise ConfigError(f"{name}: found {value!r}, expected {kind}")
+    return found
+
+
+def count(name: str, value: Any, least: int = 1) -> int:
+    """`value` as an int, or a `ConfigError`."""
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not whole or value < least:
+        kind = "a positive whole number" if least == 1 else f"a whole number >= {least}"
+        raise ConfigError(f"{name}: found {value!r}, expected {kind}")
+    return int(value)
+
+
+def time_steps(
+    step: Any, steps: Any, every: Any, checkpoints: Any, time_units: Any
+) -> dict[str, Any]:
+    """The options of a model with time steps, by name; `checkpoints` is the square root of `steps`
+    where None."""
+    length, number_of = positive("step", step), count("steps", steps)
+    if number_of % count("every", every):
+        raise ConfigError(f"every: found {every}, expected a divisor of steps, {number_of}")
+    if not isinstance(time_units, str) or not time_units:
+        raise ConfigError(f"time_units: found {time_units!r}, expected a text")
+    kept = int(np.ceil(np.sqrt(number_of))) if checkpoints is None else checkpoints
+    return {
+        "step": length,
+        "steps": number_of,
+        "every": int(every),
+        "checkpoints": min(count("checkpoints", kept), number_of),
+        "time_units": time_units,
+    }

@@ -1,0 +1,123 @@
+"""What sensors see of a forcing: the map of linear models that do not change with time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from .arithmetic import double
+from .dataset import describe, grid_coordinates
+from .engines import Engine, get_engine, running, selective
+from .errors import ConfigError, DataError, nearest
+from .models.base import Model
+from .models.explicit import Explicit
+from .models.forcing import ForcingSpace
+from .problem import default_iterations, require
+
+
+@double
+def block_column(
+    model: Model,
+    parameters: Mapping[str, Any],
+    sensors: Any,
+    *,
+    parameter: str = "source",
+    engine: str | Engine = "auto",
+    progress: bool = False,
+) -> xr.Dataset:
+    """The blocks F_0, F_1, ... of the map from a forcing to what sensors see of the first unknown,
+
+        d_k = F_0 m_k + F_1 m_(k-1) + ... + F_k m_0,
+
+    d_k the values at the sensors at the end of interval k, m_k those of the forcing in it, all else
+    zero. The map of all times is block lower-triangular and Toeplitz, with these as its first
+    column. One adjoint run a sensor gives its row of every block: the derivatives of its last
+    value.
+
+    Parameters
+    ----------
+    model : Explicit
+        In whose parameter `parameter` the state is linear.
+    parameters : mapping
+        As for `solve`; values of the forcing itself do not matter.
+    sensors : array, shape (n, ndim)
+        Positions in array order; values are interpolated as by `LeastSquares`.
+    parameter : str
+    engine : str or Engine
+    progress : bool
+        Show a bar.
+
+    Returns
+    -------
+    Dataset
+        ``response`` with dimensions ``lag``, ``sensor`` and those of the forcing's places; the lag
+        is the time from the end of an interval of the forcing to the observation.
+
+    Raises
+    ------
+    ConfigError, DataError
+        If the model has no such parameter, or a sensor lies outside the grid.
+    """
+    if not isinstance(model, Explicit):
+        raise ConfigError(f"model: found {type(model).__name__}, expected one of explicit steps")
+    space = model.space(parameter)
+    if parameter not in model.linear_in or not isinstance(space, ForcingSpace):
+        forcings = [n for n in model.linear_in if isinstance(model.space(n), ForcingSpace)]
+        raise ConfigError(f"parameter: found {parameter!r}{nearest(parameter, forcings)}")
+    grid, where = model.grid, np.asarray(sensors, dtype=float)
+    if where.ndim != 2 or where.shape[1] != grid.ndim or not len(where):
+        raise DataError(
+            f"sensors: found shape {where.shape}, expected (n, {grid.ndim})"
+            f" in the order {', '.join(grid.dims)}"
+        )
+    grid.check_inside(where, "sensor")
+    chosen: Any = running(get_engine(engine, model), model)
+    m = model.fields(parameters)
+    options: dict[str, Any] = {"tolerance": 1e-8, "max_iterations": default_iterations(model)}
+    solution = chosen.solve(model, m, **options)
+    require(solution.convergence, "the forward solve", solution)
+    if selective(chosen):
+        options["wanted"] = (parameter,)
+    unknown = model.unknowns[0]
+    blocks = np.empty((space.count, len(where), *space.shape[1:]))
+    each = zip(*grid.interpolation(where), strict=True)
+    for k, (indices, weights) in enumerate(_progress(each, len(where), progress)):
+        impulse = np.zeros(model.shape)
+        np.add.at(impulse[-1].reshape(-1), indices, weights)
+        adjoint = chosen.adjoint(model, m, solution, {unknown.name: impulse}, **options)
+        # The last value's derivatives by the values of the last interval, the one before, ...
+        blocks[:, k] = np.asarray(adjoint.gradient[parameter])[::-1]
+    declared = model.parameter(parameter)
+    return xr.Dataset(
+        {
+            "response": (
+                ("lag", "sensor", *space.dims[1:]),
+                blocks,
+                {
+                    "units": f"{unknown.units} ({declared.units})-1",
+                    "long_name": f"{unknown.name} at sensors by {declared.name}",
+                },
+            )
+        },
+        _coordinates(model, space, where),
+        describe(f"block column of {model.name}", chosen, intervals=space.count),
+    )
+
+
+def _coordinates(model: Model, space: ForcingSpace, sensors: np.ndarray) -> dict[str, Any]:
+    lag = {"units": space.time_units, "long_name": "time after the end of an interval"}
+    out: dict[str, Any] = {"lag": ("lag", space.interval * np.arange(space.count), lag)}
+    for d, p in zip(model.grid.dims, sensors.T, strict=True):
+        attributes = {"units": model.grid.units, "long_name": f"{d} coordinate of sensors"}
+        out[f"sensor_{d}"] = ("sensor", p, attributes)
+    own = grid_coordinates(model.grid) | space.coordinates()
+    return out | {k: v for k, v in own.items() if v[0] in space.dims[1:]}
+
+
+def _progress(items: Any, total: int, shown: bool) -> Any:
+    from tqdm import tqdm
+
+    return tqdm(items, total=total, disable=not shown, unit="sensor")
