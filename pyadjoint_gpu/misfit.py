@@ -67,7 +67,7 @@ class LeastSquares:
         """The misfit on a model's grid."""
         unknown, name = self._observed(model)
         if self.observations[name].ndim > 1:
-            listed = _listed(self.observations, name)
+            listed = _listed(self.observations, name, model.dims)
             return LeastSquares(listed, variable=name, sigma=self._listed_sigma(name)).bind(model)
         values = self._vector(name)
         if not values.size:
@@ -236,9 +236,14 @@ class BoundLeastSquares:
         )
 
 
-def _listed(observations: xr.Dataset, name: str) -> xr.Dataset:
+def _listed(observations: xr.Dataset, name: str, dims: tuple[str, ...]) -> xr.Dataset:
     """A map as a list of points."""
     array = observations[name]
+    if set(array.dims) != set(dims):
+        raise DataError(
+            f"observations: {name!r} has dimensions {array.dims}, expected one (observation), or"
+            f" those of a map ({', '.join(dims)})"
+        )
     for d in array.dims:
         if d not in array.coords:
             raise DataError(f"observations: dimension {d!r} of {name!r} has no coordinate")
