@@ -106,7 +106,7 @@ figure.colorbar(image, ax=axes[1, 0], label="m", shrink=0.8)
 observed = result["observed"].values.reshape(len(gauges), -1)
 predicted = result["predicted"].values.reshape(len(gauges), -1)
 ax, minutes = axes[1, 1], model.times[1:] / 60.0
-for k, gauge in enumerate((3, 6, 12, 22)):
+for k, gauge in enumerate((3, 6, 12, 17)):
     base = -1.5 * k
     ax.plot(minutes, base + observed[gauge], ".", color="0.6", ms=4)
     ax.plot(minutes, base + predicted[gauge], color="#1f6f8b", lw=1.5)
