@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +11,7 @@ import scipy.sparse as sp
 import scipy.sparse.linalg as spl
 
 import pyadjoint_gpu as pag
+from pyadjoint_gpu.models.finite_volume import difference, gather, mean
 
 CASES = ("homogeneous", "barrier", "white", "rough", "smooth")
 """Unit K; K = 1e-6 in a barrier; ln K white with std 1; ln K with std 2 and Gaussian correlation
@@ -196,3 +198,38 @@ def inland_ice(model):
         "balance_cap": np.where(x > 0, 2.5, 0.5),
         "balance": -3.0 * (x**2 + y**2) / 1e10,
     }
+
+
+class Fisher(pag.models.Model):
+    """The example's model, in 1-D to 3-D: div(D grad u) + u (r - u) + q = 0, closed sides."""
+
+    name = "fisher"
+    julia_source = Path(__file__).parents[1] / "examples" / "reaction_diffusion.jl"
+    unknowns = (pag.models.Variable("density"),)
+    parameters = (
+        pag.models.Parameter("diffusivity", positive=True),
+        pag.models.Parameter("growth"),
+        pag.models.Parameter("arrivals", positive=True),
+    )
+
+    def residual(self, u, c):
+        u, steps = u["density"], enumerate(self.grid.spacing)
+        flows = [mean(c["diffusivity"], d) * difference(u, d) / h**2 for d, h in steps]
+        return {"density": gather(u * (c["growth"] - u) + c["arrivals"], flows)}
+
+    def guess(self, m):
+        """The solution without diffusion."""
+        r, q = m["growth"], m["arrivals"]
+        return {"density": (r + np.sqrt(r**2 + 4 * q)) / 2}
+
+
+def habitat(shape, seed=0):
+    """A `Fisher` and parameters without symmetry, with growth and decay."""
+    model = Fisher(pag.Grid(shape, (0.5, 1.0, 1.25)[-len(shape) :]))
+    generator = np.random.default_rng(seed)
+    m = {
+        "diffusivity": 0.05 * np.exp(0.5 * generator.standard_normal(shape)),
+        "growth": 2.0 + 3.0 * generator.standard_normal(shape),
+        "arrivals": 0.1 + 0.1 * generator.random(shape),
+    }
+    return model, model.fields(m)

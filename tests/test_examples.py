@@ -1,6 +1,8 @@
 """Examples run, at a small size where they have one."""
 
+import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,19 +17,39 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
     [
         ("channel", "wrote channel.png"),
         ("diffusion", "wrote diffusion.png"),
-        ("own_misfit", "wrote own_misfit.png"),
         ("waves", "wrote waves.png"),
     ],
 )
 def test_runs(name, says, tmp_path):
+    done = run([EXAMPLES / f"{name}.py", "--small"], tmp_path)
+    assert says in done
+    assert (tmp_path / f"{name}.png").stat().st_size > 10_000
+
+
+def test_a_notebook_runs_from_top_to_bottom():
+    """Its cells of code in turn, as a script that is in no file, as a notebook is."""
+    notebook = json.loads((EXAMPLES / "reaction_diffusion.ipynb").read_text(encoding="utf-8"))
+    cells = ["".join(c["source"]) for c in notebook["cells"] if c["cell_type"] == "code"]
+    done = run(["-c", "\n\n".join(cells)], EXAMPLES)
+    assert "converged" in done
+    assert "Taylor test: passed" in done
+    assert "adjoint test: passed" in done
+    errors = [float(found) for found in re.findall(r"growth: rms error (\S+) per year", done)]
+    assert len(errors) == 2
+    assert max(errors) < 0.3  # its standard deviation is 0.77
+    assert "skipped: no Julia here" in done
+    # As it was committed.
+    assert all(c["execution_count"] for c in notebook["cells"] if c["cell_type"] == "code")
+
+
+def run(arguments, folder):
     done = subprocess.run(
-        [sys.executable, EXAMPLES / f"{name}.py", "--small"],
-        cwd=tmp_path,
-        env=os.environ | {"PYADJOINT_GPU_ENGINE": "embedded"},
+        [sys.executable, *arguments],
+        cwd=folder,
+        env=os.environ | {"PYADJOINT_GPU_ENGINE": "embedded", "MPLBACKEND": "Agg"},
         capture_output=True,
         text=True,
         timeout=300,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    assert says in done.stdout
-    assert (tmp_path / f"{name}.png").stat().st_size > 10_000
+    return done.stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import textwrap
@@ -15,6 +16,7 @@ from cases import (
     CASES,
     doublet,
     grid_of,
+    habitat,
     ice_cap,
     inland_ice,
     permeability,
@@ -178,6 +180,101 @@ def test_ice_is_the_same(shape, sea_level, julia, embedded):
     again = embedded.adjoint(model, m, there, {"thickness": w}, **TIGHT)
     for name, expected in again.gradient.items():
         assert relative(back.gradient[name], expected) < 1e-10, name
+
+
+@pytest.mark.parametrize("shape", [(11, 14), (5, 6, 7)], ids=["2d", "3d"])
+def test_a_model_of_ones_own_is_the_same(shape, julia, embedded):
+    """From the example's file, with the defaults of Julia's models."""
+    model, m = habitat(shape)
+    u, w = np.random.default_rng(4).standard_normal((2, *shape))
+    same_products(model, m, u, w, julia)
+    here, there = julia.solve(model, m, **TIGHT), embedded.solve(model, m, **TIGHT)
+    assert relative(here.fields["density"], there.fields["density"]) < 1e-10
+    back = julia.adjoint(model, m, there, {"density": w}, **TIGHT)
+    again = embedded.adjoint(model, m, there, {"density": w}, **TIGHT)
+    for name, expected in again.gradient.items():
+        assert relative(back.gradient[name], expected) < 1e-10, name
+    step = pag.models.Transient(model, 0.05, 1).one_step
+    m = m | {"previous_density": w}
+    r, *_ = twin_products(step, m, u, w)
+    assert relative(julia.residual(step, m, {"density": u})["density"], r) < 1e-13
+
+
+DECAY = """
+using AdjointGPU: AdjointGPU, Grid, Model, register
+struct Decay{N} <: Model{N}
+    grid::Grid{N}
+    rate::Float64
+end
+Decay(grid; rate) = Decay(grid, rate)
+AdjointGPU.parameters(::Decay) = (; source=:cells)
+AdjointGPU.equation(model::Decay) = Rate(model.rate)
+struct Rate
+    rate::Float64
+end
+(law::Rate)(u, c, I) = c.source[I...] - FACTOR * law.rate * u[I...]
+register("decay", Decay)
+"""
+
+
+@pytest.fixture
+def decay(tmp_path):
+    """Classes of models q - factor * 3 u, by their files."""
+
+    def of(file, text):
+        (tmp_path / file).write_text(text)
+
+        class Decay(pag.models.Model):
+            name = "decay"
+            unknowns = (pag.models.Variable("u"),)
+            parameters = (pag.models.Parameter("source"),)
+            julia_source = tmp_path / file
+
+            def residual(self, u, c):
+                return {"u": c["source"] - 3.0 * u["u"]}
+
+            def twin(self):
+                return {"rate": 3.0}
+
+        return Decay(pag.Grid((4,), (1.0,)))
+
+    return of
+
+
+def test_a_users_file_is_read_again_where_it_changed(decay, julia):
+    def at_one(model):
+        return float(julia.residual(model, {"source": np.ones(4)}, {"u": np.ones(4)})["u"][0])
+
+    first = decay("first.jl", DECAY.replace("FACTOR", "1"))
+    assert at_one(first) == -2.0
+    second = decay("second.jl", DECAY.replace("FACTOR", "2"))
+    assert at_one(second) == -5.0
+    assert at_one(first) == -2.0
+    decay("first.jl", DECAY.replace("FACTOR", "4"))
+    assert at_one(first) == -11.0
+
+
+def test_a_users_file_that_does_not_do(decay, julia):
+    def said(text):
+        with pytest.raises(EngineError) as caught:
+            julia.residual(decay("own.jl", text), {"source": np.ones(4)}, {"u": np.ones(4)})
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+    text = DECAY.replace("FACTOR", "1")
+    assert re.search(
+        r"own\.jl:9: syntax error: \w", said(text.replace("Rate(model.rate)", "Rate())"))
+    )
+    assert re.search(r"own\.jl:2: UndefVarError", said("\nstruct Decay <: Modell{1} end"))
+    assert re.search(
+        r"own\.jl:14: .*own, expected another name", said(text.replace('"decay"', '"darcy"'))
+    )
+    # A good one is taken after all.
+    model = decay("own.jl", text)
+    assert julia.residual(model, {"source": np.ones(4)}, {"u": np.ones(4)})["u"][0] == -2.0
+    model.julia_source.unlink()
+    with pytest.raises(EngineError, match=r"own\.jl: No such file"):
+        julia.residual(model, {"source": np.ones(4)}, {"u": np.ones(4)})
 
 
 def test_time_steps(julia, embedded):

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
-from cases import problem, section, varied
+from cases import habitat, problem, section, varied
 from run_files import process
 from test_julia import TIGHT, relative, setup
 
@@ -75,6 +75,20 @@ def test_cells_of_diagonal_neighbours_cross_too():
     with pag.Launch([*MPIEXEC, "4"], topology=(2, 2)) as ranks:
         here, there = ranks.solve(model, m, **TIGHT), embedded.solve(model, m, **TIGHT)
         assert relative(here.fields["velocity"], there.fields["velocity"]) < 1e-10
+        back = ranks.adjoint(model, m, there, source, **TIGHT)
+        again = embedded.adjoint(model, m, there, source, **TIGHT)
+        for name, expected in again.gradient.items():
+            assert relative(back.gradient[name], expected) < 1e-10, name
+
+
+def test_a_model_of_ones_own():
+    """Its file comes with the commands, and is loaded while the ranks run."""
+    embedded = pag.EmbeddedEngine(solver="pseudo-transient")
+    model, m = habitat((9, 11))
+    source = {"density": np.random.default_rng(1).standard_normal(model.shape)}
+    with pag.Launch([*MPIEXEC, "2"], topology=(1, 2)) as ranks:
+        here, there = ranks.solve(model, m, **TIGHT), embedded.solve(model, m, **TIGHT)
+        assert relative(here.fields["density"], there.fields["density"]) < 1e-10
         back = ranks.adjoint(model, m, there, source, **TIGHT)
         again = embedded.adjoint(model, m, there, source, **TIGHT)
         for name, expected in again.gradient.items():

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import xarray as xr
-from cases import doublet, grid_of, permeability
+from cases import doublet, grid_of, habitat, permeability
 
 import pyadjoint_gpu as pag
 from pyadjoint_gpu.arithmetic import double
@@ -213,3 +213,25 @@ def test_bad_input():
     with pytest.raises(ConfigError, match="'adaptive' needs a model that declares"):
         pag.Problem(model, control, pag.LeastSquares(data), parameters=start, tolerance="adaptive")
     assert isinstance(pag.solve(model, M), xr.Dataset)
+
+
+@double
+def test_a_model_of_ones_own_marches():
+    """A population spreads: its steps, and the gradient through them."""
+    own, m = habitat((7, 8))
+    model = Transient(own, 0.05, 4)
+    m = m | {"initial_density": lambda y, x: np.exp(-(y**2 + x**2) / 0.1)}
+    state = pag.solve(model, m, tolerance=1e-12)["density"].values
+    r = own.residual({"density": jnp.asarray(state[-1])}, m)["density"]
+    np.testing.assert_allclose((state[-1] - state[-2]) / 0.05, r, rtol=0, atol=1e-8)
+    assert pag.adjoint_test(model, m).passed
+    data = pag.synthetic.observe(model, m, [(0.1, 0.3, 0.4), (0.2, 0.8, 0.9)], noise=0.01)
+    tested = pag.Problem(
+        model,
+        [pag.Control("growth", 2.0), pag.Control("initial_density", 0.5, transform="log")],
+        pag.LeastSquares(data),
+        parameters={k: m[k] for k in ("diffusivity", "arrivals")},
+        tolerance=1e-12,
+    )
+    report = pag.taylor_test(tested)
+    assert report.passed, report

@@ -420,16 +420,24 @@ def test_bad_parameters():
         ShallowWater(pag.Grid((4, 4, 4), (1.0, 1.0, 1.0)), 0.01, 1)
 
 
-def test_a_trial_step_that_would_be_unstable_ends_an_inversion():
-    """With what it has, and says so."""
+def test_a_trial_step_that_would_be_unstable_is_shortened(tmp_path):
+    """With a warning, and the same after a resumption."""
     model = sound(source=None)
     start = {"initial_pressure": lambda y, x: np.exp(-20 * ((y - 0.4) ** 2 + (x - 0.5) ** 2))}
     data = observed(model, {"wave_speed": 1.7} | start)
     control = pag.Control("wave_speed", 1.2, transform="log")
     problem = pag.Problem(model, control, pag.LeastSquares(data, sigma=1e-4), parameters=start)
-    result = pag.invert(problem, max_iterations=30, progress=False)
-    assert result.attrs["status"] == "failed"
-    assert "step: found 0.04, expected at most" in result.attrs["message"]
+    path = tmp_path / "run.h5"
+    with pytest.warns(ConvergenceWarning, match=r"shorter one is tried: step: found 0\.04"):
+        result = pag.invert(problem, max_iterations=12, progress=False)
+    assert result.attrs["status"] == "max_iterations"
+    assert result["misfit"].values[-1] < 0.5 * result["misfit"].values[0]
+    assert np.all(np.diff(result["objective"].values) < 0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        pag.invert(problem, max_iterations=4, progress=False, journal=path)
+        again = pag.resume(path, max_iterations=12, progress=False)
+    np.testing.assert_array_equal(again["wave_speed"], result["wave_speed"])
 
 
 def test_bad_sensors():

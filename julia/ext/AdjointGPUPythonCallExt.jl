@@ -30,9 +30,16 @@ end
 
 numbers(x::Py) = Tuple(pyconvert(Vector{Float64}, x))
 
-"A `Simulation` of what Python describes."
+"A `Simulation` of what Python describes, its user's file loaded first if it has one."
 function AdjointGPU.python_simulation(spec)
     spec = Py(spec)
+    if pyin("source", spec)
+        AdjointGPU.load((pyconvert(String, spec["source"][k]) for k in ("path", "text"))...)
+    end
+    return Base.invokelatest(simulation, spec)
+end
+
+function simulation(spec)
     grid = Grid(Int.(numbers(spec["grid"]["shape"])), numbers(spec["grid"]["extent"]);
                 origin=numbers(spec["grid"]["origin"]))
     model = AdjointGPU.build(pyconvert(String, spec["name"]), grid, plain(spec["table"]))

@@ -1,13 +1,17 @@
 """
 A physics on a grid: one unknown field u, parameters m, and a residual R(u, m) = 0 that includes
 its boundary conditions. R is computed in two stages, the coefficients c of m, and R of u and c, both
-as functions of one cell, so that Enzyme can reverse each. A subtype has the fields `grid` and
-methods of:
+as functions of one cell, so that Enzyme can reverse each. A subtype has the field `grid` and methods
+of:
 
 | `parameters(model)` | a NamedTuple: `:cells` for one value a cell, or the number of values |
+| `equation(model)` | the residual of one cell, `(u, c, I) -> R`, of plain bits |
+
+The rest has defaults. c is the parameters' cell fields and where the grid ends, see `neighbour`.
+
 | `coefficients(model, field)` | c, a NamedTuple of arrays made by `field()` |
 | `assembly(model, T, block)` | the stages of c in their order, a vector of `assemble => ranges` |
-| `equation(model)` | the residual of one cell, `(u, c, I) -> R` |
+| `from_table(M, grid, table)` | the model of a `[model]` table |
 | `null_space(model)` | whether u is known up to a constant only |
 | `linear(model)` | whether R is affine in u |
 | `lower(model)` | a `Bound` on u, or `nothing` |
@@ -74,6 +78,7 @@ star(::Val{N}) where {N} = (ntuple(_ -> 0, N),
 box(::Val{N}) where {N} = (ntuple(_ -> 0, N),
     (s for s in Iterators.product(ntuple(_ -> -1:1, N)...) if any(!=(0), s))...)
 
+include("defaults.jl")
 include("models/channel.jl")
 include("models/darcy.jl")
 include("models/diffusion.jl")

@@ -227,7 +227,7 @@ def describe(model: Model) -> dict[str, Any]:
     Raises
     ------
     EngineError
-        If the model has no twin.
+        If the model has no twin, or its file cannot be read.
     """
     table = model.twin()
     if table is None or len(model.unknowns) != 1:
@@ -235,7 +235,7 @@ def describe(model: Model) -> dict[str, Any]:
             f"model {model.name!r} exists in Python only; engine='embedded' needs no more"
         )
     grid = model.grid
-    return {
+    return _source(model) | {
         "name": model.name,
         "table": table,
         "grid": {
@@ -244,6 +244,19 @@ def describe(model: Model) -> dict[str, Any]:
             "origin": list(grid.origin[::-1]),
         },
     }
+
+
+def _source(model: Model) -> dict[str, Any]:
+    """A user's file with its text: a file that was changed is another one."""
+    path = model.twin_source()
+    if path is None:
+        return {}
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "not UTF-8"
+        raise EngineError(f"julia_source of model {model.name!r}: {path}: {why}") from None
+    return {"source": {"path": str(path), "text": text}}
 
 
 def _numpy(array: Any) -> np.ndarray:

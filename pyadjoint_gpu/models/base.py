@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import jax
@@ -106,6 +108,9 @@ class Model(ABC):
     """Whether R is affine in u."""
     stencil_radius: ClassVar[int] = 1
     """How many cells away R in one cell looks, along each axis."""
+    julia_source: ClassVar[str | Path | None] = None
+    """A Julia file that registers a model of this `name` with the same R, for the Julia engine;
+    relative to the file that says so (in a notebook, to the working directory)."""
 
     grid: Grid
     unknowns: tuple[Variable, ...]
@@ -188,9 +193,17 @@ class Model(ABC):
         return None
 
     def twin(self) -> dict[str, Any] | None:
-        """What the model of the same name in ``julia/src/models`` is built of, where there is one:
-        numbers, texts, and lists and dicts of them."""
-        return None
+        """What the Julia model of the same name is built of, where there is one, in
+        ``julia/src/models`` or the `julia_source`: numbers, texts, and lists and dicts of them."""
+        return None if self.julia_source is None else {}
+
+    def twin_source(self) -> Path | None:
+        """The `julia_source`, in full."""
+        if self.julia_source is None:
+            return None
+        owner = next(c for c in type(self).__mro__ if "julia_source" in vars(c))
+        file = getattr(sys.modules.get(owner.__module__), "__file__", None)
+        return (Path(file).parent if file else Path.cwd()).resolve() / self.julia_source
 
     # Derived
 

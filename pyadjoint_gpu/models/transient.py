@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any, ClassVar
 
 import jax
@@ -73,6 +74,9 @@ class Step(Model):
             "length": self.length,
             "previous": f"previous_{self.unknowns[0].name}",
         }
+
+    def twin_source(self) -> Path | None:
+        return self.model.twin_source()
 
     @property
     def lower(self) -> dict[str, Bound]:

@@ -33,7 +33,10 @@ function AdjointGPU.serve(host::AbstractString, port::Integer, token::AbstractSt
             if command["command"] == "cancel"   # too late
                 tell(socket; event="cancelled")
             else
-                execute(command, socket, folder, comm, simulations)
+                source = get(command["simulation"], "source", nothing)
+                source === nothing || AdjointGPU.load(source["path"], source["text"])
+                # What was loaded is newer than this loop.
+                Base.invokelatest(execute, command, socket, folder, comm, simulations)
             end
         end
         finalize_global_grid()

@@ -1,0 +1,93 @@
+"""Where a model of the user's own has its Julia twin, as Python tells the Julia engine."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import pytest
+from cases import Fisher, habitat
+
+import pyadjoint_gpu as pag
+from pyadjoint_gpu.engines import automatic, installation
+from pyadjoint_gpu.engines.julia import describe
+from pyadjoint_gpu.errors import EngineError
+from pyadjoint_gpu.models import Diffusion, Transient
+
+GRID = pag.Grid((3, 4), (1.0, 2.0), (0.0, -1.0))
+
+
+def module_in(folder):
+    """A module of a user's, with a model in it."""
+    path = folder / "physics.py"
+    path.write_text("from cases import Fisher\n\nclass Own(Fisher):\n    julia_source = 'own.jl'\n")
+    spec = importlib.util.spec_from_file_location("physics", path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_file_is_beside_the_class_that_names_it(tmp_path, monkeypatch):
+    module = module_in(tmp_path)
+    monkeypatch.setitem(sys.modules, "physics", module)
+    (tmp_path / "own.jl").write_text("# ü\n")
+    expected = {
+        "name": "fisher",
+        "table": {},
+        "grid": {"shape": [4, 3], "extent": [2.0, 1.0], "origin": [-1.0, 0.0]},
+        "source": {"path": str(tmp_path.resolve() / "own.jl"), "text": "# ü\n"},
+    }
+    assert describe(module.Own(GRID)) == expected
+
+    class Inherits(module.Own):
+        def twin(self):
+            return {"rate": 2.0}
+
+    assert describe(Inherits(GRID)) == expected | {"table": {"rate": 2.0}}
+    step = describe(Transient(module.Own(GRID), 0.1, 2).one_step)
+    assert step["source"] == expected["source"]
+    assert step["table"]["model"] == "fisher"
+
+
+def test_in_a_notebook_it_is_in_the_working_directory(tmp_path, monkeypatch):
+    class Own(Fisher):
+        julia_source = "own.jl"
+
+    monkeypatch.setitem(sys.modules, "notebook", ModuleType("notebook"))  # of no file
+    monkeypatch.setattr(Own, "__module__", "notebook")
+    monkeypatch.chdir(tmp_path)
+    assert Own(GRID).twin_source() == tmp_path.resolve() / "own.jl"
+
+
+def test_models_without_one():
+    class Plain(Fisher):
+        julia_source = None
+
+    assert Plain(GRID).twin() is None
+    assert Plain(GRID).twin_source() is None
+    with pytest.raises(EngineError, match="model 'fisher' exists in Python only"):
+        describe(Plain(GRID))
+    assert "source" not in describe(Diffusion(GRID, "x_min"))
+
+
+def test_a_file_that_is_missing_or_no_text(tmp_path):
+    class Own(Fisher):
+        julia_source = tmp_path / "own.jl"
+
+    with pytest.raises(EngineError, match=r"model 'fisher': .*own\.jl: No such file"):
+        describe(Own(GRID))
+    Path(Own.julia_source).write_bytes(b"\xff\xfe")
+    with pytest.raises(EngineError, match=r"own\.jl: not UTF-8"):
+        describe(Own(GRID))
+
+
+def test_auto_takes_julia_for_it(monkeypatch):
+    monkeypatch.setenv("PYADJOINT_GPU_ENGINE", "auto")
+    monkeypatch.setattr(installation, "find", lambda: SimpleNamespace(origin="a test"))
+    model, _ = habitat((3, 4))
+    assert automatic(model) == ("julia", "Julia is set up by a test")
+    monkeypatch.setattr(Fisher, "julia_source", None)
+    assert automatic(model) == ("embedded", "model 'fisher' exists in Python only")
