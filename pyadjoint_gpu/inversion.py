@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +26,15 @@ from .dataset import (
     state_coordinates,
     state_variables,
 )
-from .errors import ConfigError, ConvergenceError, DataError
+from .errors import ConfigError, ConvergenceError, ConvergenceWarning, DataError
 from .journal import Journal, Record, digest
 from .misfit import BoundLeastSquares
 from .problem import Evaluation, Problem, check_iterations, check_tolerance
 
 _NEVER = 10**9
 _FAR = 1e30
+REFUSALS = 10
+"""Trial steps in a row that cannot be evaluated, after which an inversion has failed."""
 # Our own rules stop a run; scipy's are set so as not to interfere.
 METHODS: dict[str, dict[str, Any]] = {
     "L-BFGS-B": {"maxiter": _NEVER, "maxfun": _NEVER, "ftol": 0.0, "gtol": 0.0, "maxcor": 20},
@@ -236,6 +239,7 @@ class _Run:
         self.low, self.high = low * self.scale, high * self.scale
         self.evaluations = 0
         self.warm: Evaluation | None = None
+        self.refused = 0  # in a row
         self.since = np.zeros(4)  # forward and adjoint iterations, seconds, work
         self.pending: dict[bytes, Record] = {}
         self.rows: list[dict[str, float]] = []
@@ -267,7 +271,11 @@ class _Run:
         if self.warm is None and self.journal is not None:
             self.warm = self.journal.last(self.problem)
         start = time.perf_counter()
-        evaluation = self._solve(theta)
+        try:
+            evaluation = self._solve(theta)
+            self.refused = 0
+        except (ConvergenceError, DataError) as error:
+            evaluation = self._refusal(theta, error)
         seconds = time.perf_counter() - start
         if self.journal is not None:
             self.journal.append(theta, evaluation, seconds)
@@ -282,6 +290,23 @@ class _Run:
             evaluation.solution.convergence.iterations,
             evaluation.adjoint.convergence.iterations,
             evaluation.solution.convergence.work + evaluation.adjoint.convergence.work,
+        )
+
+    def _refusal(self, theta: np.ndarray, error: Exception) -> Evaluation:
+        """What a trial step that cannot be solved counts as, so that a shorter one is tried: J as
+        much above the last iterate's as its slope would have taken it below."""
+        self.refused += 1
+        if self.x is None or self.accepted is None or self.warm is None or self.refused > REFUSALS:
+            raise error
+        warnings.warn(
+            f"a trial step could not be evaluated, a shorter one is tried: {error}",
+            ConvergenceWarning,
+            stacklevel=2,
+        )
+        here = self.accepted
+        rise = abs(float(here.gradient @ (theta - self.x / self.scale)))
+        return replace(
+            self.warm, objective=here.objective + rise, penalty=0.0, gradient=-here.gradient
         )
 
     def _solve(self, theta: np.ndarray) -> Evaluation:
