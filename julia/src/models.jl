@@ -16,6 +16,8 @@ The rest has defaults. c is the parameters' cell fields and where the grid ends,
 | `linear(model)` | whether R is affine in u |
 | `lower(model)` | a `Bound` on u, or `nothing` |
 | `stencil(model)` | offsets of the cells on which R in one cell depends |
+
+`register` tells Python of a model of one's own.
 """
 abstract type Model{N} end
 

@@ -275,6 +275,31 @@ end
     @test extrapolated ≈ sum(gradient.permeability .* direction) rtol = 1e-6
 end
 
+@testset "a model from a user's file" begin
+    path = joinpath(@__DIR__, "..", "..", "examples", "reaction_diffusion.jl")
+    AdjointGPU.load(path, read(path, String))
+    first_type = AdjointGPU.CATALOGUE["fisher"]
+    AdjointGPU.load(path, read(path, String))
+    @test AdjointGPU.CATALOGUE["fisher"] === first_type
+    # What was loaded is newer than this test.
+    Base.invokelatest() do
+        shape = (6, 5)
+        sim = Simulation(AdjointGPU.build("fisher", Grid(shape, (2.0, 1.0)), Dict()))
+        m = (; diffusivity=field(shape, 1), growth=field(shape, 2), arrivals=field(shape, 3))
+        u = field(shape, 4)
+        # Nothing goes through the sides.
+        @test sum(AdjointGPU.residual(sim, m, u)) ≈ sum(u .* (m.growth .- u) .+ m.arrivals)
+    end
+    fails(text) = try
+        AdjointGPU.load("broken.jl", text)
+    catch error
+        sprint(showerror, error)
+    end
+    @test startswith(fails("x = 1\ny = (x"), "broken.jl:2: syntax error: ")
+    @test startswith(fails("x = 1\ny = z"), "broken.jl:2: UndefVarError: ")
+    @test_throws ArgumentError AdjointGPU.register("darcy", Darcy)
+end
+
 @testset "how a solve can end" begin
     sim = Simulation(model_of((31, 15)))
     m = parameters_of(sim.model)

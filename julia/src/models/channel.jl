@@ -45,7 +45,8 @@ stencil(::ChannelFlow) = box(Val(2))   # corners see four cells
 1/k and (1 - n)/2 at the upper corner of each cell, f, and along each axis what turns v of the last
 cell into that of its image: -1 or 1 beyond the sides, 0 in the grid.
 """
-coefficients(::ChannelFlow, field) = (; fluidity=field(), power=field(), force=field(), mirror=(field(), field()))
+coefficients(::ChannelFlow, field) = (; fluidity=field(), power=field(), driving_force=field(),
+    mirror=(field(), field()))
 
 function assembly(model::ChannelFlow, ::Type{T}, block::Block{2}) where {T}
     # Of the cells that are there: beyond the block's own, the neighbours'.
@@ -54,7 +55,7 @@ function assembly(model::ChannelFlow, ::Type{T}, block::Block{2}) where {T}
     corners = map(own -> (first(own) - 1):last(own), block.own)
     beyond = [Mirror(d, T(side in model.no_slip ? -1 : 1)) => outside(block, d, upper)
               for (side, (d, upper)) in SIDES if d <= 2]
-    return Pair[Driving() => block.own; CornerMeans(low, high) => corners; beyond]
+    return Pair[Copied(:driving_force) => block.own; CornerMeans(low, high) => corners; beyond]
 end
 
 "The layer beyond the grid's lower (`false`) or upper (`true`) end of axis `d`, corners included."
@@ -63,12 +64,6 @@ function outside(block::Block{2}, d, upper::Bool)
     at = upper ? last(own) + 1 : first(own) - 1
     all_around = map(r -> (first(r) - 1):(last(r) + 1), block.own)
     return Base.setindex(all_around, ends(block, d)[1 + upper] ? (at:at) : (1:0), d)
-end
-
-struct Driving end
-@inline function (::Driving)(c, m, I)
-    @inbounds c.force[I...] = m.driving_force[I...]
-    return
 end
 
 struct CornerMeans
@@ -114,7 +109,7 @@ equation(model::ChannelFlow) = PowerLaw(spacing(model.grid), model.smallest, mod
     west = (nw + sw) / 2 * step_along(v, c, W, 1)
     north = (ne + nw) / 2 * step_along(v, c, I, 2)
     south = (se + sw) / 2 * step_along(v, c, S, 2)
-    return @inbounds c.force[I...] + (east - west) / hx^2 + (north - south) / hy^2
+    return @inbounds c.driving_force[I...] + (east - west) / hx^2 + (north - south) / hy^2
 end
 
 "Of v, from a cell to the next along an axis; beyond a side stands the image of the last cell."

@@ -45,13 +45,7 @@ function assembly(model::Diffusion{N}, ::Type{T}, block::Block{N}) where {N,T}
     fixed = [HeldHeight(on_side, h[d]^2, T(model.smallest)) => cells
              for (d, on_side, cells) in sides(grid, block, model.fixed)]
     inflow = [Inflow(on_side, h[d]) => cells for (d, on_side, cells) in sides(grid, block, model.inflow)]
-    return Pair[Production() => block.own; faces; fixed; inflow]
-end
-
-struct Production end
-@inline function (::Production)(c, m, I)
-    @inbounds c.source[I...] = m.source[I...]
-    return
+    return Pair[Copied(:source) => block.own; faces; fixed; inflow]
 end
 
 struct DiffusionFaces{T}

@@ -31,43 +31,23 @@ struct Ice{N} <: Model{N}
     end
 end
 
-from_table(::Type{Ice}, grid::Grid, table) =
-    Ice(grid; exponent=table["exponent"], sea_level=get(table, "sea_level", nothing))
-
 lower(::Ice) = Bound(0, 1)
 stencil(::Ice{N}) where {N} = box(Val(N))
 
 parameters(::Ice) = (; bed=:cells, rate_factor=:cells, sliding=:cells, balance_gradient=:cells,
     equilibrium_line=:cells, balance_cap=:cells, balance=:cells, reference_thickness=:cells)
 
-"The parameters of M, a1 and a2 on each cell's upper faces, and 1 on those inside the grid."
-coefficients(::Ice{N}, field) where {N} = (; bed=field(), gradient=field(), line=field(), cap=field(),
-    balance=field(), water=field(), deformation=ntuple(_ -> field(), N), sliding=ntuple(_ -> field(), N),
-    open=ntuple(_ -> field(), N))
+"B, the parameters of M, where there is water, a1 and a2 on each cell's upper faces, and the grid."
+coefficients(::Ice{N}, field) where {N} = (; bed=field(), balance_gradient=field(), equilibrium_line=field(),
+    balance_cap=field(), balance=field(), water=field(), deformation=ntuple(_ -> field(), N),
+    sliding=ntuple(_ -> field(), N), inside=field())
 
 function assembly(model::Ice{N}, ::Type{T}, block::Block{N}) where {N,T}
     everywhere = map(n -> 1:n, padded(block))   # neighbours' cells, too
     water = model.sea_level === nothing ? Pair[] : [Water(T(model.sea_level)) => block.own]
-    return Pair[Ground() => everywhere; Climate() => block.own; water;
-                [OpenFaces(d, model.grid.shape, block.offset) => everywhere for d in 1:N];
+    copied = Copied(:bed, :balance_gradient, :equilibrium_line, :balance_cap, :balance)
+    return Pair[copied => everywhere; water; Inside(model.grid.shape, block.offset) => everywhere;
                 [Mobility(d) => inner_faces(block, d) for d in 1:N]]
-end
-
-struct Ground end
-@inline function (::Ground)(c, m, I)
-    @inbounds c.bed[I...] = m.bed[I...]
-    return
-end
-
-struct Climate end
-@inline function (::Climate)(c, m, I)
-    @inbounds begin
-        c.gradient[I...] = m.balance_gradient[I...]
-        c.line[I...] = m.equilibrium_line[I...]
-        c.cap[I...] = m.balance_cap[I...]
-        c.balance[I...] = m.balance[I...]
-    end
-    return
 end
 
 struct Water{T}
@@ -78,19 +58,6 @@ end
     return
 end
 is_constant(::Water) = true
-
-struct OpenFaces{N}
-    axis::Int
-    shape::NTuple{N,Int}
-    offset::NTuple{N,Int}
-end
-@inline function (faces::OpenFaces)(c, m, I)
-    cell = I .- 1 .+ faces.offset
-    inside = all(1 .<= cell .<= faces.shape) & (cell[faces.axis] < faces.shape[faces.axis])
-    @inbounds c.open[faces.axis][I...] = inside
-    return
-end
-is_constant(::OpenFaces) = true
 
 struct Mobility
     axis::Int
@@ -118,7 +85,8 @@ equation(model::Ice) = ShallowIce(spacing(model.grid),
     here = @inbounds H[I...]
     @inbounds c.water[I...] > 0 && return -here
     S = surface(ice, H, c, I)
-    r = @inbounds min(c.gradient[I...] * (S - c.line[I...]), c.cap[I...]) + c.balance[I...]
+    rising = @inbounds c.balance_gradient[I...] * (S - c.equilibrium_line[I...])
+    r = @inbounds min(rising, c.balance_cap[I...]) + c.balance[I...]
     return ice_divergence(r, ice, H, c, I, Val(length(I)))
 end
 
@@ -137,8 +105,9 @@ end
 
 "(S_up - S) / h across the upper face of a cell; level beyond the sides."
 @inline function slope_across(ice, H, c, I, d)
-    rise = surface(ice, H, c, up(I, d)) - surface(ice, H, c, I)
-    return @inbounds c.open[d][I...] * (rise / oftype(rise, ice.h[d]))
+    J = up(I, d)
+    rise = surface(ice, H, c, J) - surface(ice, H, c, I)
+    return inside(c, I) & inside(c, J) ? rise / oftype(rise, ice.h[d]) : zero(rise)
 end
 
 "The mean slope across a cell."
