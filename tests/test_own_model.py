@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
+import jax.numpy as jnp
+import numpy as np
 import pytest
 from cases import Fisher, habitat
 
@@ -14,7 +16,8 @@ import pyadjoint_gpu as pag
 from pyadjoint_gpu.engines import automatic, installation
 from pyadjoint_gpu.engines.julia import describe
 from pyadjoint_gpu.errors import EngineError
-from pyadjoint_gpu.models import Diffusion, Transient
+from pyadjoint_gpu.models import Diffusion, Elliptic, Model, Parameter, Transient, Variable
+from pyadjoint_gpu.models.finite_volume import difference, gather
 
 GRID = pag.Grid((3, 4), (1.0, 2.0), (0.0, -1.0))
 
@@ -91,3 +94,36 @@ def test_auto_takes_julia_for_it(monkeypatch):
     assert automatic(model) == ("julia", "Julia is set up by a test")
     monkeypatch.setattr(Fisher, "julia_source", None)
     assert automatic(model) == ("embedded", "model 'fisher' exists in Python only")
+
+
+class Spread(Model):
+    """laplace u + u (1 - u) = 0 in a closed box: R(u=0) = 0."""
+
+    unknowns = (Variable("u"),)
+    parameters = (Parameter("rate"),)
+
+    def residual(self, u, c):
+        u = u["u"]
+        r = c["rate"] * u * (1.0 - u)
+        spacing = enumerate(self.grid.spacing)
+        return {"u": gather(r, [difference(u, axis) / h**2 for axis, h in spacing])}
+
+    def guess(self, m):
+        return {"u": 0.5 + 0.1 * self.grid.centers[0][:, None] + 0.0 * m["rate"]}
+
+
+class Steep(Spread):
+    def elliptic(self, u, c):
+        hy, hx = self.grid.spacing
+        ones = jnp.ones_like(u["u"])
+        sink = c["rate"] * jnp.abs(2.0 * u["u"] - 1.0)
+        return {"u": Elliptic((ones[1:] / hy**2, ones[:, 1:] / hx**2), sink)}
+
+
+@pytest.mark.parametrize("kind", [Spread, Steep])
+def test_where_zero_is_another_solution(kind):
+    """There is no R(u=0) to measure residuals by."""
+    model = kind(pag.Grid((8, 9), (1.0, 1.0)))
+    state = pag.solve(model, {"rate": 3.0})
+    assert state.attrs["status"] == "converged"
+    np.testing.assert_allclose(state["u"], 1.0, atol=1e-5)

@@ -75,7 +75,8 @@ function iterate!(sim::Simulation, operator::Operator, pair::Vector; tolerance::
     # Before anything is measured: the slowest mode of a homogeneous box.
     low = something(low, 0.25 * high * (pi / (2 * longest))^2)
     scale, largest, correction, floor = start_norms(sim, operator, u)
-    scale = max(scale, TINY)
+    # Where u = 0 is another solution, the largest term in R.
+    scale = max(scale > 0 ? scale : floor / eps(eltype(u)), TINY)
     lost = LOST * max(largest, scale)
 
     converged(largest, correction) = largest <= tolerance * scale && correction <= ERROR * tolerance * low

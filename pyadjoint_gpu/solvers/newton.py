@@ -55,7 +55,8 @@ def solve(
     found = preconditioner
     r, norms = _start(operator, u, args)
     residual, square, floor, scale = np.asarray(norms).tolist()
-    scale = max(scale, TINY)
+    # Where u = 0 is another solution, the largest term in R.
+    scale = max(scale or floor / float(jnp.finfo(jax.tree.leaves(u)[0].dtype).eps), TINY)
     history = [(0, residual / scale)]
     tangent, error = Operator(model, "tangent"), 0.0 if residual == 0.0 else math.inf
     for _ in range(STEPS):

@@ -18,7 +18,8 @@ It stops when ||R||_max / ||R(u=0)||_max is at most the tolerance, and the estim
     ||R / PC||_max / lambda_min  <=  100 tolerance ||u||_max,
 
 is small too: beside a point source a smooth residual can look small and yet stand for an error
-many times larger. With it a tolerance of 1e-8 means an error of u below 1e-6. (Dynamic
+many times larger. With it a tolerance of 1e-8 means an error of u below 1e-6. Where R(u=0) is zero,
+so that u = 0 is another solution, the largest term in R at the start stands for it. (Dynamic
 relaxation after Otter et al. 1966; accelerated pseudo-transient method of Raess et al. 2022,
 Geosci. Model Dev. 15, 5757.)
 """
@@ -91,8 +92,8 @@ def solve(
     high = float(bound)
     # Before anything is measured: the slowest mode of a homogeneous box.
     low = spectrum.low if spectrum else 0.25 * high * (math.pi / (2 * longest)) ** 2
-    zero, *first = _start(operator, u, args, inverse).tolist()
-    scale = max(zero, TINY)
+    zero, term, *first = _start(operator, u, args, inverse).tolist()
+    scale = max(zero or term, TINY)
 
     def converged(residual: float, correction: float) -> bool:
         return residual <= tolerance * scale and correction <= ERROR * tolerance * low
@@ -179,9 +180,10 @@ def _stagnant(history: list[tuple[int, float]], low: float, high: float) -> bool
 
 @partial(compiled, static_argnums=0)
 def _start(operator: Operator, u: Fields, args: tuple, inverse: Fields) -> Any:
-    """||R(u=0)||_max, then the norms of R(u)."""
+    """||R(u=0)||_max, the largest term in R(u), then the norms of R(u)."""
     zero = largest(operator(jax.tree.map(jnp.zeros_like, u), args))
-    return jnp.stack([zero, *_norms(operator, u, operator(u, args), inverse)])
+    norms = _norms(operator, u, operator(u, args), inverse)
+    return jnp.stack([zero, norms[-1] / jnp.finfo(zero.dtype).eps, *norms])
 
 
 @compiled_loop

@@ -44,20 +44,20 @@ coefficients(::Ice{N}, field) where {N} = (; bed=field(), balance_gradient=field
 
 function assembly(model::Ice{N}, ::Type{T}, block::Block{N}) where {N,T}
     everywhere = map(n -> 1:n, padded(block))   # neighbours' cells, too
-    water = model.sea_level === nothing ? Pair[] : [Water(T(model.sea_level)) => block.own]
+    water = model.sea_level === nothing ? Pair[] : [Sea(T(model.sea_level)) => block.own]
     copied = Copied(:bed, :balance_gradient, :equilibrium_line, :balance_cap, :balance)
     return Pair[copied => everywhere; water; Inside(model.grid.shape, block.offset) => everywhere;
                 [Mobility(d) => inner_faces(block, d) for d in 1:N]]
 end
 
-struct Water{T}
+struct Sea{T}
     level::T
 end
-@inline function (water::Water)(c, m, I)
-    @inbounds c.water[I...] = (m.bed[I...] < water.level) & !(m.reference_thickness[I...] > 0)
+@inline function (sea::Sea)(c, m, I)
+    @inbounds c.water[I...] = (m.bed[I...] < sea.level) & !(m.reference_thickness[I...] > 0)
     return
 end
-is_constant(::Water) = true
+is_constant(::Sea) = true
 
 struct Mobility
     axis::Int
