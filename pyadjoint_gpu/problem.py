@@ -176,6 +176,13 @@ class Problem:
         for name in names:
             if names.count(name) > 1:
                 raise ConfigError(f"controls: {name!r} is given twice")
+        of_results = {f"{n}_{s}" for n in names for s in ("initial", "gradient", "true")}
+        for p in self.model.parameters:
+            if p.name in of_results:
+                raise ConfigError(
+                    f"controls: a result has a variable {p.name!r} of its own, like a parameter of"
+                    f" model {self.model.name!r}; rename that"
+                )
         return tuple(BoundControl(c, self.model) for c in given)
 
     def _known(self, parameters: Mapping[str, Any]) -> dict[str, np.ndarray]:

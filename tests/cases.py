@@ -179,7 +179,7 @@ def snowy(model):
         "bed": 3500.0 * (first + second),
         "rate_factor": 1.9e-24 * weight**3 * year,
         "sliding": 5.7e-20 * weight**3 * year,
-        "balance_gradient": 0.01 + 0.015 * np.arctan(x / length),
+        "balance_lapse": 0.01 + 0.015 * np.arctan(x / length),
         "equilibrium_line": 2150.0 + 900.0 * np.arctan(y / width),
         "balance_cap": 2.0,
     }
@@ -193,7 +193,7 @@ def inland_ice(model):
         "bed": 400.0 * np.exp(-(x**2 + y**2) / 4e9) + hills,
         "rate_factor": 3e-5 * np.exp(0.3 * np.sin(x / 3e4)),
         "sliding": 1.0 + 0.3 * np.cos(y / 2e4),
-        "balance_gradient": 0.004 + 0.001 * np.sin(x / 5e4),
+        "balance_lapse": 0.004 + 0.001 * np.sin(x / 5e4),
         "equilibrium_line": 100.0 + 1e-3 * y,
         "balance_cap": np.where(x > 0, 2.5, 0.5),
         "balance": -3.0 * (x**2 + y**2) / 1e10,

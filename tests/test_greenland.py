@@ -44,7 +44,7 @@ def test_another_resolution_with_y_descending(tmp_path, capsys):
     coarse.to_netcdf(tmp_path / "coarse.nc", engine="h5netcdf")
     options = [x for s in settings(tmp_path / "coarse.nc", tmp_path) for x in ("--set", s)]
     assert main(["run", str(EXAMPLE / "greenland.toml"), *options]) == 1  # after 3 iterations
-    assert "max_iterations" in capsys.readouterr().out
+    assert "max_iterations: 3 iterations done" in capsys.readouterr().out
     with xr.open_dataset(tmp_path / "out.nc", engine="h5netcdf") as result:
         assert result["thickness"].shape == (58, 32)
         assert result["y"][0] < result["y"][-1]

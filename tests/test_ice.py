@@ -58,7 +58,7 @@ def test_flux_through_the_margin_is_the_balance(cap):
 
 def test_symmetric_where_the_data_are(cap):
     model, state = cap
-    m = snowy(model) | {"balance_gradient": 0.01}
+    m = snowy(model) | {"balance_lapse": 0.01}
     thickness = pag.solve(model, m, tolerance=1e-10)["thickness"].values
     np.testing.assert_allclose(thickness, thickness[:, ::-1], atol=1e-5)
     assert np.max(np.abs(state["thickness"].values - state["thickness"].values[:, ::-1])) > 1.0
@@ -115,7 +115,7 @@ def test_the_similarity_solution(shape):
 CONTROLS = {
     "rate_factor": "log",
     "sliding": "log",
-    "balance_gradient": "log",
+    "balance_lapse": "log",
     "equilibrium_line": "identity",
     "balance": "identity",
     "balance_cap": "identity",

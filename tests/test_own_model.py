@@ -15,7 +15,7 @@ from cases import Fisher, habitat
 import pyadjoint_gpu as pag
 from pyadjoint_gpu.engines import automatic, installation
 from pyadjoint_gpu.engines.julia import describe
-from pyadjoint_gpu.errors import EngineError
+from pyadjoint_gpu.errors import ConfigError, EngineError
 from pyadjoint_gpu.models import Diffusion, Elliptic, Model, Parameter, Transient, Variable
 from pyadjoint_gpu.models.finite_volume import difference, gather
 
@@ -118,6 +118,14 @@ class Steep(Spread):
         ones = jnp.ones_like(u["u"])
         sink = c["rate"] * jnp.abs(2.0 * u["u"] - 1.0)
         return {"u": Elliptic((ones[1:] / hy**2, ones[:, 1:] / hx**2), sink)}
+
+
+def test_parameters_must_not_be_named_like_a_result():
+    class Clash(Spread):
+        parameters = (Parameter("rate"), Parameter("rate_gradient", default=0.0))
+
+    with pytest.raises(ConfigError, match="a result has a variable 'rate_gradient' of its own"):
+        pag.Problem(Clash(GRID), pag.Control("rate", 1.0), lambda u: jnp.sum(u["u"]))
 
 
 @pytest.mark.parametrize("kind", [Spread, Steep])

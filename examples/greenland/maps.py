@@ -43,7 +43,7 @@ result.to_netcdf("greenland.nc", engine="h5netcdf")
 
 model = problem.model
 m = {p.name: result[p.name].values for p in model.parameters}
-first = {n: result[f"{n}_initial"].values for n in ("rate_factor", "equilibrium_line")}
+first = {n: result[f"{n}_initial"].values for n in ("rate_factor", "balance")}
 before = solve(model, m | first, engine=problem.engine, tolerance=problem.tolerance)["thickness"]
 after, observed = result["thickness"], problem.known["reference_thickness"]
 ice = observed > 0
@@ -53,7 +53,7 @@ def rms(thickness):
     return float(np.sqrt(np.mean((thickness.values - observed)[ice] ** 2)))
 
 
-print(f"fitted: rate factor and equilibrium line, {ice.sum()} cells with ice, sigma 50 m")
+print(f"fitted: rate factor and mass balance; {ice.sum()} cells with ice, sigma 50 m")
 print(
     f"rms of the thickness over the ice: {rms(before):.0f} m at the start, {rms(after):.0f} m now"
 )
@@ -76,14 +76,14 @@ figure, axes = plt.subplots(1, 5, figsize=(17, 6.2), sharey=True, layout="constr
 land = np.where(m["bed"] > 0, 1.0, np.nan)
 covered = after.values > 1
 ratio = np.log10(m["rate_factor"] / first["rate_factor"])
-line = np.where(np.isnan(land) & ~ice, np.nan, m["equilibrium_line"])
+balance = np.where(np.isnan(land) & ~ice, np.nan, m["balance"])
 off = after.values - observed
 maps = (
     ("observed thickness (m)", np.where(ice, observed, np.nan), "viridis", (0, 3400)),
     ("modelled thickness (m)", np.where(covered, after.values, np.nan), "viridis", (0, 3400)),
     ("modelled - observed (m)", np.where(ice | covered, off, np.nan), "RdBu", (-400, 400)),
     ("rate factor / initial, log10", np.where(ice, ratio, np.nan), "PuOr_r", (-1.5, 1.5)),
-    ("equilibrium line (m)", line, "cividis", (300, 1800)),
+    ("mass balance (m/year)", balance, "BrBG", (-2, 2)),
 )
 for axis, (name, field, colours, limits) in zip(axes, maps, strict=True):
     axis.pcolormesh(x, y, land, cmap="Greys", vmin=0, vmax=4, rasterized=True)

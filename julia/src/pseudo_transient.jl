@@ -12,9 +12,9 @@
 
 const SAFETY = 0.99
 const FIRST = 7         # iterations until a nonlinear residual's preconditioner is first renewed
-const RISE = 5.0        # of a nonlinear residual from one check to the next: it goes back to where it was
+const RISE = 5.0        # of a nonlinear residual from one check to the next: it goes back to where it was,
+const FAR = 1e4         # or, where it has come to so many times the least so far, to where that was
 const STALE = 1.2       # growth of the diagonal at which the preconditioner is renewed twice as often
-const LOST = 1e10       # of a residual over that at first: such a solve does not come back
 const LEAST = 0.01      # of PC where u has a bound, over its rate: just above it, R may not change
 const SMALLEST = 1e-3   # fraction of the usual step at which a nonlinear solve is given up
 const ERROR = 100.0     # largest estimated error of u, in units of the tolerance
@@ -69,15 +69,14 @@ function iterate!(sim::Simulation, operator::Operator, pair::Vector; tolerance::
     longest = maximum(block.grid.shape)
     chunk = usual = max(16, longest ÷ 3)
     operator.affine || (chunk = FIRST)
-    kept, old = operator.affine ? (u, u) : (similar(u), similar(u))
-    alpha, caution = 1.0, 1.0
+    kept, safe, old = operator.affine ? (u, u, u) : (similar(u), similar(u), similar(u))
+    alpha, caution, best = 1.0, 1.0, Inf
     high = precondition!(sim, operator.transposed)
     # Before anything is measured: the slowest mode of a homogeneous box.
     low = something(low, 0.25 * high * (pi / (2 * longest))^2)
     scale, largest, correction, floor = start_norms(sim, operator, u)
     # Where u = 0 is another solution, the largest term in R.
     scale = max(scale > 0 ? scale : floor / eps(eltype(u)), TINY)
-    lost = LOST * max(largest, scale)
 
     converged(largest, correction) = largest <= tolerance * scale && correction <= ERROR * tolerance * low
 
@@ -96,16 +95,21 @@ function iterate!(sim::Simulation, operator::Operator, pair::Vector; tolerance::
         end
         last_largest = largest
         operator.affine || copyto!(kept, u)
+        if !operator.affine && largest < best
+            best = largest
+            copyto!(safe, u)
+        end
         advance!(sim, operator, before, u, pairs, alpha, beta, alpha / last_alpha)
         before, u = u, before   # an odd number of steps
         quotient, largest, correction, floor = measure(sim, operator, before, u)
         iterations += 2pairs + 1
         push!(history, (iterations, largest / scale))
-        if !operator.affine && !(largest <= RISE * last_largest)
+        if !operator.affine && !(largest <= min(RISE * last_largest, FAR * best))
             # The derivatives of R had changed too much on the way: again, with smaller steps.
-            copyto!(u, kept)
-            copyto!(before, kept)
-            largest, alpha, caution = last_largest, 1.0, caution / 2
+            near = last_largest <= RISE * best
+            copyto!(u, near ? kept : safe)
+            copyto!(before, u)
+            largest, alpha, caution = near ? last_largest : best, 1.0, caution / 2
             history[end] = (iterations, largest / scale)
             chunk = max(FIRST, chunk ÷ 2)
             pair .= (u, before)
@@ -115,7 +119,7 @@ function iterate!(sim::Simulation, operator::Operator, pair::Vector; tolerance::
             check(iterations, largest / scale)
             continue
         end
-        if !(largest <= lost)
+        if !isfinite(largest)
             status = :diverged
         elseif converged(largest, correction)
             status = :converged

@@ -141,7 +141,7 @@ end
 @testset "shallow ice, $(length(shape))-D, sea level $level" for shape in SHAPES[1:2], level in (nothing, 0.0)
     ice = Ice(Grid(shape, 1e5 .* EXTENT[1:length(shape)]); sea_level=level)
     u, v, w = 100 .* field(shape, 3), 10 .* field(shape, 4), field(shape, 5)
-    scale = (; bed=200, rate_factor=1e-5, sliding=1, balance_gradient=0.01, equilibrium_line=100,
+    scale = (; bed=200, rate_factor=1e-5, sliding=1, balance_lapse=0.01, equilibrium_line=100,
              balance_cap=0.6, balance=0.1, reference_thickness=1, previous_thickness=100)
     for model in (ice, Step(ice, 0.5, :previous_thickness))
         sim = Simulation(model)
@@ -168,7 +168,7 @@ end
     x = [(i - 0.5) * 2e5 / 41 - 1e5 for i in 1:41]
     sim = Simulation(Ice(grid))
     full(value) = fill(float(value), 41)
-    m = (; bed=full(0), rate_factor=full(3e-5), sliding=full(0), balance_gradient=full(0), equilibrium_line=full(0),
+    m = (; bed=full(0), rate_factor=full(3e-5), sliding=full(0), balance_lapse=full(0), equilibrium_line=full(0),
          balance_cap=full(1), balance=(@. 0.5 - x^2 / 4e9), reference_thickness=full(0))
     H, report = solve!(sim, m; initial=(@. 500.0 * (m.balance > 0)), tolerance=1e-11)
     @test report.status === :converged

@@ -47,7 +47,7 @@ class Ice(Model):
     Notes
     -----
     Unknown: ``thickness`` (H). Parameters, cell fields all: ``bed`` (B), ``rate_factor`` (a1,
-    positive: 2 A (rho g)^n / (n + 2) with Glen's A), ``sliding`` (a2), ``balance_gradient``
+    positive: 2 A (rho g)^n / (n + 2) with Glen's A), ``sliding`` (a2), ``balance_lapse``
     (beta), ``equilibrium_line`` (ELA), ``balance_cap`` (cap), ``balance`` (m), and
     ``reference_thickness``, where a first solve starts. Further state: ``surface`` (S),
     ``mass_balance`` (M), ``flux_x``, ``flux_y``.
@@ -90,7 +90,7 @@ class Ice(Model):
             Parameter("bed", "m", "bed elevation", "bedrock_altitude"),
             Parameter("rate_factor", f"m-{n} year-1", "rate factor of deformation", positive=True),
             Parameter("sliding", f"m{2 - self.exponent:g} year-1", "sliding factor", default=0.0),
-            Parameter("balance_gradient", "year-1", "mass balance gradient", default=0.0),
+            Parameter("balance_lapse", "year-1", "mass balance gradient", default=0.0),
             Parameter("equilibrium_line", "m", "equilibrium line altitude", default=0.0),
             Parameter("balance_cap", "m year-1", "largest mass balance", default=1e6),
             Parameter("balance", "m year-1", "mass balance beside that by altitude", default=0.0),
@@ -126,7 +126,7 @@ class Ice(Model):
             return {"thickness": np.maximum(m["reference_thickness"], 0.0)}
         n = self.exponent
         balance = np.minimum(
-            m["balance_gradient"] * (m["bed"] - m["equilibrium_line"]), m["balance_cap"]
+            m["balance_lapse"] * (m["bed"] - m["equilibrium_line"]), m["balance_cap"]
         )
         balance = balance + m["balance"]
         gain = np.mean(np.maximum(balance, 0.0))
@@ -145,7 +145,7 @@ class Ice(Model):
             "bed": bed,
             "deformation": tuple(mean(m["rate_factor"], a) for a in axes),
             "sliding": tuple(mean(m["sliding"], a) for a in axes),
-            "gradient": m["balance_gradient"],
+            "gradient": m["balance_lapse"],
             "line": m["equilibrium_line"],
             "cap": m["balance_cap"],
             "balance": m["balance"],

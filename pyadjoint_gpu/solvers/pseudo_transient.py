@@ -45,13 +45,13 @@ FIRST = 7
 """Iterations until the preconditioner of a nonlinear residual is renewed for the first time; then
 ever more."""
 RISE = 5.0
-"""Of a nonlinear residual from one check to the next: then it goes back to where it was."""
+"""Of a nonlinear residual from one check to the next: then it goes back to where it was,"""
+FAR = 1e4
+"""or, where it has come to so many times the least so far, to where that was."""
 STALE = 1.2
 """Growth of the diagonal at which the preconditioner is renewed twice as often."""
 LEAST = 0.01
 """Of PC where an unknown has a bound, over the bound's rate: just above it, R may not change."""
-LOST = 1e10
-"""Of a residual over that at first: such a solve does not come back."""
 SMALLEST = 1e-3
 """Fraction of the usual step at which a nonlinear solve is given up."""
 
@@ -87,7 +87,7 @@ def solve(
     chunk = usual = max(16, longest // 3)
     if not operator.affine:
         chunk = FIRST
-    alpha, caution = 1.0, 1.0
+    alpha, caution, best = 1.0, 1.0, (math.inf, u)
     inverse, bound = _precondition(operator, u, args)
     high = float(bound)
     # Before anything is measured: the slowest mode of a homogeneous box.
@@ -99,7 +99,6 @@ def solve(
         return residual <= tolerance * scale and correction <= ERROR * tolerance * low
 
     residual, correction, floor = first
-    lost = LOST * max(residual, scale)
     iterations = 0
     history = [(0, residual / scale)]
     status = "converged" if converged(residual, correction) else ""
@@ -113,6 +112,7 @@ def solve(
             status = "max_iterations"
             break
         kept = residual, u
+        best = min(best, kept, key=lambda state: state[0])
         before, u, report = _advance(
             operator, before, u, args, inverse, pairs, alpha, beta, alpha / last
         )
@@ -120,9 +120,9 @@ def solve(
         quotient, residual, correction, floor = report.tolist()
         iterations += steps
         history.append((iterations, residual / scale))
-        if not operator.affine and not residual <= RISE * kept[0]:
+        if not operator.affine and not residual <= min(RISE * kept[0], FAR * best[0]):
             # The derivatives of R had changed too much on the way: again, with smaller steps.
-            residual, u = kept
+            residual, u = kept if kept[0] <= RISE * best[0] else best
             before, alpha, caution = u, 1.0, 0.5 * caution
             history[-1] = (iterations, residual / scale)
             inverse, bound = _precondition(operator, u, args)
@@ -130,7 +130,7 @@ def solve(
             chunk = max(FIRST, chunk // 2)
             status = "diverged" if caution < SMALLEST else ""
             continue
-        if not residual <= lost:
+        if not math.isfinite(residual):
             status = "diverged"
         elif converged(residual, correction):
             status = "converged"

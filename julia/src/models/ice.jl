@@ -16,7 +16,7 @@ the mean of those beside it. The sides of the box are closed. With a `sea_level`
 bed and no `reference_thickness` are water, in which ice is lost, and thin ice below it floats.
 
 Unknown: `thickness`. Parameters, one value a cell: `bed` (B), `rate_factor` (a1), `sliding` (a2),
-`balance_gradient` (beta), `equilibrium_line` (ELA), `balance_cap` (cap), `balance` (m) and
+`balance_lapse` (beta), `equilibrium_line` (ELA), `balance_cap` (cap), `balance` (m) and
 `reference_thickness`.
 """
 struct Ice{N} <: Model{N}
@@ -34,18 +34,18 @@ end
 lower(::Ice) = Bound(0, 1)
 stencil(::Ice{N}) where {N} = box(Val(N))
 
-parameters(::Ice) = (; bed=:cells, rate_factor=:cells, sliding=:cells, balance_gradient=:cells,
+parameters(::Ice) = (; bed=:cells, rate_factor=:cells, sliding=:cells, balance_lapse=:cells,
     equilibrium_line=:cells, balance_cap=:cells, balance=:cells, reference_thickness=:cells)
 
 "B, the parameters of M, where there is water, a1 and a2 on each cell's upper faces, and the grid."
-coefficients(::Ice{N}, field) where {N} = (; bed=field(), balance_gradient=field(), equilibrium_line=field(),
+coefficients(::Ice{N}, field) where {N} = (; bed=field(), balance_lapse=field(), equilibrium_line=field(),
     balance_cap=field(), balance=field(), water=field(), deformation=ntuple(_ -> field(), N),
     sliding=ntuple(_ -> field(), N), inside=field())
 
 function assembly(model::Ice{N}, ::Type{T}, block::Block{N}) where {N,T}
     everywhere = map(n -> 1:n, padded(block))   # neighbours' cells, too
     water = model.sea_level === nothing ? Pair[] : [Sea(T(model.sea_level)) => block.own]
-    copied = Copied(:bed, :balance_gradient, :equilibrium_line, :balance_cap, :balance)
+    copied = Copied(:bed, :balance_lapse, :equilibrium_line, :balance_cap, :balance)
     return Pair[copied => everywhere; water; Inside(model.grid.shape, block.offset) => everywhere;
                 [Mobility(d) => inner_faces(block, d) for d in 1:N]]
 end
@@ -85,7 +85,7 @@ equation(model::Ice) = ShallowIce(spacing(model.grid),
     here = @inbounds H[I...]
     @inbounds c.water[I...] > 0 && return -here
     S = surface(ice, H, c, I)
-    rising = @inbounds c.balance_gradient[I...] * (S - c.equilibrium_line[I...])
+    rising = @inbounds c.balance_lapse[I...] * (S - c.equilibrium_line[I...])
     r = @inbounds min(rising, c.balance_cap[I...]) + c.balance[I...]
     return ice_divergence(r, ice, H, c, I, Val(length(I)))
 end
