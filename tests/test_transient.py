@@ -8,6 +8,7 @@ from cases import doublet, grid_of, habitat, permeability
 
 import pyadjoint_gpu as pag
 from pyadjoint_gpu.arithmetic import double
+from pyadjoint_gpu.cli import main
 from pyadjoint_gpu.engines.embedded import EmbeddedEngine
 from pyadjoint_gpu.engines.marching import Marching
 from pyadjoint_gpu.errors import ConfigError, DataError
@@ -235,3 +236,58 @@ def test_a_model_of_ones_own_marches():
     )
     report = pag.taylor_test(tested)
     assert report.passed, report
+
+
+RUN = """
+engine = "embedded"
+[grid]
+shape = [8, 9]
+extent = [1.0, 1.25]
+[model]
+name = "transient"
+step = 0.01
+steps = 4
+every = 2
+[model.model]
+name = "diffusion"
+fixed_height = {x_min = 1.0, x_max = 0.8}
+[parameters]
+diffusivity = 1.0
+exponent = 2.0
+[controls.initial_height]
+initial = 1.0
+transform = "log"
+[misfit]
+observations = "observations.nc"
+[penalty.initial_height]
+weight = 1.0
+length = 0.2
+[inversion]
+max_iterations = 2
+[output]
+path = "out.nc"
+"""
+
+
+def test_a_run_file(tmp_path, capsys):
+    model = plume((8, 9), 4, every=2)
+    data = observed(model, M | {"source": 0.0})
+    data.to_netcdf(tmp_path / "observations.nc", engine="h5netcdf")
+    path = tmp_path / "run.toml"
+    path.write_text(RUN)
+    assert main(["run", str(path)]) == 1
+    assert "max_iterations: 2 iterations done" in capsys.readouterr().out
+    with xr.open_dataset(tmp_path / "out.nc", engine="h5netcdf") as result:
+        assert result["height"].dims == ("time", "y", "x")
+        assert result["misfit"].values[-1] < result["misfit"].values[0]
+    for setting, message in (
+        ("model.model.fixed_hight=3", "model.model.fixed_hight: unknown key; did you mean"),
+        ("model.every=3", "every: found 3, expected a divisor of steps, 4"),
+        ('model.model.name="difusion"', "model.model.name: found 'difusion'; did you mean"),
+        ("model.model=3", "model.model: found 3"),
+    ):
+        assert main(["run", str(path), "--set", setting]) == 2
+        assert message in capsys.readouterr().err
+    path.write_text(RUN.replace("fixed_height", "# "))
+    assert main(["run", str(path)]) == 2
+    assert "model.model.fixed_height is missing" in capsys.readouterr().err

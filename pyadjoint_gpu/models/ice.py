@@ -120,8 +120,8 @@ class Ice(Model):
         return {k: v for k, v in self.specification().items() if k != "name"}
 
     def guess(self, m: Fields) -> Fields:
-        """The reference thickness; without one, where snow gathers, the profile of a sheet on a
-        flat bed at its middle (Vialov 1958), as wide as a quarter of the box."""
+        """The reference thickness; without one, where snow gathers, about the height of a sheet on
+        a flat bed that is a quarter of the box wide (Vialov 1958)."""
         if np.any(m["reference_thickness"] > 0.0):
             return {"thickness": np.maximum(m["reference_thickness"], 0.0)}
         n = self.exponent
