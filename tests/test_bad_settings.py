@@ -258,7 +258,7 @@ REPLACED = [
     (RUN_FILE, "", r"\[grid\]", "missing"),
     ("shape = [8, 12]", "", r"grid\.shape", "missing"),
     ("extent = [800.0, 1200.0]", "", r"grid\.extent", "missing"),
-    ('name = "darcy"', "", r"model\.name", "missing|expected one of darcy"),
+    ('name = "darcy"', "", r"model\.name", "missing|expected one of .*darcy"),
     ("initial = 1.0", "", r"controls\.permeability\.initial", "missing"),
     ('observations = "observations.nc"', "", r"misfit\.observations", "missing"),
     ("weight = 1e-3", "", r"penalty\.permeability\.weight", "missing"),

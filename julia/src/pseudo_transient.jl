@@ -12,8 +12,8 @@
 
 const SAFETY = 0.99
 const FIRST = 7         # iterations until a nonlinear residual's preconditioner is first renewed
-const RISE = 5.0        # of a nonlinear residual from one check to the next: it goes back to where it was,
-const FAR = 1e4         # or, where it has come to so many times the least so far, to where that was
+const RISE = 5.0        # of a nonlinear residual over the least so far: it goes back to where that was
+const FAR = 1e4         # the same where u has a bound, and then RISE is that from one check to the next
 const STALE = 1.2       # growth of the diagonal at which the preconditioner is renewed twice as often
 const LEAST = 0.01      # of PC where u has a bound, over its rate: just above it, R may not change
 const SMALLEST = 1e-3   # fraction of the usual step at which a nonlinear solve is given up
@@ -69,7 +69,7 @@ function iterate!(sim::Simulation, operator::Operator, pair::Vector; tolerance::
     longest = maximum(block.grid.shape)
     chunk = usual = max(16, longest ÷ 3)
     operator.affine || (chunk = FIRST)
-    kept, safe, old = operator.affine ? (u, u, u) : (similar(u), similar(u), similar(u))
+    kept, old = operator.affine ? (u, u) : (similar(u), similar(u))
     alpha, caution, best = 1.0, 1.0, Inf
     high = precondition!(sim, operator.transposed)
     # Before anything is measured: the slowest mode of a homogeneous box.
@@ -93,23 +93,22 @@ function iterate!(sim::Simulation, operator::Operator, pair::Vector; tolerance::
             status = :max_iterations
             break
         end
-        last_largest = largest
-        operator.affine || copyto!(kept, u)
-        if !operator.affine && largest < best
+        if !operator.affine && largest <= best
             best = largest
-            copyto!(safe, u)
+            copyto!(kept, u)
         end
+        # On their way to a solution margins halt and move on, and the residual with them.
+        most = lower(sim.model) === nothing ? RISE * best : min(RISE * largest, FAR * best)
         advance!(sim, operator, before, u, pairs, alpha, beta, alpha / last_alpha)
         before, u = u, before   # an odd number of steps
         quotient, largest, correction, floor = measure(sim, operator, before, u)
         iterations += 2pairs + 1
         push!(history, (iterations, largest / scale))
-        if !operator.affine && !(largest <= min(RISE * last_largest, FAR * best))
+        if !operator.affine && !(largest <= most)
             # The derivatives of R had changed too much on the way: again, with smaller steps.
-            near = last_largest <= RISE * best
-            copyto!(u, near ? kept : safe)
-            copyto!(before, u)
-            largest, alpha, caution = near ? last_largest : best, 1.0, caution / 2
+            copyto!(u, kept)
+            copyto!(before, kept)
+            largest, alpha, caution = best, 1.0, caution / 2
             history[end] = (iterations, largest / scale)
             chunk = max(FIRST, chunk ÷ 2)
             pair .= (u, before)

@@ -45,9 +45,9 @@ FIRST = 7
 """Iterations until the preconditioner of a nonlinear residual is renewed for the first time; then
 ever more."""
 RISE = 5.0
-"""Of a nonlinear residual from one check to the next: then it goes back to where it was,"""
+"""Of a nonlinear residual over the least so far: then it goes back to where that was."""
 FAR = 1e4
-"""or, where it has come to so many times the least so far, to where that was."""
+"""The same where unknowns have bounds, and then RISE is that from one check to the next."""
 STALE = 1.2
 """Growth of the diagonal at which the preconditioner is renewed twice as often."""
 LEAST = 0.01
@@ -111,8 +111,10 @@ def solve(
         if pairs < 0:
             status = "max_iterations"
             break
-        kept = residual, u
-        best = min(best, kept, key=lambda state: state[0])
+        if residual <= best[0]:
+            best = residual, u
+        # On their way to a solution margins halt and move on, and the residual with them.
+        most = min(RISE * residual, FAR * best[0]) if operator.model.lower else RISE * best[0]
         before, u, report = _advance(
             operator, before, u, args, inverse, pairs, alpha, beta, alpha / last
         )
@@ -120,9 +122,9 @@ def solve(
         quotient, residual, correction, floor = report.tolist()
         iterations += steps
         history.append((iterations, residual / scale))
-        if not operator.affine and not residual <= min(RISE * kept[0], FAR * best[0]):
+        if not operator.affine and not residual <= most:
             # The derivatives of R had changed too much on the way: again, with smaller steps.
-            residual, u = kept if kept[0] <= RISE * best[0] else best
+            residual, u = best
             before, alpha, caution = u, 1.0, 0.5 * caution
             history[-1] = (iterations, residual / scale)
             inverse, bound = _precondition(operator, u, args)
