@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from ..arithmetic import compiled, double
 from ..errors import ConfigError, ConvergenceWarning, check_choice
 from ..models.base import Fields, Model
-from ..solvers import Operator, multigrid, newton, pseudo_transient
+from ..solvers import Operator, continuation, multigrid, newton, pseudo_transient
 from ..solvers.base import Convergence, Spectrum, gauged
 from . import SOLVERS
 from .base import Adjoint, Solution
@@ -147,10 +147,14 @@ class EmbeddedEngine:
         options = {"tolerance": tolerance, "max_iterations": max_iterations}
         earlier = None
         if self._multigrid(operator.model):
-            method = multigrid if operator.affine else newton
-            u, convergence, reusable = method.solve(
-                operator, args, initial, preconditioner=reusable, **options
-            )
+            if operator.model.lower and not operator.affine:
+                u, convergence = continuation.solve(operator, args, initial, **options)
+                reusable = None
+            else:
+                method = multigrid if operator.affine else newton
+                u, convergence, reusable = method.solve(
+                    operator, args, initial, preconditioner=reusable, **options
+                )
             if convergence.status not in ("stagnated", "diverged"):
                 return u, convergence, reusable
             warnings.warn(

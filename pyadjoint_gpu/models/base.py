@@ -219,13 +219,24 @@ class Model(ABC):
         bounds = self.lower
         if not bounds:
             return self.residual(u, c)
-        # At the bound itself u counts as above it: the derivatives of R are one-sided ones.
-        v = u | {k: jnp.where(u[k] >= b.value, u[k], b.value) for k, b in bounds.items()}
-        r = self.residual(v, c)
+        v, r = self._above(u, c)
         return r | {
             k: jnp.maximum(r[k], b.rate * (b.value - v[k])) + b.rate * (v[k] - u[k])
             for k, b in bounds.items()
         }
+
+    def held(self, u: Fields, c: Any) -> Fields:
+        """The cells in which `equations` do not depend on R, by unknown with a bound."""
+        v, r = self._above(u, c)
+        return {
+            k: (r[k] < b.rate * (b.value - v[k])) | (u[k] < b.value) for k, b in self.lower.items()
+        }
+
+    def _above(self, u: Fields, c: Any) -> tuple[Fields, Fields]:
+        """u where it is at its bounds or above, else these, and R there."""
+        # At the bound itself u counts as above it: the derivatives of R are one-sided ones.
+        v = u | {k: jnp.where(u[k] >= b.value, u[k], b.value) for k, b in self.lower.items()}
+        return v, self.residual(v, c)
 
     def parameter(self, name: str) -> Parameter:
         """The declaration of one parameter."""

@@ -13,7 +13,7 @@ from jax import lax
 
 from ..errors import ConfigError
 from ..grid import BoundarySpace, FieldLike, Grid
-from .base import Parameter
+from .base import Elliptic, Parameter
 
 
 @dataclass(frozen=True)
@@ -108,6 +108,18 @@ def gather(r: Any, flows: Sequence[Any]) -> Any:
         # Inner faces only, padded back to the cells: XLA runs this form fastest.
         r = r + pad(flow, axis, 0, 1) - pad(flow, axis, 1, 0)
     return r
+
+
+def holding(elliptic: Elliptic, held: Any, rate: Any) -> Elliptic:
+    """The same coefficients where the cells `held` change at no more than `rate` u, and the
+    others feel them as fixed values."""
+    faces, sink = [], elliptic.sink
+    for axis, k in enumerate(elliptic.faces):
+        either = below(held, axis) | above(held, axis)
+        faces.append(jnp.where(either, 0.0, k))
+        cut = jnp.where(either, k, 0.0)
+        sink = sink + pad(cut, axis, 0, 1) + pad(cut, axis, 1, 0)
+    return Elliptic(tuple(faces), jnp.where(held, rate, sink))
 
 
 def pad(array: Any, axis: int, before: int, after: int) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -11,8 +12,8 @@ from jax import lax
 
 from ..errors import ConfigError
 from ..grid import Grid
-from .base import Bound, Fields, Model, Parameter, Variable
-from .finite_volume import above, below, difference, gather, mean, pad
+from .base import Bound, Elliptic, Fields, Model, Parameter, Variable
+from .finite_volume import above, below, difference, gather, holding, mean, pad
 from .options import finite
 
 FLOATING = 1.0 - 917.0 / 1027.0
@@ -132,7 +133,7 @@ class Ice(Model):
         gain = np.mean(np.maximum(balance, 0.0))
         width = 0.25 * min(self.grid.extent)
         ratio = gain / float(np.median(m["rate_factor"]))
-        height = (2 ** (n + 1) * ratio * width ** (n + 1)) ** (1.0 / (2.0 * n + 2.0))
+        height = (2**n * ratio * width ** (n + 1)) ** (1.0 / (2.0 * n + 2.0))
         return {"thickness": np.where(balance > 0.0, height, 0.0)}
 
     def prepare(self, m: Fields) -> dict[str, Any]:
@@ -161,11 +162,11 @@ class Ice(Model):
         by_altitude = jnp.minimum(c["gradient"] * (surface - c["line"]), c["cap"])
         return by_altitude + c["balance"]
 
-    def _flows(self, h: Any, surface: Any, c: Any) -> list[Any]:
-        """D_f (S_above - S_below) / h^2 on the inner faces along each axis."""
+    def _faces(self, h: Any, surface: Any, c: Any) -> Iterator[tuple[int, Any, Any, Any]]:
+        """On the inner faces along each axis: the slope across them, |grad S|^2, and a1 H^(n+2) +
+        a2 H^n."""
         n, spacing = self.exponent, self.grid.spacing
         slopes = [difference(surface, a) / spacing[a] for a in range(self.grid.ndim)]
-        flows = []
         for axis, slope in enumerate(slopes):
             square = slope**2 + FLATTEST**2
             for other, beside in enumerate(slopes):
@@ -176,15 +177,34 @@ class Ice(Model):
             source = jnp.where(slope < 0.0, below(h, axis), above(h, axis))
             power = _power(source, n)
             mobility = (c["deformation"][axis] * source**2 + c["sliding"][axis]) * power
-            speed = _power(square, 0.5 * (n - 1.0))
-            flows.append(mobility * speed * slope / spacing[axis])
-        return flows
+            yield axis, slope, square, mobility
+
+    def _flows(self, h: Any, surface: Any, c: Any) -> list[Any]:
+        """D_f (S_above - S_below) / h^2 on the inner faces along each axis."""
+        power, spacing = 0.5 * (self.exponent - 1.0), self.grid.spacing
+        return [
+            mobility * _power(square, power) * slope / spacing[axis]
+            for axis, slope, square, mobility in self._faces(h, surface, c)
+        ]
 
     def residual(self, u: Fields, c: Any) -> Fields:
         h = u["thickness"]
         surface = self._surface(h, c)
         r = gather(self._balance(surface, c), self._flows(h, surface, c))
         return {"thickness": jnp.where(c["water"], -h, r)}
+
+    def elliptic(self, u: Fields, c: Any) -> dict[str, Elliptic]:
+        """By how much flows change with the slope across their faces, which is n times D_f where
+        ice flows that way."""
+        h, n = u["thickness"], self.exponent
+        faces = tuple(
+            mobility
+            * _power(square, 0.5 * (n - 1.0))
+            * (1.0 + (n - 1.0) * slope**2 / square)
+            / self.grid.spacing[axis] ** 2
+            for axis, slope, square, mobility in self._faces(h, self._surface(h, c), c)
+        )
+        return {"thickness": holding(Elliptic(faces, jnp.zeros_like(h)), c["water"], 1.0)}
 
     def outputs(self, u: Fields, m: Fields) -> Fields:
         h, c = u["thickness"], self.prepare(m)

@@ -68,8 +68,8 @@ class Convergence:
     ----------
     status : str
         "converged"; "round-off" (the residual stopped above the tolerance, at the limit of the
-        arithmetic); "max_iterations"; "stagnated" (multigrid and Newton only: the residual does
-        not fall any more); or "diverged".
+        arithmetic); "max_iterations"; "stagnated" (not pseudo-transient: the residual does not
+        fall any more); or "diverged".
     residual : float
         Last ``||R||_max / ||R(u=0)||_max``.
     history : array, shape (checks, 2)
@@ -78,7 +78,8 @@ class Convergence:
         Effective memory throughput in bytes/s: the traffic an iteration cannot avoid
         (unknowns and rates read and written, known fields read) over its time.
     method : str
-        "pseudo-transient", "multigrid" (conjugate gradients or BiCGStab) or "newton".
+        "pseudo-transient", "multigrid" (conjugate gradients or BiCGStab), "newton" or
+        "continuation".
     work : float
         Applications of the operator, those on coarse grids in proportion to their cells.
     """

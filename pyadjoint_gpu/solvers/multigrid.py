@@ -30,6 +30,7 @@ from jax import lax
 from ..arithmetic import compiled, compiled_loop
 from ..errors import ConfigError
 from ..models.base import Elliptic, Fields, Model
+from ..models.finite_volume import holding
 from .base import (
     ERROR,
     TINY,
@@ -209,7 +210,8 @@ def _declared(model: Model, c: Any, u: Fields) -> dict[str, Elliptic]:
             f"elliptic: model {model.name!r} declares {', '.join(found) or 'nothing'},"
             f" expected coefficients of {', '.join(u)}"
         )
-    return found
+    held = model.held(u, c) if model.lower else {}
+    return found | {k: holding(found[k], held[k], b.rate) for k, b in model.lower.items()}
 
 
 def stencils_of(model: Model, c: Any, u: Fields) -> dict[str, Stencil]:

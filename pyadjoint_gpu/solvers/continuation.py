@@ -1,0 +1,181 @@
+"""Pseudo-transient continuation for nonlinear residuals with bounds on the unknowns.
+
+    (sigma - dR/du) du = R(u)  in the cells with u > bound or R > 0,    u <- max(u + du, bound):
+
+implicit Euler steps of du/dtau = R, one Newton iteration each, of length 1/sigma. Steps grow as the
+residual falls (switched evolution relaxation), until they are Newton's; where a step lets it
+rise too much, shorter ones are tried. (Kelley, Liao, Qi, Chu, Reese and Winton 2008, SIAM J. Numer.
+Anal. 46, 3071.) What is measured is the mean of |`Model.equations`|: that of a conservation law
+with few sinks hardly rises on the way to a steady state, while its largest value follows margins
+as they move from cell to cell.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..arithmetic import compiled
+from ..grid import Grid
+from ..models.base import Elliptic, Fields, Model
+from ..models.finite_volume import holding
+from . import multigrid
+from .base import ERROR, TINY, Convergence, Operator, fold, largest, round_off, summary
+from .krylov import Goal
+
+STEPS = 1000
+"""Tried, at most."""
+ETA = 0.03
+"""||R + (dR/du - sigma) du|| over ||R||."""
+RISE = 2.0
+"""Of the mean residual in a step; where it is more, the step is tried again, `SHORTER`."""
+NEAR = 1e-5
+"""Mean residual, over its scale, to which it may rise in any case: near a solution a cell that
+hardly flows may have far to go still."""
+SHORTER = 0.25
+TURN = 1.05
+"""Rise after a fall that shortens steps as much: Newton's may go back and forth between two sides
+of a kink."""
+GROWTH = 1.5
+"""Of steps, over the fall of the residual; `MOST` in one."""
+MOST = 100.0
+SMALLEST, LARGEST = 1e-15, 1e9
+"""sigma over the bounds' rates: so little is nothing, and at so much a solve is given up."""
+
+
+@dataclass(frozen=True)
+class Implicit(Model):
+    """R(u) - sigma u where u is free to move, -u elsewhere."""
+
+    model: Model
+
+    @property
+    def grid(self) -> Grid:  # type: ignore[override]
+        return self.model.grid
+
+    def residual(self, u: Fields, c: Any) -> Fields:
+        r = self.model.residual(u, c["model"])
+        return {k: jnp.where(c["free"][k], r[k] - c["sigma"][k] * u[k], -u[k]) for k in u}
+
+    def elliptic(self, u: Fields, c: Any) -> dict[str, Elliptic] | None:
+        found = self.model.elliptic(u, c["model"]) or {}
+        return {
+            k: holding(replace(e, sink=e.sink + c["sigma"][k]), ~c["free"][k], 1.0)
+            for k, e in found.items()
+        }
+
+
+def solve(
+    operator: Operator,
+    args: tuple,
+    initial: Fields,
+    *,
+    tolerance: float,
+    max_iterations: int,
+) -> tuple[Fields, Convergence]:
+    """Drive a nonlinear residual to zero, or where it is negative its unknown to its bound.
+
+    It stops as the other solvers do; `iterations` counts those of the Krylov method, all steps
+    together.
+    """
+    start = time.perf_counter()
+    model, c = operator.model, args[0]
+    implicit = Operator(Implicit(model), "tangent")
+    u = initial | {k: jnp.maximum(initial[k], b.value) for k, b in model.lower.items()}
+    iterations, work, error, status = 0, 3.0, math.inf, ""
+    mean, residual, floor, *_ = np.asarray(_norms(operator, u, u, args)).tolist()
+    scale = float(multigrid.residual_of(operator, _zero(u), args)[1])
+    scale = max(scale or floor / float(jnp.finfo(jax.tree.leaves(u)[0].dtype).eps), TINY)
+    history = [(0, residual / scale)]
+    if residual == 0.0:
+        error = 0.0
+    ratio = 1.0
+    # From far away steps of the time in which R changes; near by longer ones.
+    sigma = min(max(mean / scale, SMALLEST), 1.0)
+    for _ in range(STEPS):
+        if residual <= tolerance * scale and error <= ERROR * tolerance:
+            status = "converged"
+        elif iterations >= max_iterations:
+            status = "max_iterations"
+        elif sigma > LARGEST or not math.isfinite(mean):
+            status = "round-off" if residual <= 100.0 * floor else "stagnated"
+        if status:
+            break
+        step, r = _step(model, u, c, sigma)
+        found = multigrid.Preconditioner(
+            multigrid.hierarchies_of(implicit.model, step, u), "general"
+        )
+        goal = Goal(ETA * residual, math.inf, 0.0, max_iterations - iterations)
+        du, progress, _ = found.iterate(implicit, _zero(u), r, (step, u, r), goal)
+        count = int(progress.iterations)
+        iterations += count
+        work += 3.0 + count * multigrid.work_of_iteration(model, found.kind)
+        moved = _moved(model, u, du, step["free"])
+        numbers = np.asarray(_norms(operator, moved, u, args)).tolist()
+        if not numbers[0] <= RISE * max(mean, NEAR * scale):
+            sigma /= SHORTER
+            continue
+        last, ratio = ratio, numbers[0] / mean
+        turned = last < 1.0 and ratio > TURN
+        sigma *= 1.0 / SHORTER if turned else max(ratio / GROWTH, 1.0 / MOST)
+        sigma = max(sigma, SMALLEST)
+        u, before = moved, residual
+        mean, residual, floor, change, size = numbers
+        error = change * residual / max(before, TINY) / max(size, TINY)
+        history.append((iterations, residual / scale))
+    if history[-1][0] < iterations:  # the last step was given up
+        history.append((iterations, residual / scale))
+    convergence = summary(
+        "continuation",
+        status or "stagnated",
+        history,
+        u,
+        args,
+        tolerance=tolerance,
+        start=start,
+        work=work,
+    )
+    return u, convergence
+
+
+_zero = compiled(lambda u: jax.tree.map(jnp.zeros_like, u))
+
+
+@partial(compiled, static_argnums=0)
+def _step(model: Model, u: Fields, c: Any, sigma: Any) -> tuple[dict[str, Any], Fields]:
+    """What of `Implicit` does not change, and R where it counts."""
+    r = model.residual(u, c)
+    free = {k: jnp.ones(a.shape, bool) for k, a in u.items()}
+    rates = dict.fromkeys(u, 1.0)
+    for k, b in model.lower.items():
+        free[k], rates[k] = (u[k] > b.value) | (r[k] > 0.0), b.rate
+    weights = {k: jnp.asarray(sigma * rate, u[k].dtype) for k, rate in rates.items()}
+    step = {"model": c, "free": free, "sigma": weights}
+    return step, {k: jnp.where(free[k], r[k], 0.0) for k in r}
+
+
+@partial(compiled, static_argnums=0)
+def _moved(model: Model, u: Fields, du: Fields, free: Fields) -> Fields:
+    u = {k: jnp.where(free[k], a + du[k], a) for k, a in u.items()}
+    return u | {k: jnp.maximum(u[k], b.value) for k, b in model.lower.items()}
+
+
+@partial(compiled, static_argnums=0)
+def _norms(operator: Operator, u: Fields, before: Fields, args: tuple) -> Any:
+    """The mean and largest |`Model.equations`|, their round-off, the largest change of u, and u
+    itself."""
+
+    def product(v: Fields) -> Fields:
+        return jax.jvp(lambda u: operator(u, args), (u,), (v,))[1]
+
+    r = operator(u, args)
+    mean = sum(fold(jnp.mean, jnp.abs(a)) for a in r.values())
+    change = largest(jax.tree.map(jnp.subtract, u, before))
+    return jnp.stack([mean, largest(r), round_off(product, u), change, largest(u)])
