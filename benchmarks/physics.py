@@ -93,12 +93,14 @@ def _ice(shape: tuple[int, int]) -> dict[str, Any]:
     options = {"tolerance": TOLERANCE, "max_iterations": 10**6}
     start = EmbeddedEngine().solve(model, near, **options)
     row: dict[str, Any] = {"shape": shape}
-    row["pseudo-transient"], found = _ours("pseudo-transient", model, m, bar, start)
     first = np.asarray(start.fields["thickness"])
     h, steps, forward, adjoint = coloured.newton(model, m, bar["thickness"], TOLERANCE, first)
     row["newton and splu"] = {"gradient": forward + adjoint, "adjoint": adjoint, "steps": steps}
+    row["multigrid"], expected = _ours("multigrid", model, m, bar, start)
+    row["pseudo-transient"], found = _ours("pseudo-transient", model, m, bar, start)
+    _agree("pseudo-transient", found, expected)
     if steps is not None:
-        _agree("pseudo-transient", found, h)
+        _agree("multigrid", expected, h)
     return row
 
 

@@ -196,9 +196,15 @@ def physics(result: dict[str, Any]) -> str:
                     *(f"{pt['t_eff'][k] / 1e9:.1f}" for k in ("forward", "adjoint")),
                     " + ".join(f"{mg['iterations'][k]}" for k in ("forward", "adjoint")),
                     *(f"{mg[k]:.3g}" for k in ("forward", "gradient")),
-                    f"{peer['steps']}",
-                    f"{peer['gradient']:.3g}",
-                    f"{peer['gradient'] / mg['gradient']:.1f}",
+                    *(
+                        ("no solution", "", "")
+                        if peer["steps"] is None
+                        else (
+                            f"{peer['steps']}",
+                            f"{peer['gradient']:.3g}",
+                            f"{peer['gradient'] / mg['gradient']:.1f}",
+                        )
+                    ),
                 ]
             )
         head = ["nx x ny", "PT it. / nx", "adjoint", "PT forward s", "gradient s"]

@@ -1,4 +1,4 @@
-"""The fixtures of tests of run files."""
+"""Fixtures: engines, and folders of run files."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import jax
 import pytest
 from run_files import RUN_FILE, everything, fields, observations, save
 
+import pyadjoint_gpu as pag
 from pyadjoint_gpu.cli import main
 from pyadjoint_gpu.engines import AUTO
 from pyadjoint_gpu.engines.installation import find
@@ -44,6 +45,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if why and item.get_closest_marker("julia"):
             item.add_marker(pytest.mark.skip(reason=f"no Julia: {why}"))
+
+
+@pytest.fixture(scope="module")
+def julia() -> pag.JuliaEngine:
+    return pag.JuliaEngine(backend="threads")
+
+
+@pytest.fixture(scope="module")
+def embedded() -> pag.EmbeddedEngine:
+    """By the iteration that every engine has."""
+    return pag.EmbeddedEngine(solver="pseudo-transient")
 
 
 @pytest.fixture

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
-from cases import habitat, problem, section, varied
+from cases import habitat, ice_cap, inland_ice, problem, section, varied
+from parity import TIGHT, relative, same_solves, setup
 from run_files import process
-from test_julia import TIGHT, relative, setup
 
 import pyadjoint_gpu as pag
 from pyadjoint_gpu.engines import active
@@ -50,8 +50,7 @@ def processes():
 
 
 @pytest.mark.parametrize(("count", "shape", "topology", "kind"), TOPOLOGIES)
-def test_same_field_and_gradient(count, shape, topology, kind):
-    embedded = pag.EmbeddedEngine(solver="pseudo-transient")
+def test_same_field_and_gradient(count, shape, topology, kind, embedded):
     with pag.Launch([*MPIEXEC, str(count)], topology=topology) as ranks:
         assert ranks.info()["ranks"] == count
         model, m = setup(shape, "white", kind)
@@ -66,33 +65,26 @@ def test_same_field_and_gradient(count, shape, topology, kind):
     assert processes() == []
 
 
-def test_cells_of_diagonal_neighbours_cross_too():
-    """In a channel, whose residual looks at all eight cells around."""
-    embedded = pag.EmbeddedEngine(solver="pseudo-transient")
-    model = section((9, 11))
-    m = model.fields(varied(model))
-    source = {"velocity": np.random.default_rng(1).standard_normal(model.shape)}
+@pytest.mark.parametrize("physics", ["channel", "ice"])
+def test_cells_of_diagonal_neighbours_cross_too(physics, embedded):
+    """Where the residual looks at all eight cells around."""
+    if physics == "channel":
+        model = section((9, 11))
+        m = varied(model)
+    else:
+        model = ice_cap((11, 14))
+        m = inland_ice(model)
+    w = np.random.default_rng(1).standard_normal(model.shape)
     with pag.Launch([*MPIEXEC, "4"], topology=(2, 2)) as ranks:
-        here, there = ranks.solve(model, m, **TIGHT), embedded.solve(model, m, **TIGHT)
-        assert relative(here.fields["velocity"], there.fields["velocity"]) < 1e-10
-        back = ranks.adjoint(model, m, there, source, **TIGHT)
-        again = embedded.adjoint(model, m, there, source, **TIGHT)
-        for name, expected in again.gradient.items():
-            assert relative(back.gradient[name], expected) < 1e-10, name
+        same_solves(model, model.fields(m), w, ranks, embedded, spectrum=None)
 
 
-def test_a_model_of_ones_own():
+def test_a_model_of_ones_own(embedded):
     """Its file comes with the commands, and is loaded while the ranks run."""
-    embedded = pag.EmbeddedEngine(solver="pseudo-transient")
     model, m = habitat((9, 11))
-    source = {"density": np.random.default_rng(1).standard_normal(model.shape)}
+    w = np.random.default_rng(1).standard_normal(model.shape)
     with pag.Launch([*MPIEXEC, "2"], topology=(1, 2)) as ranks:
-        here, there = ranks.solve(model, m, **TIGHT), embedded.solve(model, m, **TIGHT)
-        assert relative(here.fields["density"], there.fields["density"]) < 1e-10
-        back = ranks.adjoint(model, m, there, source, **TIGHT)
-        again = embedded.adjoint(model, m, there, source, **TIGHT)
-        for name, expected in again.gradient.items():
-            assert relative(back.gradient[name], expected) < 1e-10, name
+        same_solves(model, m, w, ranks, embedded, spectrum=None)
 
 
 def test_a_line():

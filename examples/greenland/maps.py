@@ -2,6 +2,10 @@
 
     python maps.py [greenland_96_176.nc] [--small]
 
+Half of what is left is at the edges: outlet glaciers are narrower than a cell and slide and calve
+where this ice only deforms, nunataks and ice caps of a few cells come and go with the slope of the
+bed between them, and water takes all ice that reaches it.
+
 Takes any file with bed_elevation and ice_thickness on a regular grid. With --small it takes the
 file at a third of its resolution, and fewer iterations.
 """
