@@ -30,6 +30,7 @@ from .errors import ConfigError, ConvergenceError, ConvergenceWarning, DataError
 from .journal import Journal, Record, digest
 from .misfit import BoundLeastSquares
 from .problem import Evaluation, Problem, check_iterations, check_tolerance
+from .progress import progress_bar
 
 _NEVER = 10**9
 _FAR = 1e30
@@ -399,14 +400,12 @@ def _run(
     progress: bool,
     throw: bool,
 ) -> xr.Dataset:
-    from tqdm.auto import tqdm
-
-    bar = tqdm(
+    bar = progress_bar(
+        shown=None if progress else False,
         total=settings["max_iterations"],
         desc="inversion",
         unit="it",
         delay=1.0,
-        disable=None if progress else True,
     )
     run = _Run(problem, settings, journal, callback, bar)
     try:

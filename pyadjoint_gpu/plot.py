@@ -135,7 +135,8 @@ def _cut(result: xr.Dataset, name: str) -> tuple[xr.DataArray, str]:
     field = result[name]
     text = str(field.attrs.get("long_name", name))
     if "time" in field.dims:
-        text += f" at t = {float(result['time'][-1]):g}"
+        time = result["time"]
+        text += f" at t = {float(time[-1]):g} {time.attrs.get('units', '')}".rstrip()
         field = field.isel(time=-1)
     if field.ndim == 3:
         middle = field.sizes["z"] // 2
@@ -154,6 +155,7 @@ def _map(
     points: bool = False,
 ) -> None:
     from matplotlib.colors import LogNorm, Normalize
+    from matplotlib.ticker import LogLocator
 
     field, text = _cut(result, name)
     units = field.attrs.get("units", "1")
@@ -186,6 +188,8 @@ def _map(
     if units != "1":
         bar.set_label(units)
     if log and bounds[1] < 100 * bounds[0]:  # few powers of ten, or none, to label
+        if bounds[1] > 4 * bounds[0]:
+            bar.ax.yaxis.set_minor_locator(LogLocator(subs=(2.0, 5.0)))
         bar.ax.yaxis.set_major_formatter("{x:g}")
         bar.ax.yaxis.set_minor_formatter("{x:g}")
     if not limits:

@@ -16,6 +16,7 @@ from .models.base import Model
 from .models.explicit import Explicit
 from .models.forcing import ForcingSpace
 from .problem import default_iterations, require
+from .progress import progress_bar
 
 
 @double
@@ -84,7 +85,9 @@ def block_column(
     unknown = model.unknowns[0]
     blocks = np.empty((space.count, len(where), *space.shape[1:]))
     each = zip(*grid.interpolation(where), strict=True)
-    for k, (indices, weights) in enumerate(_progress(each, len(where), progress)):
+    for k, (indices, weights) in enumerate(
+        progress_bar(each, shown=progress, total=len(where), unit="sensor")
+    ):
         impulse = np.zeros(model.shape)
         np.add.at(impulse[-1].reshape(-1), indices, weights)
         adjoint = chosen.adjoint(model, m, solution, {unknown.name: impulse}, **options)
@@ -115,9 +118,3 @@ def _coordinates(model: Model, space: ForcingSpace, sensors: np.ndarray) -> dict
         out[f"sensor_{d}"] = ("sensor", p, attributes)
     own = grid_coordinates(model.grid) | space.coordinates()
     return out | {k: v for k, v in own.items() if v[0] in space.dims[1:]}
-
-
-def _progress(items: Any, total: int, shown: bool) -> Any:
-    from tqdm import tqdm
-
-    return tqdm(items, total=total, disable=not shown, unit="sensor")

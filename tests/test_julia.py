@@ -235,6 +235,8 @@ def test_interrupt_reaches_python():
         m = model.fields({"permeability": 1.0})
         engine = pag.JuliaEngine()
         engine.solve(model, m, tolerance=1e-2, max_iterations=1000)
+        # Of jobs in the background, shells have it ignored.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()
         start = time.monotonic()
         try:
