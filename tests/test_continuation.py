@@ -10,6 +10,7 @@ from pyadjoint_gpu.arithmetic import double
 from pyadjoint_gpu.models import Elliptic, Model, Parameter, Variable
 from pyadjoint_gpu.models.base import Bound
 from pyadjoint_gpu.models.finite_volume import holding
+from pyadjoint_gpu.solvers.base import summary
 from pyadjoint_gpu.solvers.stencil import from_faces
 
 
@@ -99,6 +100,29 @@ def test_rough_beds_and_flow_from_far_away(seed):
 def _rate(model, m, h):
     c = model.prepare({k: jnp.asarray(v) for k, v in model.fields(m).items()})
     return np.asarray(model.residual({"thickness": jnp.asarray(h)}, c)["thickness"])
+
+
+def test_without_a_steady_state():
+    """Snow everywhere, and nowhere to go."""
+    model = pag.models.Ice(pag.Grid((5,), (50e3,)))
+    m = {"bed": 0.0, "rate_factor": 1e-5, "balance": 1.0}
+    with pytest.raises(pag.errors.ConvergenceError) as caught:
+        pag.solve(model, m, max_iterations=1000)
+    assert caught.value.result.attrs["residual"] > 0.5
+
+
+def test_round_off_is_not_what_stops_a_solve_that_got_nowhere():
+    history, u = [(0, 1.0), (10, 0.8)], {"u": jnp.ones(3)}
+    options = {"tolerance": 1e-8, "start": 0.0, "work": 1.0}
+    assert summary("any", "round-off", history, u, (), **options).status == "diverged"
+    history.append((20, 1e-4))
+    assert summary("any", "round-off", history, u, (), **options).status == "round-off"
+
+
+def test_where_all_melts():
+    state = pag.solve(ice_cap((12, 15)), {"bed": 0.0, "rate_factor": 1e-5, "balance": -1.0})
+    assert state.attrs["status"] == "converged"
+    assert np.all(state["thickness"] == 0)
 
 
 def test_steps_given_up_are_said_so():

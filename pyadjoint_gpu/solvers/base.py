@@ -15,6 +15,7 @@ from jax import lax
 from ..models.base import Fields, Model
 
 ERROR = 100.0  # largest estimated error of u, in units of the tolerance
+NOTHING = 0.1  # residual above which nothing is solved, whatever the precision
 TINY = 1e-300  # no more than a guard against 0/0
 
 
@@ -138,6 +139,8 @@ def summary(
 ) -> Convergence:
     """Of a solve that began at `start` and ends now."""
     wall = time.perf_counter() - start
+    if status == "round-off" and history[-1][1] > NOTHING:
+        status = "diverged"  # to where one unit of round-off is as large as R(u=0)
     return Convergence(
         status=status,
         iterations=history[-1][0],
