@@ -111,6 +111,15 @@ def test_without_a_steady_state():
     assert caught.value.result.attrs["residual"] > 0.5
 
 
+def test_stops_at_the_limit_of_the_arithmetic():
+    model, engine = ice_cap((12, 15)), pag.EmbeddedEngine()
+    m = model.fields(inland_ice(model))
+    found = engine.solve(model, m, tolerance=1e-17, max_iterations=10_000).convergence
+    assert found.status == "round-off" and found.method == "continuation"
+    assert found.residual < 1e-12
+    assert len(found.history) < 100
+
+
 def test_round_off_is_not_what_stops_a_solve_that_got_nowhere():
     history, u = [(0, 1.0), (10, 0.8)], {"u": jnp.ones(3)}
     options = {"tolerance": 1e-8, "start": 0.0, "work": 1.0}

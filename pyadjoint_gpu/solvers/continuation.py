@@ -96,7 +96,7 @@ def solve(
     history = [(0, residual / scale)]
     if residual == 0.0:
         error = 0.0
-    ratio = 1.0
+    ratio, gained = 1.0, True
     # From far away steps of the time in which R changes; near by longer ones.
     sigma = min(max(mean / scale, SMALLEST), 1.0)
     for _ in range(STEPS):
@@ -104,8 +104,10 @@ def solve(
             status = "converged"
         elif iterations >= max_iterations:
             status = "max_iterations"
+        elif residual <= 100.0 * floor and not gained:
+            status = "converged" if residual <= tolerance * scale else "round-off"
         elif sigma > LARGEST or not math.isfinite(mean):
-            status = "round-off" if residual <= 100.0 * floor else "stagnated"
+            status = "stagnated"
         if status:
             break
         step, r = _step(model, u, c, sigma)
@@ -121,6 +123,7 @@ def solve(
         numbers = np.asarray(_norms(operator, moved, u, args)).tolist()
         if not numbers[0] <= RISE * max(mean, NEAR * scale):
             sigma /= SHORTER
+            gained = False
             continue
         last, ratio = ratio, numbers[0] / mean
         turned = last < 1.0 and ratio > TURN
@@ -129,6 +132,7 @@ def solve(
         u, before = moved, residual
         mean, residual, floor, change, size = numbers
         error = change * residual / max(before, TINY) / max(size, TINY)
+        gained = residual <= 0.5 * before
         history.append((iterations, residual / scale))
     if history[-1][0] < iterations:  # the last step was given up
         history.append((iterations, residual / scale))
