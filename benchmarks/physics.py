@@ -39,7 +39,7 @@ def run(*, quick: bool = False) -> dict[str, Any]:
         "diffusion": [_diffusion(shape) for shape in sizes],
         "channel, n = 1/3": [_channel(shape, 1 / 3) for shape in sizes],
         "channel, n = 3": [_channel(shape, 3.0) for shape in sizes],
-        # Newton's steps from afar, and the pseudo-transient iteration, take minutes at the last size.
+        # At the last size Newton's steps from afar, and the pseudo-transient ones, take minutes.
         "ice": [_ice(shape) for shape in [(31, 63), *sizes[:-1]]],
         "waves": waves.run(quick=quick),
     }
