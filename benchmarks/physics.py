@@ -9,7 +9,8 @@ included.
 For nonlinear physics the peer is Newton's method on the same residual in numpy, its sparse
 Jacobian assembled and factorised by SuperLU at each step, from the same start to the same
 residual, with one transposed solve for the adjoint. Where no Jacobian is assembled by hand
-(channel), it comes from nine coloured products (coloured.py). Fields must agree to 1e-6.
+(channel), it comes from nine coloured products (coloured.py). Fields must agree to 1e-6. For ice
+that takes minutes at the largest size, so that its sizes are smaller.
 """
 
 from __future__ import annotations

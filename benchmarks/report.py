@@ -188,6 +188,11 @@ def physics(result: dict[str, Any]) -> str:
         for r in rows:
             mg, pt, peer = r["multigrid"], r["pseudo-transient"], r["newton and splu"]
             longest = max(r["shape"])
+            if peer["steps"] is None:
+                newton = ("no solution", "", "")
+            else:
+                ratio = peer["gradient"] / mg["gradient"]
+                newton = (f"{peer['steps']}", f"{peer['gradient']:.3g}", f"{ratio:.1f}")
             table.append(
                 [
                     size(r),
@@ -196,15 +201,7 @@ def physics(result: dict[str, Any]) -> str:
                     *(f"{pt['t_eff'][k] / 1e9:.1f}" for k in ("forward", "adjoint")),
                     " + ".join(f"{mg['iterations'][k]}" for k in ("forward", "adjoint")),
                     *(f"{mg[k]:.3g}" for k in ("forward", "gradient")),
-                    *(
-                        ("no solution", "", "")
-                        if peer["steps"] is None
-                        else (
-                            f"{peer['steps']}",
-                            f"{peer['gradient']:.3g}",
-                            f"{peer['gradient'] / mg['gradient']:.1f}",
-                        )
-                    ),
+                    *newton,
                 ]
             )
         head = ["nx x ny", "PT it. / nx", "adjoint", "PT forward s", "gradient s"]

@@ -71,6 +71,24 @@ def test_ice_is_the_same(shape, sea_level, julia, embedded):
     np.testing.assert_array_equal(np.asarray(here.fields["thickness"]) > 0, ice)
 
 
+def test_ice_on_a_rough_bed_is_the_same(julia):
+    """Every face its own slope, steps of the bed higher than the ice is thick. Snow that falls the
+    more the higher the ice is leaves it several steady states: each engine keeps the other's."""
+    model = ice_cap((24, 30))
+    generator = np.random.default_rng(0)
+    m = inland_ice(model)
+    m["bed"] = m["bed"] + 400.0 * generator.standard_normal(model.grid.shape)
+    m["rate_factor"] = 3e-5 * np.exp(generator.standard_normal(model.grid.shape))
+    options = {"tolerance": 1e-12, "max_iterations": 50_000}
+    for one, other in ((julia, pag.EmbeddedEngine()), (pag.EmbeddedEngine(), julia)):
+        found = one.solve(model, model.fields(m), **options)
+        kept = other.solve(model, model.fields(m), initial=found, **options)
+        assert found.convergence.method == kept.convergence.method == "continuation"
+        assert found.convergence.usable and kept.convergence.usable
+        assert relative(kept.fields["thickness"], found.fields["thickness"]) < 1e-9
+        assert len(kept.convergence.history) < 0.2 * len(found.convergence.history)
+
+
 @pytest.mark.parametrize("shape", [(11, 14), (5, 6, 7)], ids=["2d", "3d"])
 def test_a_model_of_ones_own_is_the_same(shape, julia, embedded):
     """From the example's file, with the defaults of Julia's models."""

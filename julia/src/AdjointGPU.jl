@@ -30,6 +30,7 @@ include("load.jl")
 include("simulation.jl")
 include("jacobian.jl")
 include("pseudo_transient.jl")
+include("continuation.jl")
 include("solve.jl")
 include("propagation.jl")
 

@@ -4,34 +4,49 @@
 # long for the same entries.
 
 """
-    Transposed(offsets)
+    Linear(offsets, transposed)
 
-The residual J' v - source in one cell, from the stored entries of J (see `linearise!`).
+The residual J v - source in one cell, or J' v - source, from the stored entries of J (see
+`linearise!`).
 """
-struct Transposed{O} end
-Transposed(offsets) = Transposed{offsets}()
-@inline function (::Transposed{O})(v, c, I) where {O}
-    return @inbounds gathered(-c.source[I...], v, c.entries, I, O)
+struct Linear{O,Transposed} end
+Linear(offsets, transposed::Bool) = Linear{offsets,transposed}()
+@inline function (::Linear{O,T})(v, c, I) where {O,T}
+    return @inbounds gathered(-c.source[I...], v, c.entries, I, O, Val(T))
 end
 
-"r + sum_s entries_s(I - s) v(I - s)"
-@inline gathered(r, v, entries::Tuple{}, I, ::Tuple{}) = r
-@inline function gathered(r, v, entries::Tuple{Any,Vararg}, I, offsets)
-    at = I .- first(offsets)
-    @inbounds r += first(entries)[at...] * v[at...]
-    return gathered(r, v, Base.tail(entries), I, Base.tail(offsets))
+"r + sum_s entries_s(I) v(I + s); transposed, entries_s(I - s) v(I - s)"
+@inline gathered(r, v, entries::Tuple{}, I, ::Tuple{}, ::Val) = r
+@inline function gathered(r, v, entries::Tuple{Any,Vararg}, I, offsets, ::Val{T}) where {T}
+    s = first(offsets)
+    from, row = T ? (I .- s, I .- s) : (I .+ s, I)
+    @inbounds r += first(entries)[row...] * v[from...]
+    return gathered(r, v, Base.tail(entries), I, Base.tail(offsets), Val(T))
 end
 
 """
     linearise!(sim)
 
 Store J = dR/du at the state: `sim.jacobian[s][i] = dR[i] / du[i + s]` for each offset s of the
-stencil. No row depends on two cells of one colour, so that one sweep along all of them tells an
-entry of every row.
+stencil.
 """
 function linearise!(sim::Simulation)
     sim.linearised && return
-    (; kernels, topology, block, c, work) = sim
+    sweep!(sim)
+    hold!(sim, lower(sim.model))
+    exchange!(sim.topology, sim.jacobian...)
+    sim.linearised = true
+    return
+end
+
+"""
+    sweep!(sim)
+
+Store dR/du at the state, with R as if it had no bound; R itself is left in `sim.inverse`. No row
+depends on two cells of one colour, so that one sweep along all of them tells an entry of every row.
+"""
+function sweep!(sim::Simulation)
+    (; kernels, block, c, work) = sim
     (seed, swept), R = work, sim.inverse
     offsets = stencil(sim.model)
     weights, colors = coloring(offsets)
@@ -40,11 +55,38 @@ function linearise!(sim::Simulation)
     for color in 0:colors-1
         pick = Seed(weights, colors, color, block.offset)
         assemble!(kernels, everywhere, seed, nothing, pick)
-        push_state!(kernels, block.own, R, swept, sim.u[1], seed, c, equations(sim.model))
+        push_state!(kernels, block.own, R, swept, sim.u[1], seed, c, raised(sim.model))
         assemble!(kernels, block.own, sim.jacobian, swept, Entries(pick, offsets))
     end
-    exchange!(topology, sim.jacobian...)
-    sim.linearised = true
+    return
+end
+
+"From the rows of dR/du those of the `Bounded` residual: cells that are held feel nothing else."
+hold!(sim, ::Nothing) = nothing
+function hold!(sim::Simulation, bound::Bound)
+    given = (; u=sim.u[1], r=sim.inverse)
+    assemble!(sim.kernels, sim.block.own, sim.jacobian, given, Hold(bound))
+    return
+end
+
+struct Hold
+    bound::Bound
+end
+@inline function (hold::Hold)(entries, given, I)
+    u, r = @inbounds given.u[I...], given.r[I...]
+    bound, rate = oftype(u, hold.bound.value), oftype(u, hold.bound.rate)
+    if r < rate * (bound - max(u, bound))
+        diagonal!(entries, -rate, I)
+    elseif u < bound
+        @inbounds entries[1][I...] -= rate
+    end
+    return
+end
+
+"Make a row's entry of the cell itself, the first, its only one."
+@inline function diagonal!(entries, value, I)
+    foreach(entry -> (@inbounds entry[I...] = 0), entries)
+    @inbounds entries[1][I...] = value
     return
 end
 

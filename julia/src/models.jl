@@ -60,6 +60,16 @@ bounded(equation, bound::Bound) = Bounded(equation, bound)
     return max(r, rate * (above.bound - v)) + rate * (v - @inbounds u[I...])
 end
 
+"R(max(u, bound)), or R where there is no bound."
+raised(model::Model) = raised(equation(model), lower(model))
+raised(equation, ::Nothing) = equation
+raised(equation, bound::Bound) = Raised(equation, bound.value)
+struct Raised{E}
+    equation::E
+    bound::Float64
+end
+@inline (r::Raised)(u, c, I) = r.equation(Above(u, oftype(zero(eltype(u)), r.bound)), c, I)
+
 "A field where it is above a bound, the bound elsewhere."
 struct Above{A,T}
     u::A

@@ -198,5 +198,5 @@ end
 function explicit_report(sim::Propagation{N,T}, status, wall, fields) where {N,T}
     (; steps) = times(sim.model)
     moved = fields * prod(sim.model.grid.shape) * sizeof(T)
-    return Report(status, steps, 0.0, wall, steps * moved / wall, NaN, NaN, [Float64(steps) 0.0])
+    return Report("explicit", status, steps, 0.0, wall, steps * moved / wall, NaN, NaN, [Float64(steps) 0.0])
 end

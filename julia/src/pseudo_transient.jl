@@ -18,13 +18,15 @@ const STALE = 1.2       # growth of the diagonal at which the preconditioner is 
 const LEAST = 0.01      # of PC where u has a bound, over its rate: just above it, R may not change
 const SMALLEST = 1e-3   # fraction of the usual step at which a nonlinear solve is given up
 const ERROR = 100.0     # largest estimated error of u, in units of the tolerance
+const NOTHING = 0.1     # residual above which nothing is solved, whatever the precision
 const TINY = 1e-300     # no more than a guard against 0/0
 
 """
 How a solve went.
 
+- `method`: "pseudo-transient", "continuation", or both
 - `status`: `:converged`; `:round_off` (stopped above the tolerance by the limit of the
-  arithmetic); `:max_iterations`; `:diverged`
+  arithmetic); `:max_iterations`; `:stagnated` (continuation); `:diverged`
 - `iterations`, `residual`: how many, and the last ||R||_max / ||R(u=0)||_max
 - `wall_time` in s, `throughput` in bytes/s: what an iteration cannot avoid to move (u and its
   rate read and written, known fields read) over its time
@@ -32,6 +34,7 @@ How a solve went.
 - `history`: iteration and residual at every check, a row each
 """
 struct Report
+    method::String
     status::Symbol
     iterations::Int
     residual::Float64
@@ -45,6 +48,14 @@ end
 Base.show(io::IO, r::Report) = print(io, "$(r.status) after $(r.iterations) iterations, residual ",
     round(r.residual; sigdigits=2), ", $(round(r.throughput / 1e9; sigdigits=3)) GB/s")
 
+"Of a solve that went on from where an earlier one stood: both together."
+following(r::Report, earlier::Report) = Report("$(earlier.method), then $(r.method)", r.status,
+    r.iterations + earlier.iterations, r.residual, r.wall_time + earlier.wall_time, r.throughput, r.low,
+    r.high, r.history)
+
+"How a solve ended: not at round-off where one unit of it is as large as R(u=0)."
+ended(status, residual) = status === :round_off && residual > NOTHING ? :diverged : status
+
 "A residual `f(u, c)` to be driven to zero; `transposed`: its Jacobian is that of the model, transposed."
 struct Operator{F,C}
     f::F
@@ -54,13 +65,14 @@ struct Operator{F,C}
 end
 
 """
-    iterate!(sim, operator, pair; tolerance, max_iterations, low, check) -> Report
+    iterate!(sim, operator, pair; tolerance, max_iterations, low, check, most=Inf) -> Report
 
 Drive the operator's residual to zero from the state `pair[1]`, in place. `low` is a first estimate
-of lambda_min, or `nothing`; `check(iterations, residual)` is called from time to time.
+of lambda_min, or `nothing`; `check(iterations, residual)` is called from time to time. Beyond
+`most` times ||R(u=0)||_max it is given up as diverged.
 """
 function iterate!(sim::Simulation, operator::Operator, pair::Vector; tolerance::Real,
-                  max_iterations::Integer, low::Union{Real,Nothing}, check)
+                  max_iterations::Integer, low::Union{Real,Nothing}, check, most::Real=Inf)
     start = time()
     (; kernels, topology, block, work, inverse) = sim
     (; f, c) = operator
@@ -72,8 +84,7 @@ function iterate!(sim::Simulation, operator::Operator, pair::Vector; tolerance::
     kept, old = operator.affine ? (u, u) : (similar(u), similar(u))
     alpha, caution, best = 1.0, 1.0, Inf
     high = precondition!(sim, operator.transposed)
-    # Before anything is measured: the slowest mode of a homogeneous box.
-    low = something(low, 0.25 * high * (pi / (2 * longest))^2)
+    low = something(low, slowest(sim, high))
     scale, largest, correction, floor = start_norms(sim, operator, u)
     # Where u = 0 is another solution, the largest term in R.
     scale = max(scale > 0 ? scale : floor / eps(eltype(u)), TINY)
@@ -98,13 +109,13 @@ function iterate!(sim::Simulation, operator::Operator, pair::Vector; tolerance::
             copyto!(kept, u)
         end
         # On their way to a solution margins halt and move on, and the residual with them.
-        most = lower(sim.model) === nothing ? RISE * best : min(RISE * largest, FAR * best)
+        allowed = lower(sim.model) === nothing ? RISE * best : min(RISE * largest, FAR * best)
         advance!(sim, operator, before, u, pairs, alpha, beta, alpha / last_alpha)
         before, u = u, before   # an odd number of steps
         quotient, largest, correction, floor = measure(sim, operator, before, u)
         iterations += 2pairs + 1
         push!(history, (iterations, largest / scale))
-        if !operator.affine && !(largest <= most)
+        if !operator.affine && !(largest <= allowed)
             # The derivatives of R had changed too much on the way: again, with smaller steps.
             copyto!(u, kept)
             copyto!(before, kept)
@@ -118,7 +129,7 @@ function iterate!(sim::Simulation, operator::Operator, pair::Vector; tolerance::
             check(iterations, largest / scale)
             continue
         end
-        if !isfinite(largest)
+        if !(largest < most * scale)
             status = :diverged
         elseif converged(largest, correction)
             status = :converged
@@ -143,10 +154,16 @@ function iterate!(sim::Simulation, operator::Operator, pair::Vector; tolerance::
     end
     pair .= (u, before)
     wall = time() - start
-    return Report(status, iterations, last(history)[2], wall,
-                  iterations * traffic(sim, c) / wall, low, high,
-                  permutedims(reinterpret(reshape, Float64, history)))
+    residual = last(history)[2]
+    return Report("pseudo-transient", ended(status, residual), iterations, residual, wall,
+                  iterations * traffic(sim, c) / wall, low, high, table(history))
 end
+
+"A history of pairs, a row each."
+table(history) = permutedims(reinterpret(reshape, Float64, history))
+
+"lambda_min before anything is measured: of the slowest mode of a homogeneous box."
+slowest(sim, high) = 0.25 * high * (pi / (2 * maximum(sim.block.grid.shape)))^2
 
 "`2 pairs + 1` steps, of which the last is in `before`; `rescale` turns the last increment into
 alpha V. R before the last step is left in `sim.work[1]`."
@@ -227,7 +244,7 @@ peaks(sim, terms...) = global_max(sim.topology, map(t -> Float64(fold(max, t...)
 "The sum of f over cells, for each (f, fields...); over all processes."
 totals(sim, terms...) = global_sum(sim.topology, map(t -> Float64(fold(+, t...)), terms))
 
-average(sim, field) = only(totals(sim, (identity, field))) / prod(sim.model.grid.shape)
+average(sim, field, f=identity) = only(totals(sim, (f, field))) / prod(sim.model.grid.shape)
 
 # Lazily: no field is made to be reduced.
 fold(op, f, fields...) = reduce(op, Broadcast.instantiate(Broadcast.broadcasted(f, fields...)))

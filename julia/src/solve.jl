@@ -17,12 +17,20 @@ function solve!(sim::Simulation, parameters; tolerance::Real=1e-8,
     start!(sim, sim.u[1], initial)
     linear(sim.model) || (sim.linearised = false)
     operator = Operator(equations(sim.model), sim.c, linear(sim.model), false)
-    report = iterate!(sim, operator, sim.u; tolerance, max_iterations, low, check)
+    report = descend!(sim, operator, lower(sim.model); tolerance, max_iterations, low, check)
     sim.low = report.low
     gauge!(sim, sim.u[1])
     settle!(sim, lower(sim.model))
     linear(sim.model) || (sim.linearised = false)
     return gather(sim, sim.u[1]), report
+end
+
+"By what suits the model."
+descend!(sim, operator, ::Nothing; options...) = iterate!(sim, operator, sim.u; options...)
+function descend!(sim, operator, ::Bound; low, options...)
+    report = continuation!(sim, operator; options...)
+    report.status === :stagnated || return report
+    return following(iterate!(sim, operator, sim.u; low=nothing, options...), report)
 end
 
 """
@@ -48,7 +56,7 @@ function adjoint!(sim::Simulation{N,T}, source; state=nothing, parameters=nothin
     load = scatter!(sim, sim.u[2], source)
     gauge!(sim, load)
     c = (; entries=sim.jacobian, source=load)
-    operator = Operator(Transposed(stencil(sim.model)), c, true, true)
+    operator = Operator(Linear(stencil(sim.model), true), c, true, true)
     start!(sim, sim.multiplier[1], initial)
     initial === nothing || rescale!(sim, operator, sim.multiplier[1])
     report = iterate!(sim, operator, sim.multiplier; tolerance, max_iterations, low, check)

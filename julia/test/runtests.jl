@@ -63,15 +63,22 @@ end
         @test extrapolated ≈ sum(mbar[name] .* direction) rtol = 1e-8
     end
     # The stored stencil is Enzyme's reverse sweep.
+    @test stored(sim, m, u, w, true) ≈ ubar rtol = 1e-13
+    @test stored(sim, m, u, v, false) ≈ R(m, u .+ v) .- R(m, u) rtol = 1e-11
+end
+
+"J v or J' v at a state, from the stored entries."
+function stored(sim, m, state, v, transposed)
     AdjointGPU.set_parameters!(sim, m)
+    AdjointGPU.scatter!(sim, sim.u[1], state)
+    sim.linearised = false
     AdjointGPU.linearise!(sim)
     lambda, source = sim.multiplier[1], sim.u[2]
-    AdjointGPU.scatter!(sim, lambda, w)
+    AdjointGPU.scatter!(sim, lambda, v)
     fill!(source, 0)
-    c = (; entries=sim.jacobian, source)
-    AdjointGPU.residual!(sim.kernels, sim.block.own, sim.work[1], lambda, c,
-                         AdjointGPU.Transposed(AdjointGPU.stencil(sim.model)))
-    @test AdjointGPU.gather(sim, sim.work[1]) ≈ ubar rtol = 1e-13
+    AdjointGPU.residual!(sim.kernels, sim.block.own, sim.work[1], lambda, (; entries=sim.jacobian, source),
+                         AdjointGPU.Linear(AdjointGPU.stencil(sim.model), transposed))
+    return AdjointGPU.gather(sim, sim.work[1])
 end
 
 # d/dh f at 0, to fourth order.
@@ -151,6 +158,11 @@ end
         R(m, u) = AdjointGPU.residual(sim, m, u)
         ubar, mbar = AdjointGPU.vjp(sim, m, u, w)
         atol = 1e-10 * sum(abs, w .* R(m, u))   # of differences
+        # The stored stencil is Enzyme's reverse sweep, where cells are held or below the bound, too.
+        for state in (u, u .* (w .> 1.3), u .* (w .- 1.3))
+            @test stored(sim, m, state, w, true) ≈ AdjointGPU.vjp(sim, m, state, w)[1] rtol = 1e-12
+            @test sum(w .* stored(sim, m, state, v, false)) ≈ sum(v .* stored(sim, m, state, w, true)) rtol = 1e-12
+        end
         @test slope(h -> sum(w .* R(m, u .+ h .* v)), 1e-4) ≈ sum(ubar .* v) rtol = 1e-8 atol = atol
         for name in keys(m)
             name === :reference_thickness && continue
@@ -175,12 +187,54 @@ end
     @test report.status === :converged
     ice = H .> 0
     @test 10 < count(ice) < 41 && all(H[.!ice] .== 0) && H ≈ reverse(H)
+    # Continuation and pseudo-transient iteration come to the same.
+    AdjointGPU.start!(sim, sim.u[1], @. 500.0 * (m.balance > 0))
+    operator = AdjointGPU.Operator(AdjointGPU.equations(sim.model), sim.c, false, false)
+    other = AdjointGPU.iterate!(sim, operator, sim.u; tolerance=1e-11, max_iterations=10_000, low=nothing, check=Returns(nothing))
+    @test (report.method, other.method) == ("continuation", "pseudo-transient")
+    @test other.status === :converged
+    @test AdjointGPU.gather(sim, sim.u[1]) ≈ H rtol = 1e-9
     w = field((41,), 5)
     gradient, _, _ = adjoint!(sim, w; state=H, parameters=m, tolerance=1e-12)
     direction = field((41,), 6)
     J(h) = sum(w .* solve!(sim, merge(m, (; balance=m.balance .+ h .* direction)); initial=H, tolerance=1e-13)[1])
     @test slope(J, 1e-5) ≈ sum(gradient.balance .* direction) rtol = 1e-5
     @test all(gradient.balance[.!ice] .== 0)
+end
+
+@testset "continuation" begin
+    # Snow on high ground, melt on low, on a bed with steps of more than the ice's thickness.
+    grid = Grid((30, 24), (3e5, 2.4e5); origin=(-1.5e5, -1.2e5))
+    shape, sim = grid.shape, Simulation(Ice(grid))
+    x = [hypot(((i[k] - 0.5) * 1e4 + grid.origin[k] for k in 1:2)...) for i in CartesianIndices(shape)]
+    full(value) = fill(float(value), shape)
+    m = (; bed=300 .* field(shape, 3), rate_factor=2e-5 .* field(shape, 4), sliding=full(0), balance_lapse=full(0.004),
+         equilibrium_line=x ./ 100, balance_cap=full(0.5), balance=full(0), reference_thickness=full(0))
+    start = (@. 1500.0 * (x < 8e4))
+    H, report = solve!(sim, m; initial=start, tolerance=1e-9)
+    @test (report.method, report.status) == ("continuation", :converged)
+    r = AdjointGPU.residual(sim, m, H)
+    @test maximum(abs, r) <= 1e-9 * maximum(abs, AdjointGPU.residual(sim, m, zero(H)))
+    @test all(>=(0), H) && 0.1 < sum(>(0), H) / length(H) < 0.9
+    # From where it is already, one step.
+    H2, report = solve!(sim, m; initial=H, tolerance=1e-8)
+    @test report.iterations < 100
+    @test H2 ≈ H rtol = 1e-9
+    # Interrupted within a step, it leaves nothing of that behind.
+    @test_throws InterruptException solve!(sim, m; initial=start, check=(n, _) -> n > 60 && throw(InterruptException()))
+    gradient(sim) = adjoint!(sim, field(shape, 5); state=H, parameters=m, tolerance=1e-12)[1].balance
+    @test gradient(sim) ≈ gradient(Simulation(sim.model)) rtol = 1e-9
+    # How it can end.
+    @test solve!(sim, m; initial=start, max_iterations=100)[2].status === :max_iterations
+    @test solve!(sim, m; initial=H, tolerance=1e-17)[2].status === :round_off
+    melting = merge(m, (; balance=full(-10)))
+    @test all(solve!(sim, melting; initial=start)[1] .== 0)
+    _, report = solve!(sim, melting)
+    @test report.status === :converged && report.iterations == 0 && 0 < report.low < report.high
+    @test solve!(sim, merge(m, (; balance=full(NaN))); initial=start)[2].status === :diverged
+    checks = Int[]
+    solve!(sim, m; initial=start, check=(n, r) -> push!(checks, n))
+    @test issorted(checks) && length(checks) > 20
 end
 
 @testset "waves, $(length(shape))-D, $(typeof(medium)), sponge=$sponge" for (shape, medium, sponge, cells) in

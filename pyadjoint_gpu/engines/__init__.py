@@ -40,7 +40,8 @@ def get_engine(
     launcher, topology
         For many ranks: see `Launch`.
     solver : {"auto", "multigrid", "pseudo-transient"}
-        Of the embedded engine; Julia has pseudo-transient iterations.
+        Of the embedded engine; Julia has pseudo-transient iterations, for models with bounds
+        inside continuation.
     **options
         ``dtype``, and ``backend`` (Julia's), where they are not None.
 

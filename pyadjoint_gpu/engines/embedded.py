@@ -203,10 +203,8 @@ gauge = compiled(gauged, static_argnums=0)
 def _settled(model: Model, u: Fields, c: Any) -> Fields:
     """u with its gauge, and where it has come down to a bound, that bound."""
     u, bounds = gauged(model, u), model.lower
-    r = model.residual(u, c) if bounds else {}
-    return u | {
-        k: jnp.where(r[k] <= b.rate * (b.value - u[k]), b.value, u[k]) for k, b in bounds.items()
-    }
+    held = model.held(u, c) if bounds else {}
+    return u | {k: jnp.where(held[k], b.value, u[k]) for k, b in bounds.items()}
 
 
 @partial(compiled, static_argnums=0)

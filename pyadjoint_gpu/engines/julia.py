@@ -107,6 +107,7 @@ def _convergence(report: dict[str, Any], tolerance: float) -> Convergence:
         spectrum=Spectrum(float(report["low"]), float(report["high"])),
         throughput=float(report["throughput"]),
         history=np.array(report["history"], dtype=float),
+        method=str(report["method"]),
         work=float(report["iterations"]),
     )
 

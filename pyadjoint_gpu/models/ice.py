@@ -53,6 +53,9 @@ class Ice(Model):
     ``reference_thickness``, where a first solve starts. Further state: ``surface`` (S),
     ``mass_balance`` (M), ``flux_x``, ``flux_y``.
 
+    Where beta > 0 there may be several steady states, ice standing where it is high already
+    (Weertman 1961, J. Geophys. Res. 66, 3783): a solve finds one, which depends on where it starts.
+
     Raises
     ------
     ConfigError

@@ -277,7 +277,7 @@ def _precondition(operator: Operator, u: Fields, args: tuple) -> tuple[Fields, A
             return own, jax.tree.map(lambda s, p: s + jnp.abs(p), rows, product)
 
         diagonal[name], rows = lax.fori_loop(0, period**ndim, probe, (zero[name], rows))
-    for name, bound in operator.model.lower.items():
-        diagonal[name] = jnp.minimum(diagonal[name], -LEAST * bound.rate)
+    for name, lower in operator.model.lower.items():
+        diagonal[name] = jnp.minimum(diagonal[name], -LEAST * lower.rate)
     bound = largest(jax.tree.map(lambda s, d: s / jnp.abs(d), rows, diagonal))
     return jax.tree.map(lambda d: -1.0 / d, diagonal), bound
