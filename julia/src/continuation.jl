@@ -3,13 +3,14 @@
 #     (sigma - dR/du) du = R(u)  in the cells with u > bound or R > 0,   u <- max(u + du, bound),
 #
 # implicit Euler steps of length 1/sigma, one Newton iteration each, that grow as the mean residual
-# falls. The same as solvers/continuation.py, which says more, but for the linear systems: their
-# matrices are stored, and accelerated pseudo-transient iterations solve them.
+# falls. The same as solvers/continuation.py, which says more; the matrices of the linear systems are
+# stored here, and pseudo-transient iterations solve them.
 # (Kelley, Liao, Qi, Chu, Reese and Winton 2008, SIAM J. Numer. Anal. 46, 3071.)
 
 const STEPS = 1000          # tried, at most
 const ETA = 0.03            # ||R + (dR/du - sigma) du|| over ||R||
 const LONGEST = 50          # iterations of a step, over the cells along the longest axis
+const FAR = 1e4             # residual, over the first, at which they are given up: sigma is too small
 const MEAN_RISE = 2.0       # of the mean residual in a step; where it is more, it is tried again
 const NEAR = 1e-5           # mean residual, over its scale, to which it may rise in any case
 const SHORTER = 0.25        # than a step that failed
@@ -50,13 +51,15 @@ function continuation!(sim::Simulation{N,T}, operator::Operator; tolerance::Real
             sigma = clamp(mean / scale, SMALLEST_SHIFT, 1.0)
             push!(history, (0.0, residual / scale))
         end
-        if residual <= tolerance * scale && change <= ERROR * tolerance
+        if !isfinite(mean)
+            status = :diverged
+        elseif residual <= tolerance * scale && change <= ERROR * tolerance
             status = :converged
         elseif iterations >= max_iterations
             status = :max_iterations
         elseif residual <= 100floor && !gained
             status = residual <= tolerance * scale ? :converged : :round_off
-        elseif tried == STEPS || sigma > LARGEST_SHIFT || !isfinite(mean)
+        elseif tried == STEPS || sigma > LARGEST_SHIFT
             status = :stagnated
         end
         status === :running || break

@@ -13,7 +13,6 @@
 const SAFETY = 0.99
 const FIRST = 7         # iterations until a nonlinear residual's preconditioner is first renewed
 const RISE = 5.0        # of a nonlinear residual over the least so far: it goes back to where that was
-const FAR = 1e4         # the same where u has a bound, and then RISE is that from one check to the next
 const STALE = 1.2       # growth of the diagonal at which the preconditioner is renewed twice as often
 const LEAST = 0.01      # of PC where u has a bound, over its rate: just above it, R may not change
 const SMALLEST = 1e-3   # fraction of the usual step at which a nonlinear solve is given up
@@ -24,7 +23,7 @@ const TINY = 1e-300     # no more than a guard against 0/0
 """
 How a solve went.
 
-- `method`: "pseudo-transient", "continuation", or both
+- `method`: "pseudo-transient", "continuation" or "explicit"
 - `status`: `:converged`; `:round_off` (stopped above the tolerance by the limit of the
   arithmetic); `:max_iterations`; `:stagnated` (continuation); `:diverged`
 - `iterations`, `residual`: how many, and the last ||R||_max / ||R(u=0)||_max
@@ -47,11 +46,6 @@ end
 
 Base.show(io::IO, r::Report) = print(io, "$(r.status) after $(r.iterations) iterations, residual ",
     round(r.residual; sigdigits=2), ", $(round(r.throughput / 1e9; sigdigits=3)) GB/s")
-
-"Of a solve that went on from where an earlier one stood: both together."
-following(r::Report, earlier::Report) = Report("$(earlier.method), then $(r.method)", r.status,
-    r.iterations + earlier.iterations, r.residual, r.wall_time + earlier.wall_time, r.throughput, r.low,
-    r.high, r.history)
 
 "How a solve ended: not at round-off where one unit of it is as large as R(u=0)."
 ended(status, residual) = status === :round_off && residual > NOTHING ? :diverged : status
@@ -109,13 +103,12 @@ function iterate!(sim::Simulation, operator::Operator, pair::Vector; tolerance::
             copyto!(kept, u)
         end
         # On their way to a solution margins halt and move on, and the residual with them.
-        allowed = lower(sim.model) === nothing ? RISE * best : min(RISE * largest, FAR * best)
         advance!(sim, operator, before, u, pairs, alpha, beta, alpha / last_alpha)
         before, u = u, before   # an odd number of steps
         quotient, largest, correction, floor = measure(sim, operator, before, u)
         iterations += 2pairs + 1
         push!(history, (iterations, largest / scale))
-        if !operator.affine && !(largest <= allowed)
+        if !operator.affine && !(largest <= RISE * best)
             # The derivatives of R had changed too much on the way: again, with smaller steps.
             copyto!(u, kept)
             copyto!(before, kept)

@@ -27,11 +27,7 @@ end
 
 "By what suits the model."
 descend!(sim, operator, ::Nothing; options...) = iterate!(sim, operator, sim.u; options...)
-function descend!(sim, operator, ::Bound; low, options...)
-    report = continuation!(sim, operator; options...)
-    report.status === :stagnated || return report
-    return following(iterate!(sim, operator, sim.u; low=nothing, options...), report)
-end
+descend!(sim, operator, ::Bound; low, options...) = continuation!(sim, operator; options...)
 
 """
     adjoint!(sim, source; state=nothing, parameters=nothing, tolerance=1e-8, max_iterations,

@@ -144,11 +144,14 @@ class EmbeddedEngine:
         reusable: Any = None,
     ) -> tuple[Fields, Convergence, Any]:
         """By the solver that suits the model."""
-        options = {"tolerance": tolerance, "max_iterations": max_iterations}
+        options: dict[str, Any] = {"tolerance": tolerance, "max_iterations": max_iterations}
+        bounded = bool(operator.model.lower) and operator.kind == "forward"
         earlier = None
         if self._multigrid(operator.model):
-            if operator.model.lower and not operator.affine:
-                u, convergence = continuation.solve(operator, args, initial, **options)
+            if bounded:
+                u, convergence = continuation.solve(
+                    operator, args, initial, linear="multigrid", **options
+                )
                 reusable = None
             else:
                 method = multigrid if operator.affine else newton
@@ -166,9 +169,13 @@ class EmbeddedEngine:
             earlier = convergence
             if convergence.status == "stagnated":
                 initial = u
-        u, convergence = pseudo_transient.solve(
-            operator, args, initial, spectrum=spectrum, **options
-        )
+        if bounded:
+            options["linear"] = "pseudo-transient"
+            u, convergence = continuation.solve(operator, args, initial, **options)
+        else:
+            u, convergence = pseudo_transient.solve(
+                operator, args, initial, spectrum=spectrum, **options
+            )
         return u, convergence.following(earlier) if earlier else convergence, None
 
     def _multigrid(self, model: Model) -> bool:

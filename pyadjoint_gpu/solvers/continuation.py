@@ -2,7 +2,8 @@
 
     (sigma - dR/du) du = R(u)  in the cells with u > bound or R > 0,    u <- max(u + du, bound):
 
-implicit Euler steps of du/dtau = R, one Newton iteration each, of length 1/sigma. Steps grow as the
+implicit Euler steps of du/dtau = R, one Newton iteration each, of length 1/sigma; their linear
+systems by Krylov iterations with multigrid or by pseudo-transient iterations. Steps grow as the
 residual falls (switched evolution relaxation), until they are Newton's; where a step lets it
 rise too much, shorter ones are tried. (Kelley, Liao, Qi, Chu, Reese and Winton 2008, SIAM J. Numer.
 Anal. 46, 3071.) What is measured is the mean of |`Model.equations`|: that of a conservation law
@@ -16,7 +17,7 @@ import math
 import time
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -26,14 +27,18 @@ from ..arithmetic import compiled
 from ..grid import Grid
 from ..models.base import Elliptic, Fields, Model
 from ..models.finite_volume import holding
-from . import multigrid
-from .base import ERROR, TINY, Convergence, Operator, fold, largest, round_off, summary
+from . import multigrid, pseudo_transient
+from .base import ERROR, TINY, Convergence, Operator, Spectrum, fold, largest, round_off, summary
 from .krylov import Goal
 
 STEPS = 1000
 """Tried, at most."""
 ETA = 0.03
 """||R + (dR/du - sigma) du|| over ||R||."""
+LONGEST = 50
+"""Pseudo-transient iterations of a step, over the cells along the longest axis."""
+FAR = 1e4
+"""Residual, over the first, at which they are given up: sigma is too small."""
 RISE = 2.0
 """Of the mean residual in a step; where it is more, the step is tried again, `SHORTER`."""
 NEAR = 1e-5
@@ -77,14 +82,17 @@ def solve(
     args: tuple,
     initial: Fields,
     *,
+    linear: Literal["multigrid", "pseudo-transient"],
     tolerance: float,
     max_iterations: int,
 ) -> tuple[Fields, Convergence]:
     """Drive a nonlinear residual to zero, or where it is negative its unknown to its bound.
 
-    It stops as the other solvers do; `iterations` counts those of the Krylov method, all steps
+    It stops as the other solvers do; `iterations` counts those of the `linear` solver, all steps
     together.
     """
+    solve_step = _by_multigrid if linear == "multigrid" else _by_pseudo_transient
+    spectrum = None
     start = time.perf_counter()
     model, c = operator.model, args[0]
     implicit = Operator(Implicit(model), "tangent")
@@ -100,30 +108,29 @@ def solve(
     # From far away steps of the time in which R changes; near by longer ones.
     sigma = min(max(mean / scale, SMALLEST), 1.0)
     for _ in range(STEPS):
-        if residual <= tolerance * scale and error <= ERROR * tolerance:
+        if not math.isfinite(mean):
+            status = "diverged"
+        elif residual <= tolerance * scale and error <= ERROR * tolerance:
             status = "converged"
         elif iterations >= max_iterations:
             status = "max_iterations"
         elif residual <= 100.0 * floor and not gained:
             status = "converged" if residual <= tolerance * scale else "round-off"
-        elif sigma > LARGEST or not math.isfinite(mean):
+        elif sigma > LARGEST:
             status = "stagnated"
         if status:
             break
         step, r = _step(model, u, c, sigma)
-        found = multigrid.Preconditioner(
-            multigrid.hierarchies_of(implicit.model, step, u), "general"
+        du, count, products, spectrum = solve_step(
+            implicit, (step, u, r), residual, max_iterations - iterations, spectrum
         )
-        goal = Goal(ETA * residual, math.inf, 0.0, max_iterations - iterations)
-        du, progress, _ = found.iterate(implicit, _zero(u), r, (step, u, r), goal)
-        count = int(progress.iterations)
         iterations += count
-        work += 3.0 + count * multigrid.work_of_iteration(model, found.kind)
+        work += 3.0 + products
         moved = _moved(model, u, du, step["free"])
         numbers = np.asarray(_norms(operator, moved, u, args)).tolist()
         if not numbers[0] <= RISE * max(mean, NEAR * scale):
             sigma /= SHORTER
-            gained = False
+            gained, spectrum = False, None
             continue
         last, ratio = ratio, numbers[0] / mean
         turned = last < 1.0 and ratio > TURN
@@ -145,8 +152,38 @@ def solve(
         tolerance=tolerance,
         start=start,
         work=work,
+        spectrum=spectrum,
     )
     return u, convergence
+
+
+def _by_multigrid(
+    implicit: Operator, args: tuple, residual: float, limit: int, _: Any
+) -> tuple[Fields, int, float, None]:
+    """A step, its iterations, and the applications of the operator they stand for."""
+    step, u, r = args
+    found = multigrid.Preconditioner(multigrid.hierarchies_of(implicit.model, step, u), "general")
+    goal = Goal(ETA * residual, math.inf, 0.0, limit)
+    du, progress, _ = found.iterate(implicit, _zero(u), r, args, goal)
+    count = int(progress.iterations)
+    return du, count, count * multigrid.work_of_iteration(implicit.model, found.kind), None
+
+
+def _by_pseudo_transient(
+    implicit: Operator, args: tuple, _: float, limit: int, spectrum: Spectrum | None
+) -> tuple[Fields, int, float, Spectrum | None]:
+    """The same, and the spectrum, with which the next step begins."""
+    u = args[1]
+    du, found = pseudo_transient.solve(
+        implicit,
+        args,
+        _zero(u),
+        tolerance=ETA,
+        max_iterations=min(limit, LONGEST * max(implicit.model.grid.shape)),
+        spectrum=spectrum,
+        most=FAR,
+    )
+    return du, found.iterations, found.work, found.spectrum
 
 
 _zero = compiled(lambda u: jax.tree.map(jnp.zeros_like, u))

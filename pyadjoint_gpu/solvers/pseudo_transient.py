@@ -46,8 +46,6 @@ FIRST = 7
 ever more."""
 RISE = 5.0
 """Of a nonlinear residual over the least so far: then it goes back to where that was."""
-FAR = 1e4
-"""The same where unknowns have bounds, and then RISE is that from one check to the next."""
 STALE = 1.2
 """Growth of the diagonal at which the preconditioner is renewed twice as often."""
 LEAST = 0.01
@@ -64,6 +62,7 @@ def solve(
     tolerance: float,
     max_iterations: int,
     spectrum: Spectrum | None = None,
+    most: float = math.inf,
 ) -> tuple[Fields, Convergence]:
     """Drive the operator's residual to zero, starting from `initial`.
 
@@ -75,6 +74,8 @@ def solve(
         On ``||R||_max / max(||R(u=0)||_max, tiny)``, and (times 100) on the error of u.
     spectrum : Spectrum, optional
         A first estimate, from the forward problem of an adjoint or from a solve near by.
+    most : float
+        Residual, over ``||R(u=0)||_max``, beyond which it is given up as diverged.
 
     Returns
     -------
@@ -113,8 +114,6 @@ def solve(
             break
         if residual <= best[0]:
             best = residual, u
-        # On their way to a solution margins halt and move on, and the residual with them.
-        most = min(RISE * residual, FAR * best[0]) if operator.model.lower else RISE * best[0]
         before, u, report = _advance(
             operator, before, u, args, inverse, pairs, alpha, beta, alpha / last
         )
@@ -122,7 +121,7 @@ def solve(
         quotient, residual, correction, floor = report.tolist()
         iterations += steps
         history.append((iterations, residual / scale))
-        if not operator.affine and not residual <= most:
+        if not operator.affine and not residual <= RISE * best[0]:
             # The derivatives of R had changed too much on the way: again, with smaller steps.
             residual, u = best
             before, alpha, caution = u, 1.0, 0.5 * caution
@@ -132,7 +131,7 @@ def solve(
             chunk = max(FIRST, chunk // 2)
             status = "diverged" if caution < SMALLEST else ""
             continue
-        if not math.isfinite(residual):
+        if not residual < most * scale:
             status = "diverged"
         elif converged(residual, correction):
             status = "converged"
