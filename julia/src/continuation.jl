@@ -85,8 +85,8 @@ function continuation!(sim::Simulation{N,T}, operator::Operator; tolerance::Real
             gained = false
             continue
         end
-        last, ratio = ratio, after / mean
-        turned = last < 1 && ratio > TURN
+        turned = ratio < 1 && after > TURN * mean
+        ratio = after / mean
         sigma = max(sigma * (turned ? 1 / SHORTER : max(ratio / GROWTH, 1 / MOST)), SMALLEST_SHIFT)
         reverse!(u)
         system = merge(system, (; source=u[2]))
