@@ -46,6 +46,20 @@ end
     @test allunique(mod(sum(weights .* s), colors) for s in offsets)
 end
 
+"J v or J' v at a state, from the stored entries."
+function stored(sim, m, state, v, transposed)
+    AdjointGPU.set_parameters!(sim, m)
+    AdjointGPU.scatter!(sim, sim.u[1], state)
+    sim.linearised = false
+    AdjointGPU.linearise!(sim)
+    lambda, source = sim.multiplier[1], sim.u[2]
+    AdjointGPU.scatter!(sim, lambda, v)
+    fill!(source, 0)
+    AdjointGPU.residual!(sim.kernels, sim.block.own, sim.work[1], lambda, (; entries=sim.jacobian, source),
+                         AdjointGPU.Linear(AdjointGPU.stencil(sim.model), transposed))
+    return AdjointGPU.gather(sim, sim.work[1])
+end
+
 @testset "derivatives, $(length(shape))-D, open=$open, $face_mean" for shape in SHAPES, open in (false, true),
                                                          face_mean in (:arithmetic, :harmonic)
     sim = Simulation(model_of(shape, sides_of(open); face_mean))
@@ -65,20 +79,6 @@ end
     # The stored stencil is Enzyme's reverse sweep.
     @test stored(sim, m, u, w, true) ≈ ubar rtol = 1e-13
     @test stored(sim, m, u, v, false) ≈ R(m, u .+ v) .- R(m, u) rtol = 1e-11
-end
-
-"J v or J' v at a state, from the stored entries."
-function stored(sim, m, state, v, transposed)
-    AdjointGPU.set_parameters!(sim, m)
-    AdjointGPU.scatter!(sim, sim.u[1], state)
-    sim.linearised = false
-    AdjointGPU.linearise!(sim)
-    lambda, source = sim.multiplier[1], sim.u[2]
-    AdjointGPU.scatter!(sim, lambda, v)
-    fill!(source, 0)
-    AdjointGPU.residual!(sim.kernels, sim.block.own, sim.work[1], lambda, (; entries=sim.jacobian, source),
-                         AdjointGPU.Linear(AdjointGPU.stencil(sim.model), transposed))
-    return AdjointGPU.gather(sim, sim.work[1])
 end
 
 # d/dh f at 0, to fourth order.
