@@ -179,6 +179,7 @@ def resume(
         As for `invert`.
     """
     book = Journal.open(journal)
+    made = None
     try:
         settings = dict(book.settings)
         if max_iterations is not None:
@@ -190,11 +191,14 @@ def resume(
                     f"{journal}: the problem holds code that a journal cannot; give it as problem="
                 )
             problem = build_problem(found)
+            made = problem.engine
         _check(problem, settings)
         book.finish(False)
         return _run(problem, settings, book, callback, progress, throw)
     finally:
         book.close()
+        if made is not None and hasattr(made, "close"):
+            made.close()  # ranks that nobody else could end
 
 
 def _check(problem: Problem, settings: dict[str, Any]) -> None:

@@ -112,7 +112,7 @@ def test_inversion_under_a_launch_and_resume_with_other_ranks(tmp_path):
     assert active.launches == []
     with pag.Launch([*MPIEXEC, "3"]):
         rest = pag.resume(tmp_path / "run.h5", max_iterations=6)
-    np.testing.assert_allclose(rest["objective"], alone["objective"], rtol=1e-8)
+    np.testing.assert_allclose(rest["objective"], alone["objective"], rtol=1e-7)
     assert relative(rest["permeability"], alone["permeability"]) < 1e-5
     assert rest.attrs["ranks"] == 3
     assert processes() == []
@@ -144,6 +144,7 @@ def test_a_killed_rank_is_told_and_the_journal_goes_on(tmp_path):
         assert processes() == []
     done = pag.resume(tmp_path / "run.h5", max_iterations=2)
     assert done["iteration"].size >= 3
+    assert processes() == []
 
 
 def test_a_rank_that_throws_names_its_log(tmp_path):
@@ -151,10 +152,10 @@ def test_a_rank_that_throws_names_its_log(tmp_path):
     folder = tmp_path / "ranks"
     with pag.Launch([*MPIEXEC, "2"], folder=folder) as ranks:
         with pytest.raises(
-            DataError, match=r"rank 0 failed.*permeability is not given.*rank-0.log"
+            DataError, match=r"rank \d failed.*permeability is not given.*rank-\d.log"
         ):
             ranks.solve(model, {}, **TIGHT)
-        assert "permeability" in (folder / "rank-0.log").read_text()
+        assert any("permeability" in log.read_text() for log in folder.glob("rank-*.log"))
         assert processes() == []
         # The next solve starts them anew.
         assert ranks.solve(model, m, **TIGHT).convergence.usable
@@ -178,6 +179,8 @@ def test_interrupted_and_still_there(tmp_path):
     model, m = setup((127, 255), "rough", "closed")
     with pag.Launch([*MPIEXEC, "2"]) as ranks:
         ranks.solve(model, m, tolerance=1e-2, max_iterations=10_000)
+        # Jobs in a shell's background ignore it, and what they start does.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
         with pytest.raises(KeyboardInterrupt):
             ranks.solve(model, m, tolerance=1e-15, max_iterations=10**8)
