@@ -197,8 +197,9 @@ def resume(
         return _run(problem, settings, book, callback, progress, throw)
     finally:
         book.close()
-        if made is not None and hasattr(made, "close"):
-            made.close()  # ranks that nobody else could end
+        close = getattr(made, "close", None)
+        if close is not None:
+            close()  # ranks that nobody else could end
 
 
 def _check(problem: Problem, settings: dict[str, Any]) -> None:
