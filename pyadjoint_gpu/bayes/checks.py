@@ -1,0 +1,55 @@
+"""What makes a sampler's result doubtful, said in one line each."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+
+from .hmc import SAFE
+
+REFUSED = 0.5
+"""Acceptance of trajectories below which to warn."""
+NOISE = 1.0
+"""Standard deviation of ln p(d | theta)'s estimates above which theta hardly moves (Doucet, Pitt,
+Deligiannidis and Kohn 2015, Biometrika 102, 295)."""
+DISTINCT = 0.1
+"""Fraction of theta's particles that must be distinct at the end."""
+
+
+class SamplingWarning(RuntimeWarning):
+    """A sampler came to its end, but there is reason not to trust it."""
+
+
+def check_trajectories(acceptance: float, shortest: float, longest: float) -> None:
+    """The worst of all stages of samplers of s."""
+    if shortest < SAFE[0] or longest > SAFE[1]:
+        _warn(
+            f"trajectories are {shortest:.2g} to {longest:.2g} marginal standard deviations long,"
+            f" safe are {SAFE[0]:.2g} to {SAFE[1]:.2g}: more `leapfrogs` make them longer; repeat"
+            " the run, and trust the scatter of ln Z only"
+        )
+    if acceptance < REFUSED:
+        _warn(f"in one stage {acceptance:.0%} of trajectories were accepted: take more `leapfrogs`")
+
+
+def check_noise(deviation: float) -> None:
+    """Of repeated estimates of ln p(d | theta)."""
+    if not deviation <= NOISE:
+        _warn(
+            f"estimates of ln p(d | theta) scatter by {deviation:.2g}, expected below {NOISE:g}:"
+            " give the inner sampler more particles or moves"
+        )
+
+
+def check_diversity(theta: np.ndarray) -> None:
+    """Of the particles at the end, shape (N, p)."""
+    distinct = len(np.unique(theta, axis=0)) / len(theta)
+    if distinct < DISTINCT:
+        _warn(
+            f"{distinct:.0%} of the particles of theta are distinct: take more particles or moves"
+        )
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, SamplingWarning, stacklevel=4)

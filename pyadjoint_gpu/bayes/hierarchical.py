@@ -1,0 +1,351 @@
+"""Hierarchical sequential Monte Carlo: d = G(theta) s + e, linear in s, not in theta.
+
+An outer sampler moves theta; each of its particles carries an unbiased estimate of
+
+    p(d | theta) = integral p(d | s, theta) p(s) ds
+
+by an inner sampler of s, made when theta was proposed and never again (pseudo-marginal Metropolis
+moves: Andrieu and Roberts 2009, Ann. Stat. 37, 697; SMC^2: Chopin, Jacob and Papaspiliopoulos 2013,
+J. R. Stat. Soc. B 75, 397). All inner samplers do the same work, a batch of them at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
+from dataclasses import astuple, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.linalg
+import xarray as xr
+
+from ..arithmetic import double
+from ..errors import ConfigError, check_choice
+from ..progress import progress_bar
+from . import state, tempering
+from .checks import check_diversity, check_noise, check_trajectories
+from .estimates import Estimates, Work, estimate, joined
+from .inputs import fixed
+from .linear import USUAL, Settings
+from .results import attributes, evidence, named
+from .state import State
+
+REPEATED = 8
+"""Estimates of one ln p(d | theta), for their scatter."""
+
+
+@dataclass(frozen=True)
+class HierarchicalSMC:
+    """A problem d = G(theta) s + e, and how it is sampled.
+
+    Parameters
+    ----------
+    forward : callable
+        Theta, a dict of numbers by name, to G, shape (m, n). Where it is of JAX operations, those
+        of a batch are computed at once.
+    data : array, shape (m,)
+        d.
+    noise : float or array
+        Standard deviations of e, or its covariance (m, m).
+    slip_prior : array or GaussianPrior
+        Of s: standard deviations (n,) or a covariance (n, n), around zero.
+    theta_prior : mapping
+        Distributions of `scipy.stats` by name, each of one number, independent.
+    bounds : pair of float or array, optional
+        Of s; its prior is then the normal distribution within.
+    particles : int
+        Of theta.
+    inner : Settings
+        Of the samplers of s.
+    moves : int
+        Metropolis moves of theta a stage, random walks of 2.38^2 / p times its covariance.
+    ess : float
+        Of the particles of theta, what a stage leaves.
+    batch : int
+        Samplers of s at a time on one device. Results do not depend on how many devices or
+        processes there are, but may on this, in the last digits.
+    draws : int
+        Of s that are kept, for each theta.
+    dtype : {"float64", "float32"}
+        Of the samplers of s.
+
+    Raises
+    ------
+    ConfigError, DataError
+        If a setting or an array is not what it should be, and where the prior is improper.
+    """
+
+    forward: Callable[[dict[str, Any]], Any]
+    data: Any
+    noise: Any
+    slip_prior: Any
+    theta_prior: Mapping[str, Any]
+    bounds: Any = None
+    particles: int = 256
+    inner: Settings = USUAL
+    moves: int = 3
+    ess: float = 0.5
+    batch: int = 16
+    draws: int = 4
+    dtype: str = "float64"
+
+    def __post_init__(self) -> None:
+        check_choice("dtype", self.dtype, ("float64", "float32"))
+        for name in ("particles", "moves", "batch", "draws"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name}: found {getattr(self, name)}, expected 1 or more")
+        self.inner.check()
+        if not 0 < self.ess < 1:
+            raise ConfigError(f"ess: found {self.ess}, expected a number between 0 and 1")
+        if not self.theta_prior:
+            raise ConfigError("theta_prior: it is empty; LinearSMC takes one G")
+        for name, prior in self.theta_prior.items():
+            if not (hasattr(prior, "rvs") and hasattr(prior, "logpdf")):
+                raise ConfigError(
+                    f"theta_prior.{name}: found {prior!r}, expected a distribution of scipy.stats"
+                )
+        self._work.green(self._drawn(np.random.default_rng(0), 1))
+
+    @cached_property
+    def _work(self) -> Work:
+        given = fixed(self.data, self.noise, self.slip_prior, self.bounds)
+        names = tuple(self.theta_prior)
+        return Work(given, self.forward, names, self.inner, self.draws, self.batch, self.dtype)
+
+    def run(
+        self,
+        *,
+        seed: int = 0,
+        repeats: int = 1,
+        journal: str | Path | None = None,
+        executor: Executor | None = None,
+        progress: bool | None = None,
+    ) -> xr.Dataset:
+        """Sample theta and s given d.
+
+        Parameters
+        ----------
+        seed : int
+            The same one gives the same samples, on however many devices and processes.
+        repeats : int
+            Whole runs: how far apart their ln Z are is what its error is taken from.
+        journal : path, optional
+            Where it stands after each move of all particles. A run that was killed goes on from
+            there when it is started again, and gives what it would have given.
+        executor : concurrent.futures.Executor, optional
+            Of processes (``ProcessPoolExecutor``, or ``mpi4py.futures.MPIPoolExecutor`` for many
+            nodes) that share the inner samplers; without one, the JAX devices of this process do.
+        progress : bool, optional
+            Whether to show a bar; by default where someone looks.
+
+        Returns
+        -------
+        xr.Dataset
+            Joint samples of equal weight (dimension ``sample``), their moments, ln Z, and how it
+            was come by.
+
+        Warns
+        -----
+        SamplingWarning
+            Where there is reason not to trust the result.
+        """
+        path = None if journal is None else Path(journal)
+        made_with = self._fingerprint(seed)
+        states = [] if path is None else state.load(path, made_with)
+        with progress_bar(shown=progress, unit="move", desc="SMC") as bar:
+
+            def keep(now: State, k: int) -> None:
+                states[k:] = [now]
+                if path is not None:
+                    state.save(path, made_with, states)
+
+            for k in range(repeats):
+                # Streams of numbers, by what they are for.
+                now = states[k] if k < len(states) else None
+                if now is None:
+                    now = self._first((seed, k), executor, bar)
+                    keep(now, k)
+                while now.gamma < 1.0 or now.move < self.moves:
+                    now = self._moved(now, (seed, k), executor, bar)
+                    keep(now, k)
+        noise = self._noise(states[0], seed, executor)
+        for now in states:
+            check_trajectories(*now.worst)
+            check_diversity(now.theta)
+        check_noise(noise)
+        return self._dataset(states[:repeats], seed, noise)
+
+    def _dataset(self, states: list[State], seed: int, noise: float) -> xr.Dataset:
+        theta = np.concatenate([now.theta for now in states])
+        found = joined([now.estimates for now in states])
+        stages = max(len(now.path) for now in states)
+        path = np.stack([_padded(now.path, stages) for now in states])
+        log_evidence = np.array([now.log_evidence for now in states])
+        spread = np.mean(found.sd**2, axis=0) + np.var(found.mean, axis=0)
+        variables: dict[str, Any] = {
+            name: ("sample", theta[:, k], named(name.replace("_", " ")))
+            for k, name in enumerate(self.theta_prior)
+        }
+        variables |= {
+            "log_likelihood": ("sample", found.log_evidence, named("estimate of ln p(d | theta)")),
+            "slip": (("sample", "draw", "component"), found.draws, named("s, draws given theta")),
+            "slip_mean": ("component", np.mean(found.mean, axis=0), named("mean of s")),
+            "slip_sd": ("component", np.sqrt(spread), named("standard deviation of s")),
+            "log_evidence": ("repeat", log_evidence, named("ln Z of each run")),
+            "gamma": (("repeat", "stage"), path[..., 0], named("exponent of the likelihood")),
+            "ess": (("repeat", "stage"), path[..., 1], named("ESS of the stage's weights over N")),
+            "acceptance": (("repeat", "stage"), path[..., 2], named("accepted moves of theta")),
+        }
+        total = evidence(log_evidence)
+        return xr.Dataset(
+            variables,
+            {"run": ("sample", np.repeat(np.arange(len(states)), self.particles))},
+            attributes(
+                f"hierarchical SMC of {', '.join(self.theta_prior)}",
+                **total,
+                log_likelihood_noise=noise,
+                inner_acceptance=min(now.worst[0] for now in states),
+                seed=seed,
+            ),
+        )
+
+    def _fingerprint(self, seed: int) -> str:
+        given = self._work.fixed
+        first = self._work.green(self._drawn(np.random.default_rng(0), 1))
+        parts = [first, given.data, given.noise, *given.prior, *(given.box or ())]
+        outer = self.particles, self.moves, self.ess, self.batch, self.draws, self.dtype
+        priors = {k: (p.dist.name, p.args, p.kwds) for k, p in self.theta_prior.items()}
+        return state.fingerprint(*parts, outer, astuple(self.inner), priors, seed)
+
+    # The outer sampler
+
+    def _first(self, stream: tuple[int, int], executor: Executor | None, bar: Any) -> State:
+        theta = self._drawn(np.random.default_rng([*stream, 0]), self.particles)
+        found = self._estimates(theta, stream, 0, executor, bar)
+        p = theta.shape[1]
+        return State(
+            step=1,
+            move=self.moves,
+            gamma=0.0,
+            log_evidence=0.0,
+            theta=theta,
+            log_prior=self._log_prior(theta),
+            estimates=found,
+            spread=np.zeros((p, p)),
+            path=np.zeros((0, 3)),
+            worst=_worst(found),
+        )
+
+    def _moved(
+        self, now: State, stream: tuple[int, int], executor: Executor | None, bar: Any
+    ) -> State:
+        """After a move of all particles; the first of a stage takes the stage's step in gamma."""
+        generator = np.random.default_rng([*stream, now.step])
+        if now.move == self.moves:
+            now = self._resampled(now, generator)
+        proposed = now.theta + generator.standard_normal(now.theta.shape) @ now.spread.T
+        log_prior = self._log_prior(proposed)
+        possible = np.isfinite(log_prior)
+        # What is impossible is estimated elsewhere, for nothing: batches are all alike.
+        found = self._estimates(
+            np.where(possible[:, None], proposed, now.theta), stream, now.step, executor, bar
+        )
+        ratio = now.gamma * (found.log_evidence - now.estimates.log_evidence)
+        ratio = ratio + log_prior - now.log_prior
+        good = possible & (np.log(generator.random(len(ratio))) < ratio)
+        chosen = [
+            np.where(good.reshape(-1, *[1] * (a.ndim - 1)), a, b)
+            for a, b in zip(found, now.estimates, strict=True)
+        ]
+        path = now.path.copy()
+        path[-1, 2] += np.mean(good) / self.moves
+        bar.set_postfix(gamma=f"{now.gamma:.3g}", ln_Z=f"{now.log_evidence:.2f}")
+        return replace(
+            now,
+            step=now.step + 1,
+            move=now.move + 1,
+            theta=np.where(good[:, None], proposed, now.theta),
+            log_prior=np.where(good, log_prior, now.log_prior),
+            estimates=Estimates(*chosen),
+            path=path,
+            worst=_extreme(now.worst, _worst(found)),
+        )
+
+    @double
+    def _resampled(self, now: State, generator: np.random.Generator) -> State:
+        log_likelihood = jnp.asarray(now.estimates.log_evidence, "float64")
+        step, gain = (
+            float(a) for a in tempering.increment(log_likelihood, jnp.asarray(now.gamma), self.ess)
+        )
+        weights = np.asarray(jax.nn.softmax(step * log_likelihood))
+        key = jax.random.key(int(generator.integers(2**31)))
+        which = np.asarray(tempering.systematic(key, jnp.log(jnp.asarray(weights))))
+        p = now.theta.shape[1]
+        covariance = np.cov(now.theta, rowvar=False, aweights=weights, ddof=0).reshape(p, p)
+        # Where all weight is on a few particles, their covariance may be singular.
+        covariance = covariance + 1e-12 * np.cov(now.theta, rowvar=False).reshape(p, p)
+        covariance = covariance + np.finfo(float).tiny * np.eye(p)
+        gamma = 1.0 if step >= 1.0 - now.gamma else now.gamma + step
+        row = [gamma, 1.0 / np.sum(weights**2) / len(weights), 0.0]
+        return replace(
+            now,
+            move=0,
+            gamma=gamma,
+            log_evidence=now.log_evidence + gain,
+            theta=now.theta[which],
+            log_prior=now.log_prior[which],
+            estimates=Estimates(*(a[which] for a in now.estimates)),
+            spread=2.38 / np.sqrt(p) * scipy.linalg.cholesky(covariance, lower=True),
+            path=np.vstack([now.path, row]),
+        )
+
+    def _drawn(self, generator: np.random.Generator, count: int) -> np.ndarray:
+        priors = self.theta_prior.values()
+        return np.column_stack([p.rvs(size=count, random_state=generator) for p in priors])
+
+    def _log_prior(self, theta: np.ndarray) -> np.ndarray:
+        priors = self.theta_prior.values()
+        logs = [p.logpdf(column) for p, column in zip(priors, theta.T, strict=True)]
+        return np.sum(logs, axis=0)
+
+    def _estimates(
+        self,
+        theta: np.ndarray,
+        stream: tuple[int, int],
+        step: int,
+        executor: Executor | None,
+        bar: Any = None,
+    ) -> Estimates:
+        """Each with numbers of its own, whoever makes it."""
+        tags = np.array([(*stream, step, i) for i in range(len(theta))])
+        found = joined(list(estimate(self._work, theta, tags, executor)))
+        if bar is not None:
+            bar.update()
+        return found
+
+    def _noise(self, now: State, seed: int, executor: Executor | None) -> float:
+        """Of repeated estimates for the particle in the middle, by ln p(d | theta)."""
+        middle = np.argsort(now.estimates.log_evidence)[len(now.theta) // 2]
+        theta = np.repeat(now.theta[middle][None], REPEATED, axis=0)
+        # A stream that no run has.
+        found = self._estimates(theta, (seed, 2**31 - 1), 0, executor)
+        return float(np.std(found.log_evidence, ddof=1))
+
+
+def _worst(found: Estimates) -> np.ndarray:
+    return np.array(
+        [np.min(found.acceptance), np.min(found.shortest), np.max(found.longest)], dtype=float
+    )
+
+
+def _extreme(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return np.array([min(a[0], b[0]), min(a[1], b[1]), max(a[2], b[2])])
+
+
+def _padded(path: np.ndarray, stages: int) -> np.ndarray:
+    return np.pad(path, ((0, stages - len(path)), (0, 0)), constant_values=np.nan)
