@@ -138,20 +138,27 @@ def gradient_dataset(problem: Problem, gradient: np.ndarray) -> xr.Dataset:
     parts = problem.split(gradient)
     return xr.Dataset(
         {c.name: (c.dims, parts[c.name], gradient_attributes(c)) for c in problem.controls},
-        _used(problem),
+        control_coordinates(problem),
     )
 
 
 def gradient_attributes(control: BoundControl) -> dict[str, str]:
-    inner = {"identity": "{}", "log": "ln {}", "logistic": "logit {}"}[control.control.transform]
-    units = control.parameter.units if control.control.transform == "identity" else "1"
+    of = transformed_attributes(control)
     return {
-        "units": "1" if units == "1" else f"({units})-1",
-        "long_name": f"derivative of the objective by {inner.format(control.name)}",
+        "units": "1" if of["units"] == "1" else f"({of['units']})-1",
+        "long_name": f"derivative of the objective by {of['long_name']}",
     }
 
 
-def _used(problem: Problem) -> dict[str, Any]:
+def transformed_attributes(control: BoundControl) -> dict[str, str]:
+    """Of theta."""
+    transform = control.control.transform
+    inner = {"identity": "", "log": "ln ", "logistic": "logit "}[transform]
+    units = control.parameter.units if transform == "identity" else "1"
+    return {"units": units, "long_name": f"{inner}{control.name}"}
+
+
+def control_coordinates(problem: Problem) -> dict[str, Any]:
     """Coordinates of the cell centres and of the controls' own spaces."""
     grid = problem.model.grid
     out = {k: v for k, v in grid_coordinates(grid).items() if k in grid.dims}

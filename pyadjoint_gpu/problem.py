@@ -6,14 +6,15 @@ import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
-from .arithmetic import compiled, double
+from .arithmetic import compiled, compiled_loop, double
 from .control import BoundControl, Control, Smoothness
 from .engines import Adjoint, Engine, Solution, get_engine, running, selective
 from .errors import ConfigError, ConvergenceError, ConvergenceWarning, DataError, nearest
@@ -38,6 +39,16 @@ class Evaluation:
     adjoint: Adjoint | None
     tolerance: float = 0.0
     """From which an adaptive next one starts."""
+
+
+class Evaluations(NamedTuple):
+    """J, its parts and its gradients at many theta, each with a first axis of their number;
+    infinite, with a gradient of zero, where a solve failed."""
+
+    objective: np.ndarray
+    misfit: np.ndarray
+    penalty: np.ndarray
+    gradient: np.ndarray
 
 
 def check_tolerance(name: str, value: Any) -> float:
@@ -154,6 +165,7 @@ class Problem:
             jax.value_and_grad(self._objective_of, argnums=(0, 1), has_aux=True)
         )
         self.pull = compiled(self._pull_of)
+        self._evaluations = compiled_loop(self._evaluations_of)
 
     @property
     def engine(self) -> Engine:
@@ -347,6 +359,67 @@ class Problem:
             require(adjoint.convergence, "the adjoint solve", adjoint)
             slope = np.asarray(self.pull(x, adjoint.gradient) + direct)
         return Evaluation(float(value), float(misfit), float(penalty), slope, solution, adjoint)
+
+    @cached_property
+    def batchable(self) -> Any:
+        """How the engine solves for many theta at once; None where it does so one by one."""
+        from .engines.batched import batchable
+
+        return batchable(self.engine, self.model, self.parameters(self.initial))
+
+    @double
+    def evaluate_many(self, thetas: np.ndarray, *, batch: int = 32) -> Evaluations:
+        """`evaluate` at each row of `thetas`, none started from another.
+
+        Where the engine solves the model for many parameters at once (the embedded one, for
+        models that are linear in u and declare elliptic coefficients), `batch` of them go side by
+        side; what one gets does not depend on the others.
+
+        Parameters
+        ----------
+        thetas : array, shape (N, size)
+        batch : int
+            Memory grows with it.
+        """
+        found = []
+        for k in range(0, len(thetas), batch):
+            rows = thetas[k : k + batch]
+            if self.batchable is None:
+                found += [self._one(row) for row in rows]
+                continue
+            # A short batch is filled up: one shape, one compilation.
+            fill = np.arange(batch) % len(rows)
+            tolerances = self.tolerance, self.adjoint_tolerance
+            parts, good = self._evaluations(self.batchable, jnp.asarray(rows[fill]), tolerances)
+            for i, row in enumerate(rows):
+                one = Evaluations(*(np.asarray(a)[i] for a in parts))
+                found.append(one if good[i] and np.isfinite(one.objective) else self._one(row))
+        return Evaluations(*(np.array(a) for a in zip(*found, strict=True)))
+
+    def _one(self, theta: np.ndarray) -> Evaluations:
+        try:
+            found = self.evaluate(theta)
+        except (ConvergenceError, DataError):
+            return Evaluations(np.inf, np.inf, np.inf, np.zeros_like(theta))  # type: ignore[arg-type]
+        return Evaluations(found.objective, found.misfit, found.penalty, found.gradient)  # type: ignore[arg-type]
+
+    def _evaluations_of(self, how: Any, thetas: Any, tolerances: tuple[float, float]) -> Any:
+        from .engines import batched
+
+        def one(x: Any) -> tuple[Evaluations, Any]:
+            m = self._parameters_of(x)
+            u, hierarchies, solved = batched.solve(how, self.model, m, tolerances[0])
+            u = {k: jnp.asarray(v, x.dtype) for k, v in u.items()}
+            slopes = jax.value_and_grad(self._objective_of, argnums=(0, 1), has_aux=True)
+            (value, (misfit, penalty)), (u_bar, direct) = slopes(u, x)
+            state = {k: jnp.asarray(v, how.dtype) for k, v in u.items()}
+            slope, adjoined = batched.adjoint(
+                how, self.model, m, state, hierarchies, u_bar, tolerances[1]
+            )
+            gradient = self._pull_of(x, slope) + direct
+            return Evaluations(value, misfit, penalty, gradient), solved & adjoined
+
+        return jax.vmap(one)(thetas)
 
     def partials(self, u: Fields, x: Any) -> tuple[Any, tuple[Fields, Any]]:
         """J, and partial J/partial u and partial J/partial theta."""

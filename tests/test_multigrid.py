@@ -158,7 +158,9 @@ def test_many_at_once():
     def one(c, u):
         h = multigrid.hierarchies_of(model, c, u)
         goal = Goal(multigrid.MARGIN * 1e-8 * largest(operator(u, (c,))), 1e-6, 0.0, 100)
-        return multigrid.iterate((operator, "exact"), h, u, operator(u, (c,)), (c, u), goal)
+        return multigrid.iterate(
+            multigrid.Iteration(operator, "exact"), h, u, operator(u, (c,)), (c, u), goal
+        )
 
     found, progress, _ = jax.vmap(one)(every, zero)
     for i, k in enumerate(fields):

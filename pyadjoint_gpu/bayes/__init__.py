@@ -2,16 +2,20 @@
 
 from .checks import SamplingWarning
 from .faults import Fault, gnss
+from .field import FieldPrior
 from .fixed import LinearSMC
 from .hierarchical import HierarchicalSMC
 from .inputs import GaussianPrior
 from .linear import Settings
+from .problem import ProblemSMC
 
 __all__ = [
     "Fault",
+    "FieldPrior",
     "GaussianPrior",
     "HierarchicalSMC",
     "LinearSMC",
+    "ProblemSMC",
     "SamplingWarning",
     "Settings",
     "gnss",

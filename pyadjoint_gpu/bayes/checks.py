@@ -16,6 +16,11 @@ Deligiannidis and Kohn 2015, Biometrika 102, 295)."""
 DISTINCT = 0.1
 """Fraction of theta's particles that must be distinct at the end."""
 
+COLLAPSE = 0.5
+"""Fraction of the ESS that was asked for, below which to warn."""
+TURN = 0.5
+"""Angle of trajectories below which to warn."""
+
 
 class SamplingWarning(RuntimeWarning):
     """A sampler came to its end, but there is reason not to trust it."""
@@ -46,8 +51,25 @@ def check_diversity(theta: np.ndarray) -> None:
     """Of the particles at the end, shape (N, p)."""
     distinct = len(np.unique(theta, axis=0)) / len(theta)
     if distinct < DISTINCT:
+        _warn(f"{distinct:.0%} of the particles are distinct: take more particles or moves")
+
+
+def check_collapse(ess: np.ndarray, wanted: float) -> None:
+    """ESS / N that stages left."""
+    least = np.nanmin(ess)
+    if least < COLLAPSE * wanted:
         _warn(
-            f"{distinct:.0%} of the particles of theta are distinct: take more particles or moves"
+            f"ESS fell to {least:.1%} of the particles in one stage, {wanted:.0%} was asked for:"
+            " most were impossible; take more particles, or a prior of what can be solved"
+        )
+
+
+def check_turns(angle: float) -> None:
+    """The least of a stage's trajectories."""
+    if angle < TURN:
+        _warn(
+            f"trajectories turn by {angle:.2g} only, expected {TURN:g} or more: take more"
+            " `leapfrogs`; repeat the run, and trust the scatter of ln Z only"
         )
 
 

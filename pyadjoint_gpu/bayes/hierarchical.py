@@ -18,25 +18,56 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import scipy.linalg
 import xarray as xr
 
-from ..arithmetic import double
 from ..errors import ConfigError, check_choice
 from ..progress import progress_bar
-from . import state, tempering
-from .checks import check_diversity, check_noise, check_trajectories
+from . import journal as journals
+from . import tempering
+from .checks import check_collapse, check_diversity, check_noise, check_trajectories
 from .estimates import Estimates, Work, estimate, joined
 from .inputs import fixed
 from .linear import USUAL, Settings
 from .results import attributes, evidence, named
-from .state import State
 
 REPEATED = 8
 """Estimates of one ln p(d | theta), for their scatter."""
+
+
+@dataclass(frozen=True)
+class State:
+    """After the first estimates, and after each move of all particles.
+
+    Attributes
+    ----------
+    step : int
+        Estimates made of all particles so far.
+    move : int
+        Moves done in this stage; none are left where it is that of all stages.
+    gamma, log_evidence : float
+    theta : array, shape (N, p)
+    log_prior : array, shape (N,)
+    estimates : Estimates
+    spread : array, shape (p, p)
+        Cholesky factor of the random walk's covariance.
+    path : array, shape (stages, 3)
+        gamma, ESS / N and acceptance of each stage.
+    worst : array, shape (3,)
+        The least acceptance, the shortest and the longest trajectory of all inner samplers.
+    """
+
+    step: int
+    move: int
+    gamma: float
+    log_evidence: float
+    theta: np.ndarray
+    log_prior: np.ndarray
+    estimates: Estimates
+    spread: np.ndarray
+    path: np.ndarray
+    worst: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -156,13 +187,13 @@ class HierarchicalSMC:
         """
         path = None if journal is None else Path(journal)
         made_with = self._fingerprint(seed)
-        states = [] if path is None else state.load(path, made_with)
+        states = [] if path is None else journals.load(path, made_with, State)
         with progress_bar(shown=progress, unit="move", desc="SMC") as bar:
 
             def keep(now: State, k: int) -> None:
                 states[k:] = [now]
                 if path is not None:
-                    state.save(path, made_with, states)
+                    journals.save(path, made_with, states)
 
             for k in range(repeats):
                 # Streams of numbers, by what they are for.
@@ -176,6 +207,7 @@ class HierarchicalSMC:
         noise = self._noise(states[0], seed, executor)
         for now in states:
             check_trajectories(*now.worst)
+            check_collapse(now.path[:, 1], self.ess)
             check_diversity(now.theta)
         check_noise(noise)
         return self._dataset(states[:repeats], seed, noise)
@@ -220,7 +252,7 @@ class HierarchicalSMC:
         parts = [first, given.data, given.noise, *given.prior, *(given.box or ())]
         outer = self.particles, self.moves, self.ess, self.batch, self.draws, self.dtype
         priors = {k: (p.dist.name, p.args, p.kwds) for k, p in self.theta_prior.items()}
-        return state.fingerprint(*parts, outer, astuple(self.inner), priors, seed)
+        return journals.fingerprint(*parts, outer, astuple(self.inner), priors, seed)
 
     # The outer sampler
 
@@ -276,32 +308,23 @@ class HierarchicalSMC:
             worst=_extreme(now.worst, _worst(found)),
         )
 
-    @double
     def _resampled(self, now: State, generator: np.random.Generator) -> State:
-        log_likelihood = jnp.asarray(now.estimates.log_evidence, "float64")
-        step, gain = (
-            float(a) for a in tempering.increment(log_likelihood, jnp.asarray(now.gamma), self.ess)
-        )
-        weights = np.asarray(jax.nn.softmax(step * log_likelihood))
-        key = jax.random.key(int(generator.integers(2**31)))
-        which = np.asarray(tempering.systematic(key, jnp.log(jnp.asarray(weights))))
+        stage = tempering.stage(now.estimates.log_evidence, now.gamma, self.ess, generator)
         p = now.theta.shape[1]
-        covariance = np.cov(now.theta, rowvar=False, aweights=weights, ddof=0).reshape(p, p)
+        covariance = np.cov(now.theta, rowvar=False, aweights=stage.weights, ddof=0).reshape(p, p)
         # Where all weight is on a few particles, their covariance may be singular.
         covariance = covariance + 1e-12 * np.cov(now.theta, rowvar=False).reshape(p, p)
         covariance = covariance + np.finfo(float).tiny * np.eye(p)
-        gamma = 1.0 if step >= 1.0 - now.gamma else now.gamma + step
-        row = [gamma, 1.0 / np.sum(weights**2) / len(weights), 0.0]
         return replace(
             now,
             move=0,
-            gamma=gamma,
-            log_evidence=now.log_evidence + gain,
-            theta=now.theta[which],
-            log_prior=now.log_prior[which],
-            estimates=Estimates(*(a[which] for a in now.estimates)),
+            gamma=stage.gamma,
+            log_evidence=now.log_evidence + stage.gain,
+            theta=now.theta[stage.which],
+            log_prior=now.log_prior[stage.which],
+            estimates=Estimates(*(a[stage.which] for a in now.estimates)),
             spread=2.38 / np.sqrt(p) * scipy.linalg.cholesky(covariance, lower=True),
-            path=np.vstack([now.path, row]),
+            path=np.vstack([now.path, [stage.gamma, stage.ess, 0.0]]),
         )
 
     def _drawn(self, generator: np.random.Generator, count: int) -> np.ndarray:

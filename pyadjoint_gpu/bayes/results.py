@@ -11,6 +11,8 @@ import numpy as np
 from .. import __version__
 from ..dataset import clean
 
+TITLE = "pyadjoint_gpu samples"
+
 
 def evidence(log_evidence: np.ndarray) -> dict[str, float | None]:
     """ln Z of independent runs together, and its error.
@@ -32,7 +34,7 @@ def attributes(event: str, **more: Any) -> dict[str, Any]:
     return clean(
         {
             "Conventions": "CF-1.11",
-            "title": "pyadjoint_gpu samples",
+            "title": TITLE,
             "source": f"pyadjoint_gpu {__version__}",
             "history": f"{now} {event}",
             "created_at": now,

@@ -11,12 +11,15 @@ B 68, 411; Chopin and Papaspiliopoulos 2020, An Introduction to Sequential Monte
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.scipy.special import logsumexp
+
+from ..arithmetic import double
 
 HALVINGS = 60
 """Of the interval in which dgamma lies: to the last bit."""
@@ -63,3 +66,31 @@ def systematic(key: Any, log_weights: Any) -> Any:
     points = (jnp.arange(count) + jax.random.uniform(key, dtype=weights.dtype)) / count
     # The sum of the weights may fall short of one by round-off.
     return jnp.minimum(jnp.searchsorted(jnp.cumsum(weights), points, side="right"), count - 1)
+
+
+class Stage(NamedTuple):
+    """Of particles on the host: the exponent that it ends at, what it adds to ln Z, the particles'
+    weights before resampling, and which of them are taken."""
+
+    gamma: float
+    gain: float
+    weights: np.ndarray
+    which: np.ndarray
+
+    @property
+    def ess(self) -> float:
+        """Over N."""
+        return 1.0 / np.sum(self.weights**2) / len(self.weights)
+
+
+@double
+def stage(
+    log_likelihood: np.ndarray, gamma: float, ess: float, generator: np.random.Generator
+) -> Stage:
+    """The next one of particles of equal weight."""
+    logs = jnp.asarray(log_likelihood, "float64")
+    step, gain = (float(a) for a in increment(logs, jnp.asarray(gamma), ess))
+    weights = np.asarray(jax.nn.softmax(step * logs))
+    key = jax.random.key(int(generator.integers(2**31)))
+    which = np.asarray(systematic(key, jnp.log(jnp.asarray(weights))))
+    return Stage(1.0 if step >= 1.0 - gamma else gamma + step, gain, weights, which)

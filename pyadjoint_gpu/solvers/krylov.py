@@ -60,16 +60,22 @@ class Progress(NamedTuple):
         )
 
 
-def _begin(r: Fields) -> Progress:
+def _begin(r: Fields, kept: int) -> Progress:
     residual = largest(r)
     # Without a residual there is no error; else it is not known yet.
     error = jnp.where(residual > 0, jnp.inf, 0).astype(residual.dtype)
-    history = jnp.full(LIMIT, jnp.nan, residual.dtype)
+    history = jnp.full(kept, jnp.nan, residual.dtype)
     return Progress(0, residual, error, residual, 0, history)
 
 
 def conjugate_gradients(
-    product: Map, precondition: Map, u: Fields, r: Fields, goal: Goal, size: Any
+    product: Map,
+    precondition: Map,
+    u: Fields,
+    r: Fields,
+    goal: Goal,
+    size: Any,
+    kept: int = LIMIT,
 ) -> tuple[Fields, Progress]:
     """Solve A u = b from u, with r = b - A u there; A and M symmetric, A positive (semi)definite.
 
@@ -83,6 +89,8 @@ def conjugate_gradients(
         A p and M^-1 r.
     size : callable
         What the error of u is measured by.
+    kept : int
+        Length of the history, 1 or more.
     """
 
     def step(state: Any) -> Any:
@@ -101,7 +109,7 @@ def conjugate_gradients(
         return u, r, p, q, alpha / zr, progress.after(residual, error)
 
     zero = jax.tree.map(jnp.zeros_like, u)
-    progress = _begin(r)
+    progress = _begin(r, kept)
     none = jnp.zeros_like(progress.residual)
     state = (u, r, zero, zero, none, progress)
     state = lax.while_loop(lambda s: s[-1].unfinished(goal), step, state)
@@ -109,7 +117,13 @@ def conjugate_gradients(
 
 
 def bicgstab(
-    product: Map, precondition: Map, u: Fields, r: Fields, goal: Goal, size: Any
+    product: Map,
+    precondition: Map,
+    u: Fields,
+    r: Fields,
+    goal: Goal,
+    size: Any,
+    kept: int = LIMIT,
 ) -> tuple[Fields, Progress]:
     """The same for any A, preconditioned from the right (van der Vorst 1992, SIAM J. Sci. Stat.
     Comput. 13, 631). An iteration has two products and two preconditionings."""
@@ -143,7 +157,7 @@ def bicgstab(
         return u, r, p, v, alpha / omega, rho, progress.after(residual, error)
 
     zero = jax.tree.map(jnp.zeros_like, u)
-    progress = _begin(r)
+    progress = _begin(r, kept)
     one = jnp.ones_like(progress.residual)
     state = (u, r, zero, zero, one, one, progress)
     state = lax.while_loop(lambda s: s[-1].unfinished(goal), step, state)

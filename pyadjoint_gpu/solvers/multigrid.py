@@ -43,7 +43,7 @@ from .base import (
     round_off,
     summary,
 )
-from .krylov import PRECISION, Goal, Progress, bicgstab, conjugate_gradients
+from .krylov import LIMIT, PRECISION, Goal, Progress, bicgstab, conjugate_gradients
 from .stencil import Stencil, coarsen, from_faces, interpolation, prolong, restrict
 
 DEGREES = (2, 3)
@@ -84,6 +84,15 @@ class Hierarchy(NamedTuple):
     scale: Any
 
 
+class Iteration(NamedTuple):
+    """What of `iterate` is known before it is compiled: the operator, the `Preconditioner`'s kind,
+    and the length of the history."""
+
+    operator: Operator
+    kind: str
+    kept: int = LIMIT
+
+
 @dataclass(frozen=True)
 class Preconditioner:
     """The hierarchies of -dR/du, one an unknown.
@@ -106,7 +115,7 @@ class Preconditioner:
         if self.kind == "exact":
             # The same code for an operator and its transpose.
             operator, args = Operator(operator.model), (args[0], args[1] if len(args) > 1 else u)
-        return iterate((operator, self.kind), self.hierarchies, u, r, args, goal)
+        return iterate(Iteration(operator, self.kind), self.hierarchies, u, r, args, goal)
 
 
 # The solver
@@ -249,7 +258,7 @@ def residual_of(operator: Operator, u: Fields, args: tuple) -> tuple[Fields, Any
 
 @compiled_loop
 def iterate(
-    key: tuple[Operator, str],
+    how: Iteration,
     hierarchies: dict[str, Hierarchy],
     u: Fields,
     r: Fields,
@@ -258,7 +267,7 @@ def iterate(
 ) -> tuple[Fields, Progress, Any]:
     """`Preconditioner.iterate`; where the declared coefficients are "exact", `args` are c and
     the state."""
-    operator, kind = key
+    operator, kind, kept = how
     model = operator.model
     stencils = stencils_of(model, *args[:2]) if kind == "exact" else {}
 
@@ -278,7 +287,7 @@ def iterate(
 
     method = bicgstab if kind == "general" else conjugate_gradients
     precondition = partial(_correction, model.grid.spacing, hierarchies)
-    u, progress = method(product, precondition, u, r, goal, size)
+    u, progress = method(product, precondition, u, r, goal, size, kept)
     return u, progress, round_off(product, u)
 
 

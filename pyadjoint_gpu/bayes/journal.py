@@ -1,0 +1,80 @@
+"""Where samplers stand, in a file from which they go on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+import h5py
+import numpy as np
+
+from ..errors import DataError
+from ..files import whole
+
+FORMAT = "pyadjoint_gpu sampler 1"
+
+T = TypeVar("T")
+
+
+def fingerprint(*parts: Any) -> str:
+    """Of what a journal must have been made with."""
+    digest = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, np.ndarray):
+            digest.update(repr((part.shape, str(part.dtype))).encode())
+            digest.update(np.ascontiguousarray(part).tobytes())
+        else:
+            digest.update(json.dumps(part, default=repr, sort_keys=True).encode())
+    return digest.hexdigest()
+
+
+def save(path: Path, made_with: str, states: Sequence[Any]) -> None:
+    """All of them, whole or not at all: dataclasses of numbers, arrays, NamedTuples of arrays."""
+    with whole(path) as beside, h5py.File(beside, "w") as file:
+        file.attrs["format"], file.attrs["made_with"] = FORMAT, made_with
+        for k, state in enumerate(states):
+            group = file.create_group(str(k))
+            for f in fields(state):
+                value = getattr(state, f.name)
+                if isinstance(value, tuple):
+                    for name, array in value._asdict().items():  # type: ignore[attr-defined]
+                        group[f"{f.name}/{name}"] = array
+                else:
+                    group[f.name] = value
+
+
+def load(path: Path, made_with: str, kind: type[T]) -> list[T]:
+    """What the file holds; nothing where there is none.
+
+    Raises
+    ------
+    DataError
+        If it is no such file, or of other data or settings.
+    """
+    if not path.exists():
+        return []
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        raise DataError(f"{path}: not a sampler's journal ({error})") from None
+    with file:
+        if file.attrs.get("format") != FORMAT:
+            raise DataError(f"{path}: not a sampler's journal of this version")
+        if file.attrs["made_with"] != made_with:
+            raise DataError(f"{path}: of other data or settings; give another path, or remove it")
+        return [_state(file[str(k)], kind) for k in range(len(file))]
+
+
+def _state(group: Any, kind: type[T]) -> T:
+    values = {}
+    for name, hint in get_type_hints(kind).items():
+        if issubclass(hint, tuple):
+            values[name] = hint(**{k: a[()] for k, a in group[name].items()})
+        else:
+            value = group[name][()]
+            values[name] = value if hint is np.ndarray else hint(value)
+    return kind(**values)

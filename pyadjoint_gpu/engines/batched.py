@@ -1,0 +1,134 @@
+"""Many solves at once: the embedded engine's multigrid in traceable form, for `jax.vmap`.
+
+Members that have converged wait for the others; what a member gets does not depend on them.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from ..arithmetic import double
+from ..models.base import Fields, Model
+from ..solvers import Operator, multigrid
+from ..solvers.base import ERROR, TINY, gauged, largest
+from ..solvers.krylov import PRECISION, Goal
+from .base import Engine
+from .embedded import EmbeddedEngine, parameter_gradient, prepared
+
+ROUNDS = 3
+"""Of iterations, each from the true residual of the one before."""
+
+# Within one compiled program, not as programs of their own.
+_hierarchies = inspect.unwrap(multigrid.hierarchies_of)
+_iterate = inspect.unwrap(multigrid.iterate)
+_gradient = inspect.unwrap(parameter_gradient)
+
+
+class Batchable(NamedTuple):
+    """What is the same for all members, known before anything is traced.
+
+    Attributes
+    ----------
+    kind : str
+        Of dR/du, as for `multigrid.Preconditioner`.
+    dtype : str
+        Of the solves.
+    """
+
+    kind: str
+    dtype: str
+
+
+@double
+def batchable(engine: Engine, model: Model, m: Fields) -> Batchable | None:
+    """How `engine` solves `model` for many parameters at once; None where it does them one by one.
+    `m` are parameters like those to come."""
+    if not isinstance(engine, EmbeddedEngine) or engine.solver == "pseudo-transient":
+        return None
+    if not (model.elliptic_declared and model.linear) or model.lower:
+        return None
+    m = {k: jnp.asarray(v, engine.dtype) for k, v in m.items()}
+    zero = {v.name: jnp.zeros(model.grid.shape, engine.dtype) for v in model.unknowns}
+    return Batchable(multigrid.prepare(model, prepared(model, m), zero).kind, engine.dtype)
+
+
+def solve(
+    how: Batchable, model: Model, m: Fields, tolerance: float
+) -> tuple[Fields, dict[str, multigrid.Hierarchy], Any]:
+    """u with R(u, m) = 0, the hierarchies for its adjoint, and whether it converged."""
+    m = {k: jnp.asarray(v, how.dtype) for k, v in m.items()}
+    c = model.prepare(m)
+    zero = {v.name: jnp.zeros(model.grid.shape, how.dtype) for v in model.unknowns}
+    hierarchies = _hierarchies(model, c, zero)
+    u, good = _solved(how, Operator(model), hierarchies, (c,), tolerance)
+    return u, hierarchies, good
+
+
+def adjoint(
+    how: Batchable,
+    model: Model,
+    m: Fields,
+    u: Fields,
+    hierarchies: dict[str, multigrid.Hierarchy],
+    source: Fields,
+    tolerance: float,
+) -> tuple[Fields, Any]:
+    """-(dR/dm)^T lambda with (dR/du)^T lambda = source, and whether that converged."""
+    m, source = ({k: jnp.asarray(v, how.dtype) for k, v in a.items()} for a in (m, source))
+    source = gauged(model, source)
+    args = model.prepare(m), u, source
+    multiplier, good = _solved(how, Operator(model, "adjoint"), hierarchies, args, tolerance)
+    return _gradient(model, m, u, gauged(model, multiplier)), good
+
+
+def _solved(
+    how: Batchable,
+    operator: Operator,
+    hierarchies: dict[str, multigrid.Hierarchy],
+    args: tuple,
+    tolerance: float,
+) -> tuple[Fields, Any]:
+    """As `multigrid.solve`, from zero."""
+    model = operator.model
+    zero = {v.name: jnp.zeros(model.grid.shape, how.dtype) for v in model.unknowns}
+    eps = jnp.finfo(how.dtype).eps
+
+    def residual(u: Fields) -> tuple[Fields, Any]:
+        r = gauged(model, operator(u, args))
+        return r, largest(r)
+
+    # A history would be most of what moves through memory.
+    exact = how.kind == "exact"
+    way = multigrid.Iteration(Operator(model) if exact else operator, how.kind, kept=1)
+    given = (args[0], args[1] if len(args) > 1 else zero) if exact else args
+    r, size = residual(zero)
+    scale = jnp.maximum(size, TINY)
+
+    def again(_: Any, state: Any) -> Any:
+        u, r, size, good = state
+        # Nothing is left to do where it is good.
+        goal = Goal(
+            jnp.where(good, jnp.inf, multigrid.MARGIN * tolerance * scale),
+            jnp.where(good, jnp.inf, ERROR * tolerance),
+            PRECISION * eps * size,
+            1000 * max(model.grid.shape),
+        )
+        found, progress, floor = _iterate(way, hierarchies, u, r, given, goal)
+        left, after = residual(found)
+        better = after <= size
+        u, r = (
+            jax.tree.map(lambda a, b: jnp.where(better, a, b), *pair)
+            for pair in ((found, u), (left, r))
+        )
+        # At the limit of the arithmetic it is as good as it gets.
+        met = (after <= tolerance * scale) & (progress.error <= ERROR * tolerance)
+        good = good | met | (after <= 100.0 * floor)
+        return u, r, jnp.minimum(size, after), good
+
+    u, _, _, good = lax.fori_loop(0, ROUNDS, again, (zero, r, size, size == 0.0))
+    return gauged(model, u), good
