@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_INK = "#333333"
+INK = "#333333"
 MOST = 1000
 """Observations that a map can show."""
 
@@ -47,11 +47,6 @@ def plot(result: xr.Dataset, path: str | Path | None = None) -> Figure:
     names = [str(n)[: -len("_initial")] for n in result.data_vars if str(n).endswith("_initial")]
     if not names or "misfit" not in result:
         raise DataError("not a result of an inversion: it has no '<control>_initial' and 'misfit'")
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise EngineError("plots need matplotlib: pip install 'pyadjoint_gpu[plots]'") from None
-
     result = _over_all_time(result)
     panels: list[Any] = []
     for name in names:
@@ -61,16 +56,17 @@ def plot(result: xr.Dataset, path: str | Path | None = None) -> Figure:
             panels += _field_panels(result, name)
         elif result[name].ndim:
             panels.append(lambda ax, name=name: _profile(ax, result, name))
-    panels += [lambda ax, name=n: _map(ax, result, name) for n in _states(result)]
+    panels += [lambda ax, name=n: draw_map(ax, result, name) for n in _states(result)]
     if "predicted" in result:
         panels.append(lambda ax: _fit(ax, result))
     panels.append(lambda ax: _history(ax, result))
 
     columns = 2 if len(panels) in (2, 4) else 3
     rows = -(-len(panels) // columns)
-    wide = _aspect(result)
-    figure = Figure(
-        figsize=(4.6 * columns, 0.7 + rows * float(np.clip(3.9 / wide + 0.9, 2.9, 5.0))),
+    wide = aspect(result)
+    figure = new_figure(
+        4.6 * columns,
+        0.7 + rows * float(np.clip(3.9 / wide + 0.9, 2.9, 5.0)),
         layout="constrained",
     )
     places = figure.add_gridspec(rows, columns)
@@ -78,7 +74,21 @@ def plot(result: xr.Dataset, path: str | Path | None = None) -> Figure:
         row, column = divmod(k, columns)
         last = k == len(panels) - 1  # takes what is left of its row
         panel(figure.add_subplot(places[row, column : columns if last else column + 1]))
-    figure.suptitle(str(result.attrs.get("title", "")), fontsize=13, color=_INK)
+    figure.suptitle(str(result.attrs.get("title", "")), fontsize=13, color=INK)
+    return saved(figure, path)
+
+
+def new_figure(width: float, height: float, **options: Any) -> Figure:
+    """An empty one, in inches, of no window."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise EngineError("plots need matplotlib: pip install 'pyadjoint_gpu[plots]'") from None
+    return Figure(figsize=(width, height), **options)
+
+
+def saved(figure: Figure, path: str | Path | None) -> Figure:
+    """`figure`, after it was written to `path`, if one is given, whole or not at all."""
     if path is not None:
         with whole(Path(path)) as beside:
             kind = Path(path).suffix.lstrip(".") or "png"
@@ -104,7 +114,7 @@ def _over_all_time(result: xr.Dataset) -> xr.Dataset:
     return result.assign(out)
 
 
-def _aspect(result: xr.Dataset) -> float:
+def aspect(result: xr.Dataset) -> float:
     """Width over height of the maps."""
     if "y" not in result.coords or "x" not in result.coords:
         return 1.5
@@ -120,15 +130,21 @@ def _states(result: xr.Dataset) -> list[str]:
 def _field_panels(result: xr.Dataset, name: str) -> list[Any]:
     if result[name].ndim == 1:
         return [lambda ax: _line(ax, result, name)]
-    recovered = result[name].values
-    low, high = np.percentile(recovered, [0.2, 99.8])
-    log = bool(np.min(recovered) > 0 and high > 3 * low)
-    if high - low < 1e-12 * max(abs(high), abs(low)):
-        low, high = low - 0.5 * abs(low), high + 0.5 * abs(high)
+    limits, log = value_range(result[name].values)
     names = [n for n in (f"{name}_true", name) if n in result]
     return [
-        lambda ax, n=n: _map(ax, result, n, limits=(low, high), log=log, points=True) for n in names
+        lambda ax, n=n: draw_map(ax, result, n, limits=limits, log=log, points=True) for n in names
     ]
+
+
+def value_range(values: np.ndarray, beyond: float = 0.2) -> tuple[tuple[float, float], bool]:
+    """Limits of a map's colours, that so many percent are beyond, and whether they are better
+    logarithmic."""
+    low, high = (float(v) for v in np.percentile(values, [beyond, 100.0 - beyond]))
+    log = bool(np.min(values) > 0 and high > 3 * low)
+    if high - low < 1e-12 * max(abs(high), abs(low)):
+        low, high = low - 0.5 * abs(low), high + 0.5 * abs(high)
+    return (low, high), log
 
 
 def _cut(result: xr.Dataset, name: str) -> tuple[xr.DataArray, str]:
@@ -145,7 +161,7 @@ def _cut(result: xr.Dataset, name: str) -> tuple[xr.DataArray, str]:
     return field, text
 
 
-def _map(
+def draw_map(
     ax: Axes,
     result: xr.Dataset,
     name: str,
@@ -153,7 +169,9 @@ def _map(
     limits: tuple[float, float] | None = None,
     log: bool = False,
     points: bool = False,
+    colors: str = "viridis",
 ) -> None:
+    """A field in the plane: within `limits`, in these colours; without, those of states."""
     from matplotlib.colors import LogNorm, Normalize
     from matplotlib.ticker import LogLocator
 
@@ -164,7 +182,7 @@ def _map(
         unit, suffix = _length(result)
         ax.plot(result[field.dims[0]] / unit, values, color="#1f6f8b")
         ax.set_xlabel(f"{field.dims[0]}{suffix}")
-        ax.set_title(text, fontsize=10, color=_INK)
+        ax.set_title(text, fontsize=10, color=INK)
         ax.spines[["top", "right"]].set_visible(False)
         return
     bounds = limits or (float(np.min(values)), float(np.max(values)))
@@ -175,7 +193,7 @@ def _map(
         result["y_face"] / unit,
         np.clip(values, np.finfo(float).tiny, None) if log else values,
         norm=norm,
-        cmap="viridis" if limits else "RdYlBu_r",
+        cmap=colors if limits else "RdYlBu_r",
         rasterized=True,
     )
     over = "neither"
@@ -222,7 +240,7 @@ def _map(
     ax.set_aspect("equal")
     ax.set_xlabel("x" + suffix)
     ax.set_ylabel("y" + suffix)
-    ax.set_title(text, fontsize=10, color=_INK)
+    ax.set_title(text, fontsize=10, color=INK)
 
 
 def _length(result: xr.Dataset) -> tuple[float, str]:
@@ -257,7 +275,7 @@ def _series(ax: Axes, result: xr.Dataset, name: str) -> None:
                 ax.step(times, values, style, where="mid", color=color, label=label, lw=1.5)
     ax.set_xlabel(f"time ({times.attrs.get('units', '')})")
     ax.set_ylabel(str(result[name].attrs.get("units", "")))
-    ax.set_title(str(result[name].attrs.get("long_name", name)), fontsize=10, color=_INK)
+    ax.set_title(str(result[name].attrs.get("long_name", name)), fontsize=10, color=INK)
     ax.legend(frameon=False, fontsize=8)
     ax.spines[["top", "right"]].set_visible(False)
 
@@ -280,7 +298,7 @@ def _curves(ax: Axes, result: xr.Dataset, name: str, x: np.ndarray, gaps: np.nda
             places, values = (np.insert(v, gaps, np.nan) for v in (x, result[key].values))
             ax.plot(places, values, style, color=color, label=label, lw=1.5)
     ax.set_ylabel(str(result[name].attrs.get("units", "")))
-    ax.set_title(str(result[name].attrs.get("long_name", name)), fontsize=10, color=_INK)
+    ax.set_title(str(result[name].attrs.get("long_name", name)), fontsize=10, color=INK)
     ax.legend(frameon=False, fontsize=8)
     ax.spines[["top", "right"]].set_visible(False)
 
@@ -310,7 +328,7 @@ def _fit(ax: Axes, result: xr.Dataset) -> None:
     ax.set_title(
         f"{len(observed)} observations" + ("" if chi2 is None else f", chi² {chi2:.2g}"),
         fontsize=10,
-        color=_INK,
+        color=INK,
     )
     ax.set_xlim(observed.min() - 0.08 * spread, observed.max() + 0.08 * spread)
     ax.spines[["top", "right"]].set_visible(False)
@@ -327,6 +345,6 @@ def _history(ax: Axes, result: xr.Dataset) -> None:
                     label="penalty")  # fmt: skip
         ax.legend(frameon=False, fontsize=8)
     ax.set_xlabel("iteration")
-    ax.set_title(f"misfit {misfit[0]:.3g} → {misfit[-1]:.3g}", fontsize=10, color=_INK)
+    ax.set_title(f"misfit {misfit[0]:.3g} → {misfit[-1]:.3g}", fontsize=10, color=INK)
     ax.grid(axis="y", alpha=0.25)
     ax.spines[["top", "right"]].set_visible(False)
