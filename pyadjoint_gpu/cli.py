@@ -80,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
         help='run on other ranks than before, such as "mpiexec -n 2"',
     )
     plot = add("plot", _plot, "draw a result")
-    plot.add_argument("result", metavar="RESULT.nc", help="a result of run or resume")
+    plot.add_argument("result", metavar="RESULT.nc", help="a result of run, resume or a sampler")
     plot.add_argument("-o", "--output", metavar="P.png", help="default: RESULT with .png")
     add("doctor", _doctor, "tell what was found on this machine, and what is missing")
     install = add("install-julia", _install_julia, "install Julia and the packages of its engine")
@@ -193,7 +193,7 @@ def _check(options: argparse.Namespace) -> int:
 def _plot(options: argparse.Namespace) -> int:
     import xarray as xr
 
-    from . import accessor  # noqa: F401  (registers Dataset.inversion)
+    from . import accessor  # noqa: F401  (registers Dataset.inversion and Dataset.samples)
     from .errors import DataError
 
     path = Path(options.result)
@@ -207,7 +207,7 @@ def _plot(options: argparse.Namespace) -> int:
     except Exception as error:
         raise DataError(f"{path}: not a NetCDF-4 file, or truncated ({error})") from None
     try:
-        result.inversion.plot(output)
+        (result.samples if "sample" in result.dims else result.inversion).plot(output)
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
     print(f"wrote {output}")

@@ -7,9 +7,14 @@ from typing import Any
 
 import jax
 import numpy as np
+import xarray as xr
 
 from .. import __version__
 from ..dataset import clean
+from ..errors import DataError
+
+ABOUT = ("log_likelihood", "weight")
+"""What a sample has beside the unknowns."""
 
 TITLE = "pyadjoint_gpu samples"
 
@@ -47,3 +52,29 @@ def attributes(event: str, **more: Any) -> dict[str, Any]:
 
 def named(long_name: str, units: str = "1") -> dict[str, str]:
     return {"units": units, "long_name": long_name}
+
+
+def samples_of(result: xr.Dataset) -> xr.Dataset:
+    """The variables that have a value a sample, with one draw of each."""
+    if "sample" not in result.dims or result.sizes["sample"] == 0:
+        raise DataError("not a sampler's result: it has no samples (dimension 'sample')")
+    if "draw" in result.dims:
+        result = result.isel(draw=0, drop=True)
+    return result[[n for n in result.data_vars if "sample" in result[n].dims]]
+
+
+def scalars(samples: xr.Dataset) -> list[str]:
+    """The unknowns that are one number."""
+    return [str(n) for n in samples.data_vars if samples[n].ndim == 1 and n not in ABOUT]
+
+
+def weights_of(samples: xr.Dataset) -> np.ndarray:
+    """Of each sample, one together: equal, unless there is a variable ``weight``."""
+    size = samples.sizes["sample"]
+    if "weight" not in samples:
+        return np.full(size, 1.0 / size)
+    weights = np.asarray(samples["weight"], float)
+    total = float(np.sum(weights))
+    if not (np.all(weights >= 0) and 0 < total < np.inf):
+        raise DataError("weight: expected numbers that are not negative, nor all zero")
+    return weights / total
