@@ -135,9 +135,12 @@ def test_arviz_summarises(joint, linear, tmp_path):
         float(joint["slope"].mean()), abs=2e-3
     )
     np.testing.assert_array_equal(found.posterior["start"].values.ravel(), joint["start"])
-    patches = linear.assign_coords(slip_kind=("component", ["strike"] * 3 + ["dip"] * 3))
+    kinds, along = ["strike"] * 3 + ["dip"] * 3, [0, 1, 2] * 2
+    patches = linear.assign_coords(slip_kind=("component", kinds), along=("component", along))
     found = patches.samples.to_arviz()
-    assert len(az.summary(found)) == 6
+    assert list(az.summary(found).index) == [
+        f"slip[{k} {i}]" for k, i in zip(kinds, along, strict=True)
+    ]
     found.to_netcdf(tmp_path / "samples.nc")
     assert "posterior" in az.from_netcdf(tmp_path / "samples.nc").groups()
 
@@ -235,6 +238,12 @@ def test_what_cannot_be_drawn(linear):
         data.samples.corner(["strik"])
     with pytest.raises(ConfigError, match=r"truth\.strik: unknown key; did you mean 'strike'"):
         data.samples.corner(truth={"strik": 1.0})
+    with pytest.raises(ConfigError, match=r"truth\.strike: found nan"):
+        data.samples.corner(truth={"strike": np.nan})
+    with pytest.raises(ConfigError, match=r"prior\.strike: found 3.0, expected a distribution"):
+        data.samples.corner(prior={"strike": 3.0})
+    with pytest.raises(ConfigError, match="names: expected one or more"):
+        data.samples.corner([])
     with pytest.raises(ConfigError, match=r"prior\.south: unknown key"):
         data.samples.corner(prior={"south": PRIOR["slope"]})
     with pytest.raises(DataError, match="it has no samples"):

@@ -77,7 +77,7 @@ def _groups(result: xr.Dataset) -> tuple[dict[str, xr.Dataset], dict[str, Any]]:
         indices, dims=("chain", "draw"), coords={"chain": runs, "draw": range(indices.shape[1])}
     )
     samples = samples.drop_vars("run", errors="ignore").isel(sample=chosen)
-    samples = samples.transpose("chain", "draw", ...)
+    samples = _labelled(samples.transpose("chain", "draw", ...))
     stats = samples[[n for n in samples.data_vars if n in ABOUT and n != "weight"]]
     by_run = result[[n for n in result.data_vars if "repeat" in result[n].dims]]
     if by_run.sizes.get("repeat") == len(runs):
@@ -91,6 +91,20 @@ def _groups(result: xr.Dataset) -> tuple[dict[str, xr.Dataset], dict[str, Any]]:
     posterior = samples.drop_vars([n for n in ABOUT if n in samples])
     groups = {"posterior": posterior, "sample_stats": stats}
     return {k: v.assign_attrs(attributes) for k, v in groups.items() if v.data_vars}, attributes
+
+
+def _labelled(samples: xr.Dataset) -> xr.Dataset:
+    """With one coordinate a dimension, of the words of all: ArviZ's tables can show no others."""
+    words: dict[str, list[np.ndarray]] = {}
+    for name in [str(n) for n in samples.coords if n not in samples.dims]:
+        at = samples[name]
+        if at.ndim == 1 and at.dims[0] not in samples.coords:
+            words.setdefault(str(at.dims[0]), []).append(at.values)
+        samples = samples.drop_vars(name)
+    for d, columns in words.items():
+        labels = [" ".join(map(str, row)) for row in zip(*columns, strict=True)]
+        samples = samples.assign_coords({d: (d, labels)})
+    return samples
 
 
 def _by_run(samples: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:

@@ -12,6 +12,7 @@ import xarray as xr
 from scipy.ndimage import gaussian_filter
 
 from ..errors import ConfigError, DataError, check_keys, nearest
+from ..models.options import finite
 from ..plot import INK, new_figure, saved
 from .results import ABOUT, samples_of, scalars, weights_of
 
@@ -67,6 +68,17 @@ class Number:
         return float(np.sqrt(np.average((self.shown - mean) ** 2, weights=self.weights)))
 
     @property
+    def scale(self) -> float:
+        """The standard deviation of a normal distribution whose middle half is as wide as the
+        shortest interval that holds half of the samples, if that is less: of one of many modes."""
+        order = np.argsort(self.shown)
+        x, below = self.shown[order], np.cumsum(self.weights[order])
+        ends = np.searchsorted(below, below - self.weights[order] + 0.5)
+        inside = ends < len(x)
+        shortest = np.min(x[ends[inside]] - x[inside]) / 1.349
+        return min(float(shortest), self.spread) or self.spread
+
+    @property
     def interval(self) -> str:
         """The median and the 90 % interval, to two digits of the smaller side of it."""
         low, middle, high = self.quantiles(0.05, 0.5, 0.95)
@@ -93,7 +105,8 @@ def corner(
 
     On the diagonal are histograms, with the median and the 90 % interval above and as dashed lines;
     below it contours that hold 50 % and 90 % of the samples. Labels are the variables' `long_name`
-    and `units`. Samples have the weights of the variable ``weight``, where there is one.
+    and `units` (``result["strike"].attrs["units"] = "degree"``). Samples have the weights of the
+    variable ``weight``, where there is one.
 
     Parameters
     ----------
@@ -137,8 +150,9 @@ def numbers(result: xr.Dataset, names: str | Iterable[str] | None = None) -> lis
     if names is None:
         names = scalars(samples) or known
     names = [names] if isinstance(names, str) else list(names)
-    size = samples.sizes["sample"]
-    weights = weights_of(samples)
+    if not names:
+        raise ConfigError("names: expected one or more")
+    size, weights = samples.sizes["sample"], weights_of(samples)
     out: list[Number] = []
     for name in names:
         if name not in known:
@@ -201,8 +215,12 @@ def draw_corner(
     """Into a figure, or a part of one, of this size in inches; `own` is the width to take of it, in
     the middle."""
     names = [n.name for n in shown]
-    check_keys(truth, names, "truth")
-    check_keys(prior, names, "prior")
+    truth = {k: finite(f"truth.{k}", v) for k, v in check_keys(truth, names, "truth").items()}
+    for name, distribution in check_keys(prior, names, "prior").items():
+        if not hasattr(distribution, "pdf"):
+            raise ConfigError(
+                f"prior.{name}: found {distribution!r}, expected a distribution of scipy.stats"
+            )
     count = len(shown)
     axes: Any = figure.subplots(count, count, squeeze=False)
     width, height = size
@@ -256,7 +274,7 @@ def _effective(number: Number) -> float:
 def _marginal(ax: Axes, number: Number, prior: Any) -> None:
     values, low, high = number.shown, float(np.min(number.shown)), float(np.max(number.shown))
     if high > low:
-        width = 3.49 * number.spread * _effective(number) ** (-1 / 3)  # Scott 1979
+        width = 3.49 * number.scale * _effective(number) ** (-1 / 3)  # Scott 1979
         bins = int(np.clip(np.ceil((high - low) / width), 5, 60))
         options: dict[str, Any] = {"bins": bins, "weights": number.weights, "density": True}
         ax.hist(values, histtype="stepfilled", color=LIGHT, **options)
@@ -301,7 +319,7 @@ def _density(across: Number, up: Number) -> tuple[np.ndarray, list[np.ndarray], 
     correlation = np.cov(x, y, aweights=across.weights)[0, 1] / (across.spread * up.spread)
     across_ridge = np.sqrt(max(1.0 - correlation**2, 1e-2))
     width = _effective(across) ** (-1 / 6) * across_ridge
-    kernel = [width * n.spread / (e[1] - e[0]) for n, e in zip((across, up), edges, strict=True)]
+    kernel = [width * n.scale / (e[1] - e[0]) for n, e in zip((across, up), edges, strict=True)]
     density = gaussian_filter(counts, kernel, mode="reflect")
     cell = [
         np.clip(np.searchsorted(e, v, side="right") - 1, 0, CELLS - 1)
