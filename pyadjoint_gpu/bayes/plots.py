@@ -119,7 +119,7 @@ def _on_fault(result: xr.Dataset, kind: str) -> xr.Dataset:
     part = result[["slip_mean", "slip_sd"]].isel(component=result["slip_kind"].values == kind)
     along, down = (part[n].values.astype(int) for n in ("along", "down"))
     about = {**result.attrs, **part["along"].attrs, **part["down"].attrs}
-    units = about.get("length_units", "1" if "patch_length" not in about else "m")
+    units = about.get("length_units", "1") if "patch_length" in about else "patches"
     edges = {
         d: float(about.get(key, 1.0)) * np.arange(np.max(index) + 2)
         for d, key, index in (("x", "patch_length", along), ("y", "patch_width", down))
@@ -145,7 +145,7 @@ def _fault_axes(ax: Axes) -> None:
         (ax.set_xlabel, ax.get_xlabel(), "along strike"),
         (ax.set_ylabel, ax.get_ylabel(), "down dip"),
     ):
-        set_label(new + (old[1:] or " (patches)"))
+        set_label(new + old[1:])  # the unit
 
 
 def _bars(ax: Axes, result: xr.Dataset) -> None:
