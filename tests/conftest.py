@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,17 @@ from pyadjoint_gpu.cli import main
 from pyadjoint_gpu.engines import AUTO
 from pyadjoint_gpu.engines.installation import find
 from pyadjoint_gpu.errors import EngineError
+
+# Compiling takes most of the time, of the same things again and again: in modules after each
+# other, and in processes of examples and of the command line.
+_CACHE = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+for _name, _value in {
+    "jax_compilation_cache_dir": _CACHE.name,
+    "jax_persistent_cache_min_compile_time_secs": 0,
+    "jax_persistent_cache_min_entry_size_bytes": -1,
+}.items():
+    jax.config.update(_name, _value)
+    os.environ.setdefault(_name.upper(), str(_value))
 
 # Most tests are of the mathematics, and run on the engine that is always there. With the variable
 # set to "julia" they all run on that one.

@@ -16,9 +16,7 @@ from pyadjoint_gpu.engines import active
 from pyadjoint_gpu.engines.embedded import EmbeddedEngine
 from pyadjoint_gpu.errors import ConfigError, ConvergenceWarning
 from pyadjoint_gpu.models import Darcy, Elliptic, Model, Parameter, Variable
-from pyadjoint_gpu.solvers import Operator, multigrid
-from pyadjoint_gpu.solvers.base import largest
-from pyadjoint_gpu.solvers.krylov import Goal
+from pyadjoint_gpu.solvers import multigrid
 from pyadjoint_gpu.solvers.stencil import coarsen, from_faces, interpolation, prolong, restrict
 
 SMALL = [(7,), (8,), (5, 6), (7, 9), (1, 5), (2, 3), (4, 5, 6), (3, 2, 5)]
@@ -90,7 +88,7 @@ def channels(grid):
 
 def test_iterations_do_not_grow_with_the_grid():
     counts = {}
-    for shape in [(63, 127), (127, 255), (255, 511)]:
+    for shape in [(63, 127), (255, 511)]:
         grid = grid_of(shape)
         for case in (*CASES, "channels"):
             k = channels(grid) if case == "channels" else permeability(grid, case)
@@ -105,18 +103,22 @@ def test_iterations_do_not_grow_with_the_grid():
         assert found[-1] <= found[0] + (8 if case == "channels" else 3), counts
 
 
-@pytest.mark.parametrize("sides", [{}, {"x_min": 1.0, "x_max": 0.0}], ids=["closed", "fixed"])
+CLOSED, FIXED = {}, {"x_min": 1.0, "x_max": 0.0}
+
+
 @pytest.mark.parametrize(
-    ("shape", "extent"),
+    ("shape", "extent", "sides"),
     [
-        ((200,), (1.0,)),
-        ((2, 333), (0.01, 2.0)),
-        ((64, 64), (1.0, 1.0)),
-        ((33, 100), (1.0, 100.0)),
-        ((57, 31), (1.0, 30.0)),
-        ((2, 2), (1.0, 1.0)),
-        ((16, 17, 18), (1.0, 1.0, 1.0)),
-        ((5, 20, 31), (0.01, 1.0, 3.0)),
+        ((200,), (1.0,), CLOSED),
+        ((200,), (1.0,), FIXED),
+        ((2, 333), (0.01, 2.0), CLOSED),
+        ((64, 64), (1.0, 1.0), FIXED),
+        ((33, 100), (1.0, 100.0), CLOSED),
+        ((57, 31), (1.0, 30.0), FIXED),
+        ((2, 2), (1.0, 1.0), CLOSED),
+        ((2, 2), (1.0, 1.0), FIXED),
+        ((16, 17, 18), (1.0, 1.0, 1.0), CLOSED),
+        ((5, 20, 31), (0.01, 1.0, 3.0), FIXED),
     ],
     ids=str,
 )
@@ -144,36 +146,6 @@ def test_solvers_agree_in_single_precision():
     error = np.max(np.abs(state["pressure"].values - expected)) / np.max(np.abs(expected))
     assert error < 1e-4
     assert state.attrs["iterations"] <= 10
-
-
-@double
-def test_many_at_once():
-    model = doublet(grid_of((33, 65)))
-    operator = Operator(model)
-    fields = [permeability(model.grid, case) for case in CASES]
-    c = [model.prepare({"permeability": jnp.asarray(k)}) for k in fields]
-    every = jax.tree.map(lambda *a: jnp.stack(a), *c)
-    zero = {"pressure": jnp.zeros((len(c), *model.grid.shape))}
-
-    def one(c, u):
-        h = multigrid.hierarchies_of(model, c, u)
-        goal = Goal(multigrid.MARGIN * 1e-8 * largest(operator(u, (c,))), 1e-6, 0.0, 100)
-        return multigrid.iterate(
-            multigrid.Iteration(operator, "exact"), h, u, operator(u, (c,)), (c, u), goal
-        )
-
-    found, progress, _ = jax.vmap(one)(every, zero)
-    for i, k in enumerate(fields):
-        alone, convergence, _ = multigrid.solve(
-            operator, (c[i],), {"pressure": zero["pressure"][i]}, **OPTIONS
-        )
-        assert int(progress.iterations[i]) == convergence.iterations
-        np.testing.assert_allclose(
-            found["pressure"][i], alone["pressure"], rtol=0, atol=1e-6 * jnp.max(found["pressure"])
-        )
-        expected = direct(model, k)
-        error = found["pressure"][i] - jnp.mean(found["pressure"][i]) - expected
-        assert jnp.max(jnp.abs(error)) < 1e-6 * np.max(np.abs(expected))
 
 
 class Reaction(Model):

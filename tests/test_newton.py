@@ -63,7 +63,7 @@ def test_agrees_with_the_pseudo_transient_iteration(c, k):
 def test_a_manufactured_solution_to_second_order():
     """u = sin(pi y) sin(pi x) on the unit square."""
     errors = []
-    for n in (16, 32, 64):
+    for n in (16, 32):
         grid = pag.Grid((n, n), (1.0, 1.0))
         y, x = np.meshgrid(*grid.centers, indexing="ij")
         u = np.sin(np.pi * y) * np.sin(np.pi * x)
@@ -79,11 +79,11 @@ def test_a_manufactured_solution_to_second_order():
 
 def test_iterations_do_not_grow_with_the_grid():
     counts = []
-    for n in (32, 64, 128):
+    for n in (64, 128):
         state = pag.solve(box(n), {"c": 1.0, "k": 5.0, "q": source}, solver="multigrid")
         counts.append(state.attrs["iterations"])
     assert max(counts) <= 40, counts
-    assert counts[2] <= 1.25 * counts[1], counts
+    assert counts[1] <= 1.25 * counts[0], counts
 
 
 def test_far_from_the_solution_steps_are_shortened():

@@ -67,7 +67,8 @@ def to_arviz(result: xr.Dataset) -> Any:
     if int(arviz.__version__.split(".")[0]) >= 1:
         return to_datatree(result)
     groups, attributes = _groups(result)
-    return arviz.InferenceData(attrs=attributes, **groups)
+    made: Any = arviz.InferenceData  # its annotations take groups for options
+    return made(attrs=attributes, **groups)
 
 
 def _groups(result: xr.Dataset) -> tuple[dict[str, xr.Dataset], dict[str, Any]]:
