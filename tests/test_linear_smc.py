@@ -138,6 +138,40 @@ def test_reflection_is_a_billiard():
 
 
 @double
+@pytest.mark.parametrize("leapfrogs", [1, 2, 3, 8])
+@pytest.mark.parametrize("sides", [None, ([-0.5, -INFINITE, 0.0], [0.5, 0.3, INFINITE])])
+def test_a_trajectory_by_the_textbook(leapfrogs, sides):
+    """Places and momenta in numpy, a step at a time, from the same random numbers."""
+    n, count, key = 3, 200, jax.random.key(1)
+    density = gaussian(correlated(n), [0.1, -0.4, 0.2])
+    h, b = density.matrix, density.vector[:, None]
+    low, high = (np.array(side)[:, None] for side in sides or ([-INFINITE] * n, [INFINITE] * n))
+    variance, dt = 1.0 / np.diag(h), 0.25
+    s = np.clip(np.random.default_rng(0).standard_normal((n, count)), low, high)
+    box = None if sides is None else Box(*map(jnp.asarray, sides))
+    arrays = jax.tree.map(jnp.asarray, (s, density, variance, dt))
+    found, rate = hmc.move(key, *arrays, box, moves=1, leapfrogs=leapfrogs, jitter=0.0)
+    noise, _, chance = jax.random.split(jax.random.fold_in(key, 0), 3)
+    c = variance[:, None]
+    p = np.asarray(jax.random.normal(noise, s.shape)) / np.sqrt(c)
+
+    def energy(x, p):
+        return np.sum(x * (0.5 * h @ x - b) + 0.5 * c * p**2, axis=0)
+
+    x, before = s, energy(s, p)
+    for _ in range(leapfrogs):
+        p = p + 0.5 * dt * (b - h @ x)
+        x = x + dt * c * p
+        while np.any(out := (x < low) | (x > high)):
+            x = np.where(x < low, 2 * low - x, np.where(x > high, 2 * high - x, x))
+            p = np.where(out, -p, p)
+        p = p + 0.5 * dt * (b - h @ x)
+    good = np.log(np.asarray(jax.random.uniform(chance, (count,)))) < before - energy(x, p)
+    assert rate == pytest.approx(np.mean(good), rel=1e-6) and rate > 0.8
+    np.testing.assert_allclose(found, np.where(good, x, s), rtol=0, atol=1e-12)
+
+
+@double
 def test_the_next_temperature():
     logs = jnp.asarray(np.random.default_rng(0).standard_normal(1000) * 30)
     step, gain = tempering.increment(logs, jnp.asarray(0.0), 0.5)

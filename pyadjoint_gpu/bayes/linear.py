@@ -17,7 +17,7 @@ from jax import lax
 from ..arithmetic import compiled_loop
 from ..errors import ConfigError
 from . import tempering
-from .hmc import Box, Quadratic, move, product, tuned
+from .hmc import Box, Quadratic, each, move, product, tuned
 
 STAGES = 200
 """At most, of one sampler."""
@@ -189,7 +189,7 @@ def posterior(
         change = Quadratic(product(green.T, green), product(green.T, data))
         return temper(second, s, prior, change, constant - 0.5 * jnp.sum(data**2), box, settings)
 
-    return jax.vmap(one)(keys, green)
+    return each(one)(keys, green)
 
 
 sample = compiled_loop(posterior)
