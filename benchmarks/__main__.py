@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from . import julia, machine, memory, physics, report, scaling, solve, throughput
+from . import julia, machine, memory, physics, report, sampling, scaling, solve, throughput
 
 RUNS = {
     "throughput": throughput.run,
@@ -14,6 +14,7 @@ RUNS = {
     "scaling": scaling.run,
     "memory": memory.run,
     "physics": physics.run,
+    "sampling": sampling.run,
     "julia": julia.run,
 }
 

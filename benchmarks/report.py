@@ -227,6 +227,60 @@ def waves(rows: list[dict[str, Any]]) -> str:
     return f"waves:\n\n{_table(head, table)}"
 
 
+def sampling(result: dict[str, Any]) -> str:
+    parts = []
+    for r in result["kernel"]:
+        clock = "processor time" if r["clock"] == "process_time" else "time"
+        parts.append(
+            f"{r['moves']} x {r['leapfrogs']} leapfrog steps, 2 n^2 N FLOPs a step and member, by"
+            f" {clock} on {r['device']}:"
+        )
+        table = []
+        for row in r["rows"]:
+            members, n, particles = row["shape"]
+            table.append(
+                [
+                    row["dtype"],
+                    f"{members} x {n} x {particles}",
+                    f"{row['flops_per_step'] / 1e9:.2f}",
+                    *(f"{row[k] / 1e9:.1f}" for k in ("rate", "peer_rate")),
+                    row["peer"],
+                    f"{row['ratio']:.2f}",
+                    f"{row['peak'] / 1e9:.1f}",
+                    f"{row['of_peak']:.2f}",
+                ]
+            )
+        head = ["", "members x n x N", "GFLOP a step", "ours GFLOP/s", "products alone", "whose"]
+        parts.append(_table([*head, "ratio", "a large product", "ratio"], table))
+    runs = result["runs"]
+    if "skipped" in runs:
+        return "\n\n".join([*parts, f"Whole runs: skipped, {runs['skipped']}."])
+    parts.append(
+        f"Whole runs of {runs['particles']} particles beside blackjax {runs['blackjax']}: median"
+        " seconds (in brackets those of the first, with compilation) and the mean of ln Z less what"
+        " it is, with its standard deviation from run to run."
+    )
+    table = []
+    for r in runs["rows"]:
+        both = [r["ours"], r["blackjax"]]
+        seconds = [float(np.median(x["seconds"])) for x in both]
+        first = [x["first_seconds"] for x in both]
+        off = [np.array(x["log_evidence"]) - r["log_evidence"] for x in both]
+        table.append(
+            [
+                f"{r['n']}",
+                f"{r['data']}",
+                f"{len(off[0])}",
+                *(f"{np.mean(x['stages']):.0f}" for x in both),
+                *(f"{s:.3g} ({f:.1f})" for s, f in zip(seconds, first, strict=True)),
+                f"{seconds[1] / seconds[0]:.1f}",
+                *(f"{np.mean(z):+.3f} ± {np.std(z, ddof=1):.3f}" for z in off),
+            ]
+        )
+    head = ["n", "data", "runs", "stages: ours", "blackjax", "s: ours", "blackjax", "ratio"]
+    return "\n\n".join([*parts, _table([*head, "ln Z: ours", "blackjax"], table)])
+
+
 def julia(result: dict[str, Any]) -> str:
     if "skipped" in result:
         return f"Skipped: {result['skipped']}."
@@ -299,5 +353,6 @@ SECTIONS: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "scaling": ("Multigrid as the grid grows, and an adaptive tolerance", scaling),
     "memory": ("Memory of a gradient", memory),
     "physics": ("Each physics", physics),
+    "sampling": ("Sampling of linear problems", sampling),
     "julia": ("The Julia engine on CPU threads", julia),
 }
