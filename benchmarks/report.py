@@ -233,7 +233,7 @@ def sampling(result: dict[str, Any]) -> str:
         clock = "processor time" if r["clock"] == "process_time" else "time"
         parts.append(
             f"{r['moves']} x {r['leapfrogs']} leapfrog steps, 2 n^2 N FLOPs a step and member, by"
-            f" {clock} on {r['device']}:"
+            f" {clock} on {r['device']} (load average before: {r['load']:.1f}):"
         )
         table = []
         for row in r["rows"]:

@@ -8,7 +8,8 @@ XLA's, a loop inside one compiled function. They and ours are run in turn, and t
 compared. The rate of one large product stands beside them. On a GPU all are JAX's.
 
 In a process of its own for each number of cores: one, by the processor time, which is the same
-whatever else the machine does, and all, by the clock.
+whatever else the machine does, and all, by the clock: there the load average (of one minute, before
+the first row) tells whether the machine was idle.
 
 Whole runs are of d = G s + e with Gaussian e and s, whose ln Z is known. Blackjax's adaptive
 tempered SMC has the same particles, target of ESS, resampling, moves and steps of HMC, and by its
@@ -81,6 +82,7 @@ def _in_a_process(cores: set[int], quick: bool) -> dict[str, Any]:
 
 def measure(*, quick: bool) -> dict[str, Any]:
     n, particles = (50, 200) if quick else (200, 1000)
+    load = os.getloadavg()[0]
     device = jax.devices()[0]
     cores = len(os.sched_getaffinity(0))
     clock = time.process_time if device.platform == "cpu" and cores == 1 else time.perf_counter
@@ -94,6 +96,7 @@ def measure(*, quick: bool) -> dict[str, Any]:
     return {
         "device": f"{cores} core{'s' * (cores > 1)}" if device.platform == "cpu" else f"{device}",
         "clock": clock.__name__,
+        "load": load,
         "moves": USUAL.moves,
         "leapfrogs": USUAL.leapfrogs,
         "rows": rows,
@@ -129,7 +132,7 @@ def _row(
 
         runs |= {"numpy": (batch, few), "numpy by members": (member, few)}
     seconds: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(1 + (3 if members > 4 else 7)):
+    for _ in range(4 + 12 // members):
         for name, (function, count) in runs.items():
             start = clock()
             jax.block_until_ready(function())
