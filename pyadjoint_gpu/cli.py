@@ -94,20 +94,16 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from .config import build_problem, read
-    from .errors import ConfigError
+    from .config import build_problem, checked, parse, sampled
+
+    tables = parse(options.config, options.overrides)
+    if sampled(tables):
+        return _sample(options, tables)
     from .inversion import invert
 
-    file = read(options.config, options.overrides)
+    file = checked(tables, Path(options.config))
     problem = build_problem(file.tables)
-    places = {f"output.{key}": place for key, place in file.output.items()}
-    if options.output:
-        places.pop("output.path", None)
-        places["--output"] = Path(options.output)
-    path = places.get("--output", places.get("output.path"))
-    if path is None:
-        raise ConfigError("output.path is missing (or give -o OUT.nc)")
-    _writable(places)
+    places, path = _places(file.output, options.output)
     figure = places.get("output.figure")
     if figure is not None:
         _drawable(figure, "output.figure")
@@ -115,6 +111,42 @@ def _run(options: argparse.Namespace) -> int:
         problem, journal=places.get("output.journal"), title=file.title, **file.inversion
     )
     return _deliver(result, path, figure)
+
+
+def _sample(options: argparse.Namespace, tables: dict[str, Any]) -> int:
+    """The run of a run file of fault slip."""
+    from .bayes import run_file, slip
+    from .dataset import save
+
+    file = run_file.checked(tables, Path(options.config))
+    _, path = _places(file.output, options.output)
+    journal = file.output.get("journal")
+    try:
+        result = slip.run(file)
+    except KeyboardInterrupt:
+        if journal is None or not journal.is_file():
+            raise
+        return _complain(f"interrupted; the same command goes on from {journal}", FAILED)
+    save(result, path)
+    for line in result.attrs.get("warnings", "").splitlines():
+        print(f"pyadjoint-gpu: warning: {line}", file=sys.stderr)
+    print(*slip.summary(result), f"wrote {path}", sep="\n")
+    return DONE
+
+
+def _places(output: dict[str, Path], asked: str | None) -> tuple[dict[str, Path], Path]:
+    """Where a run's files go, by what says so, and where its result goes."""
+    from .errors import ConfigError
+
+    places = {f"output.{key}": place for key, place in output.items()}
+    if asked:
+        places.pop("output.path", None)
+        places["--output"] = Path(asked)
+    path = places.get("--output", places.get("output.path"))
+    if path is None:
+        raise ConfigError("output.path is missing (or give -o OUT.nc)")
+    _writable(places)
+    return places, path
 
 
 def _resume(options: argparse.Namespace) -> int:
@@ -178,10 +210,17 @@ def _deliver(result: xr.Dataset, path: Path, figure: Path | None) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from .config import build_problem, read
+    from .config import build_problem, checked, parse, sampled
+    from .errors import ConfigError
     from .verify import adjoint_test, taylor_test
 
-    problem = build_problem(read(options.config, options.overrides).tables)
+    tables = parse(options.config, options.overrides)
+    if sampled(tables):
+        raise ConfigError(
+            f"{options.config}: a run file of fault slip, whose samplers take no gradient; `check`"
+            " is for inversions"
+        )
+    problem = build_problem(checked(tables, Path(options.config)).tables)
     taylor = taylor_test(problem)
     print(taylor, end="\n\n")
     start = problem.known | {c.name: c.initial for c in problem.controls}

@@ -84,6 +84,11 @@ def read(path: str | Path, overrides: Iterable[str] = ()) -> RunFile:
     ConfigError, DataError
         In one line: the key or variable, what was found, what was expected.
     """
+    return checked(parse(path, overrides), Path(path))
+
+
+def parse(path: str | Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
+    """The tables of a run file of any kind, as they stand in it but for `overrides`."""
     path = Path(path)
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -93,24 +98,42 @@ def read(path: str | Path, overrides: Iterable[str] = ()) -> RunFile:
         raise ConfigError(f"{path}: not a TOML file: {error}") from None
     for override in overrides:
         _override(tables, override)
+    return tables
+
+
+def sampled(tables: Mapping[str, Any]) -> bool:
+    """Whether these are tables of fault slip, for `bayes.run_file`."""
+    if "fault" in tables or "slip_prior" in tables:
+        return True
+    return "grid" not in tables and ("data" in tables or "sampler" in tables)
+
+
+def checked(tables: dict[str, Any], path: Path) -> RunFile:
+    """The run file of tables, whose paths are relative to that of the file."""
     check_keys(tables, _KEYS[""], "")
     for key in _REQUIRED:
         if key not in tables:
             raise ConfigError(f"{path}: table [{key}] is missing")
-    base = path.parent
-    output = {
-        k: base / _text(v, f"output.{k}")
-        for k, v in check_keys(tables.pop("output", {}), _KEYS["output"], "output").items()
-    }
+    output = outputs(tables, _KEYS["output"], path.parent)
     inversion = check_keys(tables.pop("inversion", {}), _KEYS["inversion"], "inversion")
     _check_numbers(inversion, "inversion")
     if not isinstance(inversion.get("discrepancy", False), bool):
         found = inversion["discrepancy"]
         raise ConfigError(f"inversion.discrepancy: found {found!r}, expected true or false")
+    title = titled(tables)
+    return RunFile(_load(tables, path.parent), title, inversion, output)
+
+
+def outputs(tables: dict[str, Any], keys: Iterable[str], base: Path) -> dict[str, Path]:
+    """Takes [output] out of the tables: the places where results go."""
+    table = check_keys(tables.pop("output", {}), keys, "output")
+    return {k: base / as_text(v, f"output.{k}") for k, v in table.items()}
+
+
+def titled(tables: dict[str, Any]) -> str | None:
+    """Takes the title out of the tables."""
     title = tables.pop("title", None)
-    if title is not None:
-        title = _text(title, "title")
-    return RunFile(_load(tables, base), title, inversion, output)
+    return None if title is None else as_text(title, "title")
 
 
 def _check_numbers(table: Mapping[str, Any], where: str) -> None:
@@ -213,39 +236,40 @@ def _load(node: Any, base: Path, where: str = "") -> Any:
     """Tables with every "file.nc:variable" that stands for a field replaced by its DataArray."""
     out = dict(node)
     for name, value in check_table(out.get("parameters", {}), "parameters").items():
-        out["parameters"] = out["parameters"] | {name: _field(value, base, f"parameters.{name}")}
+        out["parameters"] = out["parameters"] | {name: field(value, base, f"parameters.{name}")}
     for name, options in check_table(out["controls"], "controls").items():
         options = check_table(options, f"controls.{name}")
         for key in ("initial", "truth"):
             if key in options:
-                options[key] = _field(options[key], base, f"controls.{name}.{key}")
+                options[key] = field(options[key], base, f"controls.{name}.{key}")
         out["controls"] = out["controls"] | {name: options}
     model = check_table(out["model"], "model")
     sides = model.get("fixed_pressure")
     if isinstance(sides, Mapping):
         model["fixed_pressure"] = {
-            k: _field(v, base, f"model.fixed_pressure.{k}") for k, v in sides.items()
+            k: field(v, base, f"model.fixed_pressure.{k}") for k, v in sides.items()
         }
     out["model"] = model
     grid = check_table(out["grid"], "grid")
     if "like" in grid:
-        out["grid"] = grid | {"like": _field(grid["like"], base, "grid.like")}
+        out["grid"] = grid | {"like": field(grid["like"], base, "grid.like")}
     misfit = check_keys(out["misfit"], _KEYS["misfit"], "misfit")
     if "observations" not in misfit:
         raise ConfigError("misfit.observations is missing")
     file, variable = _reference(misfit["observations"], "misfit.observations")
-    data = _open(base / file, "misfit.observations")
+    data = open_dataset(base / file, "misfit.observations")
     out["misfit"] = misfit | {"observations": data} | ({"variable": variable} if variable else {})
     return out
 
 
-def _field(value: Any, base: Path, where: str) -> Any:
+def field(value: Any, base: Path, where: str) -> Any:
+    """The DataArray of "file.nc:variable"; what is no text, as it is."""
     if not isinstance(value, str):
         return value
     file, variable = _reference(value, where)
     if not variable:
         raise ConfigError(f"{where}: found {value!r}, expected a number or 'file.nc:variable'")
-    data = _open(base / file, where)
+    data = open_dataset(base / file, where)
     if variable not in data:
         raise DataError(
             f"{where}: no variable {variable!r} in {file}{nearest(variable, map(str, data))}"
@@ -254,12 +278,13 @@ def _field(value: Any, base: Path, where: str) -> Any:
 
 
 def _reference(value: Any, where: str) -> tuple[str, str]:
-    text = _text(value, where)
+    text = as_text(value, where)
     file, _, variable = text.rpartition(":")
     return (file, variable) if file else (text, "")
 
 
-def _open(path: Path, where: str) -> xr.Dataset:
+def open_dataset(path: Path, where: str) -> xr.Dataset:
+    """A file, loaded; a `DataError` that begins with `where` if it cannot be."""
     if not path.is_file():
         raise DataError(f"{where}: no file {path}")
     try:
@@ -270,7 +295,8 @@ def _open(path: Path, where: str) -> xr.Dataset:
         raise DataError(f"{where}: {path} is not a NetCDF file, or truncated ({reason})") from None
 
 
-def _text(value: Any, where: str) -> str:
+def as_text(value: Any, where: str) -> str:
+    """A text that is not empty, or a `ConfigError`."""
     if not isinstance(value, str) or not value:
         raise ConfigError(f"{where}: found {value!r}, expected a text")
     return value

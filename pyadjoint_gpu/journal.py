@@ -130,6 +130,11 @@ class Journal:
         found = file.attrs.get("format")
         if found != FORMAT or "count" not in file:
             file.close()
+            if str(found).startswith("pyadjoint_gpu sampler"):
+                raise DataError(
+                    f"{path}: a sampler's journal; `pyadjoint-gpu run` with its run file goes on"
+                    " from it"
+                )
             raise DataError(f"{path}: not a journal (format {found!r}, expected {FORMAT!r})")
         return cls(path, file)
 

@@ -1,6 +1,7 @@
 """Bayesian inference by sequential Monte Carlo, on the same operators as inversions."""
 
 from .checks import SamplingWarning
+from .data import SlipData, slip_data
 from .faults import Fault, gnss
 from .field import FieldPrior
 from .fixed import LinearSMC
@@ -18,5 +19,7 @@ __all__ = [
     "ProblemSMC",
     "SamplingWarning",
     "Settings",
+    "SlipData",
     "gnss",
+    "slip_data",
 ]

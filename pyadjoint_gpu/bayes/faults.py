@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError, DataError, check_keys
+from ..models.options import count, finite, positive
+from .inputs import STIFFEST, GaussianPrior
 from .okada import SLIPS, displacement
+
+GEOMETRY = ("east", "north", "depth", "strike", "dip")
+"""What places a fault."""
 
 
 @dataclass(frozen=True)
@@ -36,13 +42,17 @@ class Fault:
     poisson: float = 0.25
 
     def __post_init__(self) -> None:
-        for name in ("length", "width", "along", "down"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"{name}: found {getattr(self, name)}, expected more than 0")
-        unknown = [s for s in self.slips if s not in SLIPS]
-        if unknown or not self.slips:
-            raise ConfigError(f"slips: found {self.slips!r}, expected some of {', '.join(SLIPS)}")
-        if not -1.0 < self.poisson <= 0.5:
+        for name in ("length", "width"):
+            positive(name, getattr(self, name))
+        for name in ("along", "down"):
+            count(name, getattr(self, name))
+        slips = tuple(self.slips) if isinstance(self.slips, tuple | list) else ()
+        if not slips or any(s not in SLIPS for s in slips) or len(set(slips)) < len(slips):
+            raise ConfigError(
+                f"slips: found {self.slips!r}, expected some of {', '.join(SLIPS)}, each once"
+            )
+        object.__setattr__(self, "slips", slips)
+        if not -1.0 < finite("poisson", self.poisson) <= 0.5:
             raise ConfigError(f"poisson: found {self.poisson}, expected above -1, 0.5 at most")
 
     @property
@@ -94,6 +104,66 @@ class Fault:
             parts.append(jnp.einsum("mk,mnk->mn", look[:, :2], flat) + look[:, 2:] * u[..., 2])
         return jnp.concatenate(parts, axis=1)
 
+    def forward(self, points: Any, look: Any, **known: float) -> Forward:
+        """Theta, the part of the geometry that is unknown, to G: for `HierarchicalSMC`.
+
+        Parameters
+        ----------
+        points, look
+            As of `green`.
+        **known : float
+            The rest of the geometry: of east, north, depth, strike, dip.
+        """
+        check_keys(known, GEOMETRY, "")
+        where = np.asarray(points, dtype=float), np.asarray(look, dtype=float)
+        return Forward(self, *where, {k: finite(k, v) for k, v in known.items()})
+
+    def smooth_prior(self, sd: Any, length: float) -> GaussianPrior:
+        """Of smooth slip: each kind by itself has the covariance
+
+            sd_i sd_j C_ij / (C_ii C_jj)^(1/2),    C = (1 / length^2 - Laplacian)^(-2).
+
+        Every component has exactly its standard deviation, those at the edges too. Correlation
+        falls with distance r along the fault as (r / length) K_1(r / length), K_1 the modified
+        Bessel function (Matern's with smoothness one): to 0.60 at `length`, to 0.28 at twice that;
+        finer patches do not change it. (Lindgren, Rue and Lindstrom 2011, J. R. Stat. Soc. B 73,
+        423.)
+
+        Parameters
+        ----------
+        sd : float, or array of shape (components,)
+            Marginal standard deviation, in units of slip.
+        length : float
+            In units of the fault's length. An infinite one would be pure Laplacian smoothing, of
+            which uniform slip may have any size: an improper prior.
+
+        Raises
+        ------
+        ConfigError
+            If the prior would be improper, or `sd` or `length` is not positive.
+        """
+        size = self.along * self.down
+        each = np.asarray(sd)
+        if each.ndim == 0:
+            each = np.asarray(positive("sd", sd))
+        elif each.shape != (self.components,) or not np.all(each > 0):
+            raise ConfigError(f"sd: expected one positive number, or {self.components} of them")
+        values, vectors = np.linalg.eigh(-self.smoothing()[:size, :size])
+        with np.errstate(over="ignore", invalid="ignore"):
+            roots = 1.0 + _square(length) * np.maximum(values, 0.0)
+            stiff = not np.max(roots) ** 2 < STIFFEST
+        if stiff:
+            raise ConfigError(
+                f"length: found {length:g}, with which the prior is improper: uniform slip could"
+                f" have any size; expected about the fault's length, {self.length:g}, or less"
+            )
+        variance = vectors**2 @ roots**-2.0
+        # The precision of what has variances of one.
+        scaled = np.sqrt(variance)[:, None] * vectors * roots
+        unit = np.kron(np.eye(len(self.slips)), scaled @ scaled.T)
+        each = np.broadcast_to(each, self.components)
+        return GaussianPrior(unit / each[:, None] / each)
+
     def smoothing(self) -> np.ndarray:
         """The Laplacian of slip, (components, components): differences of neighbouring patches,
         over the squares of their distances, each component of slip by itself."""
@@ -107,6 +177,26 @@ class Fault:
                 np.add.at(lap, (a, a), -1.0 / h**2)
                 np.add.at(lap, (a, b), 1.0 / h**2)
         return np.kron(np.eye(len(self.slips)), lap)
+
+
+@dataclass(frozen=True, eq=False)
+class Forward:
+    """G of a fault, by the part of its geometry that is unknown; see `Fault.forward`."""
+
+    fault: Fault
+    points: np.ndarray
+    look: np.ndarray
+    known: Mapping[str, float]
+
+    def __call__(self, theta: Mapping[str, Any]) -> Any:
+        return self.fault.green(self.points, self.look, **(dict(self.known) | dict(theta)))
+
+
+def _square(length: Any) -> float:
+    """An infinite length is told why it cannot be, not that it is no number."""
+    if isinstance(length, float) and np.isinf(length) and length > 0:
+        return np.inf
+    return positive("length", length) ** 2
 
 
 def gnss(points: Any) -> tuple[np.ndarray, np.ndarray]:

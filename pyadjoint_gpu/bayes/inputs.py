@@ -11,6 +11,9 @@ import scipy.linalg
 from ..errors import ConfigError, DataError
 from .hmc import Box, Quadratic
 
+STIFFEST = 1e12
+"""Largest over smallest eigenvalue of a precision that is taken for proper."""
+
 
 @dataclass(frozen=True)
 class GaussianPrior:
@@ -19,8 +22,8 @@ class GaussianPrior:
     Attributes
     ----------
     precision : array, shape (n, n)
-        Lambda, positive definite: Laplacian smoothing has one that is not, until something is
-        added to it.
+        Lambda, positive definite: that of pure Laplacian smoothing is not, that of
+        `Fault.smooth_prior` is.
     mean : array, shape (n,), or float
     """
 
@@ -78,7 +81,7 @@ def fixed(data: Any, noise: Any, prior: Any, bounds: Any) -> Fixed:
         raise DataError(f"data: found an array of shape {d.shape}, expected one axis")
     gaussian = normal(prior)
     n = len(gaussian.vector)
-    root = _root("noise", finite("noise", noise), len(d))
+    root = factor("noise", finite("noise", noise), len(d))
     diagonal = root if root.ndim == 1 else np.diag(root)
     white = d / root if root.ndim == 1 else scipy.linalg.solve_triangular(root, d, lower=True)
     constant = -float(np.sum(np.log(diagonal))) - 0.5 * len(d) * np.log(2 * np.pi)
@@ -101,14 +104,15 @@ def normal(prior: Any) -> Quadratic:
             raise ConfigError(
                 "slip_prior: found one number, expected a standard deviation for each component"
             )
-        root = _root("slip_prior", given, len(given))
+        root = factor("slip_prior", given, len(given))
         inverse = np.diag(1.0 / root) if root.ndim == 1 else np.linalg.inv(root)
         precision, mean = inverse.T @ inverse, np.zeros(len(given))
     lowest, highest = np.linalg.eigvalsh(precision)[[0, -1]]
-    if not lowest > 1e-12 * highest:
+    if not lowest * STIFFEST > highest:
         raise DataError(
             "slip_prior: it is improper: its precision has the eigenvalues"
-            f" {lowest:.3g} to {highest:.3g}, expected all above zero"
+            f" {lowest:.3g} to {highest:.3g}, expected all above zero; for Laplacian smoothing take"
+            " Fault.smooth_prior, with a finite length"
         )
     return Quadratic(precision, precision @ mean)
 
@@ -137,7 +141,7 @@ def finite(name: str, value: Any) -> np.ndarray:
     return array
 
 
-def _root(name: str, given: np.ndarray, n: int) -> np.ndarray:
+def factor(name: str, given: np.ndarray, n: int) -> np.ndarray:
     """Of a covariance its lower Cholesky factor; of standard deviations themselves."""
     if given.ndim < 2:
         if given.ndim and len(given) != n:

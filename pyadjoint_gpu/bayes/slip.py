@@ -1,0 +1,179 @@
+"""Running a slip run file: samples with the names, units and places of what they are of."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+import warnings
+from typing import Any
+
+import jax
+import numpy as np
+import xarray as xr
+
+from ..arithmetic import double
+from ..config import plain
+from .checks import SamplingWarning
+from .data import AXES, DISPLACEMENT
+from .hierarchical import HierarchicalSMC
+from .results import named
+from .run_file import Geometry, SlipFile
+
+_TEXTS = {
+    "east": "east of the middle of the upper edge",
+    "north": "north of the middle of the upper edge",
+    "depth": "depth of the upper edge",
+    "strike": "strike, clockwise from north",
+    "dip": "dip",
+}
+
+
+def run(file: SlipFile, *, progress: bool | None = None) -> xr.Dataset:
+    """Sample, and say what the samples are of.
+
+    Returns
+    -------
+    Dataset
+        That of the sampler's method `run`, with units; components of slip with the coordinates
+        ``slip_kind``, ``along`` and ``down`` (of the patches' middles, from the middle of the upper
+        edge), so that ``set_index(component=[...]).unstack()`` makes maps of it; ``predicted``, the
+        posterior mean of G s, beside ``observed``; what the sampler warned of in the attribute
+        ``warnings``, a line each, and how long it took in ``wall_time``.
+    """
+    began = time.perf_counter()
+    sampler, unknown = file.sampler, isinstance(file.sampler, HierarchicalSMC)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", SamplingWarning)
+        if isinstance(sampler, HierarchicalSMC):
+            options: dict[str, Any] = {"journal": file.output.get("journal"), "progress": progress}
+            result = sampler.run(**file.options, **options)
+        else:
+            result = sampler.run(**file.options)
+    said = list(dict.fromkeys(_text(w) for w in caught if issubclass(w.category, SamplingWarning)))
+    for w in caught:
+        if not issubclass(w.category, SamplingWarning):
+            warnings.warn_explicit(w.message, w.category, w.filename, w.lineno)
+    result = _fit(result, file)
+    for name in ("slip", "slip_mean", "slip_sd", "observed", "predicted", "residual", "sigma"):
+        result[name].attrs["units"] = DISPLACEMENT
+    if file.geometry is not None:
+        result = _placed(result, file.geometry)
+    return result.assign_attrs(
+        status="done",
+        message=_message(result, file.geometry, unknown),
+        **({"title": file.title} if file.title else {}),
+        **({"warnings": "\n".join(said)} if said else {}),
+        **_provenance(file),
+        wall_time=time.perf_counter() - began,
+    )
+
+
+def summary(result: xr.Dataset) -> list[str]:
+    """A few lines, for someone who waits at the command line."""
+    a = result.attrs
+    error = a.get("log_evidence_error")
+    evidence = f"ln Z {a['log_evidence']:.2f}" + (
+        " (one run does not tell its error: sampler.repeats)"
+        if error is None
+        else f" +- {error:.2f}"
+    )
+    lines = [f"{a['status']}: {a['message']}, {a['wall_time']:.1f} s", evidence]
+    for name in _TEXTS:
+        if name in result and result[name].dims == ("sample",):
+            v = result[name]
+            lines.append(f"{name} {v.mean():.5g} +- {v.std():.2g} {v.attrs['units']}")
+    mean, sd = result["slip_mean"], result["slip_sd"]
+    kinds = result["slip_kind"].values if "slip_kind" in result.coords else np.full(mean.size, "")
+    for kind in dict.fromkeys(kinds):
+        m, s = mean.values[kinds == kind], sd.values[kinds == kind]
+        lines.append(
+            f"{kind} slip {m.min():.3g} to {m.max():.3g} {DISPLACEMENT}".strip()
+            + f", each +- {s.min():.2g} to {s.max():.2g} {DISPLACEMENT}"
+        )
+    lines.append(f"chi2 {a['chi2']:.3g} per datum, of the mean prediction of {a['data']} data")
+    return lines
+
+
+def _text(w: warnings.WarningMessage) -> str:
+    return " ".join(str(w.message).split())
+
+
+def _message(result: xr.Dataset, geometry: Geometry | None, unknown: bool) -> str:
+    runs, samples, stages = (result.sizes[d] for d in ("repeat", "sample", "stage"))
+    what = f"{result.sizes['component']} components of slip"
+    if unknown and geometry is not None:
+        what = f"{', '.join(geometry.priors)} and {what}"
+    each = (
+        f"{samples // runs} samples" if runs == 1 else f"{runs} runs of {samples // runs} samples"
+    )
+    return f"{each} of {what}, {stages} stages"
+
+
+def _provenance(file: SlipFile) -> dict[str, str]:
+    """Arrays stand in the text by their own digests."""
+    text = json.dumps(plain(file.specification), sort_keys=True)
+    return {"config_json": text, "inputs_sha256": hashlib.sha256(text.encode()).hexdigest()}
+
+
+@double
+def _fit(result: xr.Dataset, file: SlipFile) -> xr.Dataset:
+    """With the data beside what the samples make of them, on average."""
+    sampler = file.sampler
+    d = np.asarray(sampler.data, dtype=float)
+    if isinstance(sampler, HierarchicalSMC):
+        forward, names = sampler.forward, list(sampler.theta_prior)
+        of = jax.jit(lambda theta, s: forward(theta) @ s)
+        theta = np.column_stack([result[k].values for k in names])
+        slips = result["slip"].mean("draw").values
+        total = np.zeros_like(d)
+        for row, s in zip(theta, slips, strict=True):
+            total += np.asarray(of(dict(zip(names, row, strict=True)), s))
+        predicted = total / len(theta)
+    else:
+        predicted = np.asarray(sampler.green) @ result["slip_mean"].values
+    noise = np.asarray(sampler.noise)
+    sigma = np.sqrt(np.diag(noise)) if noise.ndim == 2 else noise
+    off = d - predicted
+    white = off / noise if noise.ndim < 2 else np.linalg.solve(np.linalg.cholesky(noise), off)
+    columns = {
+        "observed": (d, "observed displacement"),
+        "predicted": (predicted, "predicted displacement, posterior mean"),
+        "residual": (off, "observed less predicted displacement"),
+        "sigma": (sigma, "standard deviation of observed displacement"),
+    }
+    result = result.assign({k: ("observation", v, named(text)) for k, (v, text) in columns.items()})
+    result = result.assign_attrs(chi2=float(np.mean(white**2)), data=len(d))
+    if file.data is None or file.geometry is None:
+        return result
+    places = {f"observation_{k}": file.data.points[:, i] for i, k in enumerate("xy")}
+    looks = {f"look_{k}": file.data.look[:, i] for i, k in enumerate(AXES)}
+    return result.assign_coords(
+        {
+            k: ("observation", v, named(f"{k[-1]} coordinate", file.geometry.units))
+            for k, v in places.items()
+        }
+        | {
+            k: ("observation", v, named(f"{k[5:]} component of the look vector"))
+            for k, v in looks.items()
+        }
+    )
+
+
+def _placed(result: xr.Dataset, geometry: Geometry) -> xr.Dataset:
+    """With where patches lie on the fault, and the fault in the half space."""
+    fault, units = geometry.fault, geometry.units
+    along = ((np.arange(fault.along) + 0.5) / fault.along - 0.5) * fault.length
+    down = (np.arange(fault.down) + 0.5) / fault.down * fault.width
+    kinds, i, j = (a.ravel() for a in np.indices((len(fault.slips), fault.along, fault.down)))
+    coordinates = {
+        "slip_kind": (np.array(fault.slips)[kinds], {"long_name": "kind of slip"}),
+        "along": (along[i], named("distance along the strike, from the fault's middle", units)),
+        "down": (down[j], named("distance down the dip, from the upper edge", units)),
+    }
+    result = result.assign_coords({k: ("component", *v) for k, v in coordinates.items()})
+    result = result.assign({k: ((), np.float64(v)) for k, v in geometry.known.items()})
+    for name in (*geometry.known, *geometry.priors):
+        unit = "degree" if name in ("strike", "dip") else units
+        result[name].attrs = named(_TEXTS[name], unit)
+    return result
