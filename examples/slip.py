@@ -1,9 +1,9 @@
 """What broke, and how? A synthetic earthquake, end to end.
 
-A fault of which neither the place nor the direction is known slips by up to 1.6 m. From what 24 GNSS
-stations and 2 x 160 pixels of InSAR see of it, samples of its geometry and of its slip are drawn,
-and `slip.nc` is left in this directory, beside the `gnss.nc`, `ascending.nc` and `descending.nc` it
-came from.
+A fault of which neither the place nor the direction is known slips by up to 1.6 m. From what 16
+GNSS stations and 2 x 60 pixels of InSAR see of it, samples of its geometry and of its slip are
+drawn, and `slip.nc` is left in this directory, beside the `gnss.nc`, `ascending.nc` and
+`descending.nc` it came from.
 """
 
 import sys
@@ -19,7 +19,6 @@ from pyadjoint_gpu.bayes import (
     HierarchicalSMC,
     SamplingWarning,
     Settings,
-    SlipData,
     slip_data,
 )
 
@@ -27,16 +26,16 @@ small = "--small" in sys.argv  # a quick look
 
 # The truth: 24 x 12 km, thrust with some left-lateral slip, most of it in one place.
 truth = {"east": 1.5, "north": -2.0, "depth": 3.0, "strike": 35.0, "dip": 50.0}  # km, degrees
-fault = Fault(24.0, 12.0, along=6, down=4, slips=("strike", "dip"))
-along = (np.arange(6) + 0.5) * 4.0 - 12.0
-down = (np.arange(4) + 0.5) * 3.0
+fault = Fault(24.0, 12.0, along=4, down=3, slips=("strike", "dip"))
+along = (np.arange(4) + 0.5) * 6.0 - 12.0
+down = (np.arange(3) + 0.5) * 4.0
 patch = np.exp(-0.5 * (((along[:, None] - 2.0) / 5.0) ** 2 + ((down - 5.0) / 3.5) ** 2))
 slip = np.stack([0.6 * patch, 1.6 * patch])  # m; by kind, along the strike, down the dip
 
 # What is measured, and how well.
 generator = np.random.default_rng(7)
-stations = generator.uniform(-35.0, 35.0, (24, 2))
-pixels = generator.uniform(-30.0, 30.0, (160, 2))
+stations = generator.uniform(-35.0, 35.0, (16, 2))
+pixels = generator.uniform(-30.0, 30.0, (60, 2))
 KM, M = {"units": "km"}, {"units": "m"}
 
 
@@ -52,25 +51,23 @@ def survey(dim, points, variables):
 
 
 variables = {}
-for name, axis, sigma in zip(("east", "north", "up"), np.eye(3), (0.004, 0.004, 0.01), strict=True):
-    values = seen(stations, np.tile(axis, (24, 1)), sigma)
+for name, axis, sigma in zip(("east", "north", "up"), np.eye(3), (0.01, 0.01, 0.02), strict=True):
+    values = seen(stations, np.tile(axis, (16, 1)), sigma)
     variables[f"displacement_{name}"] = values, M
-    variables[f"displacement_{name}_sigma"] = np.full(24, sigma), M
+    variables[f"displacement_{name}_sigma"] = np.full(16, sigma), M
 surveys = {"gnss": survey("station", stations, variables)}
 for name, look in (("ascending", (-0.62, -0.11, 0.78)), ("descending", (0.62, -0.11, 0.78))):
-    look = np.tile(np.array(look) / np.linalg.norm(look), (160, 1))
+    look = np.tile(np.array(look) / np.linalg.norm(look), (60, 1))
     columns = {f"look_{k}": (look[:, i], {}) for i, k in enumerate(("east", "north", "up"))}
-    columns["displacement_los"] = seen(pixels, look, 0.01), M
-    columns["displacement_los_sigma"] = np.full(160, 0.01), M
+    columns["displacement_los"] = seen(pixels, look, 0.02), M
+    columns["displacement_los_sigma"] = np.full(60, 0.02), M
     surveys[name] = survey("pixel", pixels, columns)
 for name, data in surveys.items():
     data.to_netcdf(f"{name}.nc", engine="h5netcdf")
 
 # Sampling.
 uniform = scipy.stats.uniform
-data: SlipData = slip_data(
-    surveys["gnss"], [surveys["ascending"], surveys["descending"]], units="km"
-)
+data = slip_data(surveys["gnss"], [surveys["ascending"], surveys["descending"]], units="km")
 sampler = HierarchicalSMC(
     fault.forward(data.points, data.look),
     data.displacement,
@@ -83,9 +80,9 @@ sampler = HierarchicalSMC(
         "strike": uniform(0.0, 90.0),
         "dip": uniform(20.0, 60.0),
     },
-    particles=32 if small else 128,
-    inner=Settings(particles=64, leapfrogs=20) if small else Settings(particles=128, leapfrogs=40),
-    draws=4,
+    particles=16 if small else 96,
+    moves=1 if small else 2,
+    inner=Settings(particles=64, leapfrogs=16),
 )
 began = time.perf_counter()
 with warnings.catch_warnings(record=True) as caught:
@@ -101,7 +98,9 @@ inside = []
 for name, true in truth.items():
     low, high = np.quantile(result[name], (0.05, 0.95))
     inside.append(low <= true <= high)
-    print(f"{name:7} {low:6.2f} to {high:6.2f}, true {true:6.2f} {'' if inside[-1] else '(outside)'}")
+    print(
+        f"{name:7} {low:6.2f} to {high:6.2f}, true {true:6.2f} {'' if inside[-1] else '(outside)'}"
+    )
 low, high = result["slip"].quantile((0.05, 0.95), ("sample", "draw")).values
 covered = (low <= slip.ravel()) & (slip.ravel() <= high)
 print(f"90 % intervals hold {sum(inside)} of {len(inside)} truths of the geometry")

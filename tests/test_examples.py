@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from pyadjoint_gpu.bayes import HierarchicalSMC
+from pyadjoint_gpu.bayes.run_file import read
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
@@ -24,6 +27,17 @@ def test_runs(name, says, tmp_path):
     done = run([EXAMPLES / f"{name}.py", "--small"], tmp_path)
     assert says in done
     assert (tmp_path / f"{name}.png").stat().st_size > 10_000
+
+
+def test_slip(tmp_path):
+    """And its run file is as good as its script, as far as the sampler."""
+    done = run([EXAMPLES / "slip.py", "--small"], tmp_path)
+    assert re.search(r"90 % intervals hold [0-5] of 5 truths", done)
+    assert "wrote slip.nc" in done
+    (tmp_path / "slip.toml").write_bytes((EXAMPLES / "slip.toml").read_bytes())
+    found = read(tmp_path / "slip.toml")
+    assert isinstance(found.sampler, HierarchicalSMC)
+    assert len(found.sampler.data) == 3 * 16 + 2 * 60
 
 
 def test_a_notebook_runs_from_top_to_bottom():

@@ -96,8 +96,10 @@ class Work:
     batch: int
     dtype: str
 
+    @double
     def green(self, theta: np.ndarray) -> np.ndarray:
-        """L^-1 G for each row of theta."""
+        """L^-1 G for each row of theta. Always in double precision: of what was traced in single,
+        JAX keeps constants."""
         return self.fixed.whiten(_matrices(self.forward, self.names, theta))
 
     @double

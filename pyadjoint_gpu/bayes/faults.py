@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import jax.numpy as jnp
@@ -181,7 +182,8 @@ class Fault:
 
 @dataclass(frozen=True, eq=False)
 class Forward:
-    """G of a fault, by the part of its geometry that is unknown; see `Fault.forward`."""
+    """G of a fault, by the part of its geometry that is unknown; see `Fault.forward`. What is equal
+    is compiled once."""
 
     fault: Fault
     points: np.ndarray
@@ -190,6 +192,17 @@ class Forward:
 
     def __call__(self, theta: Mapping[str, Any]) -> Any:
         return self.fault.green(self.points, self.look, **(dict(self.known) | dict(theta)))
+
+    @cached_property
+    def _key(self) -> tuple[Any, ...]:
+        known = tuple(sorted(self.known.items()))
+        return self.fault, self.points.tobytes(), self.look.tobytes(), known
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Forward) and self._key == other._key
+
+    def __hash__(self) -> int:
+        return hash(self._key)
 
 
 def _square(length: Any) -> float:

@@ -8,7 +8,6 @@ import time
 import warnings
 from typing import Any
 
-import jax
 import numpy as np
 import xarray as xr
 
@@ -26,6 +25,12 @@ _TEXTS = {
     "depth": "depth of the upper edge",
     "strike": "strike, clockwise from north",
     "dip": "dip",
+}
+
+_SLIP = {
+    "slip": "slip",
+    "slip_mean": "mean of slip",
+    "slip_sd": "standard deviation of slip",
 }
 
 
@@ -55,8 +60,10 @@ def run(file: SlipFile, *, progress: bool | None = None) -> xr.Dataset:
         if not issubclass(w.category, SamplingWarning):
             warnings.warn_explicit(w.message, w.category, w.filename, w.lineno)
     result = _fit(result, file)
-    for name in ("slip", "slip_mean", "slip_sd", "observed", "predicted", "residual", "sigma"):
+    for name in ("observed", "predicted", "residual", "sigma"):
         result[name].attrs["units"] = DISPLACEMENT
+    for name, text in _SLIP.items():
+        result[name].attrs = named(text, DISPLACEMENT)
     if file.geometry is not None:
         result = _placed(result, file.geometry)
     return result.assign_attrs(
@@ -74,24 +81,27 @@ def summary(result: xr.Dataset) -> list[str]:
     a = result.attrs
     error = a.get("log_evidence_error")
     evidence = f"ln Z {a['log_evidence']:.2f}" + (
-        " (one run does not tell its error: sampler.repeats)"
+        " (one run; sampler.repeats = 4 would tell its error)"
         if error is None
         else f" +- {error:.2f}"
     )
     lines = [f"{a['status']}: {a['message']}, {a['wall_time']:.1f} s", evidence]
     for name in _TEXTS:
         if name in result and result[name].dims == ("sample",):
-            v = result[name]
-            lines.append(f"{name} {v.mean():.5g} +- {v.std():.2g} {v.attrs['units']}")
-    mean, sd = result["slip_mean"], result["slip_sd"]
-    kinds = result["slip_kind"].values if "slip_kind" in result.coords else np.full(mean.size, "")
+            mean, sd = float(result[name].mean()), float(result[name].std())
+            digits = max(0, 1 - int(np.floor(np.log10(sd)))) if sd > 0 else 3
+            units = result[name].attrs["units"]
+            lines.append(f"{name} {mean:.{digits}f} +- {sd:.{digits}f} {units}")
+    n = result.sizes["component"]
+    kinds = result["slip_kind"].values if "slip_kind" in result.coords else np.full(n, "")
     for kind in dict.fromkeys(kinds):
-        m, s = mean.values[kinds == kind], sd.values[kinds == kind]
+        m, s = (result[k].values[kinds == kind] for k in ("slip_mean", "slip_sd"))
+        what = f"{kind} slip".strip()
         lines.append(
-            f"{kind} slip {m.min():.3g} to {m.max():.3g} {DISPLACEMENT}".strip()
-            + f", each +- {s.min():.2g} to {s.max():.2g} {DISPLACEMENT}"
+            f"{what}: means {m.min():.3g} to {m.max():.3g} {DISPLACEMENT}, standard deviations"
+            f" {s.min():.2g} to {s.max():.2g} {DISPLACEMENT}"
         )
-    lines.append(f"chi2 {a['chi2']:.3g} per datum, of the mean prediction of {a['data']} data")
+    lines.append(f"mean prediction: chi2 {a['chi2']:.3g} per datum, {a['data']} data")
     return lines
 
 
@@ -120,30 +130,32 @@ def _provenance(file: SlipFile) -> dict[str, str]:
 def _fit(result: xr.Dataset, file: SlipFile) -> xr.Dataset:
     """With the data beside what the samples make of them, on average."""
     sampler = file.sampler
-    d = np.asarray(sampler.data, dtype=float)
     if isinstance(sampler, HierarchicalSMC):
-        forward, names = sampler.forward, list(sampler.theta_prior)
-        of = jax.jit(lambda theta, s: forward(theta) @ s)
-        theta = np.column_stack([result[k].values for k in names])
+        fixed, batch = sampler._work.fixed, sampler.batch
+        theta = np.column_stack([result[k].values for k in sampler.theta_prior])
         slips = result["slip"].mean("draw").values
-        total = np.zeros_like(d)
-        for row, s in zip(theta, slips, strict=True):
-            total += np.asarray(of(dict(zip(names, row, strict=True)), s))
-        predicted = total / len(theta)
+        white = np.zeros_like(fixed.data)
+        for i in range(0, len(theta), batch):
+            # A short batch is filled up: one shape, one compilation.
+            rows = np.arange(i, i + batch) % len(theta)
+            each = np.einsum("bmn,bn->bm", sampler._work.green(theta[rows]), slips[rows])
+            white += np.sum(each[: len(theta) - i], axis=0) / len(theta)
     else:
-        predicted = np.asarray(sampler.green) @ result["slip_mean"].values
-    noise = np.asarray(sampler.noise)
-    sigma = np.sqrt(np.diag(noise)) if noise.ndim == 2 else noise
-    off = d - predicted
-    white = off / noise if noise.ndim < 2 else np.linalg.solve(np.linalg.cholesky(noise), off)
+        fixed = sampler._fixed
+        white = sampler._white @ result["slip_mean"].values
+    root, d = fixed.noise, np.asarray(sampler.data, dtype=float)
+    if root.ndim == 2:
+        predicted, sigma = root @ white, np.linalg.norm(root, axis=1)
+    else:
+        predicted, sigma = root * white, root
     columns = {
         "observed": (d, "observed displacement"),
         "predicted": (predicted, "predicted displacement, posterior mean"),
-        "residual": (off, "observed less predicted displacement"),
+        "residual": (d - predicted, "observed less predicted displacement"),
         "sigma": (sigma, "standard deviation of observed displacement"),
     }
     result = result.assign({k: ("observation", v, named(text)) for k, (v, text) in columns.items()})
-    result = result.assign_attrs(chi2=float(np.mean(white**2)), data=len(d))
+    result = result.assign_attrs(chi2=float(np.mean((fixed.data - white) ** 2)), data=len(d))
     if file.data is None or file.geometry is None:
         return result
     places = {f"observation_{k}": file.data.points[:, i] for i, k in enumerate("xy")}
