@@ -65,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
             help="override a key of the run file, such as inversion.max_iterations=20",
         )
 
-    run = add("run", _run, "run the inversion of a run file")
+    run = add("run", _run, "run the inversion, or the sampler, of a run file")
     add_settings(run)
     run.add_argument("-o", "--output", metavar="OUT.nc", help="where the result goes")
     check = add("check", _check, "test the gradient of a run file's problem")
