@@ -6,19 +6,29 @@ import os
 import re
 import shutil
 from collections.abc import Callable
-from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 import pytest
 import scipy.special
 import scipy.stats
 import xarray as xr
-from run_files import put, save, settings, unit
+from run_files import put, settings, unit
+from slip_files import (
+    FAULT,
+    FIXED,
+    LOOK,
+    LOOKS,
+    POINTS,
+    correlated,
+    green,
+    pixels,
+    seen,
+    stations,
+    write,
+)
 
-from pyadjoint_gpu.arithmetic import double
 from pyadjoint_gpu.bayes import (
     Fault,
     GaussianPrior,
@@ -26,119 +36,17 @@ from pyadjoint_gpu.bayes import (
     LinearSMC,
     SamplingWarning,
     Settings,
-    gnss,
-    run_file,
     slip_data,
     state,
 )
 from pyadjoint_gpu.cli import main
 from pyadjoint_gpu.errors import ConfigError, DataError
 
-FAULT = Fault(10.0, 6.0, along=3, down=2, slips=("strike", "dip"))
-AT = {"east": 1.0, "north": -2.0, "depth": 1.5, "strike": 20.0, "dip": 55.0}
-LOOK = np.array([0.6, -0.1, 0.79]) / np.linalg.norm([0.6, -0.1, 0.79])
-RUN_FILE = """\
-title = "A small earthquake"
-
-[fault]
-units = "km"
-length = 10.0
-width = 6.0
-along = 3
-down = 2
-east = {uniform = [-2.0, 3.0]}
-north = -2.0
-depth = 1.5
-strike = 20.0
-dip = {normal = [55.0, 3.0], bounds = [40.0, 70.0]}
-
-[data]
-gnss = "gnss.nc"
-insar = ["insar.nc"]
-
-[slip_prior]
-kind = "smooth"
-sd = 0.5
-length = 4.0
-
-[sampler]
-seed = 3
-particles = 8
-moves = 1
-batch = 8
-
-[sampler.inner]
-particles = 32
-moves = 1
-leapfrogs = 2
-
-[output]
-path = "result.nc"
-journal = "result.h5"
-"""
-FIXED = ["fault.east=1.0", "fault.dip=55.0", "sampler={seed = 3, repeats = 2, particles = 64}",
-         'output={path = "result.nc"}']  # fmt: skip
-
-
-STATIONS = np.random.default_rng(1).uniform(-10, 10, (5, 2))
-PIXELS = np.random.default_rng(2).uniform(-10, 10, (7, 2))
-POINTS, LOOKS = (
-    np.concatenate([a, b]) for a, b in zip(gnss(STATIONS), (PIXELS, [LOOK] * 7), strict=True)
-)
-
-
-@cache
-def _compiled() -> Any:
-    return jax.jit(partial(FAULT.green, POINTS, LOOKS))
-
-
-@double
-def green(**geometry: float) -> np.ndarray:
-    """Of all data."""
-    return np.asarray(_compiled()(**(AT | geometry)))
-
-
-@cache
-def seen() -> np.ndarray:
-    return green() @ np.linspace(0.2, 0.8, FAULT.components)
-
-
-def stations() -> xr.Dataset:
-    """In kilometres and millimetres."""
-    parts = 1e3 * seen()[:15].reshape(5, 3)
-    variables = {}
-    for k, axis in enumerate(("east", "north", "up")):
-        variables[f"displacement_{axis}"] = "station", parts[:, k], {"units": "mm"}
-        variables[f"displacement_{axis}_sigma"] = "station", np.full(5, 20.0), {"units": "mm"}
-    x, y = (("station", p, {"units": "km"}) for p in STATIONS.T)
-    return xr.Dataset(variables, {"x": x, "y": y})
-
-
-def pixels() -> xr.Dataset:
-    """In metres."""
-    variables: dict[str, Any] = {
-        "displacement_los": ("pixel", seen()[15:], {"units": "m"}),
-        "displacement_los_sigma": ("pixel", np.full(7, 0.03), {"units": "m"}),
-    }
-    for k, axis in enumerate(("east", "north", "up")):
-        variables[f"look_{axis}"] = "pixel", np.full(7, LOOK[k])
-    x, y = (("pixel", 1e3 * p, {"units": "m"}) for p in PIXELS.T)
-    return xr.Dataset(variables, {"x": x, "y": y})
-
-
-def correlated(data: xr.Dataset) -> xr.Dataset:
-    """With a covariance in place of standard deviations."""
-    apart = np.subtract.outer(np.arange(7), np.arange(7))
-    c = ("pixel", "pixel2"), 9e-4 * np.exp(-np.abs(apart)), {"units": "m2"}
-    return data.drop_vars("displacement_los_sigma").assign(displacement_los_covariance=c)
-
 
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("inputs")
-    save(stations(), folder / "gnss.nc")
-    save(pixels(), folder / "insar.nc")
-    (folder / "run.toml").write_text(RUN_FILE)
+    write(folder)
     return folder
 
 
@@ -439,142 +347,3 @@ def test_the_published_case(tmp_path, capsys):
     np.testing.assert_array_equal(found["slip"], same_samples)
     assert found.attrs["log_evidence"] == pytest.approx(413.60014, abs=0.8)
     assert "of 18 components of slip" in capsys.readouterr().out
-
-
-# What is refused, with nothing left behind
-
-ALONE = ["sampler={}", 'output={path = "result.nc"}']
-GIVEN = 'data={green = "g.nc:g", displacement = "g.nc:d", sigma = 0.1}'
-PLAIN = "slip_prior={kind = 'gaussian', sd = 1.0}"
-PATCHES = "fault={length = 10, width = 6, along = 3, down = 2}"
-WRONG: list[tuple[list[str], list[str]]] = [
-    # Names
-    (["fualt=1"], ["fualt", "unknown", "'fault'"]),
-    (["fault.lenght=1"], [r"fault\.lenght", "unknown", "'length'"]),
-    (["fault.stirke=1"], [r"fault\.stirke", "unknown", "'strike'"]),
-    (["fault.east={unifrom = [0, 1]}"], [r"fault\.east\.unifrom", "unknown", "'uniform'"]),
-    (["data.insra='a.nc'"], [r"data\.insra", "unknown", "'insar'"]),
-    (["slip_prior.legnth=1"], [r"slip_prior\.legnth", "unknown", "'length'"]),
-    (["sampler.particels=1"], [r"sampler\.particels", "unknown", "'particles'"]),
-    (["sampler.inner.leapfrog=1"], [r"sampler\.inner\.leapfrog\b", "unknown", "'leapfrogs'"]),
-    (["output.pth='a'"], [r"output\.pth", "unknown", "'path'"]),
-    # The fault
-    (["fault.units='Pa'"], [r"fault\.units", "'Pa'", "unit of length"]),
-    (["fault.length=0"], [r"fault\.length", "found 0", "positive"]),
-    (["fault.along=2.5"], [r"fault\.along", "2.5", "whole number"]),
-    (["fault.slips=['dip', 'sideways']"], [r"fault\.slips", "sideways", "strike, dip, tensile"]),
-    (["fault.slips='dip'"], [r"fault\.slips", "'dip'", "some of"]),
-    (["fault.poisson=0.7"], [r"fault\.poisson", "0.7", "0.5 at most"]),
-    (["fault.north='here'"], [r"fault\.north", "'here'", "number", "normal"]),
-    (["fault.north=nan"], [r"fault\.north", "nan", "number"]),
-    (["fault.depth=-1.0"], [r"fault\.depth", "-1", "0 to inf"]),
-    (["fault.dip=190"], [r"fault\.dip", "190", "0 to 180"]),
-    (["fault.east={}"], [r"fault\.east", "none", "uniform and normal"]),
-    (["fault.east.normal=[0, 1]"], [r"fault\.east", "uniform and normal", "expected one"]),
-    (["fault.east={value = 1, uniform = [0, 1]}"], [r"fault\.east\.value", "unknown"]),
-    (["fault.east={uniform = [3, -2]}"], [r"fault\.east\.uniform", r"\[3, -2\]", "low < high"]),
-    (["fault.east={uniform = 3}"], [r"fault\.east\.uniform", "found 3", "2 numbers"]),
-    (["fault.east={normal = [3, 0]}"], [r"fault\.east\.normal", r"\[3, 0\]", "sd > 0"]),
-    (["fault.east={uniform = [0, 1], bounds = [0, 1]}"], [r"fault\.east\.bounds", "uniform"]),
-    (["fault.depth={normal = [2, 1]}"], [r"fault\.depth", "beyond 0 to inf", r"bounds = \[0, inf"]),
-    (["fault.dip={uniform = [-5, 60]}"], [r"fault\.dip", "beyond 0 to 180"]),
-    # The data
-    (["data={}"], ["data", "nothing", "gnss, insar or green"]),
-    (["data.gnss=3"], [r"data\.gnss", "found 3", "file or a list"]),
-    (["data.gnss=[]"], [r"data\.gnss", r"\[\]", "file or a list"]),
-    (["data.gnss='gone.nc'"], [r"data\.gnss", "no file", "gone.nc"]),
-    (["data.gnss='run.toml'"], [r"data\.gnss", "run.toml", "not a NetCDF"]),
-    (["data.insar=['insar.nc', 'gnss.nc']"], [r"data\.insar\[1\]: gnss.nc", "'look_east'"]),
-    (["data.gnss='nan.nc'"], [r"data\.gnss: nan.nc: 'displacement_up': 1 values are not finite"]),
-    (["data.sigma=0.1"], [r"data\.sigma", "data.green"]),
-    ([GIVEN.replace("sigma", "sigm")], [r"data\.sigm\b", "'sigma'"]),
-    (["data.green='g.nc:g'"], [r"fault\.|data\.", "green"]),
-    ([*ALONE, PATCHES, GIVEN, "data.gnss='gnss.nc'"], [r"data\.gnss", "beside data.green"]),
-    ([GIVEN], ["fault.depth", "beside data.green"]),
-    ([*ALONE, PATCHES.replace("3", "4"), GIVEN], [r"data\.green", r"\(4, 12\)", r"\(4, 16\)"]),
-    ([*ALONE, PATCHES, GIVEN, "data.covariance='g.nc:c'"], ["both of sigma and covariance"]),
-    ([*ALONE, PATCHES, GIVEN, "data.sigma=-1"], [r"data\.sigma", "found -1", "positive"]),
-    ([*ALONE, PATCHES, GIVEN, "data.displacement='g.nc:e'"], [r"data\.displacement", "'e'"]),
-    (
-        [*ALONE, PATCHES, GIVEN, "data.displacement='g.nc:g'"],
-        [r"data\.displacement", "one dimension"],
-    ),
-    ([*ALONE, PATCHES, GIVEN, "data.green='g.nc'"], [r"data\.green", "'g.nc'", "file.nc:variable"]),
-    # The prior of slip
-    (["slip_prior.kind='smoth'"], [r"slip_prior\.kind", "'smoth'", "smooth"]),
-    (["slip_prior={kind = 'gaussian'}"], [r"slip_prior\.sd is missing"]),
-    (["slip_prior={kind = 'smooth', sd = 1}"], [r"slip_prior\.length is missing", "improper"]),
-    (["slip_prior.length=inf"], [r"slip_prior\.length", "inf", "improper", "10, or less"]),
-    (["slip_prior.length=1e9"], [r"slip_prior\.length", "1e\\+09", "improper"]),
-    (["slip_prior.length='far'"], [r"slip_prior\.length", "'far'", "positive number"]),
-    (["slip_prior.kind='gaussian'"], [r"slip_prior\.length", "of 'smooth'"]),
-    (["slip_prior.sd=-1"], [r"slip_prior\.sd", "-1", "positive"]),
-    (["slip_prior.sd={strike = 1}"], [r"slip_prior\.sd\.dip is missing"]),
-    (["slip_prior.sd={strike = 1, dp = 1}"], [r"slip_prior\.sd\.dp", "unknown", "'dip'"]),
-    (["slip_prior.bounds=[1, 0]"], [r"slip_prior\.bounds", r"\[1, 0\]", "low < high"]),
-    (["slip_prior.bounds=[nan, 1]"], [r"slip_prior\.bounds", "nan", "low < high"]),
-    (["slip_prior.bounds=3"], [r"slip_prior\.bounds", "found 3", "2 numbers"]),
-    # The sampler
-    (["sampler=3"], ["sampler", "found 3", "table"]),
-    (["sampler.particles=0"], [r"sampler\.particles", "found 0", "whole number"]),
-    (["sampler.seed=-1"], [r"sampler\.seed", "-1", ">= 0"]),
-    (["sampler.repeats=true"], [r"sampler\.repeats", "True", "whole number"]),
-    (["sampler.ess=1.0"], [r"sampler\.ess", "1.0", "between 0 and 1"]),
-    (["sampler.dtype='half'"], [r"sampler\.dtype", "'half'", "float32"]),
-    (["sampler.inner.leapfrogs=2.5"], [r"sampler\.inner\.leapfrogs", "2.5", "whole"]),
-    (["sampler.inner.ess=2.0"], [r"sampler\.inner\.ess", "2.0", "between"]),
-    (["sampler.leapfrogs=5"], [r"sampler\.leapfrogs", r"sampler\.inner\.leapfrogs"]),
-    ([*FIXED, "sampler.inner.leapfrogs=5"], [r"sampler\.inner", "fixed", r"\[sampler\]"]),
-    ([*FIXED, "sampler.batch=5"], [r"sampler\.batch", "unknown"]),
-    ([*FIXED, "output.journal='a.h5'"], [r"output\.journal", "fixed", "without a journal"]),
-    # Places
-    (["output={}"], [r"output\.path is missing"]),
-    (["output.path='none/a.nc'"], [r"output\.path", "no such directory"]),
-    (["output.journal='result.nc'"], [r"output\.journal", "same file as output.path"]),
-    (["output.journal='gnss.nc'"], ["gnss.nc", "not a sampler's journal"]),
-    (["title=3"], ["title", "found 3", "text"]),
-]
-
-
-@pytest.mark.parametrize(("overrides", "patterns"), WRONG, ids=lambda c: str(c)[:60])
-def test_what_is_wrong_is_refused_by_name(overrides, patterns, folder, refused):
-    if any("nan.nc" in o for o in overrides):
-        save(put(UP, np.nan)(stations()), folder / "nan.nc")
-    if any("g.nc:" in o for o in overrides):
-        variables = {"g": (("m", "n"), np.ones((4, 12))), "d": ("m", np.ones(4))}
-        save(xr.Dataset(variables), folder / "g.nc")
-    refused(settings(*overrides), *patterns)
-
-
-@pytest.mark.parametrize("table", ["fault", "data", "slip_prior"])
-def test_a_missing_table(table, folder, refused):
-    parts = re.split(r"^(?=\[)", RUN_FILE, flags=re.MULTILINE)
-    (folder / "run.toml").write_text("".join(p for p in parts if not p.startswith(f"[{table}]")))
-    refused(["run", "run.toml"], rf"run\.toml: table \[{table}\] is missing")
-
-
-def test_missing_geometry(folder, refused):
-    (folder / "run.toml").write_text(RUN_FILE.replace("strike = 20.0\n", ""))
-    refused(["run", "run.toml"], r"fault\.strike is missing", "uniform")
-
-
-def test_check_is_not_for_slip(folder, refused):
-    refused(["check", "run.toml"], "run.toml", "fault slip", "inversions")
-
-
-def test_a_smooth_prior_needs_a_fault(folder):
-    path = folder / "g.toml"
-    path.write_text(
-        '[data]\ngreen = "g.nc:g"\ndisplacement = "g.nc:d"\nsigma = 1e-3\n'
-        '[slip_prior]\nkind = "gaussian"\nsd = 1.0\n'
-    )
-    variables = {"g": (("m", "n"), np.eye(4)), "d": ("m", np.ones(4), {"units": "mm"})}
-    save(xr.Dataset(variables), folder / "g.nc")
-    read = run_file.read(path)
-    assert isinstance(read.sampler, LinearSMC)
-    np.testing.assert_allclose(read.sampler.data, 1e-3)
-    np.testing.assert_allclose(read.sampler.noise, 1e-6)
-    with pytest.raises(ConfigError, match=r"slip_prior\.kind.*needs the table \[fault\]"):
-        run_file.read(path, ["slip_prior.kind=smooth", "slip_prior.length=1"])
-    with pytest.raises(ConfigError, match=r"slip_prior\.sd: found a table"):
-        run_file.read(path, ["slip_prior.sd={dip = 1}"])
