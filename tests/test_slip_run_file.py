@@ -36,8 +36,8 @@ from pyadjoint_gpu.bayes import (
     LinearSMC,
     SamplingWarning,
     Settings,
+    journal,
     slip_data,
-    state,
 )
 from pyadjoint_gpu.cli import main
 from pyadjoint_gpu.errors import ConfigError, DataError
@@ -282,7 +282,7 @@ def same(a: xr.Dataset, b: xr.Dataset) -> None:
 
 
 def test_an_interrupted_run_goes_on(done, folder, capsys, monkeypatch):
-    whole, calls = state.save, []
+    whole, calls = journal.save, []
 
     def killed(*arguments):
         whole(*arguments)
@@ -290,7 +290,7 @@ def test_an_interrupted_run_goes_on(done, folder, capsys, monkeypatch):
         if len(calls) == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(state, "save", killed)
+    monkeypatch.setattr(journal, "save", killed)
     assert main(["run", "run.toml"]) == 1
     assert capsys.readouterr().err.splitlines()[-1].endswith("goes on from result.h5")
     assert not (folder / "result.nc").exists()
