@@ -6,7 +6,18 @@ import argparse
 import json
 from pathlib import Path
 
-from . import julia, machine, memory, physics, report, sampling, scaling, solve, throughput
+from . import (
+    calibration,
+    julia,
+    machine,
+    memory,
+    physics,
+    report,
+    sampling,
+    scaling,
+    solve,
+    throughput,
+)
 
 RUNS = {
     "throughput": throughput.run,
@@ -15,6 +26,7 @@ RUNS = {
     "memory": memory.run,
     "physics": physics.run,
     "sampling": sampling.run,
+    "calibration": calibration.run,
     "julia": julia.run,
 }
 

@@ -10,6 +10,25 @@ import numpy as np
 from .peers import HIERARCHIES
 
 
+def calibration(result: dict[str, Any]) -> str:
+    """Of each size."""
+    return "\n\n".join(_calibrated(r) for r in result.values())
+
+
+def _calibrated(r: dict[str, Any]) -> str:
+    sets, (outer, inner) = r["sets"], r["particles"]
+    intro = (
+        f"{r['components']} components of slip, {r['data']} data, {outer} particles of theta,"
+        f" {inner} of slip: {sets} data set{'s' * (sets > 1)}, {r['seconds']:.0f} s each."
+        f" 90 % intervals hold {r['slip_held']:.1%} of the components of slip."
+        f" Inner evidence noise {min(r['log_likelihood_noise']):.2f} to"
+        f" {max(r['log_likelihood_noise']):.2f}; {r['warned']} warned."
+    )
+    rows = [[k, f"{v} of {sets}", f"{r['p_value'][k]:.2f}"] for k, v in r["held"].items()]
+    head = ["unknown", "90 % intervals that hold the truth", "p of uniform ranks"]
+    return f"{intro}\n\n{_table(head, rows)}"
+
+
 def document(results: dict[str, Any]) -> str:
     """All sections, each with its machine and date."""
     parts = ["# Benchmarks", "Made by `python -m benchmarks`; what is measured is in README.md."]
@@ -354,5 +373,6 @@ SECTIONS: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "memory": ("Memory of a gradient", memory),
     "physics": ("Each physics", physics),
     "sampling": ("Sampling of linear problems", sampling),
+    "calibration": ("Calibration of hierarchical sampling", calibration),
     "julia": ("The Julia engine on CPU threads", julia),
 }

@@ -2,8 +2,8 @@
 
 A fault of which neither the place nor the direction is known slips by up to 1.6 m. From what 16
 GNSS stations and 2 x 60 pixels of InSAR see of it, samples of its geometry and of its slip are
-drawn, and `slip.nc` is left in this directory, beside the `gnss.nc`, `ascending.nc` and
-`descending.nc` it came from.
+drawn, and `slip.nc` and `slip.png` are left in this directory, beside the `gnss.nc`,
+`ascending.nc` and `descending.nc` they came from.
 """
 
 import sys
@@ -90,7 +90,13 @@ with warnings.catch_warnings(record=True) as caught:
     result = sampler.run(seed=1, repeats=1 if small else 2)
 for warning in caught:
     print(f"warning: {warning.message}")
-result.to_netcdf("slip.nc", engine="h5netcdf")
+result = result.assign_coords(fault.coordinates("km"))
+for name in truth:
+    result[name].attrs["units"] = "degree" if name in ("strike", "dip") else "km"
+for name in ("slip", "slip_mean", "slip_sd"):
+    result[name].attrs["units"] = "m"
+result.samples.save("slip.nc")
+result.samples.plot("slip.png")
 
 # How much of the truth lies where 90 % of the samples do?
 print(f"sampled in {time.perf_counter() - began:.1f} s")
@@ -106,4 +112,4 @@ covered = (low <= slip.ravel()) & (slip.ravel() <= high)
 print(f"90 % intervals hold {sum(inside)} of {len(inside)} truths of the geometry")
 print(f"and {covered.sum()} of {covered.size} of slip")
 print(f"ln Z {result.attrs['log_evidence']:.1f}")
-print("wrote slip.nc")
+print("wrote slip.nc and slip.png")

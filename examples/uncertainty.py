@@ -18,7 +18,7 @@ small = "--small" in sys.argv  # a quick look
 grid = pag.Grid((8, 12) if small else (24, 36), (1.0, 1.5), units="km")
 model = pag.models.Darcy(grid, fixed_pressure={"x_min": 1.0, "x_max": 0.0}, pressure_units="MPa")
 control = pag.Control("permeability", 1.0, transform="log")
-prior = bayes.FieldPrior("permeability", sd=1.0, length=0.5)
+prior = bayes.FieldPrior("permeability", sd=1.0, length=0.2)
 
 # A truth, and what a survey would see of it.
 blank = pag.Problem(model, control, lambda state: 0.0)
@@ -32,6 +32,8 @@ problem = pag.Problem(
 size = {"particles": 32, "leapfrogs": 2} if small else {"particles": 128}
 result = bayes.ProblemSMC(problem, prior, **size).run()
 
+result.samples.save("uncertainty.nc")
+result.samples.plot("uncertainty.png")
 fields = np.log(result["permeability"].values)
 low, high = np.quantile(fields, [0.05, 0.95], axis=0)
 within = np.mean((low <= np.log(truth)) & (np.log(truth) <= high))
@@ -40,3 +42,4 @@ print(f"sd of ln K: 1 before, {spread.min():.2f} to {spread.max():.2f} after")
 print(f"{within:.0%} of the cells' true values lie within their 90 % intervals")
 print(f"misfit of a sample: {float(result['misfit'].mean()):.0f}, {0.5 * len(points):.0f} expected")
 print(f"ln Z = {result.attrs['log_evidence']:.1f}, from {result.attrs['gradients']} gradients")
+print("wrote uncertainty.nc and uncertainty.png")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from . import models, synthetic
+    from . import bayes, models, synthetic
     from .control import Control, Smoothness
     from .engines.embedded import EmbeddedEngine
     from .engines.julia import JuliaEngine
@@ -58,6 +58,7 @@ _WHERE = {
     "block_column": "responses",
     "adjoint_test": "verify",
     "taylor_test": "verify",
+    "bayes": "",
     "models": "",
     "synthetic": "",
 }
@@ -78,6 +79,7 @@ __all__ = [
     "Smoothness",
     "Well",
     "adjoint_test",
+    "bayes",
     "block_column",
     "invert",
     "models",

@@ -104,33 +104,32 @@ def _run(options: argparse.Namespace) -> int:
     file = checked(tables, Path(options.config))
     problem = build_problem(file.tables)
     places, path = _places(file.output, options.output)
-    figure = places.get("output.figure")
-    if figure is not None:
-        _drawable(figure, "output.figure")
     result = invert(
         problem, journal=places.get("output.journal"), title=file.title, **file.inversion
     )
-    return _deliver(result, path, figure)
+    return _deliver(result, path, places.get("output.figure"))
 
 
 def _sample(options: argparse.Namespace, tables: dict[str, Any]) -> int:
     """The run of a run file of fault slip."""
     from .bayes import run_file, slip
-    from .dataset import save
 
     file = run_file.checked(tables, Path(options.config))
-    _, path = _places(file.output, options.output)
-    journal = file.output.get("journal")
+    places, path = _places(file.output, options.output)
+    journal, figure = (places.get(f"output.{k}") for k in ("journal", "figure"))
     try:
         result = slip.run(file)
     except KeyboardInterrupt:
         if journal is None or not journal.is_file():
             raise
         return _complain(f"interrupted; the same command goes on from {journal}", FAILED)
-    save(result, path)
+    result.samples.save(path)
     for line in result.attrs.get("warnings", "").splitlines():
         print(f"pyadjoint-gpu: warning: {line}", file=sys.stderr)
     print(*slip.summary(result), f"wrote {path}", sep="\n")
+    if figure is not None:
+        result.samples.plot(figure)
+        print(f"wrote {figure}")
     return DONE
 
 
@@ -146,6 +145,8 @@ def _places(output: dict[str, Path], asked: str | None) -> tuple[dict[str, Path]
     if path is None:
         raise ConfigError("output.path is missing (or give -o OUT.nc)")
     _writable(places)
+    if "output.figure" in places:
+        _drawable(places["output.figure"], "output.figure")
     return places, path
 
 

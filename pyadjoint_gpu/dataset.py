@@ -138,7 +138,7 @@ def gradient_dataset(problem: Problem, gradient: np.ndarray) -> xr.Dataset:
     parts = problem.split(gradient)
     return xr.Dataset(
         {c.name: (c.dims, parts[c.name], gradient_attributes(c)) for c in problem.controls},
-        control_coordinates(problem),
+        _used(problem),
     )
 
 
@@ -158,7 +158,7 @@ def transformed_attributes(control: BoundControl) -> dict[str, str]:
     return {"units": units, "long_name": f"{inner}{control.name}"}
 
 
-def control_coordinates(problem: Problem) -> dict[str, Any]:
+def _used(problem: Problem) -> dict[str, Any]:
     """Coordinates of the cell centres and of the controls' own spaces."""
     grid = problem.model.grid
     out = {k: v for k, v in grid_coordinates(grid).items() if k in grid.dims}

@@ -45,10 +45,10 @@ class Evaluations(NamedTuple):
     """J, its parts and its gradients at many theta, each with a first axis of their number;
     infinite, with a gradient of zero, where a solve failed."""
 
-    objective: np.ndarray
-    misfit: np.ndarray
-    penalty: np.ndarray
-    gradient: np.ndarray
+    objective: Any
+    misfit: Any
+    penalty: Any
+    gradient: Any
 
 
 def check_tolerance(name: str, value: Any) -> float:
@@ -400,8 +400,8 @@ class Problem:
         try:
             found = self.evaluate(theta)
         except (ConvergenceError, DataError):
-            return Evaluations(np.inf, np.inf, np.inf, np.zeros_like(theta))  # type: ignore[arg-type]
-        return Evaluations(found.objective, found.misfit, found.penalty, found.gradient)  # type: ignore[arg-type]
+            return Evaluations(np.inf, np.inf, np.inf, np.zeros_like(theta))
+        return Evaluations(found.objective, found.misfit, found.penalty, found.gradient)
 
     def _evaluations_of(self, how: Any, thetas: Any, tolerances: tuple[float, float]) -> Any:
         from .engines import batched

@@ -33,7 +33,7 @@ def test_second_order_in_space():
     """-div(K grad P) = Q with P = cos(pi y) cos(pi x), K = exp(x/2), pressure fixed at x = 0
     and x = 2 (P there), no flux at y = 0 and y = 1."""
     errors = []
-    for n in (16, 32, 64):
+    for n in (16, 32):
         grid = pag.Grid((n, 2 * n), (1.0, 2.0))
         y, x = np.meshgrid(*grid.centers, indexing="ij")
         exact = np.cos(np.pi * y) * np.cos(np.pi * x)

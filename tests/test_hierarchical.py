@@ -1,6 +1,7 @@
 """Sampling of d = G(theta) s + e: against quadrature, and however it is run."""
 
 import os
+import shutil
 import subprocess
 import sys
 import warnings
@@ -12,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
+import xarray as xr
 
 from pyadjoint_gpu.bayes import (
     GaussianPrior,
@@ -19,6 +21,7 @@ from pyadjoint_gpu.bayes import (
     LinearSMC,
     SamplingWarning,
     Settings,
+    estimates,
 )
 from pyadjoint_gpu.errors import ConfigError, DataError
 
@@ -146,25 +149,54 @@ def test_the_number_of_processes_does_not_matter(usual):
         same(quietly(problem(), executor=executor), usual)
 
 
-def test_the_number_of_devices_does_not_matter(tmp_path, usual):
-    """Four of them, of one CPU."""
-    script = (
-        "import jax\n"
+def test_samplers_of_s_are_compiled_once(monkeypatch):
+    """For all stages of all runs, and for short batches."""
+    traced, original = [], estimates.posterior
+    monkeypatch.setattr(estimates, "posterior", lambda *a: traced.append(1) or original(*a))
+    smc = problem(particles=13, batch=5, inner=Settings(particles=7, leapfrogs=2))
+    found = quietly(smc, repeats=2)
+    assert found.sizes["stage"] > 2
+    assert len(traced) == 1
+
+
+def elsewhere(path, lines, command=(), **variables):
+    """What `lines`, a program of its own, make of `result`."""
+    program = path.with_suffix(".py")
+    program.write_text(
         "from test_hierarchical import problem, quietly\n"
-        "assert jax.local_device_count() == 4\n"
-        f"quietly(problem()).to_netcdf({str(tmp_path / 'four.nc')!r}, engine='h5netcdf')\n"
+        f"if __name__ == '__main__':\n    {lines}\n"
+        f"    result.to_netcdf({str(path)!r}, engine='h5netcdf')\n"
     )
-    flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
     paths = os.pathsep.join([os.path.dirname(__file__), *sys.path])
     subprocess.run(
-        [sys.executable, "-c", script],
-        env=os.environ | {"XLA_FLAGS": flags, "PYTHONPATH": paths},
-        check=True,
+        [*command, program], env=os.environ | variables | {"PYTHONPATH": paths}, check=True
     )
-    import xarray as xr
+    with xr.open_dataset(path, engine="h5netcdf") as found:
+        return found.load()
 
-    with xr.open_dataset(tmp_path / "four.nc", engine="h5netcdf") as found:
-        same(found.load(), usual)
+
+def test_the_number_of_devices_does_not_matter(tmp_path, usual):
+    """Four of them, of one CPU."""
+    lines = "import jax; assert jax.local_device_count() == 4; result = quietly(problem())"
+    flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
+    same(elsewhere(tmp_path / "four.nc", lines, [sys.executable], XLA_FLAGS=flags), usual)
+
+
+def test_the_number_of_mpi_ranks_does_not_matter(tmp_path, usual):
+    pytest.importorskip("mpi4py", reason="mpi4py is not installed")
+    launcher = shutil.which("mpiexec", path=os.path.dirname(sys.executable)) or shutil.which(
+        "mpiexec"
+    )
+    if launcher is None:
+        pytest.skip("no mpiexec is on the path")
+    lines = (
+        "from mpi4py import MPI; from mpi4py.futures import MPIPoolExecutor\n"
+        "    assert MPI.COMM_WORLD.size == 3\n"
+        "    with MPIPoolExecutor() as executor:\n"
+        "        result = quietly(problem(), executor=executor)"
+    )
+    command = [launcher, "-n", "3", sys.executable, "-m", "mpi4py.futures"]
+    same(elsewhere(tmp_path / "ranks.nc", lines, command), usual)
 
 
 WRONG = [

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pyadjoint_gpu.arithmetic import double
-from pyadjoint_gpu.bayes import hmc, tempering
+from pyadjoint_gpu.bayes import hmc, linear, tempering
 from pyadjoint_gpu.bayes.hmc import Box, Quadratic
 from pyadjoint_gpu.bayes.linear import Settings, sample
 
@@ -119,6 +119,24 @@ def test_finished_members_wait():
 
 
 @double
+def test_side_by_side_as_on_a_gpu(monkeypatch):
+    """Where finished members wait, masked; on CPUs one is sampled after another."""
+    generator = np.random.default_rng(2)
+    green = np.stack([scale * generator.standard_normal((5, 3)) for scale in (0.1, 3.0, 30.0)])
+    prior, data = gaussian(np.eye(3), np.zeros(3)), generator.standard_normal(5)
+    box = Box(np.full(3, -2.0), np.full(3, np.inf))
+    keys = jax.random.split(jax.random.key(3), 3)
+    given = jax.tree.map(jnp.asarray, (keys, green, data, 0.0, prior, box))
+    alone = sample(Settings(particles=50), *given)
+    monkeypatch.setattr(linear, "each", jax.vmap)
+    beside = jax.jit(linear.posterior, static_argnums=0)(Settings(particles=50), *given)
+    assert len(set(np.asarray(alone.count))) > 1
+    np.testing.assert_array_equal(beside.count, alone.count)
+    np.testing.assert_allclose(beside.log_evidence, alone.log_evidence, rtol=1e-9)
+    np.testing.assert_allclose(beside.s, alone.s, rtol=1e-6, atol=1e-9)
+
+
+@double
 def test_reflection_is_a_billiard():
     """Beside a walk of small steps; v has turned round as often as a side was met."""
     box = Box(jnp.array([0.0, -1.0, -jnp.inf, -jnp.inf]), jnp.array([1.0, jnp.inf, 2.0, jnp.inf]))
@@ -202,8 +220,6 @@ def test_systematic_resampling():
 
 def test_compiled_once():
     """Whatever the data, and for all stages."""
-    from pyadjoint_gpu.bayes import linear
-
     traced = []
     original = linear.tuned
     linear.tuned = lambda *args: traced.append(1) or original(*args)

@@ -18,7 +18,7 @@ SIDES = {"x_min": 0.0, "x_max": 0.0, "y_min": 0.0}
 MODEL = pag.models.Darcy(GRID, fixed_pressure=SIDES)
 K = np.exp(0.5 * np.random.default_rng(0).standard_normal(GRID.shape))
 POINTS = np.random.default_rng(1).uniform([0.0, 0.0], [1.0, 1.5], (12, 2))
-PRIOR = FieldPrior("boundary_pressure", sd=0.7, length=0.5)
+PRIOR = FieldPrior("boundary_pressure", sd=0.7, length=0.2)
 
 
 @cache
@@ -62,17 +62,17 @@ def matrix(smc):
 @double
 @pytest.mark.parametrize("sides", [None, ("x_min", "y_max")])
 def test_the_prior_is_that_of_an_elliptic_operator(sides):
-    """theta - theta_0 = D (kappa^2 + K)^-1 x, with K of the space's own Dirichlet integral and D
-    such that the standard deviation is as given."""
+    """theta - theta_0 = D (1 / length^2 + K)^-1 x, with K of the space's own Dirichlet integral and
+    D such that the standard deviation is as given."""
     sd = 0.5
     if sides is None:
         model = pag.models.Darcy(GRID, [pag.Well((0.5, 0.5), 1.0), pag.Well((0.5, 1.0), -1.0)])
-        control, name, nu = pag.Control("permeability", 1.0, transform="log"), "permeability", 1.0
+        control, name = pag.Control("permeability", 1.0, transform="log"), "permeability"
         sd = 0.5 + np.random.default_rng(3).random(GRID.shape)
         known = {}
     else:
         model = pag.models.Darcy(GRID, fixed_pressure=dict.fromkeys(sides, 0.0))
-        control, name, nu = pag.Control("boundary_pressure", 0.0), "boundary_pressure", 1.5
+        control, name = pag.Control("boundary_pressure", 0.0), "boundary_pressure"
         known = {"permeability": K}
     problem = pag.Problem(model, control, lambda state: 0.0, parameters=known)
     smc = ProblemSMC(problem, FieldPrior(name, sd=sd, length=0.4))
@@ -80,8 +80,7 @@ def test_the_prior_is_that_of_an_elliptic_operator(sides):
     stiffness = jax.hessian(lambda x: 0.5 * space.dirichlet(x.reshape(space.shape)))(
         jnp.zeros(space.size)
     )
-    kappa = np.sqrt(8.0 * nu) / 0.4
-    root = np.linalg.inv(kappa**2 * np.eye(space.size) + stiffness / space.measure)
+    root = np.linalg.inv(0.4**-2 * np.eye(space.size) + stiffness / space.measure)
     covariance = root @ root.T
     scale = np.ravel(sd) / np.sqrt(np.diag(covariance))
     s = matrix(smc)
@@ -95,12 +94,12 @@ def test_the_correlation_length_does_not_depend_on_the_grid(n):
     problem = pag.Problem(
         model, pag.Control("permeability", 1.0, transform="log"), lambda state: 0.0
     )
-    smc = ProblemSMC(problem, FieldPrior("permeability", sd=1.0, length=0.25))
+    smc = ProblemSMC(problem, FieldPrior("permeability", sd=1.0, length=0.125))
     # A quarter of the side from one point of the middle row to another.
     draws = smc.theta(np.random.default_rng(0).standard_normal((4000, n * n))).reshape(-1, n, n)
     a, b = draws[:, n // 2, 3 * n // 8], draws[:, n // 2, 5 * n // 8]
-    # r K_1(r) at r = sqrt(8)
-    assert np.mean(a * b) == pytest.approx(0.1396, abs=0.06)
+    # r K_1(r) at r = 2
+    assert np.mean(a * b) == pytest.approx(0.28, abs=0.06)
     assert np.std(draws) == pytest.approx(1.0, abs=0.02)
 
 

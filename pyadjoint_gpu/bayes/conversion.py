@@ -96,16 +96,20 @@ def _groups(result: xr.Dataset) -> tuple[dict[str, xr.Dataset], dict[str, Any]]:
 
 def _labelled(samples: xr.Dataset) -> xr.Dataset:
     """With one coordinate a dimension, of the words of all: ArviZ's tables can show no others."""
-    words: dict[str, list[np.ndarray]] = {}
+    of: dict[str, list[np.ndarray]] = {}
     for name in [str(n) for n in samples.coords if n not in samples.dims]:
         at = samples[name]
         if at.ndim == 1 and at.dims[0] not in samples.coords:
-            words.setdefault(str(at.dims[0]), []).append(at.values)
+            of.setdefault(str(at.dims[0]), []).append(at.values)
         samples = samples.drop_vars(name)
-    for d, columns in words.items():
-        labels = [" ".join(map(str, row)) for row in zip(*columns, strict=True)]
-        samples = samples.assign_coords({d: (d, labels)})
+    for d, columns in of.items():
+        words = [" ".join(map(_word, row)) for row in zip(*columns, strict=True)]
+        samples = samples.assign_coords({d: (d, words)})
     return samples
+
+
+def _word(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _by_run(samples: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:

@@ -119,6 +119,44 @@ class Fault:
         where = np.asarray(points, dtype=float), np.asarray(look, dtype=float)
         return Forward(self, *where, {k: finite(k, v) for k, v in known.items()})
 
+    def coordinates(self, units: str = "m") -> dict[str, Any]:
+        """Of components of slip, for `xarray.Dataset.assign_coords` on a sampler's result:
+        ``slip_kind``, and the distances ``along`` the strike from the fault's middle and ``down``
+        the dip from the upper edge of the patches' middles.
+
+        Parameters
+        ----------
+        units : str
+            Of the fault's lengths.
+        """
+        kinds, i, j = (a.ravel() for a in np.indices((len(self.slips), self.along, self.down)))
+        length, width = self.length / self.along, self.width / self.down
+        return {
+            "slip_kind": (
+                "component",
+                np.array(self.slips)[kinds],
+                {"long_name": "kind of slip"},
+            ),
+            "along": (
+                "component",
+                (i + 0.5) * length - 0.5 * self.length,
+                {
+                    "units": units,
+                    "long_name": "distance along the strike, from the fault's middle",
+                    "patch_length": length,
+                },
+            ),
+            "down": (
+                "component",
+                (j + 0.5) * width,
+                {
+                    "units": units,
+                    "long_name": "distance down the dip, from the upper edge",
+                    "patch_length": width,
+                },
+            ),
+        }
+
     def smooth_prior(self, sd: Any, length: float) -> GaussianPrior:
         """Of smooth slip: each kind by itself has the covariance
 

@@ -3,16 +3,16 @@
 A field's covariance is that of the stochastic equation (Whittle 1954, Biometrika 41, 434; Lindgren,
 Rue and Lindstroem 2011, J. R. Stat. Soc. B 73, 423)
 
-    (kappa^2 - Laplacian) x = white noise,    dx/dn = 0 on the boundary,
+    (1 / length^2 - Laplacian) x = white noise,    dx/dn = 0 on the boundary,
 
-discretised as the package's `Smoothness`: a Matern covariance of smoothness nu = 2 - d/2 in d
-dimensions, with correlation about 0.13 at the distance sqrt(8 nu) / kappa. Walls double the
-variance beside them: x is divided by its own standard deviation, point by point.
+discretised as the package's `Smoothness`: a Matern covariance of smoothness 2 - d/2 in d
+dimensions. In 2-D correlation falls with distance r as (r / length) K_1(r / length), K_1 the
+modified Bessel function: to 0.60 at `length`, to 0.28 at twice that. Walls double the variance
+beside them: x is divided by its own standard deviation, point by point.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -76,11 +76,8 @@ class FieldPrior:
             raise ConfigError(f"{key}.length: found {length!r}, expected a number > 0")
         if not 0 < length < np.inf:
             raise ConfigError(f"{key}.length: found {length:g}, expected a number > 0")
-        cells = isinstance(control.space, CellSpace)
-        smoothness = 2.0 - 0.5 * (control.space.grid.ndim - (0 if cells else 1))
-        kappa = math.sqrt(8.0 * smoothness) / length
         values, field, squares = modes(control.space)
-        amplitude = 1.0 / (kappa**2 + values)
+        amplitude = 1.0 / (length**-2.0 + values)
         scale = sd / np.sqrt(squares(amplitude**2))
         return BoundPrior(control, lambda x: jnp.asarray(scale) * field(jnp.asarray(amplitude) * x))
 

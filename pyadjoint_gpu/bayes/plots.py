@@ -30,10 +30,9 @@ def plot_samples(result: xr.Dataset, path: str | Path | None = None) -> Figure:
     """Draw what a sampler found: its unknown numbers in a corner plot (the first twelve), mean and
     standard deviation of slip and of fields as maps, and how the prior became the posterior.
 
-    Slip is mapped on its fault where its components have the coordinates ``slip_kind``, ``along``
-    and ``down`` (indices of patches; the attributes ``patch_length`` and ``patch_width``, with
-    ``length_units``, say how large these are). Fields are variables ``<name>_mean`` and
-    ``<name>_sd`` on a grid, with ``<name>_true`` where it is known.
+    Slip is mapped on its fault where its components have coordinates (`Fault.coordinates`). Fields
+    are variables ``<name>_mean`` and ``<name>_sd`` on a grid, with ``<name>_true`` where it is
+    known.
 
     Parameters
     ----------
@@ -117,13 +116,8 @@ def _slip(result: xr.Dataset) -> list[Row]:
 def _on_fault(result: xr.Dataset, kind: str) -> xr.Dataset:
     """Mean and standard deviation of one kind of slip, down the dip (y) and along the strike."""
     part = result[["slip_mean", "slip_sd"]].isel(component=result["slip_kind"].values == kind)
-    along, down = (part[n].values.astype(int) for n in ("along", "down"))
-    about = {**result.attrs, **part["along"].attrs, **part["down"].attrs}
-    units = about.get("length_units", "1") if "patch_length" in about else "patches"
-    edges = {
-        d: float(about.get(key, 1.0)) * np.arange(np.max(index) + 2)
-        for d, key, index in (("x", "patch_length", along), ("y", "patch_width", down))
-    }
+    (x, along), (y, down) = (_patches(part[n]) for n in ("along", "down"))
+    edges, units = {"x": x, "y": y}, str(part["along"].attrs.get("units", "1"))
     variables = {}
     for name, said in (("mean", "mean of"), ("sd", "standard deviation of")):
         field = part[f"slip_{name}"]
@@ -136,6 +130,13 @@ def _on_fault(result: xr.Dataset, kind: str) -> xr.Dataset:
         coordinates[d] = (d, 0.5 * (e[1:] + e[:-1]), {"units": units})
         coordinates[f"{d}_face"] = (f"{d}_face", e, {"units": units})
     return xr.Dataset(variables, coordinates)
+
+
+def _patches(at: xr.DataArray) -> tuple[np.ndarray, np.ndarray]:
+    """Their edges along one direction, and which of them each component is."""
+    middles, which = np.unique(at.values, return_inverse=True)
+    size = float(at.attrs.get("patch_length", middles[1] - middles[0] if len(middles) > 1 else 1.0))
+    return middles[0] + size * (np.arange(len(middles) + 1) - 0.5), which
 
 
 def _fault_axes(ax: Axes) -> None:

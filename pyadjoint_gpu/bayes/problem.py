@@ -14,7 +14,7 @@ import numpy as np
 import xarray as xr
 
 from ..arithmetic import compiled, double
-from ..dataset import control_coordinates, describe, transformed_attributes
+from ..dataset import describe, grid_coordinates, transformed_attributes
 from ..errors import ConfigError, ConvergenceError, nearest
 from ..misfit import BoundLeastSquares
 from ..problem import Problem
@@ -306,13 +306,14 @@ class ProblemSMC:
     def _dataset(self, states: list[State], seed: int) -> xr.Dataset:
         theta = np.concatenate([self.theta(now.points.x) for now in states])
         variables: dict[str, Any] = {}
-        coordinates: dict[str, Any] = control_coordinates(self.problem) | {
+        coordinates: dict[str, Any] = grid_coordinates(self.problem.model.grid) | {
             "run": ("sample", np.repeat(np.arange(len(states)), self.particles))
         }
         physical = [self.problem.physical(row) for row in theta]
         parts = [self.problem.split(row) for row in theta]
         for c in self.problem.controls:
             of = transformed_attributes(c)
+            coordinates |= c.space.coordinates()
             own = np.stack([p[c.name] for p in parts])
             label = of["long_name"].replace(" ", "_")
             columns = {

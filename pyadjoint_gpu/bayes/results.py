@@ -13,7 +13,7 @@ from .. import __version__
 from ..dataset import clean
 from ..errors import DataError
 
-ABOUT = ("log_likelihood", "weight")
+ABOUT = ("log_likelihood", "misfit", "weight")
 """What a sample has beside the unknowns."""
 
 TITLE = "pyadjoint_gpu samples"

@@ -32,7 +32,7 @@ _KEYS: dict[str, tuple[str, ...]] = {
     "fault": ("units", *(f.name for f in fields(Fault)), *GEOMETRY),
     "data": (*_MEASURED, "green", "displacement", "sigma", "covariance"),
     "slip_prior": ("kind", "sd", "length", "bounds"),
-    "output": ("path", "journal"),
+    "output": ("path", "journal", "figure"),
 }
 _INNER = tuple(f.name for f in fields(Settings))
 _RUN = ("seed", "repeats", "dtype")
@@ -81,7 +81,7 @@ class SlipFile:
         The tables, with arrays for files.
     title : str or None
     output : dict of Path
-        ``path`` and ``journal``, where given.
+        ``path``, ``journal`` and ``figure``, where given.
     """
 
     sampler: LinearSMC | HierarchicalSMC

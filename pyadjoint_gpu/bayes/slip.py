@@ -175,15 +175,7 @@ def _fit(result: xr.Dataset, file: SlipFile) -> xr.Dataset:
 def _placed(result: xr.Dataset, geometry: Geometry) -> xr.Dataset:
     """With where patches lie on the fault, and the fault in the half space."""
     fault, units = geometry.fault, geometry.units
-    along = ((np.arange(fault.along) + 0.5) / fault.along - 0.5) * fault.length
-    down = (np.arange(fault.down) + 0.5) / fault.down * fault.width
-    kinds, i, j = (a.ravel() for a in np.indices((len(fault.slips), fault.along, fault.down)))
-    coordinates = {
-        "slip_kind": (np.array(fault.slips)[kinds], {"long_name": "kind of slip"}),
-        "along": (along[i], named("distance along the strike, from the fault's middle", units)),
-        "down": (down[j], named("distance down the dip, from the upper edge", units)),
-    }
-    result = result.assign_coords({k: ("component", *v) for k, v in coordinates.items()})
+    result = result.assign_coords(fault.coordinates(units))
     result = result.assign({k: ((), np.float64(v)) for k, v in geometry.known.items()})
     for name in (*geometry.known, *geometry.priors):
         unit = "degree" if name in ("strike", "dip") else units

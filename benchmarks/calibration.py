@@ -1,0 +1,110 @@
+"""Whether credible intervals hold the truth as often as they say: simulation-based calibration.
+
+Faults of unknown geometry (east, north, depth, strike and dip) and slip are drawn from the prior,
+what GNSS stations and InSAR pixels would see of them is computed and given errors, and both are
+sampled from these data by `HierarchicalSMC`. Over many such data sets a truth's rank among its
+samples is uniform, and 90 % intervals hold it in 90 % of them (Cook, Gelman and Rubin 2006, J.
+Comput. Graph. Stat. 15, 675). At a reduced size, and once at the whole size.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from typing import Any
+
+import numpy as np
+import scipy.stats
+
+from pyadjoint_gpu.arithmetic import double
+from pyadjoint_gpu.bayes import Fault, HierarchicalSMC, SamplingWarning, Settings, gnss
+
+LEVEL = 0.9
+PRIOR = {
+    "east": scipy.stats.uniform(-6.0, 12.0),
+    "north": scipy.stats.uniform(-6.0, 12.0),
+    "depth": scipy.stats.uniform(1.0, 6.0),
+    "strike": scipy.stats.uniform(10.0, 50.0),
+    "dip": scipy.stats.uniform(25.0, 45.0),
+}
+SIGMA = 0.02
+"""Of every datum, in m."""
+
+
+def run(*, quick: bool = False) -> dict[str, Any]:
+    small = {
+        "fault": Fault(20.0, 12.0, along=4, down=3, slips=("strike", "dip")),
+        "stations": 12,
+        "pixels": 24,
+        "particles": 64,
+        "inner": Settings(particles=100, leapfrogs=20),
+    }
+    large = {
+        "fault": Fault(20.0, 12.0, along=20, down=5, slips=("strike", "dip")),
+        "stations": 40,
+        "pixels": 80,
+        "particles": 96,
+        "inner": Settings(particles=200, leapfrogs=40),
+    }
+    out = {"small": calibrated(3 if quick else 50, **small)}
+    if not quick:
+        out["large"] = calibrated(1, **large)
+    return out
+
+
+def calibrated(count: int, **size: Any) -> dict[str, Any]:
+    """Ranks of truths, between 0 and 1, and how many intervals hold theirs."""
+    began = time.perf_counter()
+    sets = [one(seed, **size) for seed in range(count)]
+    ranks = {name: [found["ranks"][name] for found in sets] for name in PRIOR}
+    slip = np.array([found["slip_ranks"] for found in sets])
+    low, high = 0.5 * (1.0 - LEVEL), 0.5 * (1.0 + LEVEL)
+    held = {k: int(sum(low <= r <= high for r in v)) for k, v in ranks.items()}
+    fault: Fault = size["fault"]
+    return {
+        "sets": count,
+        "components": fault.components,
+        "data": 3 * size["stations"] + size["pixels"],
+        "particles": [size["particles"], size["inner"].particles],
+        "ranks": ranks,
+        "held": held,
+        # Two-sided, of ranks that should be uniform (Kolmogorov and Smirnov).
+        "p_value": {k: float(scipy.stats.kstest(v, "uniform").pvalue) for k, v in ranks.items()},
+        "slip_held": float(np.mean((low <= slip) & (slip <= high))),
+        "log_likelihood_noise": [found["noise"] for found in sets],
+        "warned": sum(found["warned"] for found in sets),
+        "seconds": (time.perf_counter() - began) / count,
+    }
+
+
+@double
+def one(
+    seed: int, fault: Fault, stations: int, pixels: int, particles: int, inner: Settings
+) -> dict[str, Any]:
+    """One truth drawn, its data, and where it lies among the samples of them."""
+    # The same survey for all.
+    survey = np.random.default_rng(1)
+    points, look = gnss(survey.uniform(-30.0, 30.0, (stations, 2)))
+    points = np.concatenate([points, survey.uniform(-25.0, 25.0, (pixels, 2))])
+    sight = np.array([-0.62, -0.11, 0.78])
+    look = np.concatenate([look, np.tile(sight / np.linalg.norm(sight), (pixels, 1))])
+    prior, forward = fault.smooth_prior(sd=0.8, length=6.0), fault.forward(points, look)
+
+    generator = np.random.default_rng([seed, 2])
+    theta = {k: float(p.rvs(random_state=generator)) for k, p in PRIOR.items()}
+    root = np.linalg.cholesky(np.linalg.inv(prior.precision))
+    slip = root @ generator.standard_normal(fault.components)
+    data = np.asarray(forward(theta)) @ slip + SIGMA * generator.standard_normal(len(points))
+    sampler = HierarchicalSMC(
+        forward, data, SIGMA, prior, PRIOR, particles=particles, moves=3, inner=inner, draws=2
+    )
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", SamplingWarning)
+        found = sampler.run(seed=seed, progress=False)
+    draws = found["slip"].values.reshape(-1, fault.components)
+    return {
+        "ranks": {k: float(np.mean(found[k].values < theta[k])) for k in PRIOR},
+        "slip_ranks": np.mean(draws < slip, axis=0).tolist(),
+        "noise": found.attrs["log_likelihood_noise"],
+        "warned": bool(caught),
+    }
