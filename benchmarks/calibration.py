@@ -36,15 +36,17 @@ def run(*, quick: bool = False) -> dict[str, Any]:
         "fault": Fault(20.0, 12.0, along=4, down=3, slips=("strike", "dip")),
         "stations": 12,
         "pixels": 24,
-        "particles": 64,
+        "particles": 96,
+        "moves": 4,
         "inner": Settings(particles=100, leapfrogs=20),
     }
     large = {
         "fault": Fault(20.0, 12.0, along=20, down=5, slips=("strike", "dip")),
         "stations": 40,
         "pixels": 80,
-        "particles": 96,
-        "inner": Settings(particles=200, leapfrogs=40),
+        "particles": 64,
+        "moves": 3,
+        "inner": Settings(particles=100, leapfrogs=30),
     }
     out = {"small": calibrated(3 if quick else 50, **small)}
     if not quick:
@@ -78,10 +80,9 @@ def calibrated(count: int, **size: Any) -> dict[str, Any]:
 
 
 @double
-def one(
-    seed: int, fault: Fault, stations: int, pixels: int, particles: int, inner: Settings
-) -> dict[str, Any]:
-    """One truth drawn, its data, and where it lies among the samples of them."""
+def one(seed: int, fault: Fault, stations: int, pixels: int, **options: Any) -> dict[str, Any]:
+    """One truth drawn, its data, and where it lies among the samples of them; the rest are options
+    of `HierarchicalSMC`."""
     # The same survey for all.
     survey = np.random.default_rng(1)
     points, look = gnss(survey.uniform(-30.0, 30.0, (stations, 2)))
@@ -95,9 +96,7 @@ def one(
     root = np.linalg.cholesky(np.linalg.inv(prior.precision))
     slip = root @ generator.standard_normal(fault.components)
     data = np.asarray(forward(theta)) @ slip + SIGMA * generator.standard_normal(len(points))
-    sampler = HierarchicalSMC(
-        forward, data, SIGMA, prior, PRIOR, particles=particles, moves=3, inner=inner, draws=2
-    )
+    sampler = HierarchicalSMC(forward, data, SIGMA, prior, PRIOR, draws=2, **options)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", SamplingWarning)
         found = sampler.run(seed=seed, progress=False)

@@ -20,15 +20,15 @@ from pyadjoint_gpu.engines.installation import find
 from pyadjoint_gpu.errors import EngineError
 
 # Compiling takes most of the time, of the same things again and again: in modules after each
-# other, and in processes of examples and of the command line.
-_CACHE = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
-for _name, _value in {
-    "jax_compilation_cache_dir": _CACHE.name,
-    "jax_persistent_cache_min_compile_time_secs": 0,
-    "jax_persistent_cache_min_entry_size_bytes": -1,
-}.items():
-    jax.config.update(_name, _value)
-    os.environ.setdefault(_name.upper(), str(_value))
+# other, side by side, and in processes of examples and of the command line.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    _CACHE = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+    jax.config.update("jax_compilation_cache_dir", _CACHE.name)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 # Most tests are of the mathematics, and run on the engine that is always there. With the variable
 # set to "julia" they all run on that one.
