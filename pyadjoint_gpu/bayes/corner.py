@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
 
+LONGEST = 18
+"""Letters of a label beside the next."""
 MOST = 12
 """Numbers that one figure can show."""
 INSIDE = (0.5, 0.9)
@@ -104,8 +106,9 @@ def corner(
     """Draw the distribution of each number and of each pair of them.
 
     On the diagonal are histograms, with the median and the 90 % interval above and as dashed lines;
-    below it contours that hold 50 % and 90 % of the samples. Labels are the variables' `long_name`
-    and `units` (``result["strike"].attrs["units"] = "degree"``). Samples have the weights of the
+    below it contours that hold 50 % and 90 % of the samples. Labels are the variables' `long_name`,
+    or their names where that is long, and `units`
+    (``result["strike"].attrs["units"] = "degree"``). Samples have the weights of the
     variable ``weight``, where there is one.
 
     Parameters
@@ -159,6 +162,8 @@ def numbers(result: xr.Dataset, names: str | Iterable[str] | None = None) -> lis
             raise ConfigError(f"names: {name!r} is not among the samples{nearest(name, known)}")
         field = samples[name]
         text, units = str(field.attrs.get("long_name", name)), str(field.attrs.get("units", "1"))
+        if len(text) > LONGEST:
+            text = name.replace("_", " ")
         columns = field.transpose("sample", ...).values.reshape(size, -1)
         if len(out) + columns.shape[1] > MOST:
             raise ConfigError(
