@@ -28,27 +28,13 @@ from .dataset import (
 )
 from .errors import ConfigError, ConvergenceError, ConvergenceWarning, DataError
 from .journal import Journal, Record, digest
-from .misfit import BoundLeastSquares
+from .optimisers import METHODS, check
 from .problem import Evaluation, Problem, check_iterations, check_tolerance
 from .progress import progress_bar
 
-_NEVER = 10**9
 _FAR = 1e30
 REFUSALS = 10
 """Trial steps in a row that cannot be evaluated, after which an inversion has failed."""
-# Our own rules stop a run; scipy's are set so as not to interfere.
-METHODS: dict[str, dict[str, Any]] = {
-    "L-BFGS-B": {"maxiter": _NEVER, "maxfun": _NEVER, "ftol": 0.0, "gtol": 0.0, "maxcor": 20},
-    "TNC": {"maxfun": _NEVER, "ftol": 0.0, "gtol": 0.0, "xtol": 0.0},
-    "CG": {"maxiter": _NEVER, "gtol": 0.0},
-    "BFGS": {"maxiter": _NEVER, "gtol": 0.0},
-    "Newton-CG": {"maxiter": _NEVER, "xtol": 0.0},
-    "SLSQP": {"maxiter": _NEVER, "ftol": 1e-300},
-    "trust-constr": {"maxiter": _NEVER, "gtol": 0.0, "xtol": 0.0, "barrier_tol": 0.0},
-}
-_BOUNDED = ("L-BFGS-B", "TNC", "SLSQP", "trust-constr")
-_DENSE = ("BFGS", "SLSQP", "trust-constr")
-_DENSE_LIMIT = 4000
 
 
 @dataclass(frozen=True)
@@ -143,7 +129,7 @@ def invert(
         "discrepancy": bool(discrepancy),
         "title": title,
     }
-    _check(problem, settings)
+    check(problem, settings)
     book = None if journal is None else Journal.create(journal, problem, settings)
     try:
         return _run(problem, settings, book, callback, progress, throw)
@@ -192,7 +178,7 @@ def resume(
                 )
             problem = build_problem(found)
             made = problem.engine
-        _check(problem, settings)
+        check(problem, settings)
         book.finish(False)
         return _run(problem, settings, book, callback, progress, throw)
     finally:
@@ -200,23 +186,6 @@ def resume(
         close = getattr(made, "close", None)
         if close is not None:
             close()  # ranks that nobody else could end
-
-
-def _check(problem: Problem, settings: dict[str, Any]) -> None:
-    method = settings["method"]
-    if not isinstance(method, str) or method not in METHODS:
-        raise ConfigError(f"method: found {method!r}, expected one of {', '.join(METHODS)}")
-    if method not in _BOUNDED and np.any(np.isfinite(problem.box)):
-        raise ConfigError(
-            f"method {method!r} cannot keep bounds; use L-BFGS-B, or transform 'logistic'"
-        )
-    if method in _DENSE and problem.size > _DENSE_LIMIT:
-        raise ConfigError(
-            f"method {method!r} keeps a dense {problem.size} x {problem.size} matrix;"
-            " use L-BFGS-B, TNC or CG"
-        )
-    if settings["discrepancy"] and not isinstance(problem.misfit, BoundLeastSquares):
-        raise ConfigError("discrepancy: needs a LeastSquares misfit, which knows its errors")
 
 
 class _Run:

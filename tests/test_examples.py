@@ -20,6 +20,7 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
     [
         ("channel", "wrote channel.png"),
         ("diffusion", "wrote diffusion.png"),
+        ("uncertainty", "wrote uncertainty.nc and uncertainty.png"),
         ("waves", "wrote waves.png"),
     ],
 )

@@ -8,7 +8,7 @@ from cases import doublet, grid_of, observations, permeability, points, problem
 
 import pyadjoint_gpu as pag
 from pyadjoint_gpu.errors import ConfigError, ConvergenceError
-from pyadjoint_gpu.inversion import METHODS
+from pyadjoint_gpu.optimisers import METHODS
 
 
 def test_the_workshop_problem_falls_below_1e_4_within_50_iterations():
