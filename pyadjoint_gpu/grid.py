@@ -460,8 +460,10 @@ class BoundarySpace(Space):
                 pairs.append((low, high, h, math.prod(others) / h))
         if self.grid.ndim == 2:
             pairs += list(self._corners())
+        nothing = np.zeros(0, dtype=int)  # on a line, whose ends are no neighbours
         return tuple(
-            np.concatenate([np.broadcast_to(p[k], p[0].shape) for p in pairs]) for k in range(4)
+            np.concatenate([nothing, *(np.broadcast_to(p[k], p[0].shape) for p in pairs)])
+            for k in range(4)
         )
 
     def _corners(self) -> Iterator[tuple[np.ndarray, np.ndarray, float, float]]:

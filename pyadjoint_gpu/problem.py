@@ -6,7 +6,6 @@ import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any, NamedTuple
 
 import jax
@@ -166,6 +165,7 @@ class Problem:
         )
         self.pull = compiled(self._pull_of)
         self._evaluations = compiled_loop(self._evaluations_of)
+        self._batchable: tuple[Engine, Any] | None = None
 
     @property
     def engine(self) -> Engine:
@@ -360,12 +360,16 @@ class Problem:
             slope = np.asarray(self.pull(x, adjoint.gradient) + direct)
         return Evaluation(float(value), float(misfit), float(penalty), slope, solution, adjoint)
 
-    @cached_property
+    @property
     def batchable(self) -> Any:
         """How the engine solves for many theta at once; None where it does so one by one."""
         from .engines.batched import batchable
 
-        return batchable(self.engine, self.model, self.parameters(self.initial))
+        engine = self.engine
+        if self._batchable is None or self._batchable[0] is not engine:
+            how = batchable(engine, self.model, self.parameters(self.initial))
+            self._batchable = engine, how
+        return self._batchable[1]
 
     @double
     def evaluate_many(self, thetas: np.ndarray, *, batch: int = 32) -> Evaluations:
@@ -381,16 +385,16 @@ class Problem:
         batch : int
             Memory grows with it.
         """
-        found = []
+        found, how = [], self.batchable
+        limits = self.tolerance, self.adjoint_tolerance, self.max_iterations
         for k in range(0, len(thetas), batch):
             rows = thetas[k : k + batch]
-            if self.batchable is None:
+            if how is None:
                 found += [self._one(row) for row in rows]
                 continue
             # A short batch is filled up: one shape, one compilation.
             fill = np.arange(batch) % len(rows)
-            tolerances = self.tolerance, self.adjoint_tolerance
-            parts, good = self._evaluations(self.batchable, jnp.asarray(rows[fill]), tolerances)
+            parts, good = self._evaluations(how, jnp.asarray(rows[fill]), limits)
             for i, row in enumerate(rows):
                 one = Evaluations(*(np.asarray(a)[i] for a in parts))
                 found.append(one if good[i] and np.isfinite(one.objective) else self._one(row))
@@ -403,18 +407,20 @@ class Problem:
             return Evaluations(np.inf, np.inf, np.inf, np.zeros_like(theta))
         return Evaluations(found.objective, found.misfit, found.penalty, found.gradient)
 
-    def _evaluations_of(self, how: Any, thetas: Any, tolerances: tuple[float, float]) -> Any:
+    def _evaluations_of(self, how: Any, thetas: Any, limits: tuple[Any, Any, Any]) -> Any:
         from .engines import batched
+
+        tolerance, adjoint_tolerance, most = limits
 
         def one(x: Any) -> tuple[Evaluations, Any]:
             m = self._parameters_of(x)
-            u, hierarchies, solved = batched.solve(how, self.model, m, tolerances[0])
+            u, hierarchies, solved = batched.solve(how, self.model, m, tolerance, most)
             u = {k: jnp.asarray(v, x.dtype) for k, v in u.items()}
             slopes = jax.value_and_grad(self._objective_of, argnums=(0, 1), has_aux=True)
             (value, (misfit, penalty)), (u_bar, direct) = slopes(u, x)
             state = {k: jnp.asarray(v, how.dtype) for k, v in u.items()}
             slope, adjoined = batched.adjoint(
-                how, self.model, m, state, hierarchies, u_bar, tolerances[1]
+                how, self.model, m, state, hierarchies, u_bar, adjoint_tolerance, most
             )
             gradient = self._pull_of(x, slope) + direct
             return Evaluations(value, misfit, penalty, gradient), solved & adjoined

@@ -34,12 +34,13 @@ def linear():
 
 def one_number(**options):
     """ln K of a bar from five pressures in it."""
-    grid = pag.Grid((8,), (1.0,))
+    cells = options.pop("cells", 8)
+    grid = pag.Grid((cells,), (1.0,))
     well = pag.Well(0.7, 1.0)
     model = pag.models.Darcy(grid, [well], fixed_pressure={"x_min": 0.0})
     points = np.linspace(0.1, 0.9, 5)[:, None]
     data = pag.synthetic.observe(
-        model, {"permeability": np.full(8, 2.0)}, points, noise=0.1, engine="embedded"
+        model, {"permeability": 2.0}, points, noise=0.1, engine="embedded"
     )
     control = pag.Control("permeability", 1.0, transform="log", basis="constant")
     return pag.Problem(
@@ -103,6 +104,20 @@ def test_the_correlation_length_does_not_depend_on_the_grid(n):
     assert np.std(draws) == pytest.approx(1.0, abs=0.02)
 
 
+@double
+def test_the_ends_of_a_line_are_independent():
+    model = pag.models.Darcy(pag.Grid((8,), (1.0,)), fixed_pressure={"x_min": 0.0, "x_max": 1.0})
+    problem = pag.Problem(
+        model,
+        pag.Control("boundary_pressure"),
+        lambda state: 0.0,
+        parameters={"permeability": 1.0},
+    )
+    smc = ProblemSMC(problem, FieldPrior("boundary_pressure", sd=2.0, length=0.3))
+    s = matrix(smc)
+    np.testing.assert_allclose(s @ s.T, 4.0 * np.eye(2), atol=1e-12)
+
+
 def test_draws_are_physical_fields():
     smc = ProblemSMC(one_number(), FieldPrior("permeability", sd=0.3))
     draws = [smc.draw(seed)["permeability"] for seed in range(3)]
@@ -138,10 +153,11 @@ def test_many_evaluations_are_those_one_by_one(shape, fixed):
     np.testing.assert_array_equal(again.gradient, many.gradient[[1, 4, 0]])
 
 
-def test_where_nothing_can_be_solved_j_is_infinite():
-    problem = one_number(max_iterations=1, solver="pseudo-transient")
+@pytest.mark.parametrize("solver", ["multigrid", "pseudo-transient"])
+def test_where_nothing_can_be_solved_j_is_infinite(solver):
+    problem = one_number(cells=400, max_iterations=1, solver=solver)
     found = problem.evaluate_many(np.zeros((2, 1)))
-    assert problem.batchable is None
+    assert (problem.batchable is None) == (solver == "pseudo-transient")
     assert np.all(np.isinf(found.objective)) and np.all(found.gradient == 0.0)
     with pytest.raises(ConvergenceError, match="could be solved for no particle of the prior"):
         ProblemSMC(problem, FieldPrior("permeability", sd=0.5), particles=4).run(progress=False)

@@ -58,14 +58,14 @@ def batchable(engine: Engine, model: Model, m: Fields) -> Batchable | None:
 
 
 def solve(
-    how: Batchable, model: Model, m: Fields, tolerance: float
+    how: Batchable, model: Model, m: Fields, tolerance: Any, max_iterations: Any
 ) -> tuple[Fields, dict[str, multigrid.Hierarchy], Any]:
     """u with R(u, m) = 0, the hierarchies for its adjoint, and whether it converged."""
     m = {k: jnp.asarray(v, how.dtype) for k, v in m.items()}
     c = model.prepare(m)
     zero = {v.name: jnp.zeros(model.grid.shape, how.dtype) for v in model.unknowns}
     hierarchies = _hierarchies(model, c, zero)
-    u, good = _solved(how, Operator(model), hierarchies, (c,), tolerance)
+    u, good = _solved(how, Operator(model), hierarchies, (c,), tolerance, max_iterations)
     return u, hierarchies, good
 
 
@@ -76,13 +76,15 @@ def adjoint(
     u: Fields,
     hierarchies: dict[str, multigrid.Hierarchy],
     source: Fields,
-    tolerance: float,
+    tolerance: Any,
+    max_iterations: Any,
 ) -> tuple[Fields, Any]:
     """-(dR/dm)^T lambda with (dR/du)^T lambda = source, and whether that converged."""
     m, source = ({k: jnp.asarray(v, how.dtype) for k, v in a.items()} for a in (m, source))
     source = gauged(model, source)
     args = model.prepare(m), u, source
-    multiplier, good = _solved(how, Operator(model, "adjoint"), hierarchies, args, tolerance)
+    operator = Operator(model, "adjoint")
+    multiplier, good = _solved(how, operator, hierarchies, args, tolerance, max_iterations)
     return _gradient(model, m, u, gauged(model, multiplier)), good
 
 
@@ -91,7 +93,8 @@ def _solved(
     operator: Operator,
     hierarchies: dict[str, multigrid.Hierarchy],
     args: tuple,
-    tolerance: float,
+    tolerance: Any,
+    max_iterations: Any,
 ) -> tuple[Fields, Any]:
     """As `multigrid.solve`, from zero."""
     model = operator.model
@@ -116,7 +119,7 @@ def _solved(
             jnp.where(good, jnp.inf, multigrid.MARGIN * tolerance * scale),
             jnp.where(good, jnp.inf, ERROR * tolerance),
             PRECISION * eps * size,
-            1000 * max(model.grid.shape),
+            max_iterations,
         )
         found, progress, floor = _iterate(way, hierarchies, u, r, given, goal)
         left, after = residual(found)
