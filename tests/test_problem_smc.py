@@ -39,9 +39,7 @@ def one_number(**options):
     well = pag.Well(0.7, 1.0)
     model = pag.models.Darcy(grid, [well], fixed_pressure={"x_min": 0.0})
     points = np.linspace(0.1, 0.9, 5)[:, None]
-    data = pag.synthetic.observe(
-        model, {"permeability": 2.0}, points, noise=0.1, engine="embedded"
-    )
+    data = pag.synthetic.observe(model, {"permeability": 2.0}, points, noise=0.1, engine="embedded")
     control = pag.Control("permeability", 1.0, transform="log", basis="constant")
     return pag.Problem(
         model,
