@@ -348,6 +348,10 @@ def test_warnings_that_matter():
         checks.check_turns(0.1)
     with pytest.warns(SamplingWarning, match=r"ESS fell to 2.0% of the particles"):
         checks.check_collapse(np.array([0.5, 0.02, np.nan]), 0.5)
+    with pytest.warns(SamplingWarning, match="5% of the particles are distinct"):
+        checks.check_diversity(np.repeat(np.eye(3), 20, axis=0))
+    with pytest.warns(SamplingWarning, match="40% of trajectories were accepted"):
+        checks.check_trajectories(0.4, 1.75, 1.75)
     # Most of the prior's particles cannot be solved for.
     tight = one_number(misfit=lambda state: jnp.where(state["pressure"][-1] > 0.02, jnp.inf, 0.0))
     smc = ProblemSMC(tight, FieldPrior("permeability", sd=3.0), particles=32, leapfrogs=1, moves=1)
