@@ -39,7 +39,12 @@ def clean(attributes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def describe(event: str, engine: Engine, /, **attributes: Any) -> dict[str, Any]:
-    """The global attributes of a result."""
+    """The global attributes of an engine's result."""
+    return provenance(event, **engine.info(), **attributes)
+
+
+def provenance(event: str, /, **attributes: Any) -> dict[str, Any]:
+    """The global attributes of any result."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
     return clean(
         {
@@ -49,7 +54,6 @@ def describe(event: str, engine: Engine, /, **attributes: Any) -> dict[str, Any]
             "history": f"{now} {event}",
             "created_at": now,
             "pyadjoint_gpu_version": __version__,
-            **engine.info(),
             **attributes,
         }
     )

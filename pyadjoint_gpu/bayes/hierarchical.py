@@ -23,7 +23,6 @@ import scipy.linalg
 import xarray as xr
 
 from ..errors import ConfigError, check_choice
-from ..progress import progress_bar
 from . import journal as journals
 from . import tempering
 from .checks import check_collapse, check_diversity, check_noise, check_trajectories
@@ -185,25 +184,17 @@ class HierarchicalSMC:
         SamplingWarning
             Where there is reason not to trust the result.
         """
-        path = None if journal is None else Path(journal)
-        made_with = self._fingerprint(seed)
-        states = [] if path is None else journals.load(path, made_with, State)
-        with progress_bar(shown=progress, unit="move", desc="SMC") as bar:
-
-            def keep(now: State, k: int) -> None:
-                states[k:] = [now]
-                if path is not None:
-                    journals.save(path, made_with, states)
-
-            for k in range(repeats):
-                # Streams of numbers, by what they are for.
-                now = states[k] if k < len(states) else None
-                if now is None:
-                    now = self._first((seed, k), executor, bar)
-                    keep(now, k)
-                while now.gamma < 1.0 or now.move < self.moves:
-                    now = self._moved(now, (seed, k), executor, bar)
-                    keep(now, k)
+        states = journals.followed(
+            State,
+            journal,
+            lambda: self._fingerprint(seed),
+            # Streams of numbers, by what they are for.
+            lambda k: self._first((seed, k), executor),
+            lambda now, k: self._moved(now, (seed, k), executor),
+            moves=self.moves,
+            repeats=repeats,
+            progress=progress,
+        )
         noise = self._noise(states[0], seed, executor)
         for now in states:
             check_trajectories(*now.worst)
@@ -256,9 +247,9 @@ class HierarchicalSMC:
 
     # The outer sampler
 
-    def _first(self, stream: tuple[int, int], executor: Executor | None, bar: Any) -> State:
+    def _first(self, stream: tuple[int, int], executor: Executor | None) -> State:
         theta = self._drawn(np.random.default_rng([*stream, 0]), self.particles)
-        found = self._estimates(theta, stream, 0, executor, bar)
+        found = self._estimates(theta, stream, 0, executor)
         p = theta.shape[1]
         return State(
             step=1,
@@ -273,9 +264,7 @@ class HierarchicalSMC:
             worst=_worst(found),
         )
 
-    def _moved(
-        self, now: State, stream: tuple[int, int], executor: Executor | None, bar: Any
-    ) -> State:
+    def _moved(self, now: State, stream: tuple[int, int], executor: Executor | None) -> State:
         """After a move of all particles; the first of a stage takes the stage's step in gamma."""
         generator = np.random.default_rng([*stream, now.step])
         if now.move == self.moves:
@@ -285,7 +274,7 @@ class HierarchicalSMC:
         possible = np.isfinite(log_prior)
         # What is impossible is estimated elsewhere, for nothing: batches are all alike.
         found = self._estimates(
-            np.where(possible[:, None], proposed, now.theta), stream, now.step, executor, bar
+            np.where(possible[:, None], proposed, now.theta), stream, now.step, executor
         )
         ratio = now.gamma * (found.log_evidence - now.estimates.log_evidence)
         ratio = ratio + log_prior - now.log_prior
@@ -296,7 +285,6 @@ class HierarchicalSMC:
         ]
         path = now.path.copy()
         path[-1, 2] += np.mean(good) / self.moves
-        bar.set_postfix(gamma=f"{now.gamma:.3g}", ln_Z=f"{now.log_evidence:.2f}")
         return replace(
             now,
             step=now.step + 1,
@@ -342,14 +330,10 @@ class HierarchicalSMC:
         stream: tuple[int, int],
         step: int,
         executor: Executor | None,
-        bar: Any = None,
     ) -> Estimates:
         """Each with numbers of its own, whoever makes it."""
         tags = np.array([(*stream, step, i) for i in range(len(theta))])
-        found = joined(list(estimate(self._work, theta, tags, executor)))
-        if bar is not None:
-            bar.update()
-        return found
+        return joined(list(estimate(self._work, theta, tags, executor)))
 
     def _noise(self, now: State, seed: int, executor: Executor | None) -> float:
         """Of repeated estimates for the particle in the middle, by ln p(d | theta)."""

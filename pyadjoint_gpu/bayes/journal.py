@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
@@ -14,10 +14,56 @@ import numpy as np
 
 from ..errors import DataError
 from ..files import whole
+from ..progress import progress_bar
 
 FORMAT = "pyadjoint_gpu sampler 1"
 
 T = TypeVar("T")
+
+
+def followed(
+    kind: type[T],
+    journal: str | Path | None,
+    made_with: Callable[[], str],
+    first: Callable[[int], T],
+    moved: Callable[[T, int], T],
+    *,
+    moves: int,
+    repeats: int,
+    progress: bool | None,
+) -> list[T]:
+    """Where each of `repeats` runs of a tempered sampler ends, from what the journal has of them.
+
+    Parameters
+    ----------
+    kind : type
+        Of states, with ``gamma``, ``move`` (of `moves` a stage) and ``log_evidence``.
+    made_with : callable
+        A `fingerprint`, asked for where there is a journal.
+    first, moved : callable
+        The state that run number k starts from, and that after another move.
+    """
+    path = None if journal is None else Path(journal)
+    mark = "" if path is None else made_with()
+    states: list[Any] = [] if path is None else load(path, mark, kind)
+    with progress_bar(shown=progress, unit="move", desc="SMC") as bar:
+
+        def keep(now: Any, k: int) -> None:
+            states[k:] = [now]
+            if path is not None:
+                save(path, mark, states)
+            bar.set_postfix(gamma=f"{now.gamma:.3g}", ln_Z=f"{now.log_evidence:.2f}")
+            bar.update()
+
+        for k in range(repeats):
+            now: Any = states[k] if k < len(states) else None
+            if now is None:
+                now = first(k)
+                keep(now, k)
+            while now.gamma < 1.0 or now.move < moves:
+                now = moved(now, k)
+                keep(now, k)
+    return states
 
 
 def fingerprint(*parts: Any) -> str:

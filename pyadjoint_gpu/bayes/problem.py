@@ -18,7 +18,6 @@ from ..dataset import describe, grid_coordinates, transformed_attributes
 from ..errors import ConfigError, ConvergenceError, nearest
 from ..misfit import BoundLeastSquares
 from ..problem import Problem
-from ..progress import progress_bar
 from . import journal as journals
 from . import tempering
 from .checks import check_collapse, check_diversity, check_turns
@@ -211,26 +210,16 @@ class ProblemSMC:
         SamplingWarning
             Where there is reason not to trust the result.
         """
-        path = None if journal is None else Path(journal)
-        made_with = "" if path is None else self._fingerprint(seed)
-        states = [] if path is None else journals.load(path, made_with, State)
-        with progress_bar(shown=progress, unit="move", desc="SMC") as bar:
-
-            def keep(now: State, k: int) -> None:
-                states[k:] = [now]
-                if path is not None:
-                    journals.save(path, made_with, states)
-                bar.set_postfix(gamma=f"{now.gamma:.3g}", ln_Z=f"{now.log_evidence:.2f}")
-                bar.update()
-
-            for k in range(repeats):
-                now = states[k] if k < len(states) else None
-                if now is None:
-                    now = self._first((seed, k))
-                    keep(now, k)
-                while now.gamma < 1.0 or now.move < self.moves:
-                    now = self._moved(now, (seed, k))
-                    keep(now, k)
+        states = journals.followed(
+            State,
+            journal,
+            lambda: self._fingerprint(seed),
+            lambda k: self._first((seed, k)),
+            lambda now, k: self._moved(now, (seed, k)),
+            moves=self.moves,
+            repeats=repeats,
+            progress=progress,
+        )
         for now in states:
             check_turns(np.min(now.path[:, 3]))
             check_collapse(now.path[:, 1], self.ess)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 
 import jax
 import numpy as np
 import xarray as xr
 
-from .. import __version__
-from ..dataset import clean
+from ..dataset import provenance
 from ..errors import DataError
 
 ABOUT = ("log_likelihood", "misfit", "weight")
@@ -34,20 +32,8 @@ def evidence(log_evidence: np.ndarray) -> dict[str, float | None]:
 
 def attributes(event: str, **more: Any) -> dict[str, Any]:
     """Of the whole Dataset."""
-    now = datetime.now(UTC).isoformat(timespec="seconds")
     device = jax.devices()[0]
-    return clean(
-        {
-            "Conventions": "CF-1.11",
-            "title": TITLE,
-            "source": f"pyadjoint_gpu {__version__}",
-            "history": f"{now} {event}",
-            "created_at": now,
-            "pyadjoint_gpu_version": __version__,
-            "device": f"{device.platform}: {device.device_kind}",
-            **more,
-        }
-    )
+    return provenance(event, title=TITLE, device=f"{device.platform}: {device.device_kind}", **more)
 
 
 def named(long_name: str, units: str = "1") -> dict[str, str]:
