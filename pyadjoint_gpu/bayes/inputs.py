@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy.linalg
 
+from ..arrays import factor, finite
 from ..errors import ConfigError, DataError
 from .hmc import Box, Quadratic
 
@@ -128,32 +129,3 @@ def box(bounds: Any, n: int) -> Box:
     if not np.all(lower < upper):
         raise ConfigError("bounds: found a lower bound that is not below the upper one")
     return Box(lower, upper)
-
-
-def finite(name: str, value: Any) -> np.ndarray:
-    """An array of numbers, or a `DataError`."""
-    try:
-        array = np.asarray(value, dtype=float)
-    except (TypeError, ValueError):
-        raise DataError(f"{name}: found {value!r}, expected numbers") from None
-    if not np.all(np.isfinite(array)):
-        raise DataError(f"{name}: {np.count_nonzero(~np.isfinite(array))} values are not finite")
-    return array
-
-
-def factor(name: str, given: np.ndarray, n: int) -> np.ndarray:
-    """Of a covariance its lower Cholesky factor; of standard deviations themselves."""
-    if given.ndim < 2:
-        if given.ndim and len(given) != n:
-            raise DataError(f"{name}: found {len(given)} values, expected {n}")
-        if not np.all(given > 0):
-            raise DataError(f"{name}: found {np.min(given):g}, expected values > 0")
-        return np.broadcast_to(given, n).copy()
-    if given.shape != (n, n):
-        raise DataError(f"{name}: found an array of shape {given.shape}, expected {(n, n)}")
-    if not np.allclose(given, given.T, rtol=1e-8, atol=1e-12 * np.max(np.abs(given))):
-        raise DataError(f"{name}: the covariance is not symmetric")
-    try:
-        return np.linalg.cholesky(given)
-    except np.linalg.LinAlgError:
-        raise DataError(f"{name}: the covariance is not positive definite") from None

@@ -1,0 +1,328 @@
+"""Inversion of linear systems that do not change with time: work beforehand, answers at once."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import jax.scipy.linalg
+import numpy as np
+import scipy.linalg
+import xarray as xr
+
+from ..arithmetic import double
+from ..arrays import finite
+from ..dataset import provenance
+from ..errors import ConfigError, DataError
+from ..files import whole
+from ..models.options import count
+from .covariance import check_fit
+from .noise import Noise
+from .offline import Offline, variance
+from .prior import SpaceTimePrior, restored
+from .toeplitz import ToeplitzMap
+
+FORMAT = "pyadjoint_gpu linear inversion 1"
+
+
+class LinearInversion:
+    """m from d = F m + e, e ~ N(0, Gamma_n), m ~ N(0, Gamma):
+
+        mean        Gamma F^T K^-1 d,    K = Gamma_n + F Gamma F^T,
+        covariance  Gamma - Gamma F^T K^-1 F Gamma,
+
+    and of quantities of interest q = F_q m. All that does not depend on data is computed when it is
+    made; what answers an observation set are two triangular solves and products with F and F_q.
+
+    Parameters
+    ----------
+    of : ToeplitzMap
+        F, of C sensors and T times.
+    prior : SpaceTimePrior
+    noise : float or array
+        Standard deviation, one or one a sensor (C,); covariances a sensor (C, T, T); or that of all
+        (C, T, C, T).
+    forecast : ToeplitzMap, optional
+        F_q, of the same forcing.
+
+    Raises
+    ------
+    DataError
+        If shapes differ, or the noise is not positive definite.
+    """
+
+    def __init__(
+        self,
+        of: ToeplitzMap,
+        prior: SpaceTimePrior,
+        noise: Any,
+        forecast: ToeplitzMap | None = None,
+        *,
+        offline: Offline | None = None,
+    ):
+        check_fit(of, prior)
+        if forecast is not None:
+            check_fit(forecast, prior)
+        self.map, self.prior, self.forecast = of, prior, forecast
+        self.noise = Noise.of(noise, of.sensors, of.steps)
+        self.offline = offline or Offline.of(of, prior, self.noise, forecast)
+
+    def infer(self, data: Any, until: int | None = None) -> xr.Dataset:
+        """What the data say.
+
+        Parameters
+        ----------
+        data : array, shape (T, C)
+            Row k at the end of interval k.
+        until : int, optional
+            Use the first so many rows only; later ones may be missing (NaN). All unless given.
+
+        Returns
+        -------
+        Dataset
+            ``mean`` of m, ``integral`` of m over all times with ``integral_sd``; with quantities of
+            interest ``forecast`` and ``forecast_sd``, of all times.
+
+        Raises
+        ------
+        DataError
+            If the data have another shape, or values that are not finite.
+        """
+        data, known = self._checked(data, until)
+        return self.answer(self._whitened(data[None])[:, 0], known)
+
+    def stream(self) -> Stream:
+        """Takes data as they arrive."""
+        return Stream(self)
+
+    @double
+    def draws(self, data: Any, size: int, *, seed: int = 0, until: int | None = None) -> np.ndarray:
+        """Samples of m given the data, m' + Gamma F^T K^-1 (d - F m' - e'), m' and e' samples of
+        the prior and of the noise (Matheron's rule).
+
+        Parameters
+        ----------
+        data, until
+            As for `infer`.
+        size, seed : int
+
+        Returns
+        -------
+        array, shape (size, T, *places)
+        """
+        data, known = self._checked(data, until)
+        rng = np.random.default_rng(seed)
+        inner = (self.prior.steps, *self.prior.places)
+        before = self.prior.root(rng.standard_normal((count("size", size), *inner)))
+        misfit = data - self.map.matvec(before) - self.noise.draw(rng, size)
+        misfit[:, known:] = 0.0
+        white = self._whitened(misfit)
+        white[known * self.map.sensors :] = 0.0
+        return before + self._mean(white)
+
+    def forecast_covariance(self, until: int | None = None) -> np.ndarray:
+        """Of q given data until then, F_q Gamma F_q^T - Q F Gamma F_q^T, Q = F_q Gamma F^T K^-1.
+
+        Returns
+        -------
+        array, shape (T, Q, T, Q)
+        """
+        known = self._known(until)
+        seen = self.offline.forecast[: known * self.map.sensors]
+        steps = self.map.steps
+        shape = (steps, seen.shape[1] // steps) * 2
+        return (self.offline.forecast_prior - seen.T @ seen).reshape(shape)
+
+    @cached_property
+    def variance(self) -> np.ndarray:
+        """Of m given all data, value by value, of shape (T, *places). Computed on first use: as
+        many solves with L as m has values."""
+        found = variance(self.offline.factor, self.map, self.prior)
+        return found.reshape(self.map.steps, *self.prior.places)
+
+    def save(self, path: str | Path) -> None:
+        """Write all of it to an HDF5 file (NetCDF-4), whole or not at all."""
+        groups = {
+            "": xr.Dataset(attrs=provenance("linear inversion", title=None, format=FORMAT)),
+            "map": self.map.column.to_dataset(name="response"),
+            "prior": _plain(self.prior.spatial.arrays() | {"correlation": self.prior.correlation}),
+            "noise": _plain({"noise": self.noise.given}),
+            "offline": _plain(vars(self.offline) | {"variance": self.variance}),
+        }
+        if self.forecast is not None:
+            groups["forecast"] = self.forecast.column.to_dataset(name="response")
+        with whole(Path(path)) as beside:
+            for name, group in groups.items():
+                group.to_netcdf(beside, "a" if name else "w", group=name, engine="h5netcdf")
+
+    @classmethod
+    def load(cls, path: str | Path) -> LinearInversion:
+        """One that `save` wrote; nothing is computed again.
+
+        Raises
+        ------
+        DataError
+            If the file is missing, truncated or another.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise DataError(f"{path}: no such file")
+        try:
+            found = xr.open_groups(path, engine="h5netcdf", phony_dims="access")
+            groups = {k: v.load() for k, v in found.items()}
+        except Exception as error:  # h5netcdf raises all kinds
+            reason = str(error).splitlines()[0][:120]
+            raise DataError(f"{path}: not an HDF5 file, or truncated ({reason})") from None
+        if groups["/"].attrs.get("format") != FORMAT:
+            raise DataError(f"{path}: not a linear inversion of this version")
+        of = ToeplitzMap.of(groups["/map"])
+        arrays = {str(k): v.values for k, v in groups["/prior"].items()}
+        prior = SpaceTimePrior(restored(arrays), of.places, arrays["correlation"])
+        forecast = ToeplitzMap.of(groups["/forecast"]) if "/forecast" in groups else None
+        offline = {str(k): v.values for k, v in groups["/offline"].items()}
+        found = offline.pop("variance")
+        noise = groups["/noise"]["noise"].values
+        out = cls(of, prior, noise, forecast, offline=Offline(**offline))
+        out.__dict__["variance"] = found
+        return out
+
+    # Online
+
+    @cached_property
+    @double
+    def _factor(self) -> jax.Array:
+        return jnp.asarray(self.offline.factor)
+
+    @double
+    def _whitened(self, data: np.ndarray) -> np.ndarray:
+        """L^-1 d of data (batch, T, C), of shape (T C, batch)."""
+        return np.array(_forward(self._factor, data.reshape(len(data), -1).T))
+
+    @double
+    def _mean(self, white: np.ndarray) -> np.ndarray:
+        """Gamma F^T L^-T of (T C, batch), of shape (batch, T, *places). Rows of zeros at the end
+        stay so: the solve is then one with the leading part of L."""
+        weights = np.asarray(_backward(self._factor, white)).T
+        back = self.map.rmatvec(weights.reshape(-1, self.map.steps, self.map.sensors))
+        return self.prior.covariance(back)
+
+    def _known(self, until: int | None) -> int:
+        steps = self.map.steps
+        if until is None:
+            return steps
+        if count("until", until) > steps:
+            raise ConfigError(f"until: found {until}, expected 1 to {steps}")
+        return until
+
+    def _checked(self, data: Any, until: int | None) -> tuple[np.ndarray, int]:
+        """Zero where unknown, and how many times are known."""
+        known = self._known(until)
+        shape = (self.map.steps, self.map.sensors)
+        array = np.array(data, dtype=float)
+        if array.shape != shape:
+            raise DataError(f"data: found shape {array.shape}, expected {shape}")
+        array[known:] = 0.0
+        return finite("data", array), known
+
+    def answer(self, white: np.ndarray, known: int) -> xr.Dataset:
+        """What data until then say, from L^-1 d."""
+        offline, steps, interval = self.offline, self.map.steps, self.map.interval
+        rows = known * self.map.sensors
+        white = np.where(np.arange(len(white)) < rows, white, 0.0)
+        mean = self._mean(white[:, None])[0]
+        column = self.map.column
+        places = column.dims[2:]
+        coordinates: dict[Any, Any] = {
+            k: v.variable for k, v in column.coords.items() if set(v.dims) <= set(places)
+        }
+        units = {"units": column.attrs.get("parameter_units", "1")}
+        times = {"units": column.coords["lag"].attrs["units"]} if "lag" in column.coords else {}
+        coordinates["time"] = ("time", interval * (1.0 + np.arange(steps)), times)
+        left = offline.integral_prior - offline.integral_reduction[known - 1]
+        variables: dict[str, Any] = {
+            "mean": (("time", *places), mean, units),
+            "integral": (places, interval * mean.sum(axis=0)),
+            "integral_sd": (places, np.sqrt(np.maximum(left, 0.0)).reshape(self.prior.places)),
+        }
+        if self.forecast is not None:
+            seen = offline.forecast[:rows]
+            variance = np.diag(offline.forecast_prior) - np.sum(np.square(seen), axis=0)
+            shape = (steps, self.forecast.sensors)
+            variables |= {
+                "forecast": (("time", "point"), (seen.T @ white[:rows]).reshape(shape)),
+                "forecast_sd": (
+                    ("time", "point"),
+                    np.sqrt(np.maximum(variance, 0.0)).reshape(shape),
+                ),
+            }
+        return xr.Dataset(variables, coordinates, {"known": known})
+
+
+class Stream:
+    """Data that arrive bit by bit: each update solves with the new rows of L only.
+
+    Attributes
+    ----------
+    known : int
+        Times so far.
+    """
+
+    def __init__(self, inversion: LinearInversion):
+        self._inversion = inversion
+        self._white = np.zeros(len(inversion.offline.factor))
+        self.known = 0
+
+    def update(self, rows: Any) -> xr.Dataset:
+        """What the data say with these.
+
+        Parameters
+        ----------
+        rows : array, shape (k, C) or (C,)
+            Those of the next k times.
+
+        Returns
+        -------
+        Dataset
+            As `LinearInversion.infer`.
+
+        Raises
+        ------
+        DataError
+            If there are more than times left, or values that are not finite.
+        """
+        of = self._inversion.map
+        array = np.atleast_2d(finite("data", rows))
+        left = of.steps - self.known
+        if array.ndim != 2 or array.shape[1] != of.sensors or not 0 < len(array) <= left:
+            raise DataError(
+                f"data: found shape {array.shape}, expected (k, {of.sensors}), k from 1 to {left}"
+            )
+        first, factor = self.known * of.sensors, self._inversion.offline.factor
+        new = slice(first, first + array.size)
+        misfit = array.ravel() - factor[new, :first] @ self._white[:first]
+        self._white[new] = scipy.linalg.solve_triangular(factor[new, new], misfit, lower=True)
+        self.known += len(array)
+        return self._inversion.answer(self._white, self.known)
+
+
+@jax.jit
+def _forward(factor: Any, right: Any) -> Any:
+    return jax.scipy.linalg.solve_triangular(factor, right, lower=True)
+
+
+@jax.jit
+def _backward(factor: Any, right: Any) -> Any:
+    return jax.scipy.linalg.solve_triangular(factor, right, lower=True, trans=1)
+
+
+def _plain(arrays: dict[str, Any]) -> xr.Dataset:
+    """Arrays as they are, each with dimensions of its own."""
+    return xr.Dataset(
+        {
+            name: ([f"{name}_{k}" for k in range(np.ndim(array))], array)
+            for name, array in arrays.items()
+        }
+    )
