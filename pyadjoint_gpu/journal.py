@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from .config import specification
 from .engines import Adjoint, Solution
 from .errors import DataError
 from .files import whole
+from .hdf5 import allocate, sync
 from .problem import Evaluation, Problem
 from .solvers import Convergence, Spectrum
 
@@ -280,8 +280,7 @@ class Journal:
         self._file = Journal.open(self.path)._file
 
     def _sync(self) -> None:
-        self._file.flush()
-        os.fsync(self._file.id.get_vfd_handle())
+        sync(self._file)
 
 
 def _write(path: Path, fill: Callable[[Any], None]) -> None:
@@ -300,13 +299,7 @@ def _layout(file: Any, room: int, size: int, state: int) -> None:
         ("count", (), "i8"),
         ("finished", (), "i1"),
     ):
-        space = h5py.h5s.create_simple(shape) if shape else h5py.h5s.create(h5py.h5s.SCALAR)
-        properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-        properties.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-        properties.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-        h5py.h5d.create(
-            file.id, name.encode(), h5py.h5t.py_create(np.dtype(kind)), space, properties
-        )
+        allocate(file, name, shape, kind)
     file["count"][()] = 0
     file["finished"][()] = False
 

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from .arithmetic import double
+from .config import plain
 from .dataset import describe, grid_coordinates
 from .engines import Engine, get_engine, running, selective
 from .errors import ConfigError, DataError, nearest
-from .models.base import Model
+from .files import fingerprint
+from .models.base import Fields, Model
 from .models.explicit import Explicit
 from .models.forcing import ForcingSpace
 from .problem import default_iterations, require
 from .progress import progress_bar
+from .rows import followed
 
 
 @double
@@ -28,6 +32,7 @@ def block_column(
     parameter: str = "source",
     engine: str | Engine = "auto",
     progress: bool = False,
+    journal: str | Path | None = None,
 ) -> xr.Dataset:
     """The blocks F_0, F_1, ... of the map from a forcing to what sensors see of the first unknown,
 
@@ -50,6 +55,9 @@ def block_column(
     engine : str or Engine
     progress : bool
         Show a bar.
+    journal : path, optional
+        Each sensor's row is kept there (HDF5) as soon as it is computed; with a file that is there
+        already the run goes on where it stopped, to the same bits.
 
     Returns
     -------
@@ -60,7 +68,8 @@ def block_column(
     Raises
     ------
     ConfigError, DataError
-        If the model has no such parameter, or a sensor lies outside the grid.
+        If the model has no such parameter, a sensor lies outside the grid, or the journal is
+        truncated, in use, or of something else.
     """
     if not isinstance(model, Explicit):
         raise ConfigError(f"model: found {type(model).__name__}, expected one of explicit steps")
@@ -77,23 +86,17 @@ def block_column(
     grid.check_inside(where, "sensor")
     chosen: Any = running(get_engine(engine, model), model)
     m = model.fields(parameters)
-    options: dict[str, Any] = {"tolerance": 1e-8, "max_iterations": default_iterations(model)}
-    solution = chosen.solve(model, m, **options)
-    require(solution.convergence, "the forward solve", solution)
-    if selective(chosen):
-        options["wanted"] = (parameter,)
-    unknown = model.unknowns[0]
+    rows = followed(
+        journal,
+        (len(where), *space.shape),
+        lambda: _made_with(chosen, model, m, parameter, where),
+        lambda missing: _rows(chosen, model, m, parameter, where[missing]),
+    )
     blocks = np.empty((space.count, len(where), *space.shape[1:]))
-    each = zip(*grid.interpolation(where), strict=True)
-    for k, (indices, weights) in enumerate(
-        progress_bar(each, shown=progress, total=len(where), unit="sensor")
-    ):
-        impulse = np.zeros(model.shape)
-        np.add.at(impulse[-1].reshape(-1), indices, weights)
-        adjoint = chosen.adjoint(model, m, solution, {unknown.name: impulse}, **options)
+    for k, row in progress_bar(rows, shown=progress, total=len(where), unit="sensor"):
         # The last value's derivatives by the values of the last interval, the one before, ...
-        blocks[:, k] = np.asarray(adjoint.gradient[parameter])[::-1]
-    declared = model.parameter(parameter)
+        blocks[:, k] = row[::-1]
+    unknown, declared = model.unknowns[0], model.parameter(parameter)
     return xr.Dataset(
         {
             "response": (
@@ -108,6 +111,34 @@ def block_column(
         _coordinates(model, space, where),
         describe(f"block column of {model.name}", chosen, intervals=space.count),
     )
+
+
+def _rows(
+    engine: Any, model: Model, m: Fields, parameter: str, sensors: np.ndarray
+) -> Iterator[np.ndarray]:
+    """The derivatives of each sensor's last value."""
+    if not len(sensors):
+        return
+    options: dict[str, Any] = {"tolerance": 1e-8, "max_iterations": default_iterations(model)}
+    solution = engine.solve(model, m, **options)
+    require(solution.convergence, "the forward solve", solution)
+    if selective(engine):
+        options["wanted"] = (parameter,)
+    for indices, weights in zip(*model.grid.interpolation(sensors), strict=True):
+        impulse = np.zeros(model.shape)
+        np.add.at(impulse[-1].reshape(-1), indices, weights)
+        adjoint = engine.adjoint(model, m, solution, {model.unknowns[0].name: impulse}, **options)
+        yield np.asarray(adjoint.gradient[parameter])
+
+
+def _made_with(engine: Any, model: Explicit, m: Fields, parameter: str, sensors: np.ndarray) -> str:
+    """What decides the blocks, to their last bit."""
+    grid, kind = model.grid, type(model)
+    info = {k: engine.info().get(k) for k in ("engine", "dtype")}
+    code = [kind.__module__, kind.__qualname__, plain(model.specification())]
+    box = [grid.shape, grid.extent, grid.origin, grid.units]
+    medium = [p for k in sorted(m) if k not in model.linear_in for p in (k, np.asarray(m[k]))]
+    return fingerprint(info, code, box, *medium, parameter, sensors)
 
 
 def _coordinates(model: Model, space: ForcingSpace, sensors: np.ndarray) -> dict[str, Any]:

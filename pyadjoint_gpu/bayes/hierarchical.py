@@ -23,6 +23,7 @@ import scipy.linalg
 import xarray as xr
 
 from ..errors import ConfigError, check_choice
+from ..files import fingerprint
 from . import journal as journals
 from . import tempering
 from .checks import check_collapse, check_diversity, check_noise, check_trajectories
@@ -243,7 +244,7 @@ class HierarchicalSMC:
         parts = [first, given.data, given.noise, *given.prior, *(given.box or ())]
         outer = self.particles, self.moves, self.ess, self.batch, self.draws, self.dtype
         priors = {k: (p.dist.name, p.args, p.kwds) for k, p in self.theta_prior.items()}
-        return journals.fingerprint(*parts, outer, astuple(self.inner), priors, seed)
+        return fingerprint(*parts, outer, astuple(self.inner), priors, seed)
 
     # The outer sampler
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -39,7 +37,7 @@ def followed(
     kind : type
         Of states, with ``gamma``, ``move`` (of `moves` a stage) and ``log_evidence``.
     made_with : callable
-        A `fingerprint`, asked for where there is a journal.
+        A `files.fingerprint`, asked for where there is a journal.
     first, moved : callable
         The state that run number k starts from, and that after another move.
     """
@@ -64,18 +62,6 @@ def followed(
                 now = moved(now, k)
                 keep(now, k)
     return states
-
-
-def fingerprint(*parts: Any) -> str:
-    """Of what a journal must have been made with."""
-    digest = hashlib.sha256()
-    for part in parts:
-        if isinstance(part, np.ndarray):
-            digest.update(repr((part.shape, str(part.dtype))).encode())
-            digest.update(np.ascontiguousarray(part).tobytes())
-        else:
-            digest.update(json.dumps(part, default=repr, sort_keys=True).encode())
-    return digest.hexdigest()
 
 
 def save(path: Path, made_with: str, states: Sequence[Any]) -> None:

@@ -16,6 +16,7 @@ import xarray as xr
 from ..arithmetic import compiled, double
 from ..dataset import describe, grid_coordinates, transformed_attributes
 from ..errors import ConfigError, ConvergenceError, nearest
+from ..files import fingerprint
 from ..misfit import BoundLeastSquares
 from ..problem import Problem
 from . import journal as journals
@@ -281,7 +282,7 @@ class ProblemSMC:
         """Of the problem by what it gives for two particles."""
         x = np.random.default_rng(0).standard_normal((2, self.problem.size))
         found = self._evaluate(x)
-        return journals.fingerprint(
+        return fingerprint(
             self.theta(x),
             found.value,
             self.particles,
