@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -147,8 +148,7 @@ def _check_numbers(table: Mapping[str, Any], where: str) -> None:
 def build_problem(tables: Mapping[str, Any]) -> Problem:
     """The problem of a run file's tables, whose fields are numbers, arrays or DataArrays and
     whose observations are a Dataset or a mapping of columns."""
-    grid_table = check_keys(tables["grid"], _KEYS["grid"], "grid")
-    grid = _grid(grid_table)
+    grid = build_grid(tables["grid"])
     misfit = _misfit(tables["misfit"])
     model = build(grid, tables["model"], None)
     units = misfit.units(model)
@@ -178,7 +178,9 @@ def build_problem(tables: Mapping[str, Any]) -> Problem:
     )
 
 
-def _grid(table: dict[str, Any]) -> Grid:
+def build_grid(table: Any) -> Grid:
+    """The grid of its table, ``like`` a DataArray."""
+    table = check_keys(table, _KEYS["grid"], "grid")
     like = table.pop("like", None)
     if like is not None:
         if table:
@@ -232,17 +234,29 @@ def _misfit(table: Any) -> LeastSquares:
 # Files
 
 
-def _load(node: Any, base: Path, where: str = "") -> Any:
+def _load(tables: dict[str, Any], base: Path) -> dict[str, Any]:
     """Tables with every "file.nc:variable" that stands for a field replaced by its DataArray."""
-    out = dict(node)
-    for name, value in check_table(out.get("parameters", {}), "parameters").items():
-        out["parameters"] = out["parameters"] | {name: field(value, base, f"parameters.{name}")}
+    out = load_model(tables, base)
     for name, options in check_table(out["controls"], "controls").items():
         options = check_table(options, f"controls.{name}")
         for key in ("initial", "truth"):
             if key in options:
                 options[key] = field(options[key], base, f"controls.{name}.{key}")
         out["controls"] = out["controls"] | {name: options}
+    misfit = check_keys(out["misfit"], _KEYS["misfit"], "misfit")
+    if "observations" not in misfit:
+        raise ConfigError("misfit.observations is missing")
+    file, variable = _reference(misfit["observations"], "misfit.observations")
+    data = open_dataset(base / file, "misfit.observations")
+    out["misfit"] = misfit | {"observations": data} | ({"variable": variable} if variable else {})
+    return out
+
+
+def load_model(tables: dict[str, Any], base: Path) -> dict[str, Any]:
+    """Tables with this done to those of the grid, of the model and of its parameters."""
+    out = dict(tables)
+    for name, value in check_table(out.get("parameters", {}), "parameters").items():
+        out["parameters"] = out["parameters"] | {name: field(value, base, f"parameters.{name}")}
     model = check_table(out["model"], "model")
     sides = model.get("fixed_pressure")
     if isinstance(sides, Mapping):
@@ -253,12 +267,6 @@ def _load(node: Any, base: Path, where: str = "") -> Any:
     grid = check_table(out["grid"], "grid")
     if "like" in grid:
         out["grid"] = grid | {"like": field(grid["like"], base, "grid.like")}
-    misfit = check_keys(out["misfit"], _KEYS["misfit"], "misfit")
-    if "observations" not in misfit:
-        raise ConfigError("misfit.observations is missing")
-    file, variable = _reference(misfit["observations"], "misfit.observations")
-    data = open_dataset(base / file, "misfit.observations")
-    out["misfit"] = misfit | {"observations": data} | ({"variable": variable} if variable else {})
     return out
 
 
@@ -300,6 +308,24 @@ def as_text(value: Any, where: str) -> str:
     if not isinstance(value, str) or not value:
         raise ConfigError(f"{where}: found {value!r}, expected a text")
     return value
+
+
+def numbers(where: str, value: Any, n: int) -> list[float]:
+    """A list of so many numbers, or a `ConfigError`."""
+    given = value if isinstance(value, list) else []
+    if len(given) != n or any(isinstance(v, bool) or not isinstance(v, int | float) for v in given):
+        raise ConfigError(f"{where}: found {value!r}, expected {n} numbers")
+    return [float(v) for v in given]
+
+
+@contextmanager
+def under(where: str, said: str = "") -> Iterator[None]:
+    """Errors of what a table was made into, under the table's name (in place of `said`)."""
+    try:
+        yield
+    except (ConfigError, DataError) as error:
+        text = str(error).removeprefix(said)
+        raise type(error)(f"{where}{text}" if said else f"{where}.{text}") from None
 
 
 def _override(tables: dict[str, Any], text: str) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from functools import reduce
 from operator import add
@@ -15,7 +14,7 @@ import scipy.stats
 import xarray as xr
 
 from ..arithmetic import double
-from ..config import as_text, field, open_dataset, outputs, parse, titled
+from ..config import as_text, field, numbers, open_dataset, outputs, parse, titled, under
 from ..errors import ConfigError, DataError, check_choice, check_keys, check_table
 from ..models.options import count, finite, positive
 from ..units import conversion
@@ -160,7 +159,7 @@ def _geometry(table: Any, given: bool) -> Geometry:
     for key in ("length", "width"):
         if key not in table:
             raise ConfigError(f"fault.{key} is missing")
-    with _under("fault"):
+    with under("fault"):
         fault = Fault(**table)
     if given and placed:
         raise ConfigError(f"fault.{min(placed)}: found beside data.green, which is already of one")
@@ -201,7 +200,7 @@ def _distribution(where: str, table: Any, limits: tuple[float, float] | None) ->
         low, high = _pair(f"{where}.uniform", table["uniform"])
         prior = scipy.stats.uniform(low, high - low)
     else:
-        values = _numbers(f"{where}.normal", table["normal"], 2)
+        values = numbers(f"{where}.normal", table["normal"], 2)
         mean, sd = values
         if not (np.all(np.isfinite(values)) and sd > 0):
             raise ConfigError(f"{where}.normal: found {table['normal']!r}, expected [mean, sd > 0]")
@@ -239,7 +238,7 @@ def _measured(table: dict[str, Any], geometry: Geometry, base: Path) -> SlipData
         for k, file in enumerate(files):
             where = f"data.{kind}" if isinstance(value, str) else f"data.{kind}[{k}]"
             found = open_dataset(base / as_text(file, where), where)
-            with _under(f"{where}: {file}", kind):
+            with under(f"{where}: {file}", kind):
                 parts.append(slip_data(**{kind: found}, units=geometry.units))
     return reduce(add, parts)
 
@@ -324,7 +323,7 @@ def _slip_prior(table: Any, geometry: Geometry | None, n: int) -> tuple[Any, Any
             "slip_prior.length is missing: Laplacian smoothing without one is an improper prior, of"
             " which uniform slip may have any size"
         )
-    with _under("slip_prior"):
+    with under("slip_prior"):
         return fault.smooth_prior(sd, table["length"]), bounds
 
 
@@ -376,7 +375,7 @@ def _sampler(table: Any, unknown: bool) -> dict[str, Any]:
 
 def _settings(table: dict[str, Any], where: str) -> Settings:
     settings = Settings(**_checked(table, where))
-    with _under(where):
+    with under(where):
         settings.check()
     return settings
 
@@ -399,25 +398,8 @@ def _checked(table: dict[str, Any], where: str) -> dict[str, Any]:
 # Values
 
 
-@contextmanager
-def _under(where: str, said: str = "") -> Iterator[None]:
-    """Errors of what a table was made into, under the table's name (in place of `said`)."""
-    try:
-        yield
-    except (ConfigError, DataError) as error:
-        text = str(error).removeprefix(said)
-        raise type(error)(f"{where}{text}" if said else f"{where}.{text}") from None
-
-
-def _numbers(where: str, value: Any, n: int) -> list[float]:
-    given = value if isinstance(value, list) else []
-    if len(given) != n or any(isinstance(v, bool) or not isinstance(v, int | float) for v in given):
-        raise ConfigError(f"{where}: found {value!r}, expected {n} numbers")
-    return [float(v) for v in given]
-
-
 def _pair(where: str, value: Any, infinite: bool = False) -> tuple[float, float]:
-    low, high = _numbers(where, value, 2)
+    low, high = numbers(where, value, 2)
     if not low < high or not (infinite or np.isfinite([low, high]).all()):
         raise ConfigError(f"{where}: found {value!r}, expected [low, high] with low < high")
     return low, high
