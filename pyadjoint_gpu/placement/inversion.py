@@ -67,7 +67,7 @@ class LinearInversion:
         if forecast is not None:
             check_fit(forecast, prior)
         self.map, self.prior, self.forecast = of, prior, forecast
-        self.noise = Noise.of(noise, of.sensors, of.steps)
+        self.noise = Noise(noise, of.sensors, of.steps)
         self.offline = offline or Offline.of(of, prior, self.noise, forecast)
 
     def infer(self, data: Any, until: int | None = None) -> xr.Dataset:

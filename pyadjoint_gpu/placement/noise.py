@@ -1,116 +1,173 @@
-"""Errors of sensors."""
+"""Noise of sensors, and covariances measured in it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from ..arrays import factor, finite
 from ..errors import DataError
+from .blocks import Covariance, check_symmetric, diagonal_blocks, finite
 
 
-@dataclass(frozen=True, eq=False)
 class Noise:
-    """Gamma_n of sensors over all times.
+    """Of sensors: independent between them, or correlated.
+
+    Parameters
+    ----------
+    given : number or array
+        A standard deviation; one a sensor, shape (C,); a covariance a sensor, (C, T, T); or that
+        of all, (C, T, C, T).
+    candidates, steps : int
+        C and T.
 
     Attributes
     ----------
-    sensors, steps : int
-    sd : array, shape (sensors,), or None
-        Standard deviations, where times are independent.
-    blocks : array, shape (sensors, steps, steps), or None
-        Covariances of each sensor's times, where these are not.
-    full : array, shape (sensors, steps, sensors, steps), or None
-        The covariance of all, where sensors are correlated.
+    given : array
+    deviations : array, shape (C,), or None
+    inverses : array, shape (C, T, T), or None
+        L_j^-1, with L_j L_j^T the covariance of sensor j by itself.
+    correlated : array, shape (C, T, C, T), or None
+
+    Raises
+    ------
+    DataError
+        If it has another shape, or is not symmetric and positive definite.
     """
 
-    sensors: int
-    steps: int
-    sd: np.ndarray | None = None
-    blocks: np.ndarray | None = None
-    full: np.ndarray | None = None
-
-    @classmethod
-    def of(cls, given: Any, sensors: int, steps: int) -> Noise:
-        """From what users give.
-
-        Parameters
-        ----------
-        given : float, or array of shape (sensors,), (sensors, T, T) or (sensors, T, sensors, T)
-            One standard deviation, one a sensor, a covariance a sensor, or the covariance of all.
-
-        Raises
-        ------
-        DataError
-            If it has another shape or is not positive definite.
-        """
-        array = finite("noise", given)
-        size = (sensors, steps)
-        if array.ndim < 2:
-            return cls(*size, sd=factor("noise", array, sensors))
-        if array.shape == (sensors, steps, steps):
-            for k, block in enumerate(array):
-                factor(f"noise of sensor {k}", block, steps)
-            return cls(*size, blocks=array)
-        if array.shape == (*size, *size):
-            factor("noise", array.reshape(sensors * steps, -1), sensors * steps)
-            return cls(*size, full=array)
-        raise DataError(
-            f"noise: found shape {array.shape}, expected a number, ({sensors},),"
-            f" {(sensors, steps, steps)} or {(*size, *size)}"
-        )
-
-    @property
-    def correlated(self) -> bool:
-        """Whether sensors are, with each other."""
-        return self.full is not None
+    def __init__(self, given: Any, candidates: int, steps: int):
+        self.given = values = finite(given, "noise")
+        self.candidates, self.steps = candidates, steps
+        each = candidates, steps, steps
+        if values.shape not in ((), (candidates,), each, (candidates, steps, candidates, steps)):
+            raise DataError(
+                f"noise: found shape {values.shape}, expected a number, {(candidates,)},"
+                f" {each} or {(candidates, steps, candidates, steps)}"
+            )
+        self.deviations = self.inverses = self.correlated = None
+        if values.ndim < 2:
+            if not (values > 0.0).all():
+                raise DataError(f"noise: found {values.min():g}, expected values > 0")
+            self.deviations = np.broadcast_to(values, (candidates,))
+            return
+        if values.ndim == 4:
+            check_symmetric(values, "noise")
+            self.correlated, values = values, diagonal_blocks(values)
+        elif np.abs(values - values.swapaxes(1, 2)).max() > 1e-8 * np.abs(values).max():
+            raise DataError("noise: a covariance is not symmetric")
+        try:
+            self.inverses = np.linalg.inv(np.linalg.cholesky(values))
+        except np.linalg.LinAlgError:
+            raise DataError("noise: a covariance is not positive definite") from None
 
     def matrix(self) -> np.ndarray:
-        """The covariance of all, of shape (sensors, steps, sensors, steps)."""
-        if self.full is not None:
-            return self.full
-        out = np.zeros((self.sensors, self.steps, self.sensors, self.steps))
-        for k in range(self.sensors):
-            out[k, :, k] = self._block(k)
+        """The covariance of all, of shape (C, T, C, T)."""
+        if self.correlated is not None:
+            return self.correlated
+        out = np.zeros((self.candidates, self.steps) * 2)
+        for k in range(self.candidates):
+            if self.deviations is None:
+                out[k, :, k] = self.given[k]
+            else:
+                np.fill_diagonal(out[k, :, k], np.square(self.deviations[k]))
         return out
 
-    def _block(self, k: int) -> np.ndarray:
-        if self.sd is not None:
-            return self.sd[k] ** 2 * np.eye(self.steps)
-        assert self.blocks is not None
-        return self.blocks[k]
+    def draw(self, generator: np.random.Generator, count: int) -> np.ndarray:
+        """Samples, of shape (count, T, C)."""
+        z = generator.standard_normal((count, self.steps, self.candidates))
+        if self.deviations is not None:
+            return z * self.deviations
+        if self.correlated is None:
+            return np.einsum("cij,bjc->bic", np.linalg.cholesky(self.given), z)
+        root = np.linalg.cholesky(self.correlated.reshape(self.candidates * self.steps, -1))
+        flat = np.swapaxes(z, 1, 2).reshape(count, -1) @ root.T
+        return np.swapaxes(flat.reshape(count, self.candidates, self.steps), 1, 2)
 
-    def draw(self, rng: np.random.Generator, count: int) -> np.ndarray:
-        """Samples, of shape (count, steps, sensors)."""
-        z = rng.standard_normal((count, self.steps, self.sensors))
-        if self.sd is not None:
-            return z * self.sd
-        if self.blocks is not None:
-            return np.einsum("cij,bjc->bic", self._root, z)
-        flat = np.swapaxes(z, 1, 2).reshape(count, -1) @ self._root.T
-        return np.swapaxes(flat.reshape(count, self.sensors, self.steps), 1, 2)
+    def whiten(self, blocks: np.ndarray, p: int, which: slice) -> np.ndarray:
+        """L_p^-1 B_pj L_j^-T of blocks of shape (T, n, T)."""
+        if self.deviations is not None:
+            scale = self.deviations[p] * self.deviations[which]
+            return blocks / scale[:, None]
+        assert self.inverses is not None
+        left = np.tensordot(self.inverses[p], blocks, 1)
+        return np.moveaxis(np.moveaxis(left, 1, 0) @ self.inverses[which].swapaxes(1, 2), 0, 1)
 
-    @cached_property
-    def _root(self) -> np.ndarray:
-        if self.blocks is not None:
-            return np.linalg.cholesky(self.blocks)
-        return np.linalg.cholesky(self.matrix().reshape(self.sensors * self.steps, -1))
+    def whiten_diagonal(self, blocks: np.ndarray, which: slice) -> np.ndarray:
+        """L_j^-1 B_jj L_j^-T of blocks of shape (n, T, T)."""
+        if self.deviations is not None:
+            return blocks / np.square(self.deviations[which])[:, None, None]
+        assert self.inverses is not None
+        left = self.inverses[which]
+        return left @ blocks @ left.swapaxes(1, 2)
 
-    def select(self, sensors: np.ndarray) -> Noise:
-        """That of some of them."""
-        size = (len(sensors), self.steps)
-        if self.full is not None:
-            return Noise(*size, full=self.full[sensors][:, :, sensors])
-        if self.blocks is not None:
-            return Noise(*size, blocks=self.blocks[sensors])
-        assert self.sd is not None
-        return Noise(*size, sd=self.sd[sensors])
 
-    @property
-    def given(self) -> np.ndarray:
-        """What `of` makes it of again."""
-        found = [a for a in (self.sd, self.blocks, self.full) if a is not None]
-        return found[0]
+class Whitened:
+    """L_p^-1 (X + Gamma)_pj L_j^-T, where L_j L_j^T is the noise of sensor j by itself.
+
+    Without correlations between sensors that is the identity plus a positive semi-definite matrix,
+    and log-determinants are those of X + Gamma less those of Gamma.
+
+    Attributes
+    ----------
+    covariance : Covariance or None
+        X; zero if None.
+    read : int
+        Blocks of X, T x T, read so far.
+    """
+
+    def __init__(self, covariance: Covariance | None, noise: Noise, name: str):
+        self.covariance, self.noise, self.name, self.read = covariance, noise, name, 0
+
+    def diagonal(self, which: slice) -> np.ndarray:
+        """Shape (n, T, T)."""
+        noise, blocks = self.noise.correlated, np.zeros(())
+        if self.covariance is not None:
+            blocks = self._checked(self.covariance.diagonal(which))
+        if noise is not None:
+            blocks = blocks + diagonal_blocks(noise, which)
+        white = self.noise.whiten_diagonal(blocks, which)
+        return white if noise is not None else white + np.eye(white.shape[1])
+
+    def row(self, p: int, which: slice) -> np.ndarray:
+        """Shape (T, n, T)."""
+        noise, blocks = self.noise.correlated, np.zeros(())
+        if self.covariance is not None:
+            blocks = self._checked(self.covariance.row(p, which))
+        if noise is not None:
+            blocks = blocks + noise[p, :, which]
+        white = self.noise.whiten(blocks, p, which)
+        if noise is None and which.start <= p < which.stop:
+            white[:, p - which.start] += np.eye(len(white))
+        return white
+
+    def _checked(self, blocks: np.ndarray) -> np.ndarray:
+        if not np.isfinite(blocks).all():
+            raise DataError(f"{self.name}: values are not finite")
+        self.read += blocks.size // blocks.shape[-1] ** 2
+        return blocks
+
+
+def objective(
+    covariance: Covariance, noise: Any, conditional: Covariance | None = None
+) -> tuple[Whitened, ...]:
+    """K = X + Gamma, and where noise is correlated or X' is given the B of
+    [logdet K_S - logdet B_S] / 2.
+
+    Raises
+    ------
+    DataError
+        If they do not fit.
+    """
+    shape = covariance.candidates, covariance.steps
+    found = Noise(noise, *shape)
+    matrices = [Whitened(covariance, found, "covariance")]
+    if conditional is not None:
+        if (conditional.candidates, conditional.steps) != shape:
+            raise DataError(
+                f"conditional: found {conditional.candidates} candidates and {conditional.steps}"
+                f" steps, expected {shape[0]} and {shape[1]}"
+            )
+        matrices.append(Whitened(conditional, found, "conditional"))
+    elif found.correlated is not None:
+        matrices.append(Whitened(None, found, "noise"))
+    return tuple(matrices)

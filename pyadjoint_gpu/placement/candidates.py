@@ -1,0 +1,245 @@
+"""Candidates of one process against the sensors chosen so far, by pivoted block Cholesky."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, Future
+from typing import Any
+
+import numpy as np
+
+from .noise import Whitened
+from .panel import Panel
+
+TIE = 1e-10
+"""Relative difference of gains that makes no difference."""
+
+COLUMNS = 1024
+"""About as many of V make a group: products are fast, and reads are short."""
+
+LAZY_COLUMNS = 64
+"""The same where a group is left out if none of its candidates can win."""
+
+SEVERAL = 8.0
+"""Times the largest error seen of gains in single precision, within which they are not trusted."""
+
+
+class Group:
+    """Neighbouring candidates.
+
+    Attributes
+    ----------
+    which : slice
+    panels : list of Panel
+        One a matrix.
+    level : int
+        How many of the chosen sensors the panels have.
+    gains : array
+        Of each candidate, in nats, when last scored: upper bounds later on, if submodular.
+    scored : int
+        With how many of the chosen sensors.
+    """
+
+    def __init__(self, which: slice, panels: list[Panel]):
+        self.which, self.panels, self.level = which, panels, 0
+        self.scored = -1
+        self.gains = np.full(which.stop - which.start, np.inf)
+
+    def extend(self, coefficients: Sequence[np.ndarray], rows: Sequence[np.ndarray]) -> None:
+        for panel, a, row in zip(self.panels, coefficients, rows, strict=True):
+            panel.extend(a, row)
+        self.level += 1
+
+    def indices(self, able: np.ndarray) -> np.ndarray:
+        """Of those that may be chosen."""
+        return self.which.start + np.flatnonzero(able[self.which])
+
+    def score(self, able: np.ndarray) -> None:
+        """Gains of those that may be chosen."""
+        which = self.indices(able) - self.which.start
+        self.gains[which] = combined([panel.logdets(which) for panel in self.panels])
+        self.scored = self.level
+
+
+Task = tuple[Group, int]
+"""To extend a group by a sensor chosen, or to score it."""
+
+
+def combined(logdets: Sequence[Any]) -> Any:
+    """[logdet K - logdet B] / 2, or logdet K / 2 where there is no B."""
+    return 0.5 * (logdets[0] - logdets[1] if len(logdets) > 1 else logdets[0])
+
+
+class Candidates:
+    """Those of one process.
+
+    Parameters
+    ----------
+    matrices : sequence of Whitened
+    which : slice
+        Of this process.
+    capacity : int
+        Sensors that may be chosen, those in place included.
+    dtype : str
+        Of V and of gains as long as they do not matter.
+    lazy : bool
+        Leave a group as it is while the bounds on its gains are below the best.
+    reader : Executor
+        Of one thread, which reads ahead.
+
+    Attributes
+    ----------
+    chosen : list of int
+    coefficients : list
+        `pivots` of those chosen, as long as they are needed.
+    error : float
+        The largest seen of gains in single precision.
+    """
+
+    def __init__(
+        self,
+        matrices: Sequence[Whitened],
+        which: slice,
+        capacity: int,
+        *,
+        dtype: str,
+        lazy: bool,
+        reader: Executor,
+    ):
+        self.matrices, self.which, self.capacity = matrices, which, capacity
+        self.single, self.lazy, self.reader = dtype == "float32", lazy, reader
+        self.chosen: list[int] = []
+        self.coefficients: list[Any] = []
+        self.error = 0.0
+        self.size = max(1, (LAZY_COLUMNS if lazy else COLUMNS) // matrices[0].noise.steps)
+        self.groups = [
+            self._group(slice(start, min(start + self.size, which.stop)), dtype)
+            for start in range(which.start, which.stop, self.size)
+        ]
+        self._precise: dict[int, Group] = {}
+
+    def _group(self, which: slice, dtype: str) -> Group:
+        panels = [Panel(m.name, m.diagonal(which), self.capacity, dtype) for m in self.matrices]
+        return Group(which, panels)
+
+    def best(self, able: np.ndarray, divisor: np.ndarray) -> dict[int, float]:
+        """Gains over divisors of those of this process that may be the best, in double precision.
+
+        Parameters
+        ----------
+        able : array of bool, shape (C,)
+            Which may be chosen; never one that was not before.
+        divisor : array, shape (C,)
+        """
+        count, highest = len(self.chosen), -np.inf
+        values: dict[int, float] = {}
+
+        def tasks(groups: list[Group]) -> Iterator[Task]:
+            for group in groups:
+                if self._bound(group, able, divisor) < self._least(highest, divisor):
+                    return
+                yield from self._behind(group)
+                yield group, count
+
+        # Once, unless errors of single precision turn out larger than thought.
+        while stale := self._stale(able, divisor, highest):
+            for (group, k), rows in self._ahead(tasks(stale)):
+                if k < count:
+                    group.extend(self.coefficients[k], rows)
+                    continue
+                group.score(able)
+                highest = max(highest, self._bound(group, able, divisor))
+            known = [j for g in self.groups if g.scored == count for j in g.indices(able)]
+            values = self._values(known, divisor)
+            highest = max(values.values())
+        if not self.lazy and not self.single:
+            # All groups that matter have them.
+            self.coefficients = [None] * count
+        return values
+
+    def pivots(self, p: int) -> tuple[list[np.ndarray], float]:
+        """L_p^-1 [-V_p^T, I] of each matrix, and the gain."""
+        group, count = self._exactly(p), len(self.chosen)
+        j = p - group.which.start
+        found = [panel.pivot(j, count) for panel in group.panels]
+        return [a for a, _ in found], float(combined([logdet for _, logdet in found]))
+
+    def append(self, p: int, coefficients: list[np.ndarray]) -> None:
+        """Choose p, with its `pivots`."""
+        self.chosen.append(p)
+        self.coefficients.append(coefficients)
+        self._precise.clear()
+
+    def _stale(self, able: np.ndarray, divisor: np.ndarray, highest: float) -> list[Group]:
+        """Groups to score, the most promising first where others may be left out."""
+        stale = [g for g in self.groups if g.scored < len(self.chosen) and able[g.which].any()]
+        if not self.lazy:
+            return stale
+        least = self._least(highest, divisor)
+        stale = [g for g in stale if self._bound(g, able, divisor) >= least]
+        return sorted(stale, key=lambda g: -self._bound(g, able, divisor))
+
+    def _bound(self, group: Group, able: np.ndarray, divisor: np.ndarray) -> float:
+        values = group.gains / divisor[group.which]
+        return np.max(values, where=able[group.which], initial=-np.inf)
+
+    def _least(self, highest: float, divisor: np.ndarray) -> float:
+        """What the bound of a group must reach to be looked at."""
+        if not self.lazy or highest == -np.inf:
+            return -np.inf
+        return highest - TIE * abs(highest) - 2.0 * self._margin(highest, divisor)
+
+    def _margin(self, highest: float, divisor: np.ndarray) -> float:
+        """What round-off may do to values of V and C."""
+        if not self.single:
+            return 0.0
+        return SEVERAL * max(self.error / divisor.min(), float(np.finfo("f4").eps) * abs(highest))
+
+    def _values(self, known: list[int], divisor: np.ndarray) -> dict[int, float]:
+        """Of candidates scored with all the chosen; in single precision the best alone, again."""
+        gains = {j: self._of(j).gains[j - self._of(j).which.start] for j in known}
+        values = {j: gains[j] / divisor[j] for j in known}
+        if not self.single:
+            return values
+        exact: dict[int, float] = {}
+        for j in sorted(known, key=lambda j: -values[j]):
+            if exact:
+                highest = max(exact.values())
+                if values[j] < highest - TIE * abs(highest) - self._margin(highest, divisor):
+                    break
+            gain = self.pivots(j)[1]
+            self.error = max(self.error, abs(gain - gains[j]))
+            exact[j] = gain / divisor[j]
+        return exact
+
+    def _of(self, p: int) -> Group:
+        return self.groups[(p - self.which.start) // self.size]
+
+    def _exactly(self, p: int) -> Group:
+        """A group in double precision that has p, up to now."""
+        group = self._precise.get(p) if self.single else self._of(p)
+        if group is None:
+            group = self._precise[p] = self._group(slice(p, p + 1), "float64")
+        for (_, k), rows in self._ahead(self._behind(group)):
+            group.extend(self.coefficients[k], rows)
+        return group
+
+    def _behind(self, group: Group) -> Iterator[Task]:
+        """What the group lacks."""
+        return ((group, k) for k in range(group.level, len(self.chosen)))
+
+    def _ahead(self, tasks: Iterator[Task]) -> Iterator[tuple[Task, list[np.ndarray]]]:
+        """With what they need, read while the one before is worked on."""
+        before: tuple[Task, Future[list[np.ndarray]]] | None = None
+        for task in tasks:
+            following = task, self.reader.submit(self._read, *task)
+            if before is not None:
+                yield before[0], before[1].result()
+            before = following
+        if before is not None:
+            yield before[0], before[1].result()
+
+    def _read(self, group: Group, k: int) -> list[np.ndarray]:
+        if k == len(self.chosen):
+            return []
+        return [matrix.row(self.chosen[k], group.which) for matrix in self.matrices]

@@ -1,0 +1,63 @@
+"""Processes that choose together, or one by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
+
+T = TypeVar("T")
+
+
+class Communicator(Protocol):
+    """What is used of mpi4py's."""
+
+    def Get_rank(self) -> int: ...
+
+    def Get_size(self) -> int: ...
+
+    def allgather(self, value: Any) -> list[Any]: ...
+
+    def bcast(self, value: Any, root: int = 0) -> Any: ...
+
+
+class Alone:
+    """A communicator of one process."""
+
+    def Get_rank(self) -> int:
+        return 0
+
+    def Get_size(self) -> int:
+        return 1
+
+    def allgather(self, value: Any) -> list[Any]:
+        return [value]
+
+    def bcast(self, value: Any, root: int = 0) -> Any:
+        return value
+
+
+def safely(comm: Communicator, function: Callable[[], T]) -> T:
+    """What `function` returns; an error on one rank is raised on all, where others would wait for
+    it forever."""
+    result: Any = None
+    error = None
+    try:
+        result = function()
+    except Exception as problem:
+        error = problem
+    for problem in comm.allgather(error):
+        if problem is not None:
+            raise problem
+    return result
+
+
+def share(comm: Communicator, count: int) -> slice:
+    """Which of `count` are this rank's: neighbours, and as many as others have, or one more."""
+    rank, size = comm.Get_rank(), comm.Get_size()
+    return slice(rank * count // size, (rank + 1) * count // size)
+
+
+def owner(comm: Communicator, count: int, index: int) -> int:
+    """The rank whose `share` has it."""
+    size = comm.Get_size()
+    return next(r for r in range(size) if index < (r + 1) * count // size)

@@ -1,0 +1,120 @@
+"""What is asked of a selection, checked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+
+from ..errors import ConfigError, DataError
+from .blocks import finite
+
+
+@dataclass(frozen=True)
+class Network:
+    """Which sensors may be chosen, and how many.
+
+    Attributes
+    ----------
+    candidates : int
+    budget : float
+        Sensors, or where they have costs the most that they may cost together.
+    costs : array, shape (C,), or None
+    existing, forbidden : tuple of int
+    """
+
+    candidates: int
+    budget: float
+    costs: np.ndarray | None
+    existing: tuple[int, ...]
+    forbidden: tuple[int, ...]
+
+    @classmethod
+    def of(
+        cls,
+        candidates: int,
+        budget: Any,
+        costs: Any = None,
+        existing: Sequence[int] = (),
+        forbidden: Sequence[int] = (),
+    ) -> Network:
+        """Checked.
+
+        Raises
+        ------
+        ConfigError, DataError
+            If a budget, an index or costs are not what they should be.
+        """
+        here = indices(existing, candidates, "existing")
+        never = indices(forbidden, candidates, "forbidden")
+        both = sorted(set(here) & set(never))
+        if both:
+            raise ConfigError(f"forbidden: sensor {both[0]} is one of those in place")
+        network = cls(candidates, budget, _costs(costs, candidates), here, never)
+        able = int(network.able([]).sum()) if costs is None else candidates
+        if costs is None and not (_is(budget, Integral) and 1 <= budget <= able):
+            raise ConfigError(
+                f"budget: found {budget!r}, expected a whole number from 1 to {able}, the"
+                " candidates neither in place nor forbidden"
+            )
+        if costs is not None:
+            if not (_is(budget, Real) and 0.0 < budget < math.inf):
+                raise ConfigError(f"budget: found {budget!r}, expected a number > 0")
+            if not network.able([]).any():
+                raise ConfigError(f"budget: {budget:g} is not enough for any sensor")
+        return network
+
+    @property
+    def most(self) -> int:
+        """Sensors that the budget is enough for, those in place not counted."""
+        if self.costs is None:
+            return int(self.budget)
+        cheapest = np.sort(self.costs[self._free()]).cumsum()
+        return int(np.count_nonzero(cheapest <= self.budget * (1.0 + 1e-12)))
+
+    def able(self, order: Sequence[int]) -> np.ndarray:
+        """Which may be chosen after those, shape (C,)."""
+        able = self._free()
+        able[list(order)] = False
+        if self.costs is None:
+            return able & (len(order) < self.budget)
+        # Within round-off of sums.
+        spent = math.fsum(self.costs[list(order)])
+        return able & (spent + self.costs <= self.budget * (1.0 + 1e-12))
+
+    def _free(self) -> np.ndarray:
+        free = np.ones(self.candidates, dtype=bool)
+        free[[*self.existing, *self.forbidden]] = False
+        return free
+
+
+def indices(given: Any, candidates: int, name: str) -> tuple[int, ...]:
+    """Of different candidates, or a `ConfigError`."""
+    found = np.asarray(given)
+    if found.ndim != 1 or (found.size and found.dtype.kind not in "iu"):
+        raise ConfigError(f"{name}: found {given!r:.60}, expected indices of candidates")
+    for index in found.tolist():
+        if not 0 <= index < candidates:
+            raise ConfigError(f"{name}: found {index}, expected indices from 0 to {candidates - 1}")
+    if len(set(found.tolist())) < found.size:
+        raise ConfigError(f"{name}: a sensor is named twice")
+    return tuple(int(i) for i in found)
+
+
+def _costs(given: Any, candidates: int) -> np.ndarray | None:
+    if given is None:
+        return None
+    costs = finite(given, "costs")
+    if costs.shape != (candidates,):
+        raise DataError(f"costs: found shape {costs.shape}, expected {(candidates,)}")
+    if not (costs > 0.0).all():
+        raise DataError(f"costs: found {costs.min():g}, expected values > 0")
+    return costs
+
+
+def _is(value: Any, kind: type) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool | np.bool_)

@@ -1,0 +1,89 @@
+"""A group of candidates against the sensors chosen so far. All the arithmetic that costs."""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.linalg
+
+from ..errors import DataError
+
+
+class Panel:
+    """Of one matrix K, V_j = L_S^-1 K_Sj and C_j = K_jj - V_j^T V_j of neighbouring candidates j.
+
+    Parameters
+    ----------
+    name : str
+        For errors.
+    diagonal : array, shape (n, T, T)
+        K_jj.
+    capacity : int
+        Sensors that may be chosen.
+    dtype : str
+        Of V and C.
+
+    Attributes
+    ----------
+    rows : array, shape (capacity T, n T)
+        V, as far as it is known.
+    left : array, shape (n, T, T)
+        C.
+    """
+
+    def __init__(self, name: str, diagonal: np.ndarray, capacity: int, dtype: str):
+        n, steps = diagonal.shape[:2]
+        self.name, self.left = name, diagonal.astype(dtype)
+        # Memory is taken as rows are written.
+        self.rows = np.empty((capacity * steps, n * steps), dtype)
+
+    def extend(self, coefficients: np.ndarray, row: np.ndarray) -> None:
+        """By a sensor p: W_j = L_p^-1 (K_pj - V_p^T V_j) below V_j, and C_j -= W_j^T W_j.
+
+        Parameters
+        ----------
+        coefficients : array, shape (T, (k + 1) T)
+            L_p^-1 [-V_p^T, I].
+        row : array, shape (T, n, T)
+            K_pj.
+        """
+        steps, stop = coefficients.shape
+        new = self.rows[stop - steps : stop]
+        new[:] = row.reshape(steps, -1)
+        new[:] = coefficients.astype(self.rows.dtype, copy=False) @ self.rows[:stop]
+        blocks = new.reshape(steps, -1, steps)
+        self.left -= blocks.transpose(1, 2, 0) @ blocks.transpose(1, 0, 2)
+
+    def pivot(self, j: int, count: int) -> tuple[np.ndarray, float]:
+        """L_p^-1 [-V_p^T, I] and logdet C_p of p, candidate j of these, after `count` sensors; in
+        double precision."""
+        steps = self.left.shape[1]
+        column = self.rows[: count * steps, j * steps : (j + 1) * steps]
+        factor = cholesky(self.left[j], self.name)
+        # Noise has unit variance, which bounds the inverse: a product with it is as good as a
+        # solve, and many times as fast.
+        inverse = scipy.linalg.solve_triangular(factor, np.eye(steps), lower=True)
+        return np.hstack([-inverse @ column.T, inverse]), float(_logdets(factor))
+
+    def logdets(self, which: np.ndarray) -> np.ndarray:
+        """logdet C_j of some of the candidates."""
+        blocks = self.left[which]
+        if blocks.dtype == np.float32:
+            try:
+                return _logdets(np.linalg.cholesky(blocks))
+            except np.linalg.LinAlgError:
+                # Round-off. What matters is found again in double precision.
+                values = np.linalg.eigvalsh(blocks).astype(float)
+                return np.log(np.maximum(values, np.finfo("f4").eps * values[:, -1:])).sum(1)
+        return _logdets(cholesky(blocks, self.name))
+
+
+def cholesky(blocks: np.ndarray, name: str) -> np.ndarray:
+    """The factors of a matrix or several; a `DataError` where one is not positive definite."""
+    try:
+        return np.linalg.cholesky(blocks)
+    except np.linalg.LinAlgError:
+        raise DataError(f"{name}: with noise it is not positive definite") from None
+
+
+def _logdets(factors: np.ndarray) -> np.ndarray:
+    return 2.0 * np.log(np.diagonal(factors, axis1=-2, axis2=-1), dtype=float).sum(-1)

@@ -1,0 +1,213 @@
+"""Greedy D-optimal selection of sensors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import ConfigError, check_choice
+from ..progress import progress_bar
+from .blocks import Covariance
+from .candidates import TIE, Candidates
+from .communicator import Alone, Communicator, owner, safely, share
+from .network import Network
+from .noise import objective
+
+GAIN, RATIO = "gain", "gain per cost"
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Sensors in the order in which they were chosen.
+
+    Attributes
+    ----------
+    order : array of int, shape (k,)
+        Those in place not among them.
+    gains : array, shape (k,)
+        What each adds to the expected information gain, in nats.
+    information : array, shape (k,)
+        The expected information gain of those in place and all up to each, in nats.
+    existing : float
+        That of those in place.
+    rule : str
+        What each had the most of: "gain", or "gain per cost".
+    blocks : int
+        Read from the covariances, T x T each.
+    """
+
+    order: np.ndarray
+    gains: np.ndarray
+    information: np.ndarray
+    existing: float
+    rule: str
+    blocks: int
+
+
+def select(
+    covariance: Covariance,
+    noise: Any,
+    budget: float,
+    *,
+    conditional: Covariance | None = None,
+    costs: Any = None,
+    existing: Sequence[int] = (),
+    forbidden: Sequence[int] = (),
+    dtype: str = "float64",
+    lazy: bool | None = None,
+    comm: Communicator | None = None,
+    journal: str | Path | None = None,
+    progress: bool | None = None,
+) -> Selection:
+    """Sensors chosen one after the other, each the one that adds most to the expected information
+    gain of the set S,
+
+        EIG(S) = [logdet K_S - logdet B_S] / 2,   K = X + Gamma,
+
+    with Gamma the covariance of noise and B = Gamma; or B = X' + Gamma for the information on a
+    quantity of interest, X' what is left of X when that is known.
+
+    A pivoted block Cholesky factorisation: of every candidate j, V_j = L_S^-1 K_Sj and
+    C_j = K_jj - V_j^T V_j are kept, whose logdet C_j / 2 is its gain. When p is chosen,
+    W_j = L_p^-1 (K_pj - V_p^T V_j) goes below V_j, and C_j -= W_j^T W_j: C k^2 T^3 operations for k
+    of C candidates of T steps, and one block of K read a candidate and sensor. Gains closer than
+    1e-10 of the best are the same, and the first of the candidates is chosen.
+
+    With noise that is independent between sensors, and B = Gamma, EIG is submodular: the choice has
+    at least 1 - 1/e of the information of the best set of its size (on top of what is in place),
+    and what a candidate would have added earlier bounds what it adds later. Otherwise neither need
+    hold.
+
+    Parameters
+    ----------
+    covariance : Covariance
+        X, of C candidates and T steps.
+    noise : number or array
+        Standard deviation; one a sensor, shape (C,); a covariance a sensor, (C, T, T); or that of
+        all sensors, (C, T, C, T).
+    budget : int or float
+        Sensors to choose; with `costs`, what they may cost together.
+    conditional : Covariance, optional
+        X'.
+    costs : array, shape (C,), optional
+        Each choice then is the one with most gain per cost among those that are left to afford;
+        and once more the one with most gain. The better set of the two is returned: it has at least
+        (1 - 1/e) / 2 of the best set's information, if submodular (Leskovec et al. 2007).
+    existing : sequence of int
+        Sensors in place; they cost nothing.
+    forbidden : sequence of int
+    dtype : str
+        Of V and C, "float64" or "float32": gains that may be the best are then found again in
+        double precision, so that choices are the same.
+    lazy : bool, optional
+        Leave candidates as they are while the bounds on their gains are below the best gain. By
+        default where EIG is submodular.
+    comm : communicator of mpi4py, optional
+        Candidates are split over its ranks, all of which call this function.
+    journal : str or Path, optional
+        A file from which a run that was stopped goes on.
+    progress : bool, optional
+        Show a bar; by default if someone looks.
+
+    Returns
+    -------
+    Selection
+
+    Raises
+    ------
+    ConfigError, DataError
+        If what is given does not fit together, is not finite or not positive definite, or the
+        journal is of other data.
+    """
+    check_choice("dtype", dtype, ("float64", "float32"))
+    network = Network.of(covariance.candidates, budget, costs, existing, forbidden)
+    matrices = objective(covariance, noise, conditional)
+    submodular = len(matrices) == 1
+    if lazy and not submodular:
+        raise ConfigError("lazy: gains have no bounds with correlated noise or a conditional")
+    together = Alone() if comm is None else comm
+
+    def run(rule: str) -> tuple[list[int], list[float], float]:
+        with ThreadPoolExecutor(1) as reader:
+
+            def start() -> Candidates:
+                return Candidates(
+                    matrices,
+                    share(together, network.candidates),
+                    len(network.existing) + network.most,
+                    dtype=dtype,
+                    lazy=submodular if lazy is None else lazy,
+                    reader=reader,
+                )
+
+            return _greedy(start, network, rule, together, progress)
+
+    rules = (GAIN,) if network.costs is None else (RATIO, GAIN)
+    runs = [run(rule) for rule in rules]
+    # The first of equals.
+    best = max(range(len(runs)), key=lambda k: (sum(runs[k][1]), -k))
+    order, gains, before = runs[best]
+    return Selection(
+        np.array(order),
+        np.array(gains),
+        before + np.cumsum(gains),
+        before,
+        rules[best],
+        sum(together.allgather(sum(matrix.read for matrix in matrices))),
+    )
+
+
+def _greedy(
+    start: Callable[[], Candidates],
+    network: Network,
+    rule: str,
+    comm: Communicator,
+    progress: bool | None,
+) -> tuple[list[int], list[float], float]:
+    """The order, gains, and the information of sensors in place."""
+    candidates = safely(comm, start)
+    divisor = np.ones(network.candidates)
+    if rule == RATIO and network.costs is not None:
+        divisor = network.costs
+    before = sum(_append(p, candidates, network, comm) for p in network.existing)
+    order: list[int] = []
+    gains: list[float] = []
+    shown = progress if comm.Get_rank() == 0 else False
+    total = network.most if network.costs is None else None
+    with progress_bar(shown=shown, total=total, unit="sensor") as bar:
+        while (able := network.able(order)).any():
+            p = _best(candidates, able, divisor, comm)
+            gains.append(_append(p, candidates, network, comm))
+            order.append(p)
+            bar.set_postfix(EIG=f"{before + sum(gains):.2f}")
+            bar.update()
+    return order, gains, before
+
+
+def _best(candidates: Candidates, able: np.ndarray, divisor: np.ndarray, comm: Communicator) -> int:
+    """The first of those with the largest gain over divisor, of all ranks."""
+    values = largest(safely(comm, lambda: candidates.best(able, divisor)))
+    for others in comm.allgather(values):
+        values = values | others
+    return min(largest(values))
+
+
+def largest(values: dict[int, float]) -> dict[int, float]:
+    """Those that are no less than the largest, within round-off."""
+    highest = max(values.values(), default=0.0)
+    return {j: v for j, v in values.items() if v >= highest - TIE * abs(highest)}
+
+
+def _append(p: int, candidates: Candidates, network: Network, comm: Communicator) -> float:
+    """Choose p on all ranks; its gain."""
+    root = owner(comm, network.candidates, p)
+    mine = comm.Get_rank() == root
+    found = safely(comm, lambda: candidates.pivots(p) if mine else None)
+    coefficients, gain = comm.bcast(found, root=root)
+    candidates.append(p, coefficients)
+    return gain
