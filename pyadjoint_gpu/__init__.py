@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from . import bayes, models, synthetic
+    from . import bayes, models, placement, synthetic
     from .control import Control, Smoothness
     from .engines.embedded import EmbeddedEngine
     from .engines.julia import JuliaEngine
@@ -60,6 +60,7 @@ _WHERE = {
     "taylor_test": "verify",
     "bayes": "",
     "models": "",
+    "placement": "",
     "synthetic": "",
 }
 
@@ -83,6 +84,7 @@ __all__ = [
     "block_column",
     "invert",
     "models",
+    "placement",
     "resume",
     "solve",
     "synthetic",

@@ -105,6 +105,8 @@ def block_column(
                 {
                     "units": f"{unknown.units} ({declared.units})-1",
                     "long_name": f"{unknown.name} at sensors by {declared.name}",
+                    "observed_units": unknown.units,
+                    "parameter_units": declared.units,
                 },
             )
         },

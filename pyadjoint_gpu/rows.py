@@ -62,6 +62,8 @@ class Rows:
         Of all rows.
     made_with : str
         `files.fingerprint` of what decides the rows.
+    chunks : tuple of int, optional
+        In which they are stored; all in one unless given.
 
     Raises
     ------
@@ -69,12 +71,18 @@ class Rows:
         If the file is truncated, in use, not of this kind, or of other rows.
     """
 
-    def __init__(self, path: str | Path, shape: tuple[int, ...], made_with: str):
+    def __init__(
+        self,
+        path: str | Path,
+        shape: tuple[int, ...],
+        made_with: str,
+        chunks: tuple[int, ...] | None = None,
+    ):
         self.path = Path(path)
         if not self.path.exists():
             with whole(self.path) as beside, h5py.File(beside, "w") as new:
                 new.attrs["format"], new.attrs["made_with"] = FORMAT, made_with
-                allocate(new, "rows", shape, "f8")
+                allocate(new, "rows", shape, "f8", chunks)
                 new["done"] = np.zeros(shape[0], "u1")
         try:
             # h5py's types do not tell groups from datasets.
@@ -87,7 +95,7 @@ class Rows:
         if found.get("format") != FORMAT or found.get("made_with") != made_with:
             ours = found.get("format") == FORMAT
             self.close()
-            what = "of another model or of other parameters or sensors" if ours else "not of rows"
+            what = "made with other inputs than now" if ours else "not of rows"
             raise DataError(f"{path}: a journal {what}; give another path, or remove it")
 
     def __enter__(self) -> Rows:

@@ -123,7 +123,7 @@ def test_a_row_counts_only_once_it_is_on_disk(monkeypatch, tmp_path):
 )
 def test_a_journal_of_something_else_is_refused(other, made):
     before = made.read_bytes()
-    with pytest.raises(DataError, match=r"rows\.h5: a journal of another model or of other"):
+    with pytest.raises(DataError, match=r"rows\.h5: a journal made with other inputs"):
         column(made, **other)
     assert made.read_bytes() == before
 
@@ -142,7 +142,7 @@ def test_the_forcing_itself_does_not_matter(made):
 
 def test_another_physics_is_refused(made):
     sound = water(kind=AcousticWave)
-    with pytest.raises(DataError, match="a journal of another model"):
+    with pytest.raises(DataError, match="a journal made with other inputs"):
         pag.block_column(sound, {"wave_speed": 0.07}, SENSORS, journal=made)
 
 

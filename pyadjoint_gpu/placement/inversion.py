@@ -233,32 +233,47 @@ class LinearInversion:
         rows = known * self.map.sensors
         white = np.where(np.arange(len(white)) < rows, white, 0.0)
         mean = self._mean(white[:, None])[0]
-        column = self.map.column
-        places = column.dims[2:]
-        coordinates: dict[Any, Any] = {
-            k: v.variable for k, v in column.coords.items() if set(v.dims) <= set(places)
-        }
-        units = {"units": column.attrs.get("parameter_units", "1")}
-        times = {"units": column.coords["lag"].attrs["units"]} if "lag" in column.coords else {}
-        coordinates["time"] = ("time", interval * (1.0 + np.arange(steps)), times)
+        places = self.map.column.dims[2:]
         left = offline.integral_prior - offline.integral_reduction[known - 1]
+        _, forcing, whole = self.map.units
         variables: dict[str, Any] = {
-            "mean": (("time", *places), mean, units),
-            "integral": (places, interval * mean.sum(axis=0)),
-            "integral_sd": (places, np.sqrt(np.maximum(left, 0.0)).reshape(self.prior.places)),
+            "mean": (("interval", *places), mean, _named("posterior mean", forcing)),
+            "integral": (places, interval * mean.sum(axis=0), _named("its time integral", whole)),
+            "integral_sd": (
+                places,
+                _root(left).reshape(self.prior.places),
+                _named("posterior standard deviation of the time integral", whole),
+            ),
         }
         if self.forecast is not None:
             seen = offline.forecast[:rows]
+            shape, dims = (steps, self.forecast.sensors), ("time", "point")
             variance = np.diag(offline.forecast_prior) - np.sum(np.square(seen), axis=0)
-            shape = (steps, self.forecast.sensors)
-            variables |= {
-                "forecast": (("time", "point"), (seen.T @ white[:rows]).reshape(shape)),
-                "forecast_sd": (
-                    ("time", "point"),
-                    np.sqrt(np.maximum(variance, 0.0)).reshape(shape),
-                ),
+            ahead, spread = seen.T @ white[:rows], _root(variance)
+            units = self.forecast.units[0]
+            about = _named("forecast", units)
+            variables["forecast"] = (dims, ahead.reshape(shape), about)
+            about = _named("posterior standard deviation of the forecast", units)
+            variables["forecast_sd"] = (dims, spread.reshape(shape), about)
+        return xr.Dataset(variables, self._coordinates, {"known": known})
+
+    @cached_property
+    def _coordinates(self) -> dict[Any, Any]:
+        column, ends = self.map.column, self.map.interval * (1.0 + np.arange(self.map.steps))
+        units = column["lag"].attrs.get("units", "1") if "lag" in column.coords else "1"
+        out: dict[Any, Any] = {
+            "interval": ("interval", ends - 0.5 * self.map.interval, _named("its middle", units)),
+            "time": ("time", ends, _named("time", units)),
+        }
+        own = set(column.dims[2:])
+        out |= {k: v.variable for k, v in column.coords.items() if set(v.dims) <= own}
+        if self.forecast is not None:
+            out |= {
+                str(k).replace("sensor", "point"): ("point", v.values, v.attrs)
+                for k, v in self.forecast.column.coords.items()
+                if v.dims == ("sensor",)
             }
-        return xr.Dataset(variables, coordinates, {"known": known})
+        return out
 
 
 class Stream:
@@ -306,6 +321,15 @@ class Stream:
         self._white[new] = scipy.linalg.solve_triangular(factor[new, new], misfit, lower=True)
         self.known += len(array)
         return self._inversion.answer(self._white, self.known)
+
+
+def _named(long_name: str, units: str) -> dict[str, str]:
+    return {"units": units, "long_name": long_name}
+
+
+def _root(variance: np.ndarray) -> np.ndarray:
+    """Of what round-off may have made negative."""
+    return np.sqrt(np.maximum(variance, 0.0))
 
 
 @jax.jit

@@ -72,6 +72,15 @@ class Noise:
                 np.fill_diagonal(out[k, :, k], np.square(self.deviations[k]))
         return out
 
+    def select(self, sensors: np.ndarray) -> Noise:
+        """That of some of the sensors."""
+        given = self.given
+        if given.ndim:
+            given = given[sensors]
+        if given.ndim == 4:
+            given = given[:, :, sensors]
+        return Noise(given, len(sensors), self.steps)
+
     def draw(self, generator: np.random.Generator, count: int) -> np.ndarray:
         """Samples, of shape (count, T, C)."""
         z = generator.standard_normal((count, self.steps, self.candidates))

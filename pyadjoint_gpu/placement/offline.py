@@ -49,13 +49,13 @@ class Offline:
         factor = scipy.linalg.cholesky(matrix, lower=True, overwrite_a=True, check_finite=False)
         factor = np.ascontiguousarray(factor)  # as it is read again: products round alike
         total = prior.times.sum(axis=1) * of.interval
-        seen = _solved(factor, _seen(of, prior, total))
-        reduction = np.sum(np.square(seen).reshape(of.steps, of.sensors, -1), axis=1)
+        told = solved(factor, seen(of, prior, total))
+        reduction = np.sum(np.square(told).reshape(of.steps, of.sensors, -1), axis=1)
         if forecast is None:
             cross, own = np.zeros((len(factor), 0)), np.zeros((0, 0))
         else:
             cross = times_first(covariance(of, prior, forecast))
-            cross = np.ascontiguousarray(_solved(factor, cross))
+            cross = np.ascontiguousarray(solved(factor, cross))
             own = times_first(covariance(forecast, prior))
         return cls(
             factor,
@@ -72,21 +72,22 @@ def variance(factor: np.ndarray, of: ToeplitzMap, prior: SpaceTimePrior) -> np.n
     for j, column in enumerate(prior.times):
         # What is independent of all before is seen from then on only.
         first = j * of.sensors if prior.independent else 0
-        seen = _solved(factor[first:, first:], _seen(of, prior, column)[first:])
-        out[j] = prior.spatial.variance - np.sum(np.square(seen), axis=0)
+        told = solved(factor[first:, first:], seen(of, prior, column)[first:])
+        out[j] = prior.spatial.variance - np.sum(np.square(told), axis=0)
     return out
 
 
 @double
-def _seen(of: ToeplitzMap, prior: SpaceTimePrior, times: np.ndarray) -> np.ndarray:
+def seen(of: ToeplitzMap, prior: SpaceTimePrior, times: np.ndarray) -> np.ndarray:
     """F (times (x) Gamma_s), of shape (T C, n): the covariance of data with any sum over times."""
     blocks = of.blocks
     shifts = scipy.linalg.toeplitz(times, np.zeros(of.steps))
-    seen = (shifts @ blocks.reshape(of.steps, -1)).reshape(-1, blocks.shape[2])
-    return np.asarray(prior.spatial.covariance(jnp.asarray(seen)))
+    shifted = (shifts @ blocks.reshape(of.steps, -1)).reshape(-1, blocks.shape[2])
+    return np.asarray(prior.spatial.covariance(jnp.asarray(shifted)))
 
 
-def _solved(factor: np.ndarray, right: np.ndarray) -> np.ndarray:
+def solved(factor: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """L^-1 times a matrix, in its place."""
     return scipy.linalg.solve_triangular(
         factor, right, lower=True, overwrite_b=True, check_finite=False
     )

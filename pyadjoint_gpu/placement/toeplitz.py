@@ -140,6 +140,16 @@ class ToeplitzMap:
         return float(lag[1] - lag[0])
 
     @property
+    def units(self) -> tuple[str, str, str]:
+        """Of data, of the forcing, and of its integral over time; 1 where the column does not
+        say."""
+        attributes = self.column.attrs
+        data, forcing = (attributes.get(f"{k}_units", "1") for k in ("observed", "parameter"))
+        time = self.column["lag"].attrs.get("units", "1") if "lag" in self.column.coords else "1"
+        whole = forcing.removesuffix(f"{time}-1").strip()
+        return data, forcing, (whole or "1") if whole != forcing else f"{forcing} {time}"
+
+    @property
     def blocks(self) -> np.ndarray:
         """F_0 ... F_(T-1), of shape (T, sensors, n), n places, in double precision."""
         return self.column.values.reshape(self.steps, self.sensors, -1)

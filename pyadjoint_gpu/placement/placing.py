@@ -1,0 +1,329 @@
+"""Where sensors go, as a Dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.linalg
+import xarray as xr
+
+from ..dataset import provenance
+from ..models.options import count
+from .blocks import Covariance, DenseCovariance
+from .communicator import Alone, Communicator, safely
+from .covariance import check_fit, covariance
+from .information import information
+from .network import Network
+from .noise import Noise
+from .offline import seen, solved
+from .prior import SpaceTimePrior
+from .selection import Selection, select
+from .store import CovarianceFile
+from .toeplitz import ToeplitzMap
+
+NEGLIGIBLE = 1e-12
+"""Of the largest variance of a combination of quantities of interest: less is none."""
+
+
+def place_sensors(
+    of: ToeplitzMap,
+    prior: SpaceTimePrior,
+    noise: Any,
+    budget: float,
+    *,
+    goal: Any = None,
+    weights: Any = None,
+    costs: Any = None,
+    existing: Sequence[int] = (),
+    forbidden: Sequence[int] = (),
+    random: int = 100,
+    seed: int = 0,
+    store: str | Path | None = None,
+    dtype: str = "float64",
+    lazy: bool | None = None,
+    comm: Communicator | None = None,
+    journal: str | Path | None = None,
+    progress: bool | None = None,
+) -> xr.Dataset:
+    """Choose sensors among candidates, each the one that tells most about m beside those before.
+
+    The expected information gain of the sensors S (nats; of the posterior over the prior) is
+
+        EIG(S) = [logdet K_S - logdet Gamma_n,S] / 2,    K = Gamma_n + F Gamma F^T,
+
+    and of quantities of interest q = W m
+
+        [logdet K_S - logdet (K_S - F_S Gamma W^T (W Gamma W^T)^-1 W Gamma F_S^T)] / 2.
+
+    Chosen by `select`. Where the noise is independent between sensors, and m itself is what
+    matters, EIG is submodular, and k sensors chosen so have at least 1 - (1 - 1/k)^k >= 1 - 1/e of
+    the information that the best k would add to those in place (Nemhauser, Wolsey and Fisher 1978,
+    Math. Program. 14, 265).
+
+    Parameters
+    ----------
+    of : ToeplitzMap
+        F of all candidates.
+    prior : SpaceTimePrior
+        Gamma.
+    noise : float or array
+        As for `LinearInversion`.
+    budget : int or float
+        How many sensors; with `costs`, what they may cost together.
+    goal : array of bool of shape (*places,), or ToeplitzMap, optional
+        What matters: m at some places, while it stays unknown at the others; or what another map
+        gives of m, such as waves at a coast. m everywhere unless given.
+    weights : array, shape (*places,), optional
+        W_p of places: W_p^(1/2) Gamma W_p^(1/2) in Gamma's place. A place of weight zero counts as
+        known, which overstates what data say of the others: see `goal`.
+    costs : array, shape (C,), optional
+        Of candidates; see `select`.
+    existing, forbidden : sequence of int
+        Candidates in place already, which cost nothing, and those that cannot be chosen.
+    random, seed : int
+        Random networks to compare with.
+    store : path, optional
+        Keep F Gamma F^T in this file rather than in memory (`CovarianceFile`).
+    dtype, lazy, comm, journal, progress
+        As for `select`.
+
+    Returns
+    -------
+    Dataset
+        By step: ``order``, ``gain`` and ``information`` (that of sensors in place included), and
+        where there is a guarantee ``most_possible``, which no network of so many sensors exceeds.
+        ``integral_sd``, the posterior standard deviation of the time integral of m, for those in
+        place and after each step (dimension ``addition``). ``random_order`` and
+        ``random_information`` of random networks, NaN (-1) where their budget is spent. Attributes
+        say which guarantee holds.
+
+    Raises
+    ------
+    ConfigError, DataError
+        If what is given does not fit together.
+    """
+    check_fit(of, prior)
+    noise = Noise(noise, of.sensors, of.steps)
+    network = Network.of(of.sensors, budget, costs, existing, forbidden)
+    objective = prior if weights is None else prior.weighted(weights)
+    file = None if store is None else Path(store)
+    every = _covariance(of, objective, file, comm, progress)
+    conditional = None
+    if goal is not None:
+        conditional = _given(goal, of, objective, every, file, comm, progress)
+    found = select(
+        every,
+        noise.given,
+        budget,
+        conditional=conditional,
+        costs=costs,
+        existing=existing,
+        forbidden=forbidden,
+        dtype=dtype,
+        lazy=lazy,
+        comm=comm,
+        journal=journal,
+        progress=progress,
+    )
+    others = _random(network, count("random", random, 0), seed)
+    compared = _compared(every, noise, conditional, network.existing, others)
+    guarantee = _guarantee(noise, goal, costs)
+    return _dataset(of, prior, noise, network, found, guarantee, others, compared)
+
+
+def _covariance(
+    of: ToeplitzMap,
+    prior: SpaceTimePrior,
+    store: Path | None,
+    comm: Communicator | None,
+    progress: bool | None,
+) -> Covariance:
+    """One rank makes the file, the others wait."""
+    if store is None:
+        return DenseCovariance(covariance(of, prior))
+    together = comm or Alone()
+
+    def make() -> None:
+        if together.Get_rank() == 0:
+            CovarianceFile.make(store, of, prior, progress=progress)
+
+    safely(together, make)
+    return CovarianceFile(store)
+
+
+class Known:
+    """What is left of a covariance X when quantities of interest q are known,
+
+        X' = X - R Q^+ R^T = X - A A^T,
+
+    Q the covariance of q, R that of data with q. Q may be singular: before a wave arrives there is
+    nothing to know.
+    """
+
+    def __init__(self, base: Covariance, of: ToeplitzMap, prior: SpaceTimePrior, goal: ToeplitzMap):
+        self.base, self.candidates, self.steps = base, base.candidates, base.steps
+        size = goal.sensors * goal.steps
+        values, vectors = scipy.linalg.eigh(covariance(goal, prior).reshape(size, size))
+        kept = values > NEGLIGIBLE * values[-1]
+        cross = covariance(of, prior, goal).reshape(self.candidates, self.steps, size)
+        self._roots = cross @ (vectors[:, kept] / np.sqrt(values[kept]))  # A, by candidate
+
+    def diagonal(self, which: slice) -> np.ndarray:
+        roots = self._roots[which]
+        return self.base.diagonal(which) - roots @ roots.swapaxes(1, 2)
+
+    def row(self, p: int, which: slice) -> np.ndarray:
+        return self.base.row(p, which) - np.tensordot(self._roots[p], self._roots[which], (1, 2))
+
+
+def _given(
+    goal: Any,
+    of: ToeplitzMap,
+    prior: SpaceTimePrior,
+    base: Covariance,
+    store: Path | None,
+    comm: Communicator | None,
+    progress: bool | None,
+) -> Covariance:
+    """The covariance of data given what matters."""
+    if isinstance(goal, ToeplitzMap):
+        return Known(base, of, prior, goal)
+    if store is not None:
+        store = store.with_name(f"{store.stem}-goal{store.suffix}")
+    return _covariance(of, prior.given(goal), store, comm, progress)
+
+
+def _random(network: Network, designs: int, seed: int) -> list[list[int]]:
+    """Networks within the budget, of candidates in a random order."""
+    generator = np.random.default_rng(seed)
+    out = []
+    for _ in range(designs):
+        order: list[int] = []
+        for j in generator.permutation(network.candidates).tolist():
+            if network.able(order)[j]:
+                order.append(j)
+        out.append(order)
+    return out
+
+
+def _compared(
+    every: Covariance,
+    noise: Noise,
+    conditional: Covariance | None,
+    existing: tuple[int, ...],
+    designs: list[list[int]],
+) -> list[np.ndarray]:
+    """EIG of the first 1, 2, ... sensors of each, with those in place."""
+    return [
+        information(every, noise.given, [[*existing, *design]], conditional=conditional)[0][
+            len(existing) :
+        ]
+        for design in designs
+    ]
+
+
+def _deviations(
+    of: ToeplitzMap, prior: SpaceTimePrior, noise: Noise, first: int, order: list[int]
+) -> np.ndarray:
+    """The posterior standard deviation of the integral of m, with the first so many sensors, one
+    more, and so on; of shape (additions, *places)."""
+    sensors = np.array(order, dtype=int)
+    total = prior.times.sum(axis=1) * of.interval
+    before = prior.spatial.variance * (total.sum() * of.interval)
+    reductions = np.zeros((len(order) + 1, before.size))
+    if len(order):
+        some = of.select(sensors)
+        size = len(order) * of.steps
+        matrix = covariance(some, prior) + noise.select(sensors).matrix()
+        factor = scipy.linalg.cholesky(matrix.reshape(size, size), lower=True, check_finite=False)
+        seen_by = seen(some, prior, total).reshape(of.steps, len(order), -1).swapaxes(0, 1)
+        told = np.square(solved(factor, seen_by.reshape(size, -1)))
+        told.reshape(len(order), of.steps, -1).sum(axis=1).cumsum(axis=0, out=reductions[1:])
+    left = np.sqrt(np.maximum(before - reductions[first:], 0.0))
+    return left.reshape(-1, *prior.places)
+
+
+def _guarantee(noise: Noise, goal: Any, costs: Any) -> tuple[float, str]:
+    """The part of the best that the choice has at least, and why."""
+    if goal is not None:
+        return 0.0, "none: information on a goal is not submodular"
+    if noise.correlated is not None:
+        return 0.0, "none: noise is correlated between sensors"
+    least = 1.0 - np.exp(-1.0)
+    if costs is not None:
+        text = "of what any network within the budget could add"
+        return 0.5 * least, f"at least {0.5 * least:.3f}, (1 - 1/e) / 2, {text}"
+    return least, f"at least {least:.3f}, 1 - 1/e, of what as many sensors could add"
+
+
+def _dataset(
+    of: ToeplitzMap,
+    prior: SpaceTimePrior,
+    noise: Noise,
+    network: Network,
+    found: Selection,
+    guarantee: tuple[float, str],
+    others: list[list[int]],
+    compared: list[np.ndarray],
+) -> xr.Dataset:
+    column, existing, chosen = of.column, network.existing, found.order.tolist()
+    places = column.dims[2:]
+    longest = max([len(chosen), *map(len, others)])
+    random_order = np.full((len(others), longest), -1)
+    random_information = np.full((len(others), longest), np.nan)
+    for k, (order, curve) in enumerate(zip(others, compared, strict=True)):
+        random_order[k, : len(order)], random_information[k, : len(order)] = order, curve
+    deviations = _deviations(of, prior, noise, len(existing), [*existing, *chosen])
+
+    def named(dims: Any, values: Any, text: str, units: str = "1") -> Any:
+        return dims, values, {"units": units, "long_name": text}
+
+    variables = {
+        "order": named("step", found.order, "candidate chosen"),
+        "gain": named("step", found.gains, "information gained by the sensor, nats"),
+        "information": named("step", found.information, "expected information gain, nats"),
+        "integral_sd": named(
+            ("addition", *places),
+            deviations,
+            "posterior standard deviation of the integral over time",
+            of.units[2],
+        ),
+        "random_order": named(
+            ("design", "random_step"), random_order, "candidate chosen at random"
+        ),
+        "random_information": named(
+            ("design", "random_step"),
+            random_information,
+            "expected information gain of random networks, nats",
+        ),
+    }
+    fraction, text = guarantee
+    if fraction and network.costs is None:
+        k = np.arange(1.0, len(chosen) + 1.0)
+        most = found.existing + (found.information - found.existing) / (1 - (1 - 1 / k) ** k)
+        about = "no network of so many more sensors has more information, nats"
+        variables["most_possible"] = named("step", most, about)
+    coordinates = {
+        str(k).replace("sensor", "candidate"): (
+            tuple("candidate" if d == "sensor" else d for d in v.dims),
+            v.values,
+            v.attrs,
+        )
+        for k, v in column.coords.items()
+        if "lag" not in v.dims
+    }
+    attributes = provenance(
+        "placement of sensors",
+        title="pyadjoint_gpu placement",
+        budget=network.budget,
+        rule=found.rule,
+        existing=list(existing),
+        existing_information=found.existing,
+        guarantee=text,
+        guaranteed_fraction=fraction,
+        blocks_read=found.blocks,
+    )
+    return xr.Dataset(variables, coordinates, attributes)
