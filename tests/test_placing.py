@@ -143,7 +143,16 @@ def test_deviations_are_those_of_the_inversion():
         np.testing.assert_allclose(found["integral_sd"][k], answer["integral_sd"], atol=1e-12)
 
 
-# On disk
+# Not in memory
+
+
+def test_blocks_formed_when_they_are_asked_for(monkeypatch: pytest.MonkeyPatch):
+    expected = place_sensors(OF, prior("exponential"), 0.3, 3, random=5)
+    monkeypatch.setattr("pyadjoint_gpu.placement.placing.LARGEST", 1)
+    monkeypatch.setattr("pyadjoint_gpu.placement.placing.DenseCovariance", None)
+    found = place_sensors(OF, prior("exponential"), 0.3, 3, random=5)
+    for name in ("order", "information", "random_information"):
+        np.testing.assert_allclose(found[name], expected[name], rtol=1e-12)
 
 
 def test_a_file_in_place_of_memory(tmp_path: Path):

@@ -62,6 +62,24 @@ def slab(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     return out
 
 
+class FormedCovariance:
+    """X = F Gamma F^T of candidates, each block formed when it is asked for: in memory is F, of C T
+    n numbers, not X, of (C T)^2."""
+
+    def __init__(self, of: ToeplitzMap, prior: SpaceTimePrior):
+        self._factors = Factors(of, prior)
+        self.candidates, self.steps = of.sensors, of.steps
+
+    def diagonal(self, which: slice) -> np.ndarray:
+        """The blocks X[j, :, j, :] of some candidates, of shape (n, T, T)."""
+        each = range(*which.indices(self.candidates))
+        return np.stack([self.row(j, slice(j, j + 1))[:, 0] for j in each])
+
+    def row(self, p: int, which: slice) -> np.ndarray:
+        """The blocks X[p, :, which, :], of shape (T, n, T)."""
+        return slab(self._factors.left[p : p + 1], self._factors.right[which])[0]
+
+
 def covariance(
     of: ToeplitzMap, prior: SpaceTimePrior, other: ToeplitzMap | None = None
 ) -> np.ndarray:

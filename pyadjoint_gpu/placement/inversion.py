@@ -6,14 +6,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-import jax.scipy.linalg
 import numpy as np
-import scipy.linalg
 import xarray as xr
 
-from ..arithmetic import double
 from ..arrays import finite
 from ..dataset import provenance
 from ..errors import ConfigError, DataError
@@ -21,7 +16,7 @@ from ..files import whole
 from ..models.options import count
 from .covariance import check_fit
 from .noise import Noise
-from .offline import Offline, variance
+from .offline import Offline, solved, variance
 from .prior import SpaceTimePrior, restored
 from .toeplitz import ToeplitzMap
 
@@ -98,7 +93,6 @@ class LinearInversion:
         """Takes data as they arrive."""
         return Stream(self)
 
-    @double
     def draws(self, data: Any, size: int, *, seed: int = 0, until: int | None = None) -> np.ndarray:
         """Samples of m given the data, m' + Gamma F^T K^-1 (d - F m' - e'), m' and e' samples of
         the prior and of the noise (Matheron's rule).
@@ -191,21 +185,14 @@ class LinearInversion:
 
     # Online
 
-    @cached_property
-    @double
-    def _factor(self) -> jax.Array:
-        return jnp.asarray(self.offline.factor)
-
-    @double
     def _whitened(self, data: np.ndarray) -> np.ndarray:
         """L^-1 d of data (batch, T, C), of shape (T C, batch)."""
-        return np.array(_forward(self._factor, data.reshape(len(data), -1).T))
+        return solved(self.offline.factor, data.reshape(len(data), -1).T)
 
-    @double
     def _mean(self, white: np.ndarray) -> np.ndarray:
         """Gamma F^T L^-T of (T C, batch), of shape (batch, T, *places). Rows of zeros at the end
         stay so: the solve is then one with the leading part of L."""
-        weights = np.asarray(_backward(self._factor, white)).T
+        weights = solved(self.offline.factor, white, transposed=True).T
         back = self.map.rmatvec(weights.reshape(-1, self.map.steps, self.map.sensors))
         return self.prior.covariance(back)
 
@@ -318,7 +305,7 @@ class Stream:
         first, factor = self.known * of.sensors, self._inversion.offline.factor
         new = slice(first, first + array.size)
         misfit = array.ravel() - factor[new, :first] @ self._white[:first]
-        self._white[new] = scipy.linalg.solve_triangular(factor[new, new], misfit, lower=True)
+        self._white[new] = solved(factor[new, new], misfit)
         self.known += len(array)
         return self._inversion.answer(self._white, self.known)
 
@@ -330,16 +317,6 @@ def _named(long_name: str, units: str) -> dict[str, str]:
 def _root(variance: np.ndarray) -> np.ndarray:
     """Of what round-off may have made negative."""
     return np.sqrt(np.maximum(variance, 0.0))
-
-
-@jax.jit
-def _forward(factor: Any, right: Any) -> Any:
-    return jax.scipy.linalg.solve_triangular(factor, right, lower=True)
-
-
-@jax.jit
-def _backward(factor: Any, right: Any) -> Any:
-    return jax.scipy.linalg.solve_triangular(factor, right, lower=True, trans=1)
 
 
 def _plain(arrays: dict[str, Any]) -> xr.Dataset:

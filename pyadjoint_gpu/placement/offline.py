@@ -86,10 +86,10 @@ def seen(of: ToeplitzMap, prior: SpaceTimePrior, times: np.ndarray) -> np.ndarra
     return np.asarray(prior.spatial.covariance(jnp.asarray(shifted)))
 
 
-def solved(factor: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """L^-1 times a matrix, in its place."""
+def solved(factor: np.ndarray, right: np.ndarray, transposed: bool = False) -> np.ndarray:
+    """L^-1 times a matrix, or L^-T."""
     return scipy.linalg.solve_triangular(
-        factor, right, lower=True, overwrite_b=True, check_finite=False
+        factor, right, lower=True, trans=int(transposed), check_finite=False
     )
 
 

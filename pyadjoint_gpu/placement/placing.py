@@ -14,7 +14,7 @@ from ..dataset import provenance
 from ..models.options import count
 from .blocks import Covariance, DenseCovariance
 from .communicator import Alone, Communicator, safely
-from .covariance import check_fit, covariance
+from .covariance import FormedCovariance, check_fit, covariance
 from .information import information
 from .network import Network
 from .noise import Noise
@@ -23,6 +23,10 @@ from .prior import SpaceTimePrior
 from .selection import Selection, select
 from .store import CovarianceFile
 from .toeplitz import ToeplitzMap
+
+LARGEST = 2**31
+"""Bytes of a covariance that is kept in memory; of a larger one, blocks are formed as they are asked
+for."""
 
 NEGLIGIBLE = 1e-12
 """Of the largest variance of a combination of quantities of interest: less is none."""
@@ -86,7 +90,8 @@ def place_sensors(
     random, seed : int
         Random networks to compare with.
     store : path, optional
-        Keep F Gamma F^T in this file rather than in memory (`CovarianceFile`).
+        Keep F Gamma F^T in this file (`CovarianceFile`). Otherwise it is in memory, or where it
+        takes more than 2 GiB, formed block by block as these are asked for.
     dtype, lazy, comm, journal, progress
         As for `select`.
 
@@ -143,6 +148,8 @@ def _covariance(
 ) -> Covariance:
     """One rank makes the file, the others wait."""
     if store is None:
+        if 8 * (of.sensors * of.steps) ** 2 > LARGEST:
+            return FormedCovariance(of, prior)
         return DenseCovariance(covariance(of, prior))
     together = comm or Alone()
 
