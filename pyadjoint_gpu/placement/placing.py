@@ -25,7 +25,7 @@ from .store import CovarianceFile
 from .toeplitz import ToeplitzMap
 
 LARGEST = 2**31
-"""Bytes of a covariance that is kept in memory; of a larger one, blocks are formed as they are asked
+"""Bytes of a covariance that is kept in memory; blocks of a larger one are formed as they are asked
 for."""
 
 NEGLIGIBLE = 1e-12
