@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from itertools import combinations
+from threading import Barrier, Event
 
+import h5py
 import numpy as np
 import pytest
 import scipy.linalg
 
+from pyadjoint_gpu.errors import ConfigError, DataError
+from pyadjoint_gpu.placement import candidates
 from pyadjoint_gpu.placement.blocks import DenseCovariance
 from pyadjoint_gpu.placement.information import information
 from pyadjoint_gpu.placement.references import select_by_schur_complements, select_naively
@@ -133,3 +142,464 @@ def test_equals_are_chosen_by_index():
         np.testing.assert_array_equal(
             select(x, 0.1, 4, forbidden=[1], lazy=lazy).order, [0, 2, 3, 4]
         )
+
+
+# Costs
+
+
+def by_hand(covariance, noise, costs, budget, *, ratio):
+    """The greedy rule, from the whole matrices."""
+    order = []
+    while True:
+        spent = sum(costs[order])
+        left = [j for j in range(C) if j not in order and spent + costs[j] <= budget]
+        if not left:
+            return order
+        before = direct(covariance, noise, order) if order else 0.0
+        gains = np.array([direct(covariance, noise, [*order, j]) - before for j in left])
+        order.append(left[int(np.argmax(gains / costs[left] if ratio else gains))])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_budget_is_spent_on_the_better_of_two_rules(seed):
+    x, costs = smooth(length=1.0), np.random.default_rng(seed).uniform(1.0, 3.0, C)
+    sets = [by_hand(x, 0.3, costs, 6.0, ratio=ratio) for ratio in (True, False)]
+    values = [direct(x, 0.3, order) for order in sets]
+    found = select(x, 0.3, 6.0, costs=costs)
+    best = int(np.argmax(values))
+    assert found.rule == ("gain per cost", "gain")[best]
+    np.testing.assert_array_equal(found.order, sets[best])
+    assert found.information[-1] == pytest.approx(max(values), rel=1e-10)
+    assert costs[found.order].sum() <= 6.0
+
+
+def test_gain_per_cost_alone_may_be_arbitrarily_bad():
+    array = np.einsum("ab,ij->aibj", np.diag([1e-3, 9.0, *np.ones(C - 2)]), np.eye(T))
+    costs = np.r_[1e-4, 2.0, np.full(C - 2, 5.0)]
+    x = DenseCovariance(array)
+    assert by_hand(x, 0.3, costs, 2.0, ratio=True) == [0]
+    found = select(x, 0.3, 2.0, costs=costs)
+    assert (found.rule, found.order.tolist()) == ("gain", [1])
+
+
+def test_costs_that_add_up_to_the_budget_are_affordable():
+    found = select(smooth(), 0.3, 0.3, costs=np.full(C, 0.1))
+    assert len(found.order) == 3
+    usual = select(smooth(), 0.3, 3)
+    np.testing.assert_array_equal(found.order, usual.order)
+    np.testing.assert_array_equal(found.gains, usual.gains)
+
+
+# Single precision
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+@pytest.mark.parametrize("noise", [1e-3, 1e-2, 1.0])
+def test_single_precision_chooses_the_same(noise, lazy):
+    """Where variances are up to 1e6 of those of noise, too."""
+    for seed in range(3):
+        x = smooth(30, 12, seed=seed, length=3.0)
+        usual = select(x, noise, 12, lazy=False)
+        found = select(x, noise, 12, dtype="float32", lazy=lazy)
+        np.testing.assert_array_equal(found.order, usual.order)
+        np.testing.assert_allclose(found.gains, usual.gains, rtol=1e-8)
+
+
+def test_single_precision_tells_near_equals_apart():
+    """Which differ by 1e-9, when it is good for 1e-7."""
+    scale = np.sqrt(1.0 + 1e-9 * np.random.default_rng(0).permutation(20))
+    array = smooth(1, 6).array * np.ones((20, 1, 20, 1))
+    array = array * np.eye(20)[:, None, :, None] * scale[:, None, None, None] ** 2
+    x = DenseCovariance(array)
+    found = select(x, 0.01, 20, dtype="float32")
+    np.testing.assert_array_equal(found.order, np.argsort(-scale))
+    np.testing.assert_array_equal(found.order, select(x, 0.01, 20).order)
+    single = array.astype(np.float32).reshape(20, 6, -1)
+    assert len(np.unique(single.max((1, 2)))) < 5
+
+
+def test_single_precision_with_two_matrices(noises):
+    x = smooth()
+    for given in ({"conditional": DenseCovariance(0.3 * x.array)}, {}):
+        noise = noises["correlated" if not given else "blocks"]
+        usual, found = (select(x, noise, 6, dtype=d, **given) for d in ("float64", "float32"))
+        np.testing.assert_array_equal(found.order, usual.order)
+        np.testing.assert_allclose(found.gains, usual.gains, rtol=1e-10)
+
+
+# Lazy evaluation
+
+
+@pytest.mark.parametrize(
+    ("kind", "costs"), [("number", None), ("blocks", None), ("number", np.linspace(1.0, 3.0, 40))]
+)
+def test_lazy_evaluation_reads_less_and_chooses_the_same(kind, costs):
+    x = smooth(40, 32, length=0.4)
+    noise = 0.3 if kind == "number" else np.stack([0.09 * np.eye(32)] * 40)
+    given = {"existing": (3,), "costs": costs}
+    usual, found = (select(x, noise, 12, lazy=lazy, **given) for lazy in (False, True))
+    np.testing.assert_array_equal(found.order, usual.order)
+    np.testing.assert_allclose(found.gains, usual.gains, rtol=1e-12)
+    assert found.blocks < 0.7 * usual.blocks
+    if costs is None:
+        # Each candidate's own, and with each sensor but the last.
+        assert usual.blocks == 40 * 13
+    assert select(x, noise, 12, **given).blocks == found.blocks
+
+
+# Ranks
+
+
+class Ranks:
+    """Communicators of threads."""
+
+    def __init__(self, size):
+        self.size, self.values = size, [None] * size
+        self.barrier = Barrier(size, timeout=60)
+
+    def __call__(self, function):
+        """What `function` of a communicator returns on each."""
+        with ThreadPoolExecutor(self.size) as pool:
+            futures = [pool.submit(function, Rank(self, rank)) for rank in range(self.size)]
+            return [future.result() for future in futures]
+
+
+class Rank:
+    def __init__(self, ranks, rank):
+        self.ranks, self.rank = ranks, rank
+
+    def Get_rank(self):
+        return self.rank
+
+    def Get_size(self):
+        return self.ranks.size
+
+    def allgather(self, value):
+        self.ranks.values[self.rank] = value
+        self.ranks.barrier.wait()
+        found = list(self.ranks.values)
+        self.ranks.barrier.wait()
+        return found
+
+    def bcast(self, value, root=0):
+        return self.allgather(value)[root]
+
+
+def same(found, wanted):
+    np.testing.assert_array_equal(found.order, wanted.order)
+    np.testing.assert_allclose(found.gains, wanted.gains, rtol=1e-11)
+    np.testing.assert_allclose(found.information, wanted.information, rtol=1e-11)
+    assert found.rule == wanted.rule
+
+
+@pytest.mark.parametrize("size", [1, 2, 4, 11])
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_number_of_ranks_does_not_matter(noises, kind, size):
+    x, given = smooth(), {"existing": (8,), "forbidden": (0,)}
+    usual = select(x, noises[kind], 5, **given)
+    for dtype in ("float64", "float32"):
+        for found in Ranks(size)(
+            lambda comm, d=dtype: select(x, noises[kind], 5, comm=comm, dtype=d, **given)
+        ):
+            same(found, usual)
+
+
+def test_ranks_agree_on_equals():
+    x = DenseCovariance(np.einsum("ab,ij->aibj", np.eye(7), np.eye(3)))
+    for found in Ranks(3)(lambda comm: select(x, 0.1, 7, comm=comm)):
+        assert found.order.tolist() == list(range(7))
+
+
+class Fails(DenseCovariance):
+    """Once a row of candidate 2 has been asked for."""
+
+    def row(self, p, which):
+        out = np.array(super().row(p, which))
+        if p == 2 and which.start >= 5:
+            out[:] = np.nan
+        return out
+
+
+def test_an_error_on_one_rank_is_raised_on_all():
+    def run(comm):
+        with pytest.raises(DataError, match="covariance with noise: values are not finite"):
+            select(Fails(smooth().array), 0.3, 5, existing=[2], comm=comm)
+        return True
+
+    assert Ranks(3)(run) == [True] * 3
+
+
+def test_mpi_ranks_choose_the_same(tmp_path):
+    pytest.importorskip("mpi4py", reason="mpi4py is not installed")
+    beside = shutil.which("mpiexec", path=os.path.dirname(sys.executable))
+    launcher = beside or shutil.which("mpiexec")
+    if launcher is None:
+        pytest.skip("no mpiexec is on the path")
+    program = tmp_path / "ranks.py"
+    program.write_text(
+        "from mpi4py import MPI\n"
+        "from test_selection import smooth\n"
+        "from pyadjoint_gpu.placement.selection import select\n"
+        "comm = MPI.COMM_WORLD\n"
+        "assert comm.Get_size() == 4\n"
+        f"found = select(smooth(), 0.3, 6, comm=comm, journal={str(tmp_path / 'order.h5')!r})\n"
+        f"open({str(tmp_path)!r} + f'/{{comm.Get_rank()}}', 'w').write(str(found.order.tolist()))\n"
+    )
+    paths = os.pathsep.join([os.path.dirname(__file__), *sys.path])
+    subprocess.run(
+        [launcher, "-n", "4", sys.executable, program],
+        env=os.environ | {"PYTHONPATH": paths},
+        check=True,
+        timeout=120,
+    )
+    wanted = str(select(smooth(), 0.3, 6).order.tolist())
+    assert [(tmp_path / str(rank)).read_text() for rank in range(4)] == [wanted] * 4
+
+
+# Journals
+
+
+class Killed(Exception):
+    pass
+
+
+class Dies(DenseCovariance):
+    """After so many reads."""
+
+    def __init__(self, array, reads):
+        super().__init__(array)
+        self.left = reads
+
+    def row(self, p, which):
+        self.left -= 1
+        if self.left < 0:
+            raise Killed
+        return super().row(p, which)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"lazy": False},
+        {"lazy": True},
+        {"dtype": "float32"},
+        {"conditional": DenseCovariance(0.3 * smooth(12).array)},
+        {"costs": np.linspace(1.0, 2.0, 12)},
+    ],
+)
+def test_a_killed_selection_goes_on(tmp_path, given, monkeypatch):
+    """Killed at its first read, then at the next run's second, and so on."""
+    monkeypatch.setattr(candidates, "COLUMNS", 20)
+    x, path = smooth(12), tmp_path / "order.h5"
+    usual = select(x, 0.3, 6, existing=[2], **given)
+    files = set()
+    for reads in range(1000):
+        try:
+            found = select(Dies(x.array, reads), 0.3, 6, existing=[2], journal=path, **given)
+        except Killed:
+            files.add(path.read_bytes() if path.exists() else b"")
+            continue
+        break
+    assert len(files) >= 5
+    np.testing.assert_array_equal(found.order, usual.order)
+    # The same bits.
+    np.testing.assert_array_equal(found.gains, usual.gains)
+    np.testing.assert_array_equal(found.information, usual.information)
+    assert found.rule == usual.rule
+
+
+def test_a_finished_selection_is_read_again(tmp_path, monkeypatch):
+    """Without scoring, whatever the precision and number of ranks."""
+    path = tmp_path / "order.h5"
+    usual = select(smooth(), 0.3, 6, journal=path)
+    before = path.read_bytes()
+    monkeypatch.setattr(candidates.Candidates, "best", lambda *_: pytest.fail("scored"))
+    for found in Ranks(2)(
+        lambda comm: select(smooth(), 0.3, 6, journal=path, comm=comm, dtype="float32")
+    ):
+        np.testing.assert_array_equal(found.gains, usual.gains)
+    assert path.read_bytes() == before
+
+
+def other(array):
+    """A covariance with the same own covariances of candidates."""
+    array = array.copy()
+    for a in range(C):
+        for b in range(C):
+            if a != b:
+                array[a, :, b] *= 0.9
+    return DenseCovariance(array)
+
+
+def test_journals_of_something_else_are_refused(tmp_path):
+    path, x = tmp_path / "order.h5", smooth()
+    select(x, 0.3, 3, journal=path)
+    for args, given in (
+        ((smooth(seed=1), 0.3, 3), {}),
+        ((x, 0.2, 3), {}),
+        ((x, 0.3, 4), {}),
+        ((x, 0.3, 3), {"existing": [1]}),
+        ((x, 0.3, 3), {"forbidden": [1]}),
+        ((x, 0.3, 3), {"costs": np.ones(C)}),
+        ((x, 0.3, 3), {"conditional": DenseCovariance(0.1 * x.array)}),
+    ):
+        with pytest.raises(DataError, match="of other data or settings"):
+            select(*args, journal=path, **given)
+    with pytest.raises(DataError, match="of another covariance; sensor"):
+        select(other(x.array), 0.3, 3, journal=path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match="not a journal of a selection"):
+        select(x, 0.3, 3, journal=path)
+
+    def on_all(comm):
+        with pytest.raises(DataError, match="not a journal of a selection"):
+            select(x, 0.3, 3, journal=path, comm=comm)
+
+    Ranks(2)(on_all)
+    with h5py.File(path, "w") as file:
+        file["order"] = [1, 2]
+    with pytest.raises(DataError, match="not a journal of a selection"):
+        select(x, 0.3, 3, journal=path)
+    with pytest.raises(DataError, match="no such directory"):
+        select(x, 0.3, 3, journal=tmp_path / "no" / "order.h5")
+
+
+# Reading ahead
+
+
+class Watched(DenseCovariance):
+    """Tells when a read has begun."""
+
+    def __init__(self, array):
+        super().__init__(array)
+        self.begun = {}
+
+    def row(self, p, which):
+        self.begun.setdefault((p, which.start), Event()).set()
+        return super().row(p, which)
+
+
+def test_the_next_blocks_are_read_while_these_are_worked_on(monkeypatch):
+    """By events, not by the clock: work on a group ends only when the next one's read has begun,
+    which otherwise would begin when this work has ended."""
+    monkeypatch.setattr(candidates, "COLUMNS", 12)
+    x = Watched(smooth().array)
+    met, extend = [], candidates.Group.extend
+
+    def waits(group, *given):
+        extend(group, *given)
+        if group.which.stop < C:
+            p = usual.order[group.level - 1]
+            event = x.begun.setdefault((p, group.which.stop), Event())
+            met.append(event.wait(5.0))
+
+    usual = select(smooth(), 0.3, 4, lazy=False)
+    monkeypatch.setattr(candidates.Group, "extend", waits)
+    found = select(x, 0.3, 4, lazy=False)
+    assert met == [True] * 6
+    np.testing.assert_array_equal(found.order, usual.order)
+
+
+# Bad input
+
+
+class Sized:
+    """A covariance of other sizes."""
+
+    candidates, steps = C, T + 1
+
+
+NAN = smooth().array.copy()
+NAN[2, 1, 3, 0] = NAN[3, 0, 2, 1] = np.nan
+SKEW = smooth().array.copy()
+SKEW[2, 1, 3, 0] += 1.0
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "message"),
+    [
+        ({"budget": 0}, ConfigError, "budget: found 0, expected a whole number from 1 to 9"),
+        ({"budget": 10}, ConfigError, "budget: found 10, expected a whole number from 1 to 9"),
+        ({"budget": 8, "forbidden": [1], "existing": [2]}, ConfigError, "from 1 to 7"),
+        ({"budget": 2.5}, ConfigError, "budget: found 2.5, expected a whole number"),
+        ({"budget": True}, ConfigError, "budget: found True"),
+        ({"budget": np.nan, "costs": np.ones(C)}, ConfigError, "budget: found nan, expected a"),
+        ({"budget": -1.0, "costs": np.ones(C)}, ConfigError, "budget: found -1.0, expected a"),
+        ({"budget": 0.5, "costs": np.ones(C)}, ConfigError, "0.5 is not enough for any sensor"),
+        ({"existing": [9]}, ConfigError, "existing: found 9, expected indices from 0 to 8"),
+        ({"existing": [-1]}, ConfigError, "existing: found -1, expected indices from 0 to 8"),
+        ({"existing": [1, 1]}, ConfigError, "existing: a sensor is named twice"),
+        ({"existing": [1.5]}, ConfigError, r"existing: found \[1.5\], expected indices"),
+        ({"forbidden": 3}, ConfigError, "forbidden: found 3, expected indices"),
+        ({"forbidden": [1, 2], "existing": [2]}, ConfigError, "forbidden: sensor 2 is one of"),
+        ({"costs": np.r_[-1.0, np.ones(8)]}, DataError, "costs: found -1, expected values > 0"),
+        ({"costs": np.ones(4)}, DataError, r"costs: found shape \(4,\), expected \(9,\)"),
+        ({"costs": "cheap"}, DataError, "costs: found 'cheap', expected numbers"),
+        ({"costs": np.full(C, np.inf)}, DataError, "costs: 9 values are not finite"),
+        ({"noise": 0.0}, DataError, "noise: found 0, expected values > 0"),
+        ({"noise": -np.ones(C)}, DataError, "noise: found -1, expected values > 0"),
+        ({"noise": np.nan}, DataError, "noise: 1 values are not finite"),
+        ({"noise": np.ones(4)}, DataError, r"noise: found shape \(4,\), expected a number, \(9,"),
+        ({"noise": np.ones((C, T, T))}, DataError, "noise: a covariance is not positive definite"),
+        ({"noise": np.triu(np.ones((C, T, T)))}, DataError, "noise: a covariance is not symmet"),
+        ({"noise": SKEW}, DataError, "noise: it is not symmetric"),
+        ({"noise": np.ones((C, T, C, T))}, DataError, "noise: a covariance is not positive def"),
+        (
+            {
+                "covariance": DenseCovariance(np.einsum("ab,ij->aibj", 9 * np.eye(C), np.eye(T))),
+                "noise": np.einsum("ab,ij->aibj", 2.0 * np.ones((C, C)) - np.eye(C), np.eye(T)),
+            },
+            DataError,
+            "noise: it is not positive definite",
+        ),
+        ({"conditional": Sized()}, DataError, "conditional: found 9 candidates and 5 steps, exp"),
+        ({"dtype": "half"}, ConfigError, "dtype: found 'half'"),
+        ({"lazy": True, "noise": np.zeros(())}, DataError, "noise: found 0"),
+        (
+            {"lazy": True, "conditional": smooth()},
+            ConfigError,
+            "lazy: gains have no bounds with",
+        ),
+        (
+            {"covariance": DenseCovariance(-smooth().array)},
+            DataError,
+            "covariance with noise: it is not positive definite",
+        ),
+    ],
+)
+def test_bad_input(given, error, message):
+    given = {"covariance": smooth(), "noise": 0.3, "budget": 3} | given
+    with pytest.raises(error, match=message):
+        select(given.pop("covariance"), given.pop("noise"), given.pop("budget"), **given)
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (NAN, "covariance: 2 values are not finite"),
+        (SKEW, "covariance: it is not symmetric"),
+        (np.ones((3, 4, 3)), r"covariance: found shape \(3, 4, 3\), expected \(C, T, C, T\)"),
+        (np.ones((3, 4, 3, 5)), "covariance: found shape"),
+        (np.ones((0, 4, 0, 4)), "covariance: found shape"),
+        ("X", "covariance: found 'X', expected numbers"),
+    ],
+)
+def test_bad_covariances(array, message):
+    with pytest.raises(DataError, match=message):
+        DenseCovariance(array)
+
+
+@pytest.mark.parametrize(
+    ("designs", "message"),
+    [
+        ([[0, 9]], "designs: found 9, expected indices from 0 to 8"),
+        ([[0, 0]], "designs: a sensor is named twice"),
+        ([0, 1], r"designs: found shape \(2,\), expected \(R, k\)"),
+        (np.zeros((0, 3)), r"designs: found shape \(0, 3\)"),
+        ([[0.5, 1.0]], r"designs: found array\(\[0.5, 1"),
+    ],
+)
+def test_bad_designs(designs, message):
+    with pytest.raises(ConfigError, match=message):
+        information(smooth(), 0.3, designs)

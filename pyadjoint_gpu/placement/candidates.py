@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from typing import Any
 
@@ -14,7 +14,7 @@ from .panel import Panel
 TIE = 1e-10
 """Relative difference of gains that makes no difference."""
 
-COLUMNS = 1024
+COLUMNS = 2048
 """About as many of V make a group: products are fast, and reads are short."""
 
 LAZY_COLUMNS = 64
@@ -62,7 +62,7 @@ class Group:
 
 
 Task = tuple[Group, int]
-"""To extend a group by a sensor chosen, or to score it."""
+"""To extend a group by the sensor chosen at place k; with k their number, nothing."""
 
 
 def combined(logdets: Sequence[Any]) -> Any:
@@ -138,17 +138,17 @@ class Candidates:
             for group in groups:
                 if self._bound(group, able, divisor) < self._least(highest, divisor):
                     return
-                yield from self._behind(group)
-                yield group, count
+                # One that lacks nothing is only scored.
+                yield from self._behind(group) or [(group, count)]
 
         # Once, unless errors of single precision turn out larger than thought.
         while stale := self._stale(able, divisor, highest):
             for (group, k), rows in self._ahead(tasks(stale)):
                 if k < count:
                     group.extend(self.coefficients[k], rows)
-                    continue
-                group.score(able)
-                highest = max(highest, self._bound(group, able, divisor))
+                if group.level == count:
+                    group.score(able)
+                    highest = max(highest, self._bound(group, able, divisor))
             known = [j for g in self.groups if g.scored == count for j in g.indices(able)]
             values = self._values(known, divisor)
             highest = max(values.values())
@@ -224,11 +224,11 @@ class Candidates:
             group.extend(self.coefficients[k], rows)
         return group
 
-    def _behind(self, group: Group) -> Iterator[Task]:
+    def _behind(self, group: Group) -> list[Task]:
         """What the group lacks."""
-        return ((group, k) for k in range(group.level, len(self.chosen)))
+        return [(group, k) for k in range(group.level, len(self.chosen))]
 
-    def _ahead(self, tasks: Iterator[Task]) -> Iterator[tuple[Task, list[np.ndarray]]]:
+    def _ahead(self, tasks: Iterable[Task]) -> Iterator[tuple[Task, list[np.ndarray]]]:
         """With what they need, read while the one before is worked on."""
         before: tuple[Task, Future[list[np.ndarray]]] | None = None
         for task in tasks:

@@ -73,4 +73,4 @@ def cholesky(matrix: np.ndarray, name: str) -> np.ndarray:
     try:
         return scipy.linalg.cholesky(matrix, lower=True, overwrite_a=True, check_finite=False)
     except np.linalg.LinAlgError:
-        raise DataError(f"{name}: with noise it is not positive definite") from None
+        raise DataError(f"{name}: it is not positive definite") from None

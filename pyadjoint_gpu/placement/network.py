@@ -55,7 +55,7 @@ class Network:
         if both:
             raise ConfigError(f"forbidden: sensor {both[0]} is one of those in place")
         network = cls(candidates, budget, _costs(costs, candidates), here, never)
-        able = int(network.able([]).sum()) if costs is None else candidates
+        able = int(network._free().sum())
         if costs is None and not (_is(budget, Integral) and 1 <= budget <= able):
             raise ConfigError(
                 f"budget: found {budget!r}, expected a whole number from 1 to {able}, the"

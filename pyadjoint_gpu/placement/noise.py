@@ -169,14 +169,14 @@ def objective(
     """
     shape = covariance.candidates, covariance.steps
     found = Noise(noise, *shape)
-    matrices = [Whitened(covariance, found, "covariance")]
+    matrices = [Whitened(covariance, found, "covariance with noise")]
     if conditional is not None:
         if (conditional.candidates, conditional.steps) != shape:
             raise DataError(
                 f"conditional: found {conditional.candidates} candidates and {conditional.steps}"
                 f" steps, expected {shape[0]} and {shape[1]}"
             )
-        matrices.append(Whitened(conditional, found, "conditional"))
+        matrices.append(Whitened(conditional, found, "conditional with noise"))
     elif found.correlated is not None:
         matrices.append(Whitened(None, found, "noise"))
     return tuple(matrices)

@@ -82,7 +82,7 @@ def cholesky(blocks: np.ndarray, name: str) -> np.ndarray:
     try:
         return np.linalg.cholesky(blocks)
     except np.linalg.LinAlgError:
-        raise DataError(f"{name}: with noise it is not positive definite") from None
+        raise DataError(f"{name}: it is not positive definite") from None
 
 
 def _logdets(factors: np.ndarray) -> np.ndarray:

@@ -10,15 +10,19 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ConfigError, check_choice
+from ..errors import ConfigError, DataError, check_choice
 from ..progress import progress_bar
 from .blocks import Covariance
 from .candidates import TIE, Candidates
 from .communicator import Alone, Communicator, owner, safely, share
 from .network import Network
 from .noise import objective
+from .record import Record
 
 GAIN, RATIO = "gain", "gain per cost"
+
+SAME = 1e-6
+"""Relative difference of gains, found again, that round-off may make (with other processes)."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +114,7 @@ def select(
     comm : communicator of mpi4py, optional
         Candidates are split over its ranks, all of which call this function.
     journal : str or Path, optional
-        A file from which a run that was stopped goes on.
+        A file with each sensor as it is chosen, from which a run that was stopped goes on.
     progress : bool, optional
         Show a bar; by default if someone looks.
 
@@ -145,8 +149,9 @@ def select(
                     reader=reader,
                 )
 
-            return _greedy(start, network, rule, together, progress)
+            return _greedy(start, network, rule, record, together, progress)
 
+    record = Record(journal, matrices, network, together)
     rules = (GAIN,) if network.costs is None else (RATIO, GAIN)
     runs = [run(rule) for rule in rules]
     # The first of equals.
@@ -166,6 +171,7 @@ def _greedy(
     start: Callable[[], Candidates],
     network: Network,
     rule: str,
+    record: Record,
     comm: Communicator,
     progress: bool | None,
 ) -> tuple[list[int], list[float], float]:
@@ -177,13 +183,20 @@ def _greedy(
     before = sum(_append(p, candidates, network, comm) for p in network.existing)
     order: list[int] = []
     gains: list[float] = []
+    known = list(record.steps.get(rule, ()))
     shown = progress if comm.Get_rank() == 0 else False
     total = network.most if network.costs is None else None
     with progress_bar(shown=shown, total=total, unit="sensor") as bar:
         while (able := network.able(order)).any():
-            p = _best(candidates, able, divisor, comm)
-            gains.append(_append(p, candidates, network, comm))
+            p, gain = known.pop(0) if known else (_best(candidates, able, divisor, comm), None)
+            found = _append(p, candidates, network, comm)
+            if gain is None:
+                gain = found
+                record.add(rule, p, gain)
+            elif not abs(found - gain) <= SAME * abs(gain):
+                raise DataError(f"{record.path}: of another covariance; sensor {p} gains otherwise")
             order.append(p)
+            gains.append(gain)
             bar.set_postfix(EIG=f"{before + sum(gains):.2f}")
             bar.update()
     return order, gains, before
