@@ -9,9 +9,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from ..bayes.journal import fingerprint
 from ..errors import DataError
-from ..files import whole
+from ..files import fingerprint, whole
 from .communicator import Communicator, safely, share
 from .network import Network
 from .noise import Whitened
