@@ -1,0 +1,212 @@
+"""What a selection of sensors takes: operations, bytes, memory, and by a machine's rates, time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from ..errors import ConfigError, check_choice
+from ..models.options import count, positive
+from .candidates import COLUMNS
+from .panel import Panel
+
+SIZES = {"float64": 8, "float32": 4}
+DOUBLE = 8
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Rates of one rank: a GPU, or the cores of one process.
+
+    Attributes
+    ----------
+    products : float
+        Operations a second of large matrix products.
+    updates : float
+        Of products T x T x T, one a candidate.
+    factors : float
+        Of Cholesky factorisations T x T.
+    reading : float
+        Bytes a second from disk, all ranks reading.
+    network : float
+        Bytes a second of a broadcast.
+    latency : float
+        Seconds that a message takes at least.
+    """
+
+    products: float
+    updates: float
+    factors: float
+    reading: float
+    network: float
+    latency: float = 1e-5
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            positive(name, value)
+
+    @classmethod
+    def measured(
+        cls, steps: int, budget: int, dtype: str = "float64", *, reading: float, network: float
+    ) -> Machine:
+        """This machine's, by the arithmetic of a selection on one group of candidates.
+
+        Parameters
+        ----------
+        steps, budget : int
+            T, and sensors: products are of the middle of a selection.
+        dtype : str
+        reading, network : float
+            Those are not measured.
+        """
+        generator = np.random.default_rng(0)
+        n, many = max(1, COLUMNS // steps), max(2, budget // 2)
+        panel = Panel("machine", np.tile(np.eye(steps), (n, 1, 1)), many, dtype)
+        panel.rows[:] = 1e-9 * generator.standard_normal(panel.rows.shape)
+        row = 1e-9 * generator.standard_normal((steps, n, steps))
+        pivots = {k: 1e-9 * generator.standard_normal((steps, k * steps)) for k in (1, many)}
+        seconds = {k: _median(lambda k=k: panel.extend(pivots[k], row)) for k in pivots}
+        product = (seconds[many] - seconds[1]) / (many - 1)
+        operations = 2.0 * n * float(steps) ** 3
+        return cls(
+            operations / product,
+            operations / max(seconds[1] - product, 0.01 * product),
+            operations / 6.0 / _median(lambda: panel.logdets(np.arange(n))),
+            reading,
+            network,
+        )
+
+
+A100 = Machine(
+    products=0.8 * 19.5e12,
+    updates=0.5 * 19.5e12,
+    factors=0.05 * 19.5e12,
+    reading=1e9,
+    network=10e9,
+)
+"""One of NVIDIA's data sheet: 19.5e12 operations a second in single precision, and in double by
+tensor cores; the parts of it are guesses, as are a gigabyte a second from a file system that all
+ranks read, and ten between nodes."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of each rank, by sensor chosen.
+
+    Attributes
+    ----------
+    products, updates, factors : array, shape (budget,)
+        Operations, of the kinds of which a `Machine` has the rates.
+    read, received : array, shape (budget,)
+        Bytes from disk, and from the rank that has the sensor chosen.
+    memory : float
+        Bytes.
+    ranks : int
+    """
+
+    products: np.ndarray
+    updates: np.ndarray
+    factors: np.ndarray
+    read: np.ndarray
+    received: np.ndarray
+    memory: float
+    ranks: int
+
+    @property
+    def operations(self) -> float:
+        """Of a rank, in all."""
+        return float(np.sum(self.products + self.updates + self.factors))
+
+    def seconds(self, machine: Machine) -> float:
+        """Reading goes on beside arithmetic, messages do not."""
+        work = (
+            self.products / machine.products
+            + self.updates / machine.updates
+            + self.factors / machine.factors
+        )
+        hops = np.ceil(np.log2(self.ranks))
+        sending = hops * (self.received / machine.network + machine.latency)
+        return float(np.sum(np.maximum(work, self.read / machine.reading) + sending))
+
+
+def placement_cost(
+    candidates: int,
+    steps: int,
+    budget: int,
+    *,
+    ranks: int = 1,
+    dtype: str = "float64",
+    form: str = "pivoted",
+) -> Cost:
+    """Of `select`, all candidates scored at each step (lazy evaluation takes less); of C
+    candidates and T times, for sensor k = 0, 1, ... and n = C / ranks candidates a rank:
+
+    ``"pivoted"``: gains n T^3 / 3, and until the last one n T^3 (2 (k + 1) + 2) for V and C; n
+    blocks of K. In memory V, n budget T^2 numbers, and C. In single precision also the sensor
+    chosen once more in double, k^2 T^3 operations and k blocks where it was not before, and the
+    pivots of all, (budget T)^2 / 2 numbers.
+
+    ``"schur"``, as published: V_j = L_S^-1 K_Sj of every candidate anew, n T^3 (k^2 + 2 k), and the
+    gain; n (k + 1) blocks. In memory L_S, (budget T)^2 numbers.
+
+    Parameters
+    ----------
+    candidates, steps, budget, ranks : int
+    dtype : str
+    form : str
+        "pivoted" or "schur".
+
+    Raises
+    ------
+    ConfigError
+        If a number is not positive, or there are more sensors than candidates.
+    """
+    check_choice("dtype", dtype, tuple(SIZES))
+    check_choice("form", form, ("pivoted", "schur"))
+    counts = {"candidates": candidates, "steps": steps, "budget": budget, "ranks": ranks}
+    for name, value in counts.items():
+        count(name, value)
+    if max(budget, ranks) > candidates:
+        name = "budget" if budget > candidates else "ranks"
+        raise ConfigError(f"{name}: found {counts[name]}, expected at most {candidates} candidates")
+    n, k, size = -(-candidates // ranks), np.arange(float(budget)), SIZES[dtype]
+    cube, block = float(steps) ** 3, float(steps) ** 2
+    factors = np.full(budget, n * cube / 3.0)
+    pivots = 8.0 * block * (k + 1.0) * (ranks > 1)
+    if form == "schur":
+        products = n * cube * (k**2 + 2.0 * k)
+        return Cost(
+            products,
+            np.zeros(budget),
+            factors,
+            DOUBLE * n * block * (k + 1.0),
+            pivots,
+            size * block * budget**2 + 2 * DOUBLE * block * budget,
+            ranks,
+        )
+    extended = k > 0  # by the sensor before: the last one is not looked beyond
+    products, updates = 2.0 * n * cube * k, 2.0 * n * cube * extended
+    read = DOUBLE * n * block * np.ones(budget)  # the first time, the diagonal
+    group = min(n, max(1, COLUMNS // steps))
+    memory = size * n * block * (budget + 1.0) + 4 * DOUBLE * group * block
+    if dtype == "float32":
+        again = k * (k + 1.0) * cube
+        products, updates = products + again, updates + 2.0 * k * cube
+        read = read + DOUBLE * block * (k + 1.0)
+        memory += DOUBLE * block * (0.5 * budget**2 + budget)
+    return Cost(products, updates, factors, read, pivots, memory, ranks)
+
+
+def _median(work: Callable[[], Any]) -> float:
+    """Seconds that it takes, of three tenths of a second of them."""
+    work()
+    times: list[float] = []
+    while sum(times) < 0.3 or len(times) < 3:
+        start = perf_counter()
+        work()
+        times.append(perf_counter() - start)
+    return float(np.median(times))
