@@ -16,7 +16,7 @@ import pytest
 import scipy.linalg
 
 from pyadjoint_gpu.errors import ConfigError, DataError
-from pyadjoint_gpu.placement import candidates
+from pyadjoint_gpu.placement import candidates, device
 from pyadjoint_gpu.placement.blocks import DenseCovariance
 from pyadjoint_gpu.placement.information import information
 from pyadjoint_gpu.placement.references import select_by_schur_complements, select_naively
@@ -197,24 +197,24 @@ def test_costs_that_add_up_to_the_budget_are_affordable():
 @pytest.mark.parametrize("noise", [1e-3, 1e-2, 1.0])
 def test_single_precision_chooses_the_same(noise, lazy):
     """Where variances are up to 1e6 of those of noise, too."""
-    for seed in range(3):
+    for seed in range(2):
         x = smooth(30, 12, seed=seed, length=3.0)
-        usual = select(x, noise, 12, lazy=False)
-        found = select(x, noise, 12, dtype="float32", lazy=lazy)
+        usual = select(x, noise, 10, lazy=False)
+        found = select(x, noise, 10, dtype="float32", lazy=lazy)
         np.testing.assert_array_equal(found.order, usual.order)
         np.testing.assert_allclose(found.gains, usual.gains, rtol=1e-8)
 
 
 def test_single_precision_tells_near_equals_apart():
     """Which differ by 1e-9, when it is good for 1e-7."""
-    scale = np.sqrt(1.0 + 1e-9 * np.random.default_rng(0).permutation(20))
-    array = smooth(1, 6).array * np.ones((20, 1, 20, 1))
-    array = array * np.eye(20)[:, None, :, None] * scale[:, None, None, None] ** 2
+    scale = np.sqrt(1.0 + 1e-9 * np.random.default_rng(0).permutation(12))
+    array = smooth(1, 6).array * np.ones((12, 1, 12, 1))
+    array = array * np.eye(12)[:, None, :, None] * scale[:, None, None, None] ** 2
     x = DenseCovariance(array)
-    found = select(x, 0.01, 20, dtype="float32")
+    found = select(x, 0.01, 12, dtype="float32")
     np.testing.assert_array_equal(found.order, np.argsort(-scale))
-    np.testing.assert_array_equal(found.order, select(x, 0.01, 20).order)
-    single = array.astype(np.float32).reshape(20, 6, -1)
+    np.testing.assert_array_equal(found.order, select(x, 0.01, 12).order)
+    single = array.astype(np.float32).reshape(12, 6, -1)
     assert len(np.unique(single.max((1, 2)))) < 5
 
 
@@ -225,6 +225,29 @@ def test_single_precision_with_two_matrices(noises):
         usual, found = (select(x, noise, 6, dtype=d, **given) for d in ("float64", "float32"))
         np.testing.assert_array_equal(found.order, usual.order)
         np.testing.assert_allclose(found.gains, usual.gains, rtol=1e-10)
+
+
+# JAX
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("lazy", [False, True])
+def test_devices_of_jax_choose_the_same(monkeypatch, dtype, lazy):
+    """More sensors than go into one product; round-off that is not positive definite."""
+    x = smooth(24, 5)
+    for noise in (0.3, 1e-3):
+        usual = select(x, noise, 18, existing=[2], lazy=False)
+        with monkeypatch.context() as patch:
+            patch.setattr(candidates, "Panel", device.DevicePanel)
+            found = select(x, noise, 18, existing=[2], dtype=dtype, lazy=lazy)
+        np.testing.assert_array_equal(found.order, usual.order)
+        np.testing.assert_allclose(found.gains, usual.gains, rtol=1e-8 if noise < 0.1 else 1e-11)
+
+
+def test_devices_of_jax_refuse_what_is_not_positive_definite(monkeypatch):
+    monkeypatch.setattr(candidates, "Panel", device.DevicePanel)
+    with pytest.raises(DataError, match="covariance with noise: it is not positive definite"):
+        select(DenseCovariance(-smooth().array), 0.3, 3)
 
 
 # Lazy evaluation
@@ -348,7 +371,7 @@ def test_mpi_ranks_choose_the_same(tmp_path):
     paths = os.pathsep.join([os.path.dirname(__file__), *sys.path])
     subprocess.run(
         [launcher, "-n", "4", sys.executable, program],
-        env=os.environ | {"PYTHONPATH": paths},
+        env=os.environ | {"PYTHONPATH": paths, "OPENBLAS_NUM_THREADS": "1"},
         check=True,
         timeout=120,
     )
@@ -383,24 +406,24 @@ class Dies(DenseCovariance):
         {"lazy": False},
         {"lazy": True},
         {"dtype": "float32"},
-        {"conditional": DenseCovariance(0.3 * smooth(12).array)},
-        {"costs": np.linspace(1.0, 2.0, 12)},
+        {"conditional": DenseCovariance(0.3 * smooth(8).array)},
+        {"costs": np.linspace(1.0, 2.0, 8)},
     ],
 )
 def test_a_killed_selection_goes_on(tmp_path, given, monkeypatch):
     """Killed at its first read, then at the next run's second, and so on."""
     monkeypatch.setattr(candidates, "COLUMNS", 20)
-    x, path = smooth(12), tmp_path / "order.h5"
-    usual = select(x, 0.3, 6, existing=[2], **given)
+    x, path = smooth(8), tmp_path / "order.h5"
+    usual = select(x, 0.3, 5, existing=[2], **given)
     files = set()
     for reads in range(1000):
         try:
-            found = select(Dies(x.array, reads), 0.3, 6, existing=[2], journal=path, **given)
+            found = select(Dies(x.array, reads), 0.3, 5, existing=[2], journal=path, **given)
         except Killed:
             files.add(path.read_bytes() if path.exists() else b"")
             continue
         break
-    assert len(files) >= 5
+    assert len(files) >= 4
     np.testing.assert_array_equal(found.order, usual.order)
     # The same bits.
     np.testing.assert_array_equal(found.gains, usual.gains)

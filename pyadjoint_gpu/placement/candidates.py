@@ -6,8 +6,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from typing import Any
 
+import jax
 import numpy as np
 
+from .device import DevicePanel
 from .noise import Whitened
 from .panel import Panel
 
@@ -22,6 +24,10 @@ LAZY_COLUMNS = 64
 
 SEVERAL = 8.0
 """Times the largest error seen of gains in single precision, within which they are not trusted."""
+
+
+FEW = 8
+"""Gains that are found in both precisions before their differences tell of others'."""
 
 
 class Group:
@@ -93,7 +99,7 @@ class Candidates:
     coefficients : list
         `pivots` of those chosen, as long as they are needed.
     error : float
-        The largest seen of gains in single precision.
+        The largest seen of gains in single precision, of so many ``compared`` with exact ones.
     """
 
     def __init__(
@@ -110,7 +116,7 @@ class Candidates:
         self.single, self.lazy, self.reader = dtype == "float32", lazy, reader
         self.chosen: list[int] = []
         self.coefficients: list[Any] = []
-        self.error = 0.0
+        self.error, self.compared = 0.0, 0
         self.size = max(1, (LAZY_COLUMNS if lazy else COLUMNS) // matrices[0].noise.steps)
         self.groups = [
             self._group(slice(start, min(start + self.size, which.stop)), dtype)
@@ -119,7 +125,12 @@ class Candidates:
         self._precise: dict[int, Group] = {}
 
     def _group(self, which: slice, dtype: str) -> Group:
-        panels = [Panel(m.name, m.diagonal(which), self.capacity, dtype) for m in self.matrices]
+        kind = Panel if jax.default_backend() == "cpu" else DevicePanel
+        diagonals = [matrix.diagonal(which) for matrix in self.matrices]
+        names = [matrix.name for matrix in self.matrices]
+        panels = [
+            kind(*given, self.capacity, dtype) for given in zip(names, diagonals, strict=True)
+        ]
         return Group(which, panels)
 
     def best(self, able: np.ndarray, divisor: np.ndarray) -> dict[int, float]:
@@ -203,12 +214,12 @@ class Candidates:
             return values
         exact: dict[int, float] = {}
         for j in sorted(known, key=lambda j: -values[j]):
-            if exact:
+            if exact and self.compared >= FEW:
                 highest = max(exact.values())
                 if values[j] < highest - TIE * abs(highest) - self._margin(highest, divisor):
                     break
             gain = self.pivots(j)[1]
-            self.error = max(self.error, abs(gain - gains[j]))
+            self.error, self.compared = max(self.error, abs(gain - gains[j])), self.compared + 1
             exact[j] = gain / divisor[j]
         return exact
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import scipy.linalg
 
@@ -56,17 +58,24 @@ class Panel:
     def pivot(self, j: int, count: int) -> tuple[np.ndarray, float]:
         """L_p^-1 [-V_p^T, I] and logdet C_p of p, candidate j of these, after `count` sensors; in
         double precision."""
-        steps = self.left.shape[1]
-        column = self.rows[: count * steps, j * steps : (j + 1) * steps]
-        factor = cholesky(self.left[j], self.name)
+        factor, column = cholesky(self.blocks(j), self.name), self.column(j, count)
         # Noise has unit variance, which bounds the inverse: a product with it is as good as a
         # solve, and many times as fast.
-        inverse = scipy.linalg.solve_triangular(factor, np.eye(steps), lower=True)
+        inverse = scipy.linalg.solve_triangular(factor, np.eye(len(factor)), lower=True)
         return np.hstack([-inverse @ column.T, inverse]), float(_logdets(factor))
+
+    def column(self, j: int, count: int) -> np.ndarray:
+        """V_j for `count` sensors."""
+        steps = self.left.shape[1]
+        return self.rows[: count * steps, j * steps : (j + 1) * steps]
+
+    def blocks(self, which: Any) -> np.ndarray:
+        """C_j of some of the candidates, or one."""
+        return self.left[which]
 
     def logdets(self, which: np.ndarray) -> np.ndarray:
         """logdet C_j of some of the candidates."""
-        blocks = self.left[which]
+        blocks = self.blocks(which)
         if blocks.dtype == np.float32:
             try:
                 return _logdets(np.linalg.cholesky(blocks))

@@ -1,0 +1,85 @@
+"""A group of candidates on a GPU, by JAX: the same as in `panel`."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from ..arithmetic import double
+from .panel import Panel
+
+SENSORS = 8
+"""Products are of the rows of as many sensors at a time, of one shape: compiled once."""
+
+
+class DevicePanel(Panel):
+    """V is kept in blocks, zero where not known: shape (blocks, SENSORS T, n T)."""
+
+    @double
+    def __init__(self, name: str, diagonal: np.ndarray, capacity: int, dtype: str):
+        n, steps = diagonal.shape[:2]
+        self.name, self.known = name, 0
+        self.left: Any = jnp.asarray(diagonal, dtype)
+        self.rows: Any = jnp.zeros((-(-capacity // SENSORS), SENSORS * steps, n * steps), dtype)
+
+    @double
+    def extend(self, coefficients: np.ndarray, row: np.ndarray) -> None:
+        steps = len(coefficients)
+        blocks, height, _ = self.rows.shape
+        padded = np.zeros((steps, blocks * height), self.rows.dtype)
+        padded[:, : self.known] = coefficients[:, :-steps]
+        self.rows, self.left = _extend(
+            self.rows,
+            self.left,
+            padded.reshape(steps, blocks, height).swapaxes(0, 1),
+            coefficients[:, -steps:].astype(self.rows.dtype),
+            row.reshape(steps, -1).astype(self.rows.dtype),
+            self.known,
+        )
+        self.known += steps
+
+    @double
+    def column(self, j: int, count: int) -> np.ndarray:
+        steps = self.left.shape[1]
+        column = self.rows[:, :, j * steps : (j + 1) * steps].reshape(-1, steps)
+        return np.asarray(column)[: count * steps]
+
+    @double
+    def blocks(self, which: Any) -> np.ndarray:
+        return np.asarray(self.left)[which]
+
+    @double
+    def logdets(self, which: np.ndarray) -> np.ndarray:
+        values = np.asarray(_logdets(self.left), float)[which]
+        bad = np.isnan(values)
+        # What to make of these is the same everywhere.
+        values[bad] = super().logdets(which[bad])
+        return values
+
+
+@partial(jax.jit, donate_argnums=(0, 1))
+def _extend(rows: Any, left: Any, coefficients: Any, last: Any, row: Any, known: Any) -> Any:
+    """Rows and C with another sensor, after `known` rows."""
+    multiply = partial(jnp.matmul, precision=lax.Precision.HIGHEST)
+    height, steps = rows.shape[1], len(row)
+
+    def add(i: Any, new: Any) -> Any:
+        return new + multiply(coefficients[i], rows[i])
+
+    new = lax.fori_loop(0, (known + height - 1) // height, add, multiply(last, row))
+    blocks = new.reshape(steps, -1, steps).swapaxes(0, 1)
+    left = left - multiply(blocks.swapaxes(1, 2), blocks)
+    place = known // height, known % height, 0
+    return lax.dynamic_update_slice(rows, new[None], place), left
+
+
+@jax.jit
+def _logdets(left: Any) -> Any:
+    """NaN where one is not positive definite."""
+    factors = jnp.linalg.cholesky(left)
+    return 2.0 * jnp.log(jnp.diagonal(factors, axis1=1, axis2=2)).sum(1)
