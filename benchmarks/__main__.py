@@ -12,6 +12,7 @@ from . import (
     machine,
     memory,
     physics,
+    placement,
     report,
     sampling,
     scaling,
@@ -27,6 +28,7 @@ RUNS = {
     "physics": physics.run,
     "sampling": sampling.run,
     "calibration": calibration.run,
+    "placement": placement.run,
     "julia": julia.run,
 }
 

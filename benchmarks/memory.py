@@ -49,16 +49,16 @@ def run(*, quick: bool = False) -> dict[str, Any]:
 def measure(shape: tuple[int, int], solver: str) -> dict[str, Any]:
     field = 8 * shape[0] * shape[1]
     gradient((8, 8), solver)()
-    start = _status("VmRSS")
-    reset = _reset()
+    start = status("VmRSS")
+    reset = reset_peak()
     again = gradient(shape, solver)
     again()
-    first = _status("VmHWM")
+    first = status("VmHWM")
     if "MALLOC_MMAP_THRESHOLD_" in os.environ:
         ctypes.CDLL(None).malloc_trim(0)
-    _reset()
+    reset_peak()
     again()
-    second = _status("VmHWM")
+    second = status("VmHWM")
     return {
         "shape": shape,
         "field_bytes": field,
@@ -101,7 +101,7 @@ def gradient(shape: tuple[int, int], solver: str) -> Any:
     ).value_and_gradient
 
 
-def _status(key: str) -> int:
+def status(key: str) -> int:
     """Bytes, from /proc/self/status."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(f"{key}:"):
@@ -109,7 +109,7 @@ def _status(key: str) -> int:
     raise KeyError(key)
 
 
-def _reset() -> bool:
+def reset_peak() -> bool:
     """Bring VmHWM down to the present; whether that was possible."""
     try:
         Path("/proc/self/clear_refs").write_text("5")

@@ -300,6 +300,39 @@ def sampling(result: dict[str, Any]) -> str:
     return "\n\n".join([*parts, _table([*head, "ln Z: ours", "blackjax"], table)])
 
 
+def placement(result: dict[str, Any]) -> str:
+    candidates, steps, budget = result["size"]
+    parts = [f"{budget} of {candidates} candidates with {steps} times each, float64 gains."]
+    for section in result["sections"]:
+        rows, table = section["rows"], []
+        pivoted = min(rows["pivoted"]["seconds"])
+        for form, r in rows.items():
+            seconds = min(r["seconds"])
+            # Lazy evaluation leaves out operations that are counted.
+            share = "" if "lazy" in form else f"{r['flops'] / seconds / r['product_rate']:.2f}"
+            table.append(
+                [
+                    form,
+                    f"{seconds:.2f}",
+                    f"{seconds / pivoted:.2f}",
+                    f"{r['flops'] / 1e9:.0f}",
+                    f"{r['flops'] / seconds / 1e9:.1f}",
+                    f"{r['product_rate'] / 1e9:.1f}",
+                    share,
+                    f"{r['blocks']}",
+                    f"{r['peak_bytes'] / 2**20:.0f}",
+                ]
+            )
+        clock = "processor time" if rows["pivoted"]["clock"] == "process_time" else "time"
+        parts.append(
+            f"By {clock} on {section['cores']} core{'s' * (section['cores'] > 1)}"
+            f" (load average before: {section['load']:.1f}):"
+        )
+        head = ["form", "s", "over pivoted", "GFLOP", "GFLOP/s", "a large product", "share of it"]
+        parts.append(_table([*head, "blocks read", "memory, MiB"], table))
+    return "\n\n".join(parts)
+
+
 def julia(result: dict[str, Any]) -> str:
     if "skipped" in result:
         return f"Skipped: {result['skipped']}."
@@ -374,5 +407,6 @@ SECTIONS: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "physics": ("Each physics", physics),
     "sampling": ("Sampling of linear problems", sampling),
     "calibration": ("Calibration of hierarchical sampling", calibration),
+    "placement": ("Choice of sensors", placement),
     "julia": ("The Julia engine on CPU threads", julia),
 }
