@@ -2,6 +2,7 @@
 
 from .bathymetry import continental_margin
 from .blocks import Covariance, DenseCovariance
+from .cost import A100, Cost, Machine, placement_cost
 from .information import information
 from .inversion import LinearInversion
 from .placing import place_sensors
@@ -12,10 +13,13 @@ from .store import CovarianceFile
 from .toeplitz import ToeplitzMap
 
 __all__ = [
+    "A100",
+    "Cost",
     "Covariance",
     "CovarianceFile",
     "DenseCovariance",
     "LinearInversion",
+    "Machine",
     "Rupture",
     "Selection",
     "SpaceTimePrior",
@@ -23,5 +27,6 @@ __all__ = [
     "continental_margin",
     "information",
     "place_sensors",
+    "placement_cost",
     "select",
 ]
