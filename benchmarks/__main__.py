@@ -9,6 +9,7 @@ from pathlib import Path
 from . import (
     calibration,
     julia,
+    linear,
     machine,
     memory,
     physics,
@@ -29,6 +30,7 @@ RUNS = {
     "sampling": sampling.run,
     "calibration": calibration.run,
     "placement": placement.run,
+    "linear": linear.run,
     "julia": julia.run,
 }
 

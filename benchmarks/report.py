@@ -333,6 +333,49 @@ def placement(result: dict[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
+def linear(result: dict[str, Any]) -> str:
+    f, o, d = result["forming"], result["online"], result["disk"]
+    sensors, steps, places = f["size"]
+    rate = f["product_flops"] / f["ours_seconds"] / 1e9
+    parts = [
+        f"Forming F Gamma F^T, {sensors} sensors, {steps} times, {places} places:"
+        f" {f['ours_seconds']:.2f} s ({rate:.0f} GFLOP/s in the one product and all else);"
+        f" by products with Fourier transforms {f['peer_seconds']:.1f} s,"
+        f" {f['peer_seconds'] / f['ours_seconds']:.0f} times as long."
+    ]
+    sensors, steps, places, points = o["size"]
+    parts.append(
+        f"Inversion, {sensors} sensors, {steps} times, {places} places, {points} points of"
+        f" forecast: beforehand {o['offline_seconds']:.2f} s (and {o['variance_seconds']:.1f} s for"
+        f" the variance of every value); an observation set {o['infer_seconds'] * 1e3:.1f} ms,"
+        f" an update by one more row {o['update_seconds'] * 1e3:.1f} ms,"
+        f" a sample {o['draws_seconds'] * 1e3:.1f} ms."
+    )
+    candidates, steps, budget = d["size"]
+    larger = max(d["computing_seconds"], d["reading_seconds"])
+    parts.append(
+        f"{budget} of {candidates} candidates, {steps} times, from {d['bytes'] / 1e9:.2f} GB on"
+        f" disk, of which {d['read_bytes'] / 1e9:.2f} GB are read: {d['both_seconds']:.2f} s;"
+        f" arithmetic alone (from memory) {d['computing_seconds']:.2f} s, reading alone"
+        f" {d['reading_seconds']:.2f} s: {d['both_seconds'] / larger:.2f} times the larger."
+        f" Making the file took {d['making_seconds']:.1f} s."
+    )
+    parts.append("Seconds foretold by counts and the machine's rates:")
+    head = ["candidates", "times", "sensors", "numbers", "s", "foretold", "ratio"]
+    rows = [
+        [
+            *map(str, r["size"]),
+            dtype,
+            f"{r[dtype]['seconds']:.2f}",
+            f"{r[dtype]['foretold']:.2f}",
+            f"{r[dtype]['foretold'] / r[dtype]['seconds']:.2f}",
+        ]
+        for r in result["costs"]
+        for dtype in ("float64", "float32")
+    ]
+    return "\n\n".join([*parts, _table(head, rows)])
+
+
 def julia(result: dict[str, Any]) -> str:
     if "skipped" in result:
         return f"Skipped: {result['skipped']}."
@@ -408,5 +451,6 @@ SECTIONS: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "sampling": ("Sampling of linear problems", sampling),
     "calibration": ("Calibration of hierarchical sampling", calibration),
     "placement": ("Choice of sensors", placement),
+    "linear": ("Linear systems in real time", linear),
     "julia": ("The Julia engine on CPU threads", julia),
 }
