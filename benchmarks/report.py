@@ -373,7 +373,27 @@ def linear(result: dict[str, Any]) -> str:
         for r in result["costs"]
         for dtype in ("float64", "float32")
     ]
-    return "\n\n".join([*parts, _table(head, rows)])
+    parts.append(_table(head, rows))
+    head = ["form", "numbers", "PFLOP a rank", "GB read", "GB received", "GB of memory"]
+    head += ["minutes, reads of 1 GB/s", "of 0.15 GB/s"]
+    for r in result["scale"]:
+        candidates, steps, budget, ranks = r["size"]
+        parts.append(
+            f"Not measured: {budget} of {candidates} candidates, {steps} times, on {ranks} GPUs of"
+            f" `A100`'s rates; the covariance takes {r['disk_bytes'] / 1e12:.2f} TB of disk."
+        )
+        rows = [
+            [
+                row["form"],
+                row["dtype"],
+                f"{row['operations'] / 1e15:.3g}",
+                *(f"{row[k] / 1e9:.0f}" for k in ("read_bytes", "received_bytes", "memory_bytes")),
+                *(f"{seconds / 60:.1f}" for seconds in row["seconds"].values()),
+            ]
+            for row in r["rows"]
+        ]
+        parts.append(_table(head, rows))
+    return "\n\n".join(parts)
 
 
 def julia(result: dict[str, Any]) -> str:
