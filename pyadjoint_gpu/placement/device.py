@@ -23,31 +23,30 @@ class DevicePanel(Panel):
     @double
     def __init__(self, name: str, diagonal: np.ndarray, capacity: int, dtype: str):
         n, steps = diagonal.shape[:2]
-        self.name, self.known = name, 0
+        self.name = name
         self.left: Any = jnp.asarray(diagonal, dtype)
         self.rows: Any = jnp.zeros((-(-capacity // SENSORS), SENSORS * steps, n * steps), dtype)
 
     @double
-    def extend(self, coefficients: np.ndarray, row: np.ndarray) -> None:
-        steps = len(coefficients)
+    def prepared(self, coefficients: np.ndarray) -> Any:
+        steps, stop = coefficients.shape
         blocks, height, _ = self.rows.shape
         padded = np.zeros((steps, blocks * height), self.rows.dtype)
-        padded[:, : self.known] = coefficients[:, :-steps]
-        self.rows, self.left = _extend(
-            self.rows,
-            self.left,
-            padded.reshape(steps, blocks, height).swapaxes(0, 1),
-            coefficients[:, -steps:].astype(self.rows.dtype),
-            row.reshape(steps, -1).astype(self.rows.dtype),
-            self.known,
-        )
-        self.known += steps
+        padded[:, : stop - steps] = coefficients[:, :-steps]
+        last = jnp.asarray(coefficients[:, -steps:], self.rows.dtype)
+        return jnp.asarray(padded.reshape(steps, blocks, height).swapaxes(0, 1)), last, stop - steps
+
+    @double
+    def extend(self, coefficients: Any, row: np.ndarray) -> None:
+        flat = row.reshape(len(row), -1).astype(self.rows.dtype)
+        self.rows, self.left = _extend(self.rows, self.left, flat, *coefficients)
 
     @double
     def column(self, j: int, count: int) -> np.ndarray:
         steps = self.left.shape[1]
-        column = self.rows[:, :, j * steps : (j + 1) * steps].reshape(-1, steps)
-        return np.asarray(column)[: count * steps]
+        # Compiled once, where a slice with bounds would be for each.
+        column = lax.dynamic_slice_in_dim(self.rows, j * steps, steps, axis=2)
+        return np.asarray(column).reshape(-1, steps)[: count * steps]
 
     @double
     def blocks(self, which: Any) -> np.ndarray:
@@ -63,7 +62,7 @@ class DevicePanel(Panel):
 
 
 @partial(jax.jit, donate_argnums=(0, 1))
-def _extend(rows: Any, left: Any, coefficients: Any, last: Any, row: Any, known: Any) -> Any:
+def _extend(rows: Any, left: Any, row: Any, coefficients: Any, last: Any, known: Any) -> Any:
     """Rows and C with another sensor, after `known` rows."""
     multiply = partial(jnp.matmul, precision=lax.Precision.HIGHEST)
     height, steps = rows.shape[1], len(row)

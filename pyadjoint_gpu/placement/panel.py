@@ -38,20 +38,25 @@ class Panel:
         # Memory is taken as rows are written.
         self.rows = np.empty((capacity * steps, n * steps), dtype)
 
-    def extend(self, coefficients: np.ndarray, row: np.ndarray) -> None:
+    def prepared(self, coefficients: np.ndarray) -> Any:
+        """L_p^-1 [-V_p^T, I] of a sensor p, shape (T, (k + 1) T), for `extend` of this panel and
+        others."""
+        return coefficients.astype(self.rows.dtype, copy=False)
+
+    def extend(self, coefficients: Any, row: np.ndarray) -> None:
         """By a sensor p: W_j = L_p^-1 (K_pj - V_p^T V_j) below V_j, and C_j -= W_j^T W_j.
 
         Parameters
         ----------
-        coefficients : array, shape (T, (k + 1) T)
-            L_p^-1 [-V_p^T, I].
+        coefficients
+            `prepared`.
         row : array, shape (T, n, T)
             K_pj.
         """
         steps, stop = coefficients.shape
         new = self.rows[stop - steps : stop]
         new[:] = row.reshape(steps, -1)
-        new[:] = coefficients.astype(self.rows.dtype, copy=False) @ self.rows[:stop]
+        new[:] = coefficients @ self.rows[:stop]
         blocks = new.reshape(steps, -1, steps)
         self.left -= blocks.transpose(1, 2, 0) @ blocks.transpose(1, 0, 2)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import numpy as np
 from ..errors import ConfigError, DataError, check_choice
 from ..progress import progress_bar
 from .blocks import Covariance
-from .candidates import TIE, Candidates
+from .candidates import LAZY_STEPS, TIE, Candidates
 from .communicator import Alone, Communicator, owner, safely, share
 from .network import Network
 from .noise import objective
@@ -110,7 +112,7 @@ def select(
         double precision, so that choices are the same.
     lazy : bool, optional
         Leave candidates as they are while the bounds on their gains are below the best gain. By
-        default where EIG is submodular.
+        default where EIG is submodular and T at least 32.
     comm : communicator of mpi4py, optional
         Candidates are split over its ranks, all of which call this function.
     journal : str or Path, optional
@@ -134,6 +136,7 @@ def select(
     submodular = len(matrices) == 1
     if lazy and not submodular:
         raise ConfigError("lazy: gains have no bounds with correlated noise or a conditional")
+    usual = submodular and covariance.steps >= LAZY_STEPS
     together = Alone() if comm is None else comm
 
     def run(rule: str) -> tuple[list[int], list[float], float]:
@@ -145,7 +148,7 @@ def select(
                     share(together, network.candidates),
                     len(network.existing) + network.most,
                     dtype=dtype,
-                    lazy=submodular if lazy is None else lazy,
+                    lazy=usual if lazy is None else lazy,
                     reader=reader,
                 )
 
@@ -180,7 +183,7 @@ def _greedy(
     divisor = np.ones(network.candidates)
     if rule == RATIO and network.costs is not None:
         divisor = network.costs
-    before = sum(_append(p, candidates, network, comm) for p in network.existing)
+    before = math.fsum(_append(p, candidates, network, comm) for p in network.existing)
     order: list[int] = []
     gains: list[float] = []
     known = list(record.steps.get(rule, ()))
@@ -192,7 +195,7 @@ def _greedy(
             found = _append(p, candidates, network, comm)
             if gain is None:
                 gain = found
-                record.add(rule, p, gain)
+                safely(comm, partial(record.add, rule, p, gain))
             elif not abs(found - gain) <= SAME * abs(gain):
                 raise DataError(f"{record.path}: of another covariance; sensor {p} gains otherwise")
             order.append(p)
