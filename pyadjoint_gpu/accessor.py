@@ -1,5 +1,5 @@
-"""``Dataset.inversion`` and ``Dataset.samples``: what results can do. Imports nothing but xarray
-until it is used."""
+"""``Dataset.inversion``, ``Dataset.samples``, ``Dataset.placement``: what results can do. Imports
+nothing but xarray until it is used."""
 
 from __future__ import annotations
 
@@ -69,6 +69,27 @@ class SamplesAccessor:
         from .bayes.conversion import to_arviz
 
         return to_arviz(self._data)
+
+    def save(self, path: str | Path) -> None:
+        """Write NetCDF-4, whole or not at all."""
+        from .dataset import save
+
+        save(self._data, path)
+
+
+@xr.register_dataset_accessor("placement")
+class PlacementAccessor:
+    """Methods of a result of ``pyadjoint-gpu place``, also after it was saved and opened again."""
+
+    def __init__(self, data: xr.Dataset):
+        self._data = data
+
+    def plot(self, path: str | Path | None = None) -> Figure:
+        """Draw sensors, uncertainty, information and forecasts; see
+        `placement.plots.plot_placement`."""
+        from .placement.plots import plot_placement
+
+        return plot_placement(self._data, path)
 
     def save(self, path: str | Path) -> None:
         """Write NetCDF-4, whole or not at all."""

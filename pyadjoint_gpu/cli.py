@@ -68,6 +68,9 @@ def _parser() -> argparse.ArgumentParser:
     run = add("run", _run, "run the inversion, or the sampler, of a run file")
     add_settings(run)
     run.add_argument("-o", "--output", metavar="OUT.nc", help="where the result goes")
+    place = add("place", _place, "choose where sensors go, and try them")
+    add_settings(place)
+    place.add_argument("-o", "--output", metavar="OUT.nc", help="where the result goes")
     check = add("check", _check, "test the gradient of a run file's problem")
     add_settings(check)
     resume = add("resume", _resume, "continue a journalled inversion exactly")
@@ -80,7 +83,9 @@ def _parser() -> argparse.ArgumentParser:
         help='run on other ranks than before, such as "mpiexec -n 2"',
     )
     plot = add("plot", _plot, "draw a result")
-    plot.add_argument("result", metavar="RESULT.nc", help="a result of run, resume or a sampler")
+    plot.add_argument(
+        "result", metavar="RESULT.nc", help="a result of run, resume, place or a sampler"
+    )
     plot.add_argument("-o", "--output", metavar="P.png", help="default: RESULT with .png")
     add("doctor", _doctor, "tell what was found on this machine, and what is missing")
     install = add("install-julia", _install_julia, "install Julia and the packages of its engine")
@@ -129,6 +134,28 @@ def _sample(options: argparse.Namespace, tables: dict[str, Any]) -> int:
     print(*slip.summary(result), f"wrote {path}", sep="\n")
     if figure is not None:
         result.samples.plot(figure)
+        print(f"wrote {figure}")
+    return DONE
+
+
+def _place(options: argparse.Namespace) -> int:
+    from .config import parse
+    from .placement import case, run_file
+
+    tables = parse(options.config, options.overrides)
+    file = run_file.checked(tables, Path(options.config))
+    places, path = _places(file.output, options.output)
+    journal, figure = (places.get(f"output.{k}") for k in ("journal", "figure"))
+    try:
+        result = case.run(file)
+    except KeyboardInterrupt:
+        if journal is None or not journal.is_file():
+            raise
+        return _complain(f"interrupted; the same command goes on from {journal}", FAILED)
+    result.placement.save(path)
+    print(*case.summary(result), f"wrote {path}", sep="\n")
+    if figure is not None:
+        result.placement.plot(figure)
         print(f"wrote {figure}")
     return DONE
 
@@ -233,7 +260,7 @@ def _check(options: argparse.Namespace) -> int:
 def _plot(options: argparse.Namespace) -> int:
     import xarray as xr
 
-    from . import accessor  # noqa: F401  (registers Dataset.inversion and Dataset.samples)
+    from . import accessor  # noqa: F401  (registers Dataset.inversion and others)
     from .errors import DataError
 
     path = Path(options.result)
@@ -247,7 +274,8 @@ def _plot(options: argparse.Namespace) -> int:
     except Exception as error:
         raise DataError(f"{path}: not a NetCDF-4 file, or truncated ({error})") from None
     try:
-        (result.samples if "sample" in result.dims else result.inversion).plot(output)
+        kind = "samples" if "sample" in result.dims else "inversion"
+        getattr(result, "placement" if "candidate" in result.dims else kind).plot(output)
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
     print(f"wrote {output}")

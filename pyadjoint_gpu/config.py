@@ -111,6 +111,8 @@ def sampled(tables: Mapping[str, Any]) -> bool:
 
 def checked(tables: dict[str, Any], path: Path) -> RunFile:
     """The run file of tables, whose paths are relative to that of the file."""
+    if "sensors" in tables or "placement" in tables:
+        raise ConfigError(f"{path}: a run file of sensor placement, for `pyadjoint-gpu place`")
     check_keys(tables, _KEYS[""], "")
     for key in _REQUIRED:
         if key not in tables:

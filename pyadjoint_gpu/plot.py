@@ -179,7 +179,7 @@ def draw_map(
     units = field.attrs.get("units", "1")
     values = field.values
     if field.ndim == 1:
-        unit, suffix = _length(result)
+        unit, suffix = length_unit(result)
         ax.plot(result[field.dims[0]] / unit, values, color="#1f6f8b")
         ax.set_xlabel(f"{field.dims[0]}{suffix}")
         ax.set_title(text, fontsize=10, color=INK)
@@ -187,7 +187,7 @@ def draw_map(
         return
     bounds = limits or (float(np.min(values)), float(np.max(values)))
     norm = LogNorm(*bounds) if log else Normalize(*bounds)
-    unit, suffix = _length(result)
+    unit, suffix = length_unit(result)
     image = ax.pcolormesh(
         result["x_face"] / unit,
         result["y_face"] / unit,
@@ -243,7 +243,7 @@ def draw_map(
     ax.set_title(text, fontsize=10, color=INK)
 
 
-def _length(result: xr.Dataset) -> tuple[float, str]:
+def length_unit(result: xr.Dataset) -> tuple[float, str]:
     """What to divide coordinates by, and the unit as a suffix of a label."""
     units = str(result["x"].attrs.get("units", "1"))
     if units == "m" and float(np.ptp(result["x_face"].values)) > 1e4:
@@ -282,7 +282,7 @@ def _series(ax: Axes, result: xr.Dataset, name: str) -> None:
 
 def _line(ax: Axes, result: xr.Dataset, name: str) -> None:
     """A field along the one axis of the grid."""
-    unit, suffix = _length(result)
+    unit, suffix = length_unit(result)
     _curves(ax, result, name, result["x"].values / unit, np.empty(0, int))
     ax.set_xlabel(f"x{suffix}")
 

@@ -31,7 +31,7 @@ def block_column(
     *,
     parameter: str = "source",
     engine: str | Engine = "auto",
-    progress: bool = False,
+    progress: bool | None = False,
     journal: str | Path | None = None,
 ) -> xr.Dataset:
     """The blocks F_0, F_1, ... of the map from a forcing to what sensors see of the first unknown,
@@ -53,8 +53,8 @@ def block_column(
         Positions in array order; values are interpolated as by `LeastSquares`.
     parameter : str
     engine : str or Engine
-    progress : bool
-        Show a bar.
+    progress : bool, optional
+        Show a bar; where None, if someone looks.
     journal : path, optional
         Each sensor's row is kept there (HDF5) as soon as it is computed; with a file that is there
         already the run goes on where it stopped, to the same bits.

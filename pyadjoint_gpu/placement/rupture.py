@@ -82,7 +82,7 @@ class Rupture:
 
 
 def _bump(s: Any) -> Any:
-    return np.square(np.cos(np.pi * np.clip(s, -0.5, 0.5)))
+    return np.where(np.abs(s) < 0.5, np.square(np.cos(np.pi * s)), 0.0)
 
 
 def _place(name: str, value: Any) -> tuple[float, float]:

@@ -1,0 +1,147 @@
+"""Placement from a run file: choose sensors, try them on a synthetic rupture, tell and draw."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from ..dataset import describe, grid_coordinates
+from ..engines import running
+from ..responses import block_column
+from .placing import place_sensors
+from .run_file import FORECAST, PlacementFile
+from .toeplitz import ToeplitzMap
+from .trial import integrated, named, trial
+
+KEPT = ("budget", "rule", "guarantee", "guaranteed_fraction", "existing_information")
+"""Attributes of `place_sensors`."""
+
+
+def run(file: PlacementFile, *, progress: bool | None = None) -> xr.Dataset:
+    """What a run file of placement asks for.
+
+    Parameters
+    ----------
+    file : PlacementFile
+    progress : bool, optional
+        Show bars; if someone looks, unless given.
+
+    Returns
+    -------
+    Dataset
+        That of `place_sensors`, with candidates, the medium and, where there is a rupture to try,
+        its final uplift and waves, true and recovered with the chosen network, with standard
+        deviations; and errors with this and with random networks.
+    """
+    sensors = len(file.candidates)
+    column = block_column(
+        file.model,
+        file.parameters,
+        np.concatenate([file.candidates, file.points]),
+        engine=file.engine,
+        progress=progress,
+        journal=file.output.get("journal"),
+    )
+    whole = ToeplitzMap.of(column)
+    of = whole.select(np.arange(sensors))
+    forecast = whole.select(np.arange(sensors, whole.sensors)) if len(file.points) else None
+    design = place_sensors(
+        of,
+        file.prior,
+        file.sigma,
+        existing=file.existing,
+        forbidden=file.forbidden,
+        costs=file.costs,
+        goal=forecast if file.goal == FORECAST else None,
+        progress=progress,
+        **file.placement,
+        **_files(file),
+    )
+    units, text = integrated(file)
+    design["integral_sd"].attrs = named(f"standard deviation of the {text}", units)
+    out = design.assign(_setting(file)).assign_coords(_coordinates(file))
+    attributes = {k: design.attrs[k] for k in KEPT}
+    if file.truth is not None:
+        tried = trial(file, of, forecast, design)
+        out, attributes = out.assign(tried.variables), attributes | tried.attrs
+    out.attrs = describe(
+        f"placement of sensors for {file.model.name}",
+        running(file.engine, file.model),
+        title=file.title,
+        medium=next(iter(file.parameters)),
+        **attributes,
+    )
+    return out
+
+
+def _files(file: PlacementFile) -> dict[str, Any]:
+    """Where `place_sensors` keeps what it does: on disk where covariances are."""
+    if "covariance" not in file.output:
+        return {}
+    store, journal = file.output["covariance"], file.output.get("journal")
+    if journal is None:
+        return {"store": store}
+    name = f"{journal.stem}-selection{journal.suffix}"
+    return {"store": store, "journal": journal.with_name(name)}
+
+
+def _setting(file: PlacementFile) -> dict[str, Any]:
+    """What the figure shows besides results."""
+    model, candidate = file.model, np.arange(len(file.candidates))
+    kind = np.zeros(len(candidate), dtype=np.int8)
+    kind[list(file.existing)] = 1
+    kind[list(file.forbidden)] = -1
+    kinds = {
+        "long_name": "kind of candidate",
+        "flag_values": np.array([-1, 0, 1], np.int8),
+        "flag_meanings": "forbidden free existing",
+    }
+    sigma = {"units": model.unknowns[0].units, "long_name": "standard deviation of errors"}
+    out: dict[str, Any] = {
+        "candidate_kind": ("candidate", kind, kinds),
+        "sigma": ("candidate", file.sigma, sigma),
+    }
+    for name, values in file.parameters.items():
+        out[name] = (model.space(name).dims, values, model.parameter(name).attributes)
+    return out
+
+
+def _coordinates(file: PlacementFile) -> dict[str, Any]:
+    grid, out = file.model.grid, grid_coordinates(file.model.grid)
+    for kind, points in (("candidate", file.candidates), ("point", file.points)):
+        for d, p in zip(grid.dims, points.T, strict=True) if len(points) else ():
+            text = {"units": grid.units, "long_name": f"{d} coordinate of {kind}s"}
+            out[f"{kind}_{d}"] = (kind, p, text)
+    if len(file.points):
+        out["point_name"] = ("point", np.array(file.names, dtype=object))
+    return out
+
+
+def summary(result: xr.Dataset) -> list[str]:
+    """What a run found, in a few lines."""
+    order, gained = result["order"].values, result["information"].values
+    lines = [
+        f"{len(order)} of {result.sizes['candidate']} candidates, in this order:"
+        f" {', '.join(map(str, order))}",
+        f"information {gained[-1]:.1f} nats" + _against(result, "random_information"),
+    ]
+    for name, text in (("integral", "final uplift"), ("forecast", "forecast")):
+        if f"{name}_error" in result.attrs:
+            units = result[name].attrs["units"]
+            error = f"rms error of the {text} {result.attrs[f'{name}_error']:.3g} {units}"
+            lines.append(error + _against(result, f"random_{name}_error"))
+    if "covered" in result.attrs:
+        lines.append(f"90 % intervals hold {100.0 * result.attrs['covered']:.0f} % of the waves")
+    return lines
+
+
+def _against(result: xr.Dataset, name: str) -> str:
+    """The same of random networks."""
+    if name not in result or not result[name].size:
+        return ""
+    values = result[name].values
+    ends = values if values.ndim == 1 else np.nanmax(values, axis=1)
+    low, middle, high = (f"{q:.3g}" for q in np.quantile(ends, [0.0, 0.5, 1.0]))
+    return f"; {len(ends)} random networks {low} to {high}, median {middle}"
