@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from ..arrays import finite
 from ..errors import DataError
 
 
@@ -41,7 +42,7 @@ class DenseCovariance:
     """
 
     def __init__(self, array: Any):
-        self.array = finite(array, "covariance")
+        self.array = finite("covariance", array)
         shape = self.array.shape
         if len(shape) != 4 or shape[:2] != shape[2:] or not self.array.size:
             raise DataError(f"covariance: found shape {shape}, expected (C, T, C, T)")
@@ -53,18 +54,6 @@ class DenseCovariance:
 
     def row(self, p: int, which: slice) -> np.ndarray:
         return self.array[p, :, which]
-
-
-def finite(array: Any, name: str) -> np.ndarray:
-    """As float64, or a `DataError`."""
-    try:
-        values = np.asarray(array, dtype=float)
-    except (TypeError, ValueError):
-        raise DataError(f"{name}: found {array!r:.60}, expected numbers") from None
-    bad = values.size - np.count_nonzero(np.isfinite(values))
-    if bad:
-        raise DataError(f"{name}: {bad} values are not finite")
-    return values
 
 
 def diagonal_blocks(array: np.ndarray, which: slice = slice(None)) -> np.ndarray:

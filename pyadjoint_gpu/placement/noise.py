@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from ..arrays import finite
 from ..errors import DataError
-from .blocks import Covariance, check_symmetric, diagonal_blocks, finite
+from .blocks import Covariance, check_symmetric, diagonal_blocks
 
 
 class Noise:
@@ -36,7 +37,7 @@ class Noise:
     """
 
     def __init__(self, given: Any, candidates: int, steps: int):
-        self.given = values = finite(given, "noise")
+        self.given = values = finite("noise", given)
         self.candidates, self.steps = candidates, steps
         each = candidates, steps, steps
         if values.shape not in ((), (candidates,), each, (candidates, steps, candidates, steps)):
