@@ -9,6 +9,10 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+# Before NumPy is there: processes side by side, each with as many threads as there are cores for
+# small products, mostly wait for each other.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import jax
 import pytest
 from run_files import RUN_FILE, everything, fields, observations, save

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import tracemalloc
-from concurrent.futures import ThreadPoolExecutor
-from threading import Barrier
 from typing import Any
 
 import numpy as np
 import pytest
+from thread_ranks import Rank, Ranks
 
 import pyadjoint_gpu as pag
 from pyadjoint_gpu.placement import DenseCovariance, panel, placement_cost, select
@@ -64,46 +63,20 @@ def test_memory(dtype: str):
     assert peak == pytest.approx(cost.memory, rel=0.2)
 
 
-class Rank:
-    """A communicator of threads that counts what is broadcast."""
+def test_messages_and_shares_of_ranks(monkeypatch: pytest.MonkeyPatch):
+    received = []
 
-    received = 0
-
-    def __init__(self, rank: int, values: list[Any], barrier: Barrier):
-        self.rank, self.values, self.barrier = rank, values, barrier
-
-    def Get_rank(self) -> int:
-        return self.rank
-
-    def Get_size(self) -> int:
-        return len(self.values)
-
-    def allgather(self, value: Any) -> list[Any]:
-        self.values[self.rank] = value
-        self.barrier.wait()
-        found = list(self.values)
-        self.barrier.wait()
+    def bcast(rank: Rank, value: Any, root: int = 0) -> Any:
+        found = rank.allgather(value)[root]
+        if rank.Get_rank() == 0:
+            received.append(sum(a.nbytes for a in found[0]))
         return found
 
-    def bcast(self, value: Any, root: int = 0) -> Any:
-        found = self.allgather(value)[root]
-        if self.rank == 0:
-            Rank.received += sum(a.nbytes for a in found[0])
-        return found
-
-
-def test_messages_and_shares_of_ranks():
-    Rank.received, values, barrier = 0, [None, None], Barrier(2, timeout=60)
+    monkeypatch.setattr(Rank, "bcast", bcast)
     covariance = random_covariance(40)
-
-    def run(rank: int) -> Any:
-        comm = Rank(rank, values, barrier)
-        return select(covariance, 0.5, 12, lazy=False, comm=comm)
-
-    with ThreadPoolExecutor(2) as pool:
-        found = list(pool.map(run, range(2)))
+    found = Ranks(2)(lambda comm: select(covariance, 0.5, 12, lazy=False, comm=comm))
     cost = placement_cost(40, STEPS, 12, ranks=2)
-    assert Rank.received == cost.received.sum()
+    assert sum(received) == cost.received.sum()
     assert found[0].blocks * STEPS**2 * 8 == 2 * cost.read.sum()
 
 

@@ -9,7 +9,9 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import xarray as xr
 from linear_systems import NOISES, PLACES, SENSORS, STEPS, decaying, noise_matrix, prior, spd
+from thread_ranks import Rank, Ranks
 
 import pyadjoint_gpu as pag
 from pyadjoint_gpu.placement import CovarianceFile, LinearInversion, SpaceTimePrior, place_sensors
@@ -170,6 +172,19 @@ def test_a_file_in_place_of_memory(tmp_path: Path):
     np.testing.assert_allclose(again.row(2, slice(1, 3)), matrix[2, :, 1:3], atol=1e-13)
     blocks = np.stack([matrix[j, :, j] for j in (1, 2, 3)])
     np.testing.assert_allclose(again.diagonal(slice(1, 4)), blocks, atol=1e-13)
+
+
+@pytest.mark.parametrize("size", [2, 4])
+def test_ranks_share_the_file_and_the_work(tmp_path: Path, size: int):
+    expected = place_sensors(OF, prior("exponential"), 0.3, 3, random=5)
+
+    def place(comm: Rank) -> xr.Dataset:
+        path = tmp_path / "k.h5"
+        return place_sensors(OF, prior("exponential"), 0.3, 3, random=5, store=path, comm=comm)
+
+    for found in Ranks(size)(place):
+        for name in ("order", "information", "random_order", "random_information"):
+            np.testing.assert_allclose(found[name], expected[name], rtol=1e-12)
 
 
 class Killed(BaseException):

@@ -7,14 +7,14 @@ import shutil
 import subprocess
 import sys
 from collections import defaultdict
-from concurrent.futures import ThreadPoolExecutor
 from itertools import combinations
-from threading import Barrier, Event
+from threading import Event
 
 import h5py
 import numpy as np
 import pytest
 import scipy.linalg
+from thread_ranks import Ranks
 
 from pyadjoint_gpu.errors import ConfigError, DataError
 from pyadjoint_gpu.placement import candidates, device
@@ -274,41 +274,6 @@ def test_lazy_evaluation_reads_less_and_chooses_the_same(kind, costs):
 
 
 # Ranks
-
-
-class Ranks:
-    """Communicators of threads."""
-
-    def __init__(self, size):
-        self.size, self.values = size, [None] * size
-        self.barrier = Barrier(size, timeout=60)
-
-    def __call__(self, function):
-        """What `function` of a communicator returns on each."""
-        with ThreadPoolExecutor(self.size) as pool:
-            futures = [pool.submit(function, Rank(self, rank)) for rank in range(self.size)]
-            return [future.result() for future in futures]
-
-
-class Rank:
-    def __init__(self, ranks, rank):
-        self.ranks, self.rank = ranks, rank
-
-    def Get_rank(self):
-        return self.rank
-
-    def Get_size(self):
-        return self.ranks.size
-
-    def allgather(self, value):
-        self.ranks.values[self.rank] = value
-        self.ranks.barrier.wait()
-        found = list(self.ranks.values)
-        self.ranks.barrier.wait()
-        return found
-
-    def bcast(self, value, root=0):
-        return self.allgather(value)[root]
 
 
 def same(found, wanted):

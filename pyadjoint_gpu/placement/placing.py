@@ -13,7 +13,7 @@ import xarray as xr
 from ..dataset import provenance
 from ..models.options import count
 from .blocks import Covariance, DenseCovariance
-from .communicator import Alone, Communicator, safely
+from .communicator import Alone, Communicator, safely, share
 from .covariance import FormedCovariance, check_fit, covariance
 from .information import information
 from .network import Network
@@ -134,7 +134,8 @@ def place_sensors(
         progress=progress,
     )
     others = _random(network, count("random", random, 0), seed)
-    compared = _compared(every, noise, conditional, network.existing, others)
+    together = comm or Alone()
+    compared = _compared(every, noise, conditional, network.existing, others, together)
     guarantee = _guarantee(noise, goal, costs)
     return _dataset(of, prior, noise, network, found, guarantee, others, compared)
 
@@ -222,14 +223,16 @@ def _compared(
     conditional: Covariance | None,
     existing: tuple[int, ...],
     designs: list[list[int]],
+    comm: Communicator,
 ) -> list[np.ndarray]:
-    """EIG of the first 1, 2, ... sensors of each, with those in place."""
-    return [
-        information(every, noise.given, [[*existing, *design]], conditional=conditional)[0][
-            len(existing) :
-        ]
-        for design in designs
-    ]
+    """EIG of the first 1, 2, ... sensors of each, with those in place; each rank does its share."""
+
+    def curve(design: list[int]) -> np.ndarray:
+        network = [[*existing, *design]]
+        return information(every, noise.given, network, conditional=conditional)[0, len(existing) :]
+
+    mine = safely(comm, lambda: [curve(d) for d in designs[share(comm, len(designs))]])
+    return [one for each in comm.allgather(mine) for one in each]
 
 
 def _deviations(
