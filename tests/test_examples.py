@@ -7,10 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pyadjoint_gpu.bayes import HierarchicalSMC
 from pyadjoint_gpu.bayes.run_file import read
+from pyadjoint_gpu.placement import run_file as placements
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -20,6 +22,7 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
     [
         ("channel", "wrote channel.png"),
         ("diffusion", "wrote diffusion.png"),
+        ("tsunami", "wrote tsunami.png"),
         ("uncertainty", "wrote uncertainty.nc and uncertainty.png"),
         ("waves", "wrote waves.png"),
     ],
@@ -39,6 +42,17 @@ def test_slip(tmp_path):
     found = read(tmp_path / "slip.toml")
     assert isinstance(found.sampler, HierarchicalSMC)
     assert len(found.sampler.data) == 3 * 16 + 2 * 60
+
+
+def test_tsunami():
+    """The run file is whole by itself."""
+    found = placements.read(EXAMPLES / "tsunami.toml")
+    assert len(found.candidates) == 60 and found.placement["budget"] == 15
+    assert found.model.space("source").shape == (100, 720)
+    np.testing.assert_allclose(found.points[:, 0], 297e3)
+    assert found.truth is not None
+    total = 30.0 * found.truth.sum(axis=0)
+    assert 2.9 < total.max() < 3.0  # a cell's middle is not the rupture's
 
 
 def test_a_notebook_runs_from_top_to_bottom():
