@@ -106,7 +106,7 @@ def test_it_is_what_python_gives(done):
     said = ", ".join(map(str, order))
     assert lines[0] == f"4 of 12 candidates, in this order: {said}"
     assert lines[1].startswith(f"information {design['information'].values[-1]:.1f} nats; 3 random")
-    assert lines[2].startswith("rms error of the final uplift")
+    assert lines[2].startswith("rms error of the total uplift")
     assert lines[-2:] == [
         f"wrote {run.with_name('gauges.nc')}",
         f"wrote {run.with_name('gauges.png')}",
@@ -132,6 +132,26 @@ def test_a_second_run_takes_what_the_journal_has(bare, monkeypatch):
     monkeypatch.setattr(Stepping, "adjoint", None)
     again = place(bare, "placement.random=1", "prior.sd=0.01")
     assert np.all(again["information"] < first["information"])
+
+
+def test_interrupted_it_goes_on(bare, capsys, monkeypatch):
+    from pyadjoint_gpu.engines.stepping import Stepping
+
+    adjoint, rows = Stepping.adjoint, []
+
+    def counted(self, *arguments, **options):
+        rows.append(1)
+        if len(rows) == 5:
+            raise KeyboardInterrupt
+        return adjoint(self, *arguments, **options)
+
+    monkeypatch.setattr(Stepping, "adjoint", counted)
+    assert main(["place", str(bare)]) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") <= 2 and "interrupted; the same command goes on from" in error
+    assert not bare.with_name("gauges.nc").exists()
+    place(bare, "placement.random=1")
+    assert len(rows) == 5 + 8  # four of twelve were there
 
 
 def test_covariances_on_disk(bare):

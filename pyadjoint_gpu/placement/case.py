@@ -127,14 +127,20 @@ def summary(result: xr.Dataset) -> list[str]:
         f" {', '.join(map(str, order))}",
         f"information {gained[-1]:.1f} nats" + _against(result, "random_information"),
     ]
-    for name, text in (("integral", "final uplift"), ("forecast", "forecast")):
+    for name in ("integral", "forecast"):
         if f"{name}_error" in result.attrs:
-            units = result[name].attrs["units"]
-            error = f"rms error of the {text} {result.attrs[f'{name}_error']:.3g} {units}"
+            text = "forecast" if name == "forecast" else _plain(result["integral_true"])
+            units = result[name].attrs["units"].removesuffix("1")
+            error = f"rms error of the {text} {result.attrs[f'{name}_error']:.3g} {units}".rstrip()
             lines.append(error + _against(result, f"random_{name}_error"))
     if "covered" in result.attrs:
         lines.append(f"90 % intervals hold {100.0 * result.attrs['covered']:.0f} % of the waves")
     return lines
+
+
+def _plain(field: xr.DataArray) -> str:
+    """What a field is, not whether it is true."""
+    return str(field.attrs["long_name"]).removesuffix(", true")
 
 
 def _against(result: xr.Dataset, name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,12 +93,19 @@ class _Basin:
         return out
 
     def outline(self, ax: Axes) -> None:
-        """Around the places of the source."""
+        """Around the places of the source, where these are not all cells."""
+        from matplotlib.collections import LineCollection
+
         if "source_x" not in self.result.coords:
             return
-        inside = np.zeros(self.medium.shape)
-        inside[~np.isnan(self.spread(xr.ones_like(self.result["source_x"])))] = 1.0
-        ax.contour(*self.centers, inside, [0.5], colors=INK, linewidths=1.0, linestyles="--")
+        inside = np.pad(~np.isnan(self.spread(xr.ones_like(self.result["source_x"]))), 1)
+        x, y = self.edges
+        sides = []
+        for j, i in np.argwhere(inside[1:-1, 1:] != inside[1:-1, :-1]):
+            sides.append([(x[i], y[j]), (x[i], y[j + 1])])
+        for j, i in np.argwhere(inside[1:, 1:-1] != inside[:-1, 1:-1]):
+            sides.append([(x[i], y[j]), (x[i + 1], y[j])])
+        ax.add_collection(LineCollection(sides, colors=INK, linewidths=1.0))
 
     @property
     def centers(self) -> list[np.ndarray]:
@@ -115,7 +123,7 @@ class _Basin:
         ax.set_aspect("equal")
         ax.set_xlabel("x" + self.suffix)
         ax.set_ylabel("y" + self.suffix)
-        ax.set_title(text, fontsize=10.5, color=INK)
+        ax.set_title(textwrap.fill(text, 54), fontsize=10.5, color=INK)
         ax.locator_params(nbins=6)
 
     def bar(self, ax: Axes, image: Any, text: str) -> None:
@@ -131,7 +139,7 @@ class _Basin:
         image = ax.pcolormesh(
             *self.edges, values, vmin=limits[0], vmax=limits[1], cmap=colors, rasterized=True
         )
-        self.bar(ax, image, str(field.attrs.get("units", "")))
+        self.bar(ax, image, _units(field).strip())
         x, y = (p[self.network] for p in self.at("candidate"))
         ax.plot(x, y, "o", ms=4, mfc="white", mec="k", mew=0.7)
         self.finish(ax, text)
@@ -184,8 +192,13 @@ def _network(ax: Axes, basin: _Basin) -> None:
     basin.finish(ax, f"{order.size} of {len(x)} candidates, in order")
     ax.set_xlim(basin.edges[0][0], basin.edges[0][-1])
     ax.set_ylim(basin.edges[1][0], basin.edges[1][-1])
-    ax.legend(handles=handles, fontsize=8, frameon=False, ncols=4, loc="upper center",
-              bbox_to_anchor=(0.5, -0.17), handletextpad=0.1, columnspacing=1.0)  # fmt: skip
+    _legend_below(ax, WIDTH / basin.aspect, handles=handles)
+
+
+def _legend_below(ax: Axes, height: float, **options: Any) -> None:
+    """Where it hides nothing, of axes about so many inches high."""
+    ax.legend(fontsize=8, frameon=False, ncols=4, handletextpad=0.3, columnspacing=1.0,
+              loc="upper center", bbox_to_anchor=(0.5, -0.46 / height), **options)  # fmt: skip
 
 
 def _spreads(basin: _Basin) -> list[xr.DataArray]:
@@ -213,14 +226,19 @@ def _true(ax: Axes, basin: _Basin) -> None:
 
 
 def _recovered(ax: Axes, basin: _Basin) -> None:
-    error, units = basin.result.attrs["integral_error"], basin.result["integral"].attrs["units"]
-    _total(ax, basin, "integral", f" (rms error {error:.2g} {units})")
+    error, units = basin.result.attrs["integral_error"], _units(basin.result["integral"])
+    _total(ax, basin, "integral", f" (rms error {error:.2g}{units})")
 
 
 def _total(ax: Axes, basin: _Basin, name: str, more: str) -> None:
     most = float(abs(basin.result["integral_true"]).max())
     text = basin.result[name].attrs["long_name"] + more
     basin.map(ax, basin.result[name], text, (-most, most), "RdBu_r")
+
+
+def _units(field: xr.DataArray) -> str:
+    units = str(field.attrs.get("units", "1"))
+    return "" if units == "1" else f" {units}"
 
 
 def _information(ax: Axes, basin: _Basin) -> None:
@@ -268,7 +286,7 @@ def _forecasts(figure: Figure, place: Any, result: xr.Dataset) -> None:
             first = ax
             text, units = (result["forecast"].attrs[a] for a in ("long_name", "units"))
             ax.set_ylabel(f"{text.split(',')[0]} ({units})")
-            ax.legend(frameon=False, fontsize=8.5, loc="lower left")
+            _legend_below(ax, 1.7)
 
 
 def _clock(time: xr.DataArray) -> tuple[float, str]:

@@ -78,18 +78,22 @@ def trial(
         sd = out["forecast_sd"].values
         off, there = np.abs(out["forecast"].values - values), sd > 1e-3 * sd.max()
         out.attrs["forecast_until"] = of.interval * file.known
-        out.attrs["covered"] = float(np.mean((off <= NINETY * sd)[there]))
+        if there.any():
+            out.attrs["covered"] = float(np.mean((off <= NINETY * sd)[there]))
     return out
 
 
 def integrated(file: PlacementFile) -> tuple[str, str]:
     """Units of the source's integral over time, and what it is."""
     source, time = file.model.parameter(SOURCE), file.model.time_units
-    per = f" {time}-1"
-    ends = source.units.endswith(per)
-    units = source.units.removesuffix(per) if ends else f"{source.units} {time}"
-    uplift = source.long_name == "uplift rate"
-    return units, "final uplift" if uplift else f"{source.long_name} over all time"
+    parts, per = source.units.split(), f"{time}-1"
+    if per in parts:
+        parts.remove(per)
+    else:
+        parts.append(time)
+    units = " ".join(parts) or "1"
+    of = source.long_name.removesuffix(" rate").removesuffix(" a time")
+    return units, f"total {of}"
 
 
 def named(text: str, units: str) -> dict[str, str]:
