@@ -59,7 +59,7 @@ def run(file: PlacementFile, *, progress: bool | None = None) -> xr.Dataset:
         **file.placement,
         **_files(file),
     )
-    units, text = integrated(file)
+    units, text = integrated(file, of)
     design["integral_sd"].attrs = named(f"standard deviation of the {text}", units)
     out = design.assign(_setting(file)).assign_coords(_coordinates(file))
     attributes = {k: design.attrs[k] for k in KEPT}

@@ -46,7 +46,7 @@ def trial(
     data = _at(file, waves, file.candidates)
     data = data + file.sigma * generator.standard_normal(data.shape)
     total = of.interval * np.sum(np.asarray(file.truth), axis=0)
-    units, text = integrated(file)
+    units, text = integrated(file, of)
     true = {"integral": (total, units, text)}
     if forecast is not None:
         true["forecast"] = (_at(file, waves, file.points), wave.units, wave.name)
@@ -83,17 +83,10 @@ def trial(
     return out
 
 
-def integrated(file: PlacementFile) -> tuple[str, str]:
+def integrated(file: PlacementFile, of: ToeplitzMap) -> tuple[str, str]:
     """Units of the source's integral over time, and what it is."""
-    source, time = file.model.parameter(SOURCE), file.model.time_units
-    parts, per = source.units.split(), f"{time}-1"
-    if per in parts:
-        parts.remove(per)
-    else:
-        parts.append(time)
-    units = " ".join(parts) or "1"
-    of = source.long_name.removesuffix(" rate").removesuffix(" a time")
-    return units, f"total {of}"
+    source = file.model.parameter(SOURCE).long_name
+    return of.units[2], f"total {source.removesuffix(' rate').removesuffix(' a time')}"
 
 
 def named(text: str, units: str) -> dict[str, str]:
