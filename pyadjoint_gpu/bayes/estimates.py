@@ -98,15 +98,14 @@ class Work:
 
     @double
     def green(self, theta: np.ndarray) -> np.ndarray:
-        """L^-1 G for each row of theta. Always in double precision: of what was traced in single,
-        JAX keeps constants."""
-        return self.fixed.whiten(_matrices(self.forward, self.names, theta))
+        """L^-1 G for each row of theta, a batch of them at most. Always in double precision: of
+        what was traced in single, JAX keeps constants."""
+        return self.fixed.whiten(_matrices(self.forward, self.names, theta, self.batch))
 
     @double
     def start(self, theta: np.ndarray, tags: np.ndarray, device: Any = None) -> Estimates:
         """One batch, set going. `tags`, one row each, is where its random numbers come from."""
-        # A short batch is filled up: one shape, one compilation.
-        fill = np.arange(self.batch) % len(theta)
+        fill = _filling(theta, self.batch)
         given = (self.green(theta)[fill], *self.fixed[:1], *self.fixed[2:])
         arrays = jax.tree.map(lambda a: np.asarray(a, self.dtype), given)
         arrays = jax.device_put((tags[fill], *arrays), device)
@@ -166,10 +165,17 @@ def _batched(forward: Forward, names: tuple[str, ...]) -> Any:
     return jax.jit(jax.vmap(lambda row: jnp.asarray(forward(dict(zip(names, row, strict=True))))))
 
 
-def _matrices(forward: Forward, names: tuple[str, ...], theta: np.ndarray) -> np.ndarray:
+def _filling(theta: np.ndarray, batch: int) -> np.ndarray:
+    """Rows that fill a short batch up: one shape, one compilation."""
+    return np.arange(batch) % len(theta)
+
+
+def _matrices(
+    forward: Forward, names: tuple[str, ...], theta: np.ndarray, batch: int
+) -> np.ndarray:
     """G of each row, at once where `forward` is of JAX operations."""
     try:
-        return np.asarray(_batched(forward, names)(theta))
+        return np.asarray(_batched(forward, names)(theta[_filling(theta, batch)]))[: len(theta)]
     except (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError):
         rows = [dict(zip(names, map(float, row), strict=True)) for row in theta]
         return np.stack([np.asarray(forward(row), dtype=float) for row in rows])

@@ -136,10 +136,9 @@ def _fit(result: xr.Dataset, file: SlipFile) -> xr.Dataset:
         slips = result["slip"].mean("draw").values
         white = np.zeros_like(fixed.data)
         for i in range(0, len(theta), batch):
-            # A short batch is filled up: one shape, one compilation.
-            rows = np.arange(i, i + batch) % len(theta)
-            each = np.einsum("bmn,bn->bm", sampler._work.green(theta[rows]), slips[rows])
-            white += np.sum(each[: len(theta) - i], axis=0) / len(theta)
+            rows = slice(i, i + batch)
+            white += np.einsum("bmn,bn->m", sampler._work.green(theta[rows]), slips[rows])
+        white /= len(theta)
     else:
         fixed = sampler._fixed
         white = sampler._white @ result["slip_mean"].values
