@@ -97,7 +97,7 @@ def test_far_from_the_solution_steps_are_shortened():
     assert state.convergence.method == "newton"
     assert np.all(np.diff(residuals) < 0) or np.all(residuals < 10 * residuals[0])
     exact = np.cbrt(200.0 / 1e6)
-    assert 0.5 * exact < float(jnp.max(state.fields["u"])) < 1.5 * exact
+    assert 0.5 * exact < np.max(np.asarray(state.fields["u"])) < 1.5 * exact
 
 
 def test_gradients_are_exact():
