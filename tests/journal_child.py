@@ -1,28 +1,27 @@
-"""Run as a process of its own, to be killed: a journalled inversion, new or resumed."""
+"""Run as processes of their own, to be killed: a journalled inversion, new or resumed."""
 
-import sys
 from pathlib import Path
+from typing import Any
 
 from cases import observations, problem
 
 import pyadjoint_gpu as pag
 
-path, iterations = Path(sys.argv[1]), int(sys.argv[2])
 
+def journalled(path: Path, iterations: int, ready: Any) -> None:
+    """It counts `ready`, a semaphore, up with every iterate."""
 
-def ready(_):
-    print("ready", flush=True)
+    def count(_: Any) -> None:
+        ready.release()
 
-
-if path.exists():
-    pag.resume(path, max_iterations=iterations, callback=ready, progress=False)
-else:
-    pag.invert(
-        problem((15, 31), data=observations((15, 31), noise=0.001)),
-        max_iterations=iterations,
-        tolerance=1e-12,
-        journal=path,
-        callback=ready,
-        progress=False,
-    )
-print("done", flush=True)
+    if path.exists():
+        pag.resume(path, max_iterations=iterations, callback=count, progress=False)
+    else:
+        pag.invert(
+            problem((15, 31), data=observations((15, 31), noise=0.001)),
+            max_iterations=iterations,
+            tolerance=1e-12,
+            journal=path,
+            callback=count,
+            progress=False,
+        )

@@ -1,12 +1,13 @@
-import subprocess
+import os
 import sys
 import time
-from pathlib import Path
+from multiprocessing import get_context
 
 import h5py
 import numpy as np
 import pytest
 from cases import observations, problem
+from journal_child import journalled
 
 import pyadjoint_gpu as pag
 from pyadjoint_gpu.errors import ConfigError, DataError
@@ -35,27 +36,27 @@ def reference(**options):
     )
 
 
-def test_killed_at_random_instants_it_opens_and_ends_in_the_same_bits(tmp_path):
+def test_killed_at_random_instants_it_opens_and_ends_in_the_same_bits(tmp_path, monkeypatch):
     path = tmp_path / "run.h5"
     whole = reference()
     generator = np.random.default_rng(1)
     counts, kills, announced = [], 0, 0
-    child = Path(__file__).with_name("journal_child.py")
+    # Forked from one process that has imported all and computed nothing.
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([os.path.dirname(__file__), *sys.path]))
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["journal_child"])
     while kills < 20:
-        process = subprocess.Popen(
-            [sys.executable, str(child), str(path), str(ITERATIONS)],
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=child.parent,
-        )
-        assert process.stdout is not None
+        ready = context.Semaphore(0)
+        process = context.Process(target=journalled, args=(path, ITERATIONS, ready))
+        process.start()
         # Every iterate on record is announced again in the replay; then some new ones.
         announced += generator.integers(0, 4)
         for _ in range(announced):
-            assert process.stdout.readline().strip() == "ready"
+            assert ready.acquire(timeout=60)
         time.sleep(generator.uniform(0.0, 0.06))
         process.kill()
-        assert process.wait() == -9
+        process.join()
+        assert process.exitcode == -9
         kills += 1
         if not path.exists():
             continue
