@@ -29,7 +29,7 @@ def prefactor(y, x):
     return SOUND * 0.5 ** (margin + lens)
 
 
-grid = pag.Grid((12, 48) if small else (48, 192), (DEPTH, HALF_WIDTH), units="m")
+grid = pag.Grid((6, 24) if small else (48, 192), (DEPTH, HALF_WIDTH), units="m")
 model = Channel(grid, no_slip=("x_min", "y_min"), smallest=1e-12, viscosity_limit=1e15)
 known = {"driving_force": WEIGHT, "exponent": 1 / 3}
 

@@ -39,7 +39,7 @@ def mounds(y, x):
     return 0.5 + left + 0.5 * np.exp(-((y - 0.3) ** 2 + (x - 1.4) ** 2) / 0.05)
 
 
-shape, steps = ((16, 32), 10) if small else ((48, 96), 40)
+shape, steps = ((8, 16), 5) if small else ((48, 96), 40)
 grid = pag.Grid(shape, (1.0, 2.0), units="m")
 box = Diffusion(grid, {"x_min": 0.5, "x_max": 0.5})
 model = Transient(box, step=0.02 / steps, steps=steps, every=steps // 5)
@@ -58,7 +58,7 @@ problem = pag.Problem(
     pag.Smoothness("initial_height", weight=30.0, length=0.2),
     parameters=known,
 )
-result = pag.invert(problem, max_iterations=30, title="Where the mounds were")
+result = pag.invert(problem, max_iterations=5 if small else 30, title="Where the mounds were")
 result.inversion.plot("diffusion.png")
 error = result["initial_height"] - result["initial_height_true"]
 print(f"initial height: rms error {float(np.sqrt((error**2).mean())):.3f} m, wrote diffusion.png")
