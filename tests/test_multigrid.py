@@ -112,13 +112,12 @@ CLOSED, FIXED = {}, {"x_min": 1.0, "x_max": 0.0}
         ((200,), (1.0,), CLOSED),
         ((200,), (1.0,), FIXED),
         ((2, 333), (0.01, 2.0), CLOSED),
-        ((64, 64), (1.0, 1.0), FIXED),
         ((33, 100), (1.0, 100.0), CLOSED),
-        ((57, 31), (1.0, 30.0), FIXED),
+        ((29, 16), (1.0, 30.0), FIXED),
         ((2, 2), (1.0, 1.0), CLOSED),
         ((2, 2), (1.0, 1.0), FIXED),
-        ((16, 17, 18), (1.0, 1.0, 1.0), CLOSED),
-        ((5, 20, 31), (0.01, 1.0, 3.0), FIXED),
+        ((8, 9, 10), (1.0, 1.0, 1.0), CLOSED),
+        ((3, 10, 15), (0.01, 1.0, 3.0), FIXED),
     ],
     ids=str,
 )
@@ -187,7 +186,7 @@ M = {"rate": 3.0, "q": lambda y, x: np.sin(3 * x) + y}
     [(1.0, 0.0, "exact"), (1.5, 0.0, "symmetric"), (1.0, 20.0, "general")],
 )
 def test_what_is_declared_need_not_be_the_whole_operator(told, drift, kind):
-    model = Reaction(pag.Grid((40, 56), (1.0, 1.5)))
+    model = Reaction(pag.Grid((20, 28), (1.0, 1.5)))
     model.told = told
     m = M | {"drift": drift}
     expected = pag.solve(model, m, solver="pseudo-transient", tolerance=1e-11)
