@@ -11,7 +11,9 @@ import numpy as np
 
 from ..errors import ConfigError, check_choice
 from ..models.options import count, positive
+from .blocks import DenseCovariance
 from .candidates import COLUMNS
+from .noise import objective
 from .panel import Panel
 
 SIZES = {"float64": 8, "float32": 4}
@@ -29,7 +31,10 @@ class Machine:
     updates : float
         Of products T x T x T, one a candidate.
     factors : float
-        Of Cholesky factorisations T x T.
+        Of Cholesky factorisations T x T, and the rest of what a pivot takes.
+    handling : float
+        Bytes a second of blocks that are checked and measured in units of their noise, by the same
+        cores.
     reading : float
         Bytes a second from disk, all ranks reading.
     network : float
@@ -41,6 +46,7 @@ class Machine:
     products: float
     updates: float
     factors: float
+    handling: float
     reading: float
     network: float
     latency: float = 1e-5
@@ -64,18 +70,23 @@ class Machine:
             Those are not measured.
         """
         generator = np.random.default_rng(0)
+        # Values whose squares are small beside one, and far from the smallest there are.
         n, many = max(1, COLUMNS // steps), max(2, budget // 2)
         panel = Panel("machine", np.tile(np.eye(steps), (n, 1, 1)), many, dtype)
-        panel.rows[:] = 1e-9 * generator.standard_normal(panel.rows.shape)
-        row = 1e-9 * generator.standard_normal((steps, n, steps))
-        pivots = {k: 1e-9 * generator.standard_normal((steps, k * steps)) for k in (1, many)}
+        panel.rows[:] = 1e-4 * generator.standard_normal(panel.rows.shape)
+        row = 1e-4 * generator.standard_normal((steps, n, steps))
+        sizes = {k: (steps, k * steps) for k in (1, many)}
+        pivots = {k: panel.prepared(1e-4 * generator.standard_normal(s)) for k, s in sizes.items()}
         seconds = {k: _median(lambda k=k: panel.extend(pivots[k], row)) for k in pivots}
         product = (seconds[many] - seconds[1]) / (many - 1)
         operations = 2.0 * n * float(steps) ** 3
+        every = DenseCovariance(np.zeros((n, steps, n, steps)))
+        (white,) = objective(every, 1.0)
         return cls(
             operations / product,
             operations / max(seconds[1] - product, 0.01 * product),
             operations / 6.0 / _median(lambda: panel.logdets(np.arange(n))),
+            DOUBLE * n * float(steps) ** 2 / _median(lambda: white.row(0, slice(0, n))),
             reading,
             network,
         )
@@ -85,12 +96,13 @@ A100 = Machine(
     products=0.8 * 19.5e12,
     updates=0.5 * 19.5e12,
     factors=0.05 * 19.5e12,
+    handling=1e10,
     reading=1e9,
     network=10e9,
 )
 """One of NVIDIA's data sheet: 19.5e12 operations a second in single precision, and in double by
 tensor cores; the parts of it are guesses, as are a gigabyte a second from a file system that all
-ranks read, and ten between nodes."""
+ranks read, ten between nodes, and ten through a host's cores."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +139,7 @@ class Cost:
             self.products / machine.products
             + self.updates / machine.updates
             + self.factors / machine.factors
+            + self.read / machine.handling
         )
         hops = np.ceil(np.log2(self.ranks))
         sending = hops * (self.received / machine.network + machine.latency)
@@ -146,9 +159,9 @@ def placement_cost(
     candidates and T times, for sensor k = 0, 1, ... and n = C / ranks candidates a rank:
 
     ``"pivoted"``: gains n T^3 / 3, and until the last one n T^3 (2 (k + 1) + 2) for V and C; n
-    blocks of K. In memory V, n budget T^2 numbers, and C. In single precision also the sensor
-    chosen once more in double, k^2 T^3 operations and k blocks where it was not before, and the
-    pivots of all, (budget T)^2 / 2 numbers.
+    blocks of K; the pivot, T^3 (2 k + 1). In memory V, n budget T^2 numbers, and C. In single
+    precision also the sensor chosen once more in double, k^2 T^3 operations and k blocks, one pivot
+    more, and the pivots of all, (budget T)^2 / 2 numbers.
 
     ``"schur"``, as published: V_j = L_S^-1 K_Sj of every candidate anew, n T^3 (k^2 + 2 k), and the
     gain; n (k + 1) blocks. In memory L_S, (budget T)^2 numbers.
@@ -198,6 +211,7 @@ def placement_cost(
         products, updates = products + again, updates + 2.0 * k * cube
         read = read + DOUBLE * block * (k + 1.0)
         memory += DOUBLE * block * (0.5 * budget**2 + budget)
+    factors = factors + (1 + (dtype == "float32")) * cube * (2.0 * k + 1.0)
     return Cost(products, updates, factors, read, pivots, memory, ranks)
 
 
