@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Executor, Future
+from collections.abc import Sequence
+from concurrent.futures import Executor
 from typing import Any
 
 import jax
@@ -16,11 +16,14 @@ from .panel import Panel
 TIE = 1e-10
 """Relative difference of gains that makes no difference."""
 
-COLUMNS = 2048
-"""About as many of V make a group: products are fast, and reads are short."""
+COLUMNS = 1024
+"""About as many of V make a group: products are fast, and there is one for each core."""
 
 LAZY_COLUMNS = 64
 """The same where a group is left out if none of its candidates can win."""
+
+WAVE = 4
+"""Groups that are looked at together before some are left out: the same on every machine."""
 
 LAZY_STEPS = 32
 """From as many times on, one or two candidates are such a group, and lazy evaluation pays: random
@@ -76,10 +79,6 @@ class Group:
         self.scored = self.level
 
 
-Task = tuple[Group, int]
-"""To extend a group by the sensor chosen at place k; with k their number, nothing."""
-
-
 def combined(logdets: Sequence[Any]) -> Any:
     """[logdet K - logdet B] / 2, or logdet K / 2 where there is no B."""
     return 0.5 * (logdets[0] - logdets[1] if len(logdets) > 1 else logdets[0])
@@ -99,14 +98,16 @@ class Candidates:
         Of V and of gains as long as they do not matter.
     lazy : bool
         Leave a group as it is while the bounds on its gains are below the best.
-    reader : Executor
-        Of one thread, which reads ahead.
+    workers : Executor
+        For groups.
 
     Attributes
     ----------
     chosen : list of int
     coefficients : list
         `pivots` of those chosen, as long as they are needed.
+    ready : list
+        The same as `Group.extend` takes them.
     error : float
         The largest seen of gains in single precision, of so many ``compared`` with exact ones.
     """
@@ -119,12 +120,13 @@ class Candidates:
         *,
         dtype: str,
         lazy: bool,
-        reader: Executor,
+        workers: Executor,
     ):
         self.matrices, self.which, self.capacity = matrices, which, capacity
-        self.single, self.lazy, self.reader = dtype == "float32", lazy, reader
+        self.single, self.lazy, self.workers = dtype == "float32", lazy, workers
         self.chosen: list[int] = []
         self.coefficients: list[Any] = []
+        self.ready: list[Any] = []
         self.error, self.compared = 0.0, 0
         self.size = max(1, (LAZY_COLUMNS if lazy else COLUMNS) // matrices[0].noise.steps)
         self.groups = [
@@ -153,32 +155,32 @@ class Candidates:
         """
         count, highest = len(self.chosen), -np.inf
         values: dict[int, float] = {}
-
-        def tasks(groups: list[Group]) -> Iterator[Task]:
-            for group in groups:
-                if self._bound(group, able, divisor) < self._least(highest, divisor):
-                    return
-                # One that lacks nothing is only scored.
-                yield from self._behind(group) or [(group, count)]
-
-        prepared: tuple[int, list[Any]] = -1, []
         # Once, unless errors of single precision turn out larger than thought.
         while stale := self._stale(able, divisor, highest):
-            for (group, k), rows in self._ahead(tasks(stale)):
-                if k < count:
-                    if prepared[0] != k:
-                        prepared = k, group.prepared(self.coefficients[k])
-                    group.extend(prepared[1], rows)
-                if group.level == count:
-                    group.score(able)
-                    highest = max(highest, self._bound(group, able, divisor))
+            wave = WAVE if self.lazy else len(stale)
+            for start in range(0, len(stale), wave):
+                least = self._least(highest, divisor)
+                groups = [
+                    g for g in stale[start : start + wave] if self._bound(g, able, divisor) >= least
+                ]
+                list(self.workers.map(lambda group: self._update(group, able), groups))
+                bounds = [self._bound(group, able, divisor) for group in groups]
+                highest = max(highest, *bounds, -np.inf)
             known = [j for g in self.groups if g.scored == count for j in g.indices(able)]
             values = self._values(known, divisor)
             highest = max(values.values())
-        if not self.lazy and not self.single:
-            # All groups that matter have them.
-            self.coefficients = [None] * count
+        if not self.lazy:
+            # All groups have them.
+            self.ready = [None] * count
+            if not self.single:
+                self.coefficients = [None] * count
         return values
+
+    def _update(self, group: Group, able: np.ndarray) -> None:
+        """A group extended by the sensors that it lacks, and scored."""
+        for k in range(group.level, len(self.chosen)):
+            group.extend(self.ready[k], self._read(group, k))
+        group.score(able)
 
     def pivots(self, p: int) -> tuple[list[np.ndarray], float]:
         """L_p^-1 [-V_p^T, I] of each matrix, and the gain."""
@@ -191,6 +193,7 @@ class Candidates:
         """Choose p, with its `pivots`."""
         self.chosen.append(p)
         self.coefficients.append(coefficients)
+        self.ready.append(self.groups[0].prepared(coefficients) if self.groups else None)
         self._precise.clear()
 
     def _stale(self, able: np.ndarray, divisor: np.ndarray, highest: float) -> list[Group]:
@@ -243,26 +246,9 @@ class Candidates:
         group = self._precise.get(p) if self.single else self._of(p)
         if group is None:
             group = self._precise[p] = self._group(slice(p, p + 1), "float64")
-        for (_, k), rows in self._ahead(self._behind(group)):
-            group.extend(group.prepared(self.coefficients[k]), rows)
+        for k in range(group.level, len(self.chosen)):
+            group.extend(group.prepared(self.coefficients[k]), self._read(group, k))
         return group
 
-    def _behind(self, group: Group) -> list[Task]:
-        """What the group lacks."""
-        return [(group, k) for k in range(group.level, len(self.chosen))]
-
-    def _ahead(self, tasks: Iterable[Task]) -> Iterator[tuple[Task, list[np.ndarray]]]:
-        """With what they need, read while the one before is worked on."""
-        before: tuple[Task, Future[list[np.ndarray]]] | None = None
-        for task in tasks:
-            following = task, self.reader.submit(self._read, *task)
-            if before is not None:
-                yield before[0], before[1].result()
-            before = following
-        if before is not None:
-            yield before[0], before[1].result()
-
     def _read(self, group: Group, k: int) -> list[np.ndarray]:
-        if k == len(self.chosen):
-            return []
         return [matrix.row(self.chosen[k], group.which) for matrix in self.matrices]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from ..errors import ConfigError, DataError
 from .blocks import Covariance
 from .network import indices
 from .noise import Whitened, objective
+from .threads import workers
 
 
 def information(
@@ -46,7 +48,8 @@ def information(
         raise ConfigError(f"designs: found shape {given.shape}, expected (R, k)")
     checked = [indices(design, covariance.candidates, "designs") for design in given]
     matrices = objective(covariance, noise, conditional)
-    total = [[prefixes(matrix, design) for design in checked] for matrix in matrices]
+    with workers() as threads:
+        total = [list(threads.map(partial(prefixes, matrix), checked)) for matrix in matrices]
     return 0.5 * (np.array(total[0]) - sum(map(np.array, total[1:])))
 
 

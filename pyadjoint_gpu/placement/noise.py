@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -127,6 +128,7 @@ class Whitened:
 
     def __init__(self, covariance: Covariance | None, noise: Noise, name: str):
         self.covariance, self.noise, self.name, self.read = covariance, noise, name, 0
+        self._counting = Lock()
 
     def diagonal(self, which: slice) -> np.ndarray:
         """Shape (n, T, T)."""
@@ -153,7 +155,8 @@ class Whitened:
     def _checked(self, blocks: np.ndarray) -> np.ndarray:
         if not np.isfinite(blocks).all():
             raise DataError(f"{self.name}: values are not finite")
-        self.read += blocks.size // blocks.shape[-1] ** 2
+        with self._counting:
+            self.read += blocks.size // blocks.shape[-1] ** 2
         return blocks
 
 

@@ -227,12 +227,20 @@ def _compared(
 ) -> list[np.ndarray]:
     """EIG of the first 1, 2, ... sensors of each, with those in place; each rank does its share."""
 
-    def curve(design: list[int]) -> np.ndarray:
-        network = [[*existing, *design]]
-        return information(every, noise.given, network, conditional=conditional)[0, len(existing) :]
+    own = designs[share(comm, len(designs))]
 
-    mine = safely(comm, lambda: [curve(d) for d in designs[share(comm, len(designs))]])
-    return [one for each in comm.allgather(mine) for one in each]
+    def curves() -> dict[int, np.ndarray]:
+        """By number, those of one length together."""
+        out: dict[int, np.ndarray] = {}
+        for length in {len(design) for design in own}:
+            which = [k for k, design in enumerate(own) if len(design) == length]
+            networks = [[*existing, *own[k]] for k in which]
+            found = information(every, noise.given, networks, conditional=conditional)
+            out |= dict(zip(which, found[:, len(existing) :], strict=True))
+        return out
+
+    mine = safely(comm, curves)
+    return [each[k] for each in comm.allgather(mine) for k in range(len(each))]
 
 
 def _deviations(

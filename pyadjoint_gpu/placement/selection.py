@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,6 +19,7 @@ from .communicator import Alone, Communicator, owner, safely, share
 from .network import Network
 from .noise import objective
 from .record import Record
+from .threads import workers
 
 GAIN, RATIO = "gain", "gain per cost"
 
@@ -140,7 +140,7 @@ def select(
     together = Alone() if comm is None else comm
 
     def run(rule: str) -> tuple[list[int], list[float], float]:
-        with ThreadPoolExecutor(1) as reader:
+        with workers() as threads:
 
             def start() -> Candidates:
                 return Candidates(
@@ -149,7 +149,7 @@ def select(
                     len(network.existing) + network.most,
                     dtype=dtype,
                     lazy=usual if lazy is None else lazy,
-                    reader=reader,
+                    workers=threads,
                 )
 
             return _greedy(start, network, rule, record, together, progress)
