@@ -15,6 +15,7 @@ from .blocks import DenseCovariance
 from .candidates import COLUMNS
 from .noise import objective
 from .panel import Panel
+from .threads import cores, workers
 
 SIZES = {"float64": 8, "float32": 4}
 DOUBLE = 8
@@ -59,7 +60,7 @@ class Machine:
     def measured(
         cls, steps: int, budget: int, dtype: str = "float64", *, reading: float, network: float
     ) -> Machine:
-        """This machine's, by the arithmetic of a selection on one group of candidates.
+        """This machine's, by the arithmetic of a selection on a group of candidates a core.
 
         Parameters
         ----------
@@ -72,21 +73,33 @@ class Machine:
         generator = np.random.default_rng(0)
         # Values whose squares are small beside one, and far from the smallest there are.
         n, many = max(1, COLUMNS // steps), max(2, budget // 2)
-        panel = Panel("machine", np.tile(np.eye(steps), (n, 1, 1)), many, dtype)
-        panel.rows[:] = 1e-4 * generator.standard_normal(panel.rows.shape)
+        panels = []
+        for _ in range(cores()):
+            panel = Panel("machine", np.tile(np.eye(steps), (n, 1, 1)), many, dtype)
+            panel.rows[:] = 1e-4 * generator.standard_normal(panel.rows.shape)
+            panels.append(panel)
         row = 1e-4 * generator.standard_normal((steps, n, steps))
         sizes = {k: (steps, k * steps) for k in (1, many)}
-        pivots = {k: panel.prepared(1e-4 * generator.standard_normal(s)) for k, s in sizes.items()}
-        seconds = {k: _median(lambda k=k: panel.extend(pivots[k], row)) for k in pivots}
-        product = (seconds[many] - seconds[1]) / (many - 1)
+        pivots = {
+            k: panels[0].prepared(1e-4 * generator.standard_normal(s)) for k, s in sizes.items()
+        }
+        (white,) = objective(DenseCovariance(np.zeros((n, steps, n, steps))), 1.0)
+        with workers() as threads:
+
+            def seconds(work: Callable[[Panel], Any]) -> float:
+                """Of one, all cores at it."""
+                return _median(lambda: list(threads.map(work, panels))) / len(panels)
+
+            short, long = (seconds(lambda p, k=k: p.extend(pivots[k], row)) for k in pivots)
+            gains = seconds(lambda p: p.logdets(np.arange(n)))
+            handled = seconds(lambda _: white.row(0, slice(0, n)))
+        product = (long - short) / (many - 1)
         operations = 2.0 * n * float(steps) ** 3
-        every = DenseCovariance(np.zeros((n, steps, n, steps)))
-        (white,) = objective(every, 1.0)
         return cls(
             operations / product,
-            operations / max(seconds[1] - product, 0.01 * product),
-            operations / 6.0 / _median(lambda: panel.logdets(np.arange(n))),
-            DOUBLE * n * float(steps) ** 2 / _median(lambda: white.row(0, slice(0, n))),
+            operations / max(short - product, 0.01 * product),
+            operations / 6.0 / gains,
+            DOUBLE * n * float(steps) ** 2 / handled,
             reading,
             network,
         )
@@ -216,10 +229,10 @@ def placement_cost(
 
 
 def _median(work: Callable[[], Any]) -> float:
-    """Seconds that it takes, of three tenths of a second of them."""
+    """Seconds that it takes, of more than half a second of them."""
     work()
     times: list[float] = []
-    while sum(times) < 0.3 or len(times) < 3:
+    while sum(times) < 0.6 or len(times) < 3:
         start = perf_counter()
         work()
         times.append(perf_counter() - start)
