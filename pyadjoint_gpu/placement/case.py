@@ -149,5 +149,6 @@ def _against(result: xr.Dataset, name: str) -> str:
         return ""
     values = result[name].values
     ends = values if values.ndim == 1 else np.nanmax(values, axis=1)
-    low, middle, high = (f"{q:.3g}" for q in np.quantile(ends, [0.0, 0.5, 1.0]))
+    quantiles = np.quantile(ends, [0.0, 0.5, 1.0])
+    low, middle, high = (f"{q:.0f}" if abs(q) >= 100.0 else f"{q:.3g}" for q in quantiles)
     return f"; {len(ends)} random networks {low} to {high}, median {middle}"
