@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -120,22 +120,7 @@ def _sample(options: argparse.Namespace, tables: dict[str, Any]) -> int:
     from .bayes import run_file, slip
 
     file = run_file.checked(tables, Path(options.config))
-    places, path = _places(file.output, options.output)
-    journal, figure = (places.get(f"output.{k}") for k in ("journal", "figure"))
-    try:
-        result = slip.run(file)
-    except KeyboardInterrupt:
-        if journal is None or not journal.is_file():
-            raise
-        return _complain(f"interrupted; the same command goes on from {journal}", FAILED)
-    result.samples.save(path)
-    for line in result.attrs.get("warnings", "").splitlines():
-        print(f"pyadjoint-gpu: warning: {line}", file=sys.stderr)
-    print(*slip.summary(result), f"wrote {path}", sep="\n")
-    if figure is not None:
-        result.samples.plot(figure)
-        print(f"wrote {figure}")
-    return DONE
+    return _carry_out(options, file, slip.run, slip.summary, "samples")
 
 
 def _place(options: argparse.Namespace) -> int:
@@ -144,18 +129,32 @@ def _place(options: argparse.Namespace) -> int:
 
     tables = parse(options.config, options.overrides)
     file = run_file.checked(tables, Path(options.config))
+    return _carry_out(options, file, case.run, case.summary, "placement")
+
+
+def _carry_out(
+    options: argparse.Namespace,
+    file: Any,
+    run: Callable[[Any], xr.Dataset],
+    summary: Callable[[xr.Dataset], Iterable[str]],
+    accessor: str,
+) -> int:
+    """A run that goes on from its journal by itself; its result saved, told and drawn."""
     places, path = _places(file.output, options.output)
     journal, figure = (places.get(f"output.{k}") for k in ("journal", "figure"))
     try:
-        result = case.run(file)
+        result = run(file)
     except KeyboardInterrupt:
         if journal is None or not journal.is_file():
             raise
         return _complain(f"interrupted; the same command goes on from {journal}", FAILED)
-    result.placement.save(path)
-    print(*case.summary(result), f"wrote {path}", sep="\n")
+    able = getattr(result, accessor)
+    able.save(path)
+    for line in result.attrs.get("warnings", "").splitlines():
+        print(f"pyadjoint-gpu: warning: {line}", file=sys.stderr)
+    print(*summary(result), f"wrote {path}", sep="\n")
     if figure is not None:
-        result.placement.plot(figure)
+        able.plot(figure)
         print(f"wrote {figure}")
     return DONE
 

@@ -38,6 +38,11 @@ def clean(attributes: Mapping[str, Any]) -> dict[str, Any]:
     return out
 
 
+def named(long_name: str, units: str = "1") -> dict[str, str]:
+    """Attributes of a variable."""
+    return {"units": units, "long_name": long_name}
+
+
 def describe(event: str, engine: Engine, /, **attributes: Any) -> dict[str, Any]:
     """The global attributes of an engine's result."""
     return provenance(event, **engine.info(), **attributes)

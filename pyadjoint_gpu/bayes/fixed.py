@@ -11,11 +11,12 @@ import numpy as np
 import xarray as xr
 
 from ..arithmetic import double
+from ..dataset import named
 from ..errors import check_choice
 from .checks import check_trajectories
 from .inputs import Fixed, finite, fixed
 from .linear import USUAL, Sampled, Settings, sample
-from .results import attributes, evidence, named
+from .results import attributes, evidence
 
 
 @dataclass(frozen=True)

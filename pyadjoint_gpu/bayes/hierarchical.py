@@ -22,6 +22,7 @@ import numpy as np
 import scipy.linalg
 import xarray as xr
 
+from ..dataset import named
 from ..errors import ConfigError, check_choice
 from ..files import fingerprint
 from . import journal as journals
@@ -30,7 +31,7 @@ from .checks import check_collapse, check_diversity, check_noise, check_trajecto
 from .estimates import Estimates, Work, estimate, joined
 from .inputs import fixed
 from .linear import USUAL, Settings
-from .results import attributes, evidence, named
+from .results import attributes, evidence
 
 REPEATED = 8
 """Estimates of one ln p(d | theta), for their scatter."""

@@ -14,7 +14,7 @@ import numpy as np
 import xarray as xr
 
 from ..arithmetic import compiled, double
-from ..dataset import describe, grid_coordinates, transformed_attributes
+from ..dataset import describe, grid_coordinates, named, transformed_attributes
 from ..errors import ConfigError, ConvergenceError, nearest
 from ..files import fingerprint
 from ..misfit import BoundLeastSquares
@@ -24,7 +24,7 @@ from . import tempering
 from .checks import check_collapse, check_diversity, check_turns
 from .field import BoundPrior, FieldPrior
 from .reference import Points, Reference, reference, trajectory
-from .results import TITLE, evidence, named
+from .results import TITLE, evidence
 
 TURN = 1.5
 """Angle of a trajectory where steps of that length are accepted."""

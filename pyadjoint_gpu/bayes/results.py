@@ -36,10 +36,6 @@ def attributes(event: str, **more: Any) -> dict[str, Any]:
     return provenance(event, title=TITLE, device=f"{device.platform}: {device.device_kind}", **more)
 
 
-def named(long_name: str, units: str = "1") -> dict[str, str]:
-    return {"units": units, "long_name": long_name}
-
-
 def samples_of(result: xr.Dataset) -> xr.Dataset:
     """The variables that have a value a sample, with one draw of each."""
     if "sample" not in result.dims or result.sizes["sample"] == 0:

@@ -13,10 +13,10 @@ import xarray as xr
 
 from ..arithmetic import double
 from ..config import plain
+from ..dataset import named
 from .checks import SamplingWarning
 from .data import AXES, DISPLACEMENT
 from .hierarchical import HierarchicalSMC
-from .results import named
 from .run_file import Geometry, SlipFile
 
 _TEXTS = {

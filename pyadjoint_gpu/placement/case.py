@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from ..dataset import describe, grid_coordinates
+from ..dataset import describe, grid_coordinates, named
 from ..engines import running
 from ..responses import block_column
 from .placing import place_sensors
 from .run_file import FORECAST, PlacementFile
 from .toeplitz import ToeplitzMap
-from .trial import integrated, named, trial
+from .trial import integrated, trial
 
 KEPT = ("budget", "rule", "guarantee", "guaranteed_fraction", "existing_information")
 """Attributes of `place_sensors`."""

@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from ..arrays import finite
-from ..dataset import provenance
+from ..dataset import named, provenance
 from ..errors import ConfigError, DataError
 from ..files import whole
 from ..models.options import count
@@ -224,12 +224,12 @@ class LinearInversion:
         left = offline.integral_prior - offline.integral_reduction[known - 1]
         _, forcing, whole = self.map.units
         variables: dict[str, Any] = {
-            "mean": (("interval", *places), mean, _named("posterior mean", forcing)),
-            "integral": (places, interval * mean.sum(axis=0), _named("its time integral", whole)),
+            "mean": (("interval", *places), mean, named("posterior mean", forcing)),
+            "integral": (places, interval * mean.sum(axis=0), named("its time integral", whole)),
             "integral_sd": (
                 places,
                 _root(left).reshape(self.prior.places),
-                _named("posterior standard deviation of the time integral", whole),
+                named("posterior standard deviation of the time integral", whole),
             ),
         }
         if self.forecast is not None:
@@ -238,9 +238,9 @@ class LinearInversion:
             variance = np.diag(offline.forecast_prior) - np.sum(np.square(seen), axis=0)
             ahead, spread = seen.T @ white[:rows], _root(variance)
             units = self.forecast.units[0]
-            about = _named("forecast", units)
+            about = named("forecast", units)
             variables["forecast"] = (dims, ahead.reshape(shape), about)
-            about = _named("posterior standard deviation of the forecast", units)
+            about = named("posterior standard deviation of the forecast", units)
             variables["forecast_sd"] = (dims, spread.reshape(shape), about)
         return xr.Dataset(variables, self._coordinates, {"known": known})
 
@@ -249,8 +249,8 @@ class LinearInversion:
         column, ends = self.map.column, self.map.interval * (1.0 + np.arange(self.map.steps))
         units = column["lag"].attrs.get("units", "1") if "lag" in column.coords else "1"
         out: dict[Any, Any] = {
-            "interval": ("interval", ends - 0.5 * self.map.interval, _named("its middle", units)),
-            "time": ("time", ends, _named("time", units)),
+            "interval": ("interval", ends - 0.5 * self.map.interval, named("its middle", units)),
+            "time": ("time", ends, named("time", units)),
         }
         own = set(column.dims[2:])
         out |= {k: v.variable for k, v in column.coords.items() if set(v.dims) <= own}
@@ -308,10 +308,6 @@ class Stream:
         self._white[new] = solved(factor[new, new], misfit)
         self.known += len(array)
         return self._inversion.answer(self._white, self.known)
-
-
-def _named(long_name: str, units: str) -> dict[str, str]:
-    return {"units": units, "long_name": long_name}
 
 
 def _root(variance: np.ndarray) -> np.ndarray:

@@ -114,11 +114,11 @@ def place_sensors(
     noise = Noise(noise, of.sensors, of.steps)
     network = Network.of(of.sensors, budget, costs, existing, forbidden)
     objective = prior if weights is None else prior.weighted(weights)
-    file = None if store is None else Path(store)
-    every = _covariance(of, objective, file, comm, progress)
+    file, together = None if store is None else Path(store), comm or Alone()
+    every = _covariance(of, objective, file, together, progress)
     conditional = None
     if goal is not None:
-        conditional = _given(goal, of, objective, every, file, comm, progress)
+        conditional = _given(goal, of, objective, every, file, together, progress)
     found = select(
         every,
         noise.given,
@@ -134,7 +134,6 @@ def place_sensors(
         progress=progress,
     )
     others = _random(network, count("random", random, 0), seed)
-    together = comm or Alone()
     compared = _compared(every, noise, conditional, network.existing, others, together)
     guarantee = _guarantee(noise, goal, costs)
     return _dataset(of, prior, noise, network, found, guarantee, others, compared)
@@ -144,7 +143,7 @@ def _covariance(
     of: ToeplitzMap,
     prior: SpaceTimePrior,
     store: Path | None,
-    comm: Communicator | None,
+    comm: Communicator,
     progress: bool | None,
 ) -> Covariance:
     """One rank makes the file, the others wait."""
@@ -152,13 +151,12 @@ def _covariance(
         if 8 * (of.sensors * of.steps) ** 2 > LARGEST:
             return FormedCovariance(of, prior)
         return DenseCovariance(covariance(of, prior))
-    together = comm or Alone()
 
     def make() -> None:
-        if together.Get_rank() == 0:
+        if comm.Get_rank() == 0:
             CovarianceFile.make(store, of, prior, progress=progress)
 
-    safely(together, make)
+    safely(comm, make)
     return CovarianceFile(store)
 
 
@@ -193,7 +191,7 @@ def _given(
     prior: SpaceTimePrior,
     base: Covariance,
     store: Path | None,
-    comm: Communicator | None,
+    comm: Communicator,
     progress: bool | None,
 ) -> Covariance:
     """The covariance of data given what matters."""

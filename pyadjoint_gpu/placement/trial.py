@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
+from ..dataset import named
 from ..forward import solve
 from .inversion import LinearInversion
 from .run_file import SOURCE, PlacementFile
@@ -87,10 +88,6 @@ def integrated(file: PlacementFile, of: ToeplitzMap) -> tuple[str, str]:
     """Units of the source's integral over time, and what it is."""
     source = file.model.parameter(SOURCE).long_name
     return of.units[2], f"total {source.removesuffix(' rate').removesuffix(' a time')}"
-
-
-def named(text: str, units: str) -> dict[str, str]:
-    return {"units": units, "long_name": text}
 
 
 def _at(file: PlacementFile, values: np.ndarray, points: np.ndarray) -> np.ndarray:
