@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.nn import sigmoid
 
+from .dataset import layout
 from .errors import ConfigError, DataError
 from .grid import Space, number
 from .models.base import Fields, Model
@@ -85,6 +86,10 @@ class BoundControl:
     ----------
     initial, truth : array
         Physical fields (truth None where unknown).
+    field_dims : tuple of str
+        Their dimensions in a Dataset.
+    coordinates : dict
+        Of these dimensions, beside the cells' own.
     typical : float
         What counts as a change of one: 1 for transformed controls, else the start's RMS; and at
         most what its penalties charge 1/2 for.
@@ -98,6 +103,7 @@ class BoundControl:
         self.name = name = control.name
         self.parameter = model.parameter(name)
         self.space: Space = model.space(name)
+        self.field_dims, self.coordinates = layout(model)[name]
         start = self.parameter.default if control.initial is None else control.initial
         if start is None:
             raise ConfigError(f"controls.{name}.initial is missing")
@@ -142,7 +148,7 @@ class BoundControl:
     @property
     def dims(self) -> tuple[str, ...]:
         """Dimensions of theta in a Dataset."""
-        names = {"field": self.space.dims, "constant": (), "plane": (f"{self.name}_coefficient",)}
+        names = {"field": self.field_dims, "constant": (), "plane": (f"{self.name}_coefficient",)}
         return names[self.control.basis]
 
     @property

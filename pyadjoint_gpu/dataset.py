@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
@@ -88,24 +89,80 @@ def grid_coordinates(grid: Grid) -> dict[str, Any]:
 
 def state_variables(model: Model, u: Fields, m: Fields) -> dict[str, Any]:
     """Unknowns and outputs as variables of a Dataset."""
-    out: dict[str, Any] = {
-        v.name: (model.dims, np.asarray(u[v.name]), v.attributes) for v in model.unknowns
-    }
-    extra = model.outputs(u, m)
+    out: dict[str, Any] = {}
+    for v in model.unknowns:
+        field = np.asarray(u[v.name])
+        out[v.name] = (_unknown_dims(model, v.name, field.shape), field, v.attributes)
+    # In the precision of the state, however the parameters are kept.
+    dtype = np.result_type(*(u[v.name].dtype for v in model.unknowns))
+    extra = model.outputs(u, {k: jnp.asarray(a, dtype) for k, a in m.items()})
     for variable, dims in model.output_variables:
         if variable.name in extra:
             out[variable.name] = (dims, np.asarray(extra[variable.name]), variable.attributes)
     return out
 
 
+def _unknown_dims(model: Model, name: str, shape: tuple[int, ...]) -> tuple[str, ...]:
+    """Of an unknown's axes: in the cells, on the faces across an axis (one more), or its own."""
+    if len(shape) != len(model.shape):
+        return tuple(f"{name}_{k}" for k in range(len(shape)))
+    return tuple(
+        d if n == cells else f"{d}_face" if n == cells + 1 and d != "time" else f"{name}_{d}"
+        for d, n, cells in zip(model.dims, shape, model.shape, strict=True)
+    )
+
+
+def layout(model: Model) -> dict[str, tuple[tuple[str, ...], dict[str, Any]]]:
+    """Dimensions of every parameter in a Dataset, and their coordinates: those of its own space.
+    Where one of them stands for other places already, in the state or a parameter before, all
+    begin with the parameter's name."""
+    taken = state_coordinates(model)
+    sizes = {v[0]: len(v[1]) for v in taken.values()}
+    known: list[tuple[Any, tuple[str, ...], dict[str, Any]]] = []
+    out = {}
+    for p in model.parameters:
+        space = model.space(p.name)
+        dims, coordinates = next((k[1:] for k in known if k[0] == space), (None, {}))
+        if dims is None:
+            own = {k: v for k, v in grid_coordinates(space.grid).items() if k in space.dims}
+            dims, coordinates = tuple(space.dims), own | space.coordinates()
+            same = all(sizes.get(d, n) == n for d, n in zip(dims, space.shape, strict=True))
+            if not same or not all(_same(taken.get(k, v), v) for k, v in coordinates.items()):
+                new = {d: f"{p.name}_{d}" for d in dims}
+                coordinates = {
+                    f"{p.name}_{k}": (
+                        new[v[0]] if isinstance(v[0], str) else tuple(new[d] for d in v[0]),
+                        *v[1:],
+                    )
+                    for k, v in coordinates.items()
+                }
+                dims = tuple(new.values())
+            known.append((space, dims, coordinates))
+            sizes |= dict(zip(dims, space.shape, strict=True))
+            taken |= coordinates
+        out[p.name] = dims, coordinates
+    return out
+
+
+def _same(a: tuple[Any, ...], b: tuple[Any, ...]) -> bool:
+    """Whether two coordinates are of the same places."""
+    return (
+        np.array_equal(a[0], b[0])
+        and np.shape(a[1]) == np.shape(b[1])
+        and np.allclose(a[1], b[1], rtol=1e-12, atol=0.0)
+        and a[2].get("units") == b[2].get("units")
+    )
+
+
 def parameter_variables(model: Model, m: Fields) -> tuple[dict[str, Any], dict[str, Any]]:
     """Parameter fields as variables and coordinates of a Dataset."""
     variables: dict[str, Any] = {}
     coordinates: dict[str, Any] = {}
+    places = layout(model)
     for name, value in m.items():
-        space = model.space(name)
-        variables[name] = (space.dims, np.asarray(value), model.parameter(name).attributes)
-        coordinates |= space.coordinates()
+        dims, own = places[name]
+        variables[name] = (dims, np.asarray(value), model.parameter(name).attributes)
+        coordinates |= own
     return variables, coordinates
 
 
@@ -172,7 +229,7 @@ def _used(problem: Problem) -> dict[str, Any]:
     grid = problem.model.grid
     out = {k: v for k, v in grid_coordinates(grid).items() if k in grid.dims}
     for c in problem.controls:
-        out |= c.space.coordinates()
+        out |= c.coordinates
     return out
 
 
@@ -192,9 +249,9 @@ def control_variables(
         ):
             if value is not None:
                 named = Variable(c.name, c.parameter.units, f"{text} {label}")
-                variables[c.name + suffix] = (c.space.dims, value, named.attributes)
+                variables[c.name + suffix] = (c.field_dims, value, named.attributes)
         variables[f"{c.name}_gradient"] = (c.dims, gradients[c.name], gradient_attributes(c))
-        coordinates |= c.space.coordinates()
+        coordinates |= c.coordinates
     return variables, coordinates
 
 

@@ -303,7 +303,7 @@ class ProblemSMC:
         parts = [self.problem.split(row) for row in theta]
         for c in self.problem.controls:
             of = transformed_attributes(c)
-            coordinates |= c.space.coordinates()
+            coordinates |= c.coordinates
             own = np.stack([p[c.name] for p in parts])
             label = of["long_name"].replace(" ", "_")
             columns = {
@@ -317,7 +317,7 @@ class ProblemSMC:
                 for k, (a, text) in columns.items()
             }
             fields = np.stack([p[c.name] for p in physical])
-            variables[c.name] = (("sample", *c.space.dims), fields, c.parameter.attributes)
+            variables[c.name] = (("sample", *c.field_dims), fields, c.parameter.attributes)
         stages = max(len(now.path) for now in states)
         path = np.full((len(states), stages, 4), np.nan)
         for k, now in enumerate(states):

@@ -98,7 +98,7 @@ class EmbeddedEngine:
         multiplier, convergence, _ = self._solve(
             Operator(model, "adjoint"),
             args,
-            _scaled(model, self._cast(initial.multiplier), args) if initial else self._zero(model),
+            _scaled(model, self._cast(initial.multiplier), args) if initial else _nothing(state),
             tolerance,
             max_iterations,
             spectrum=start.spectrum or solution.convergence.spectrum,
@@ -124,7 +124,7 @@ class EmbeddedEngine:
         du, convergence, _ = self._solve(
             Operator(model, "tangent"),
             (prepared(model, m), state, _sensitivity(model, m, state, self._cast(direction))),
-            self._zero(model),
+            _nothing(state),
             tolerance,
             max_iterations,
             spectrum=solution.convergence.spectrum,
@@ -204,6 +204,10 @@ def prepared(model: Model, m: Fields) -> Any:
 
 
 gauge = compiled(gauged, static_argnums=0)
+
+
+def _nothing(state: Fields) -> Fields:
+    return jax.tree.map(jnp.zeros_like, state)
 
 
 @partial(compiled, static_argnums=0)

@@ -72,7 +72,11 @@ class Marching:
                 saved.append(last.now.fields)
             if k % stride == 0:
                 kept[k] = last
-        fields = {v.name: np.stack([np.asarray(s[v.name]) for s in saved]) for v in model.unknowns}
+        fields = {}
+        for v in model.unknowns:
+            # The initial state comes as it was given, all others in the engine's precision.
+            dtype = np.asarray(saved[-1][v.name]).dtype
+            fields[v.name] = np.stack([np.asarray(s[v.name], dtype) for s in saved])
         return Solution(fields, _together(reports, tolerance), kept)
 
     @double
@@ -94,10 +98,12 @@ class Marching:
         names = [v.name for v in model.unknowns]
         forward = self._step(model, own, solution.convergence.tolerance, max_iterations)
         kept: dict[int, Kept | None] = solution.reusable or {0: None}
-        given = {k: np.asarray(source[k]) for k in names}
-        bar = {k: np.zeros(model.grid.shape, given[k].dtype) for k in names}
-        gradient = {k: np.zeros(np.shape(v)) for k, v in own.items()}
-        multipliers = {k: np.zeros(model.shape, given[k].dtype) for k in names}
+        # In the precision of the state.
+        given = {k: np.asarray(source[k], np.asarray(solution.fields[k]).dtype) for k in names}
+        dtype = np.result_type(*(a.dtype for a in given.values()))
+        bar = {k: np.zeros_like(given[k][0]) for k in names}
+        gradient = {k: np.zeros(np.shape(v), dtype) for k, v in own.items()}
+        multipliers = {k: np.zeros_like(given[k]) for k in names}
         reports: list[Convergence] = []
         back = None
         end = model.steps

@@ -202,10 +202,12 @@ class Wave(Explicit):
         faces along each axis ``push``, dt b/h^2, and ``hold``, what it leaves of q. Numbers that
         are the same everywhere stand in `_uniform` instead."""
         dt, (inverse, b, speed) = self.step, self.medium(m)
+        # In the precision of the parameters, whatever that of NumPy's arrays.
+        sponge, leaving = (jnp.asarray(a, speed.dtype) for a in (self._sponge, self._leaving))
         c: Fields = {}
         pull = dt * inverse
         if self.absorbing:
-            half = 0.5 * dt * speed * (self._sponge + self._leaving)
+            half = 0.5 * dt * speed * (sponge + leaving)
             c["keep"] = (1.0 - half) / (1.0 + half)
             pull = pull / (1.0 + half)
         if np.ndim(pull):
@@ -213,7 +215,7 @@ class Wave(Explicit):
         for axis, h in enumerate(self.grid.spacing):
             push = dt * b[axis] / h**2
             if self.sponge:
-                half = mean(0.5 * dt * speed * self._sponge, axis)
+                half = mean(0.5 * dt * speed * sponge, axis)
                 c[f"hold_{axis}"] = pad((1.0 - half) / (1.0 + half), axis, 0, 1)
                 push = push / (1.0 + half)
             if np.ndim(push):
@@ -248,7 +250,7 @@ class Wave(Explicit):
         for axis, share in enumerate(self._shares):
             fall = pad(difference(x["p"], axis), axis, 0, 1)
             q = t[f"hold_{axis}"] * x[f"q_{axis}"] - t[f"push_{axis}"] * fall
-            gain = gain - share * (q - pad(below(q, axis), axis, 1, 0))
+            gain = gain - jnp.asarray(share, q.dtype) * (q - pad(below(q, axis), axis, 1, 0))
             out[f"q_{axis}"] = q
         return out | {"p": t["keep"] * x["p"] + t["pull"] * gain}
 
