@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         EngineError,
     )
     from .forward import solve
+    from .functional import solve_fields
     from .grid import Grid
     from .inversion import invert, resume
     from .misfit import LeastSquares
@@ -49,6 +50,7 @@ _WHERE = {
     "DataError": "errors",
     "EngineError": "errors",
     "solve": "forward",
+    "solve_fields": "functional",
     "Grid": "grid",
     "invert": "inversion",
     "resume": "inversion",
@@ -87,6 +89,7 @@ __all__ = [
     "placement",
     "resume",
     "solve",
+    "solve_fields",
     "synthetic",
     "taylor_test",
 ]

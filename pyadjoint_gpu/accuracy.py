@@ -33,6 +33,8 @@ LOOSEST = 1e-1
 OBJECTIVE = 0.3
 """Estimated error of J that is allowed, over its last decrease. Several times less is left when it
 is taken out; so too of the gradient."""
+UNITS = 8.0
+"""Of round-off in J, below which no error of it can be asked for."""
 GRADIENT = 0.3
 """Estimated error of the gradient that is allowed, over its norm."""
 
@@ -126,6 +128,8 @@ def evaluate(
         seconds += [c.wall_time for c in each]
         gradient = found.gradient - errors.gradient
         allowed = OBJECTIVE * (abs(found.objective) if decrease is None else abs(decrease))
+        # A decrease of nothing asks for no more than arithmetic can do.
+        allowed = max(allowed, UNITS * float(np.finfo(float).eps) * abs(found.objective))
         ratio = max(
             abs(errors.objective) / (allowed or np.inf),
             norm(errors.gradient) / (GRADIENT * norm(gradient) or np.inf),

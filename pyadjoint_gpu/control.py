@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from typing import Any
 
 import jax.numpy as jnp
@@ -134,6 +134,13 @@ class BoundControl:
         if control.transform == "identity":
             self.typical = float(np.sqrt(np.mean(np.square(self.initial)))) or 1.0
 
+    def __getstate__(self) -> dict[str, Any]:
+        """A function that gives the start or the truth, of which pickle may know no name, has been
+        called."""
+        known = {"initial": self.initial, "truth": self.truth}
+        called = {k: v for k, v in known.items() if callable(getattr(self.control, k))}
+        return self.__dict__ | {"control": replace(self.control, **called)}
+
     @property
     def theta(self) -> np.ndarray:
         """theta at the start."""
@@ -258,13 +265,21 @@ class Smoothness:
         space = control.space
         if self.weight > 0:
             control.typical = min(control.typical, self.weight**-0.5)
-        start = control.expand(jnp.asarray(control.theta))
+        return BoundSmoothness(self, space, control.expand(jnp.asarray(control.theta)))
 
-        def penalty(fields: Fields) -> Any:
-            change = fields[self.name] - start
-            square = jnp.sum(jnp.square(change)) * space.measure
-            # Of the change, not of theta: an initial field's own structure is not penalised.
-            slope = self.length**2 * space.dirichlet(change)
-            return 0.5 * self.weight * (square + slope) / (space.measure * space.size)
 
-        return penalty
+@dataclass(frozen=True, eq=False)
+class BoundSmoothness:
+    """`Smoothness` on a control's space, of which `start` is the transformed start."""
+
+    penalty: Smoothness
+    space: Space
+    start: Any
+
+    def __call__(self, fields: Fields) -> Any:
+        penalty, space = self.penalty, self.space
+        change = fields[penalty.name] - self.start
+        square = jnp.sum(jnp.square(change)) * space.measure
+        # Of the change, not of theta: an initial field's own structure is not penalised.
+        slope = penalty.length**2 * space.dirichlet(change)
+        return 0.5 * penalty.weight * (square + slope) / (space.measure * space.size)

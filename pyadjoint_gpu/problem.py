@@ -159,6 +159,9 @@ class Problem:
         self._splits = np.cumsum(sizes)[:-1]
         self.size = sum(sizes)
         """Number of components of theta, all controls together."""
+        self._compile()
+
+    def _compile(self) -> None:
         self._parameters = compiled(self._parameters_of)
         self._objective = compiled(
             jax.value_and_grad(self._objective_of, argnums=(0, 1), has_aux=True)
@@ -166,6 +169,21 @@ class Problem:
         self.pull = compiled(self._pull_of)
         self._evaluations = compiled_loop(self._evaluations_of)
         self._batchable: tuple[Engine, Any] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is compiled stays with its process."""
+        own = ("_parameters", "_objective", "pull", "_evaluations", "_batchable")
+        return {k: v for k, v in self.__dict__.items() if k not in own}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._compile()
+
+    def __copy__(self) -> Problem:
+        """With the same compiled code."""
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        return other
 
     @property
     def engine(self) -> Engine:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ HALVINGS = 6
 SLOPE = 1.9
 DERIVATIVE_ERROR = (1e-6, 5e-4)  # allowed at tolerances up to 1e-11, and from 5e-9 on
 TIGHT = 1e-12  # of the solves behind J
+_UNITS = 8.0  # of round-off in a value of J
 _ROOM = 10.0  # by which a number must exceed the noise to mean anything
 
 
@@ -43,7 +44,7 @@ class TaylorReport:
     derivative, derivative_error : float
         g.d, and the best agreement with a central difference.
     noise : float
-        How well J is known, from solves at other tolerances and starts.
+        How well J is known, from solves at other tolerances and starts; at least its round-off.
     """
 
     passed: bool
@@ -107,7 +108,8 @@ def taylor_test(
     looser.tolerance = 10.0 * exact.tolerance
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        derivative = float(problem.evaluate(theta).gradient @ direction)
+        gradient = problem.evaluate(theta).gradient
+        derivative = float(gradient @ direction)
 
         def value(h: float) -> float:
             return exact.evaluate(theta + h * direction, gradient=False).objective
@@ -121,7 +123,8 @@ def taylor_test(
             looser.evaluate(theta, gradient=False).objective,
             exact.evaluate(theta, initial=near, gradient=False).objective,
         )
-    noise = max(abs(v - base) for v in others) + 8 * np.finfo(float).eps * abs(base)
+    floor = _round_off(problem, [base, *plus, *minus], step * gradient * direction)
+    noise = max(abs(v - base) for v in others) + floor
     remainders = np.abs(plus - base - steps * derivative)
     central = (plus - minus) / (2 * steps)
     # Richardson's extrapolation over each pair of steps takes the h^2 error out.
@@ -155,6 +158,14 @@ def taylor_test(
     return TaylorReport(
         passed, message, steps, remainders, slopes, errors, slope, derivative, error, noise
     )
+
+
+def _round_off(problem: Problem, values: Sequence[float], changes: np.ndarray) -> float:
+    """What arithmetic leaves of values of J, never 0: units of round-off of J in the precision of
+    the solves, and of the terms of g.d, which may cancel, in double."""
+    solves = np.finfo(problem.engine.info().get("dtype", "float64"))
+    size = np.max(np.abs(values)) + solves.tiny
+    return _UNITS * float(solves.eps * size + np.finfo(float).eps * np.sum(np.abs(changes)))
 
 
 def _direction(problem: Problem, theta: np.ndarray, seed: int) -> np.ndarray:

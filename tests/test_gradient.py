@@ -8,15 +8,19 @@ from cases import (
     diffusion_and_drift,
     doublet,
     grid_of,
+    ice_cap,
     observations,
     permeability,
     points,
+    power_law_box,
     problem,
+    snowy,
 )
 
 import pyadjoint_gpu as pag
 from pyadjoint_gpu.errors import ConvergenceWarning
 from pyadjoint_gpu.models import Model, Parameter, Variable
+from pyadjoint_gpu.solvers import continuation, multigrid, newton
 
 pytestmark = pytest.mark.filterwarnings("ignore::pyadjoint_gpu.errors.ConvergenceWarning")
 
@@ -210,9 +214,49 @@ def test_an_objective_linear_in_theta_cannot_pass():
         lambda state: 0.0 * jnp.sum(state["pressure"]),
         lambda fields: jnp.sum(fields["permeability"]),
     )
+    for seed in range(5):
+        report = pag.taylor_test(tested, seed=seed)
+        assert report.noise > 0.0
+        assert np.all(report.remainders < 10.0 * report.noise)
+        assert not report.passed
+        assert "round-off" in report.message
+
+
+@pytest.mark.parametrize("value", [0.0, 3.0])
+def test_noise_is_never_estimated_as_nothing(value):
+    """J that does not depend on the state, and is the same to the last bit at every tolerance and
+    from every start."""
+    model = doublet(grid_of((15, 31)))
+
+    def curved(fields):
+        theta = fields["permeability"]
+        return value + jnp.sum(theta) + 0.5 * jnp.sum(theta**2)
+
+    tested = pag.Problem(
+        model,
+        pag.Control("permeability", 1.0, transform="log"),
+        lambda state: 0.0 * jnp.sum(state["pressure"]),
+        curved,
+    )
     report = pag.taylor_test(tested)
-    assert not report.passed
-    assert "round-off" in report.message
+    assert report.passed, report
+    eps = np.finfo(float).eps
+    assert eps * value < report.noise < 1e4 * eps
+
+
+@pytest.mark.parametrize("kind", ["multigrid", "newton", "continuation"])
+def test_solves_end_at_round_off_where_its_estimate_is_nothing(kind, monkeypatch):
+    """As where u is 0, which has no rounding of its own."""
+    solver = {"multigrid": multigrid, "newton": newton, "continuation": continuation}[kind]
+    monkeypatch.setattr(solver, "round_off", lambda product, u: jnp.zeros(()))
+    model, m = {
+        "multigrid": lambda: (doublet(grid_of((11, 13))), {"permeability": 1.0}),
+        "newton": lambda: (power_law_box((11, 13)), {"diffusivity": 1.0, "exponent": 2.0}),
+        "continuation": lambda: (ice_cap((11, 13)), snowy(ice_cap((11, 13)))),
+    }[kind]()
+    state = pag.solve(model, m, tolerance=1e-20)
+    assert state.attrs["status"] == "round-off"
+    assert state.attrs["solver"] == kind
 
 
 class Cubic(Model):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import habitat, ice_cap, power_law_box, section, snowy, uneven, varied
+from cases import habitat, ice_cap, inland_ice, power_law_box, section, snowy, uneven, varied
 
 import pyadjoint_gpu as pag
 from pyadjoint_gpu.models import AcousticWave, Darcy, Ice, ShallowWater, Transient
@@ -38,19 +40,17 @@ def channel():
     return model, varied(model), "prefactor"
 
 
-def cap(**options):
+def cap():
     model = ice_cap((6, 7))
-    return Ice(model.grid, **options), snowy(model), "rate_factor"
+    return model, inland_ice(model), "rate_factor"
 
 
 def at_sea():
     """Ice on an island."""
-    model, m, control = cap(sea_level=0.0)
-    return (
-        model,
-        m | {"bed": m["bed"] - 300.0, "reference_thickness": 10.0 * (m["bed"] > 300.0)},
-        control,
-    )
+    model = Ice(ice_cap((6, 7)).grid, sea_level=0.0)
+    m = snowy(model)
+    here = 10.0 * (m["bed"] > 300.0)
+    return model, m | {"bed": m["bed"] - 300.0, "reference_thickness": here}, "rate_factor"
 
 
 def own():
@@ -105,18 +105,26 @@ MODELS = {
     "ice in time": lambda: marched(cap(), 10.0),
     "own in time": lambda: marched(own(), 0.1),
 }
-QUICK = ("darcy, fixed sides", "ice at sea", "own", "diffusion in time")
-MARKS = {True: (), False: pytest.mark.slow}
+QUICK = ("darcy, fixed sides", "own")
+
+
+def quick(name, solver):
+    return () if solver == "auto" and name in QUICK else pytest.mark.slow
+
+
 CASES = [
-    *(pytest.param(make, solver, id=f"{name}, {solver}", marks=MARKS[solver == "auto" and name in QUICK])
-      for name, make in MODELS.items()
-      for solver in ("auto", "pseudo-transient")
-      if solver == "auto" or not name.endswith("in time")),
-    *(pytest.param(lambda kind=kind, options=options: wave(kind, **options), "auto",
-                   id=f"{kind.name}, {name}")
-      for kind in (AcousticWave, ShallowWater)
-      for name, options in WAVES.items()),
-]  # fmt: skip
+    *(
+        pytest.param(make, solver, id=f"{name}, {solver}", marks=quick(name, solver))
+        for name, make in MODELS.items()
+        for solver in ("auto", "pseudo-transient")
+        if solver == "auto" or not name.endswith("in time")
+    ),
+    *(
+        pytest.param(partial(wave, kind, **options), "auto", id=f"{kind.name}, {name}")
+        for kind in (AcousticWave, ShallowWater)
+        for name, options in WAVES.items()
+    ),
+]
 
 
 @pytest.mark.parametrize(("make", "solver"), CASES)

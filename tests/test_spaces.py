@@ -47,7 +47,7 @@ class OnNodes(Model):
 
 
 class BetweenNodes(OnNodes):
-    """The other way round: its grid's cells have the parameters, and the nodes are their corners."""
+    """The other way round: cells have the parameters, and the nodes are their corners."""
 
     parameters = (Parameter("stiffness", "N", positive=True),)
 

@@ -130,7 +130,7 @@ def _solved(
         )
         # At the limit of the arithmetic it is as good as it gets.
         met = (after <= tolerance * scale) & (progress.error <= ERROR * tolerance)
-        good = good | met | (after <= 100.0 * floor)
+        good = good | met | (after <= 100.0 * jnp.maximum(floor, eps * scale))
         return u, r, jnp.minimum(size, after), good
 
     u, _, _, good = lax.fori_loop(0, ROUNDS, again, (zero, r, size, size == 0.0))

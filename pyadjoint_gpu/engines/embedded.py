@@ -121,9 +121,28 @@ class EmbeddedEngine:
         """(du/dm) direction, from (dR/du) du = -(dR/dm) direction: the adjoint's counterpart,
         for tests and linearised forecasts."""
         m, state = self._cast(parameters), self._cast(solution.fields)
+        change = _sensitivity(model, m, state, self._cast(direction))
+        source = jax.tree.map(jnp.negative, change)
+        options = {"tolerance": tolerance, "max_iterations": max_iterations}
+        return self.linearised(model, parameters, solution, source, **options)
+
+    @double
+    def linearised(
+        self,
+        model: Model,
+        parameters: Fields,
+        solution: Solution,
+        source: Fields,
+        *,
+        tolerance: float,
+        max_iterations: int,
+    ) -> tuple[Fields, Convergence]:
+        """du with (dR/du) du = source at `solution`."""
+        m, state = self._cast(parameters), self._cast(solution.fields)
+        right = jax.tree.map(jnp.negative, gauge(model, self._cast(source)))
         du, convergence, _ = self._solve(
             Operator(model, "tangent"),
-            (prepared(model, m), state, _sensitivity(model, m, state, self._cast(direction))),
+            (prepared(model, m), state, right),
             _nothing(state),
             tolerance,
             max_iterations,

@@ -145,6 +145,10 @@ class JuliaEngine(Driven):
         self.dtype = dtype
         self._last: tuple[Any, Any] = (None, None)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what lives in this process's Julia."""
+        return self.__dict__ | {"_last": (None, None)}
+
     def info(self) -> dict[str, Any]:
         julia = _start()
         backend = self._resolved()

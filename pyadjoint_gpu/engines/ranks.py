@@ -105,12 +105,25 @@ class Launch(Driven):
                 " many ranks need: pyadjoint-gpu install-julia"
             )
         self._given_folder = folder
+        self._rest()
+
+    def _rest(self) -> None:
+        """As before the ranks are started."""
         self._folder: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
         self._received = b""
         self._ready: dict[str, Any] = {}
         self._calls = 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        """How to launch: the ranks themselves stay with their own process."""
+        under_way = ("_folder", "_process", "_socket", "_received", "_ready", "_calls")
+        return {k: v for k, v in self.__dict__.items() if k not in under_way}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._rest()
 
     # Running
 

@@ -137,7 +137,8 @@ class Darcy(Model):
         """Cells of the wells, and what each adds to Q there."""
         cells = [self.grid.cell_containing(w.position) for w in self.wells]
         rates = np.array([w.rate / self.grid.cell_volume for w in self.wells])
-        index = np.array(cells, dtype=int).reshape(-1, self.grid.ndim).T
+        # Of 32 bits: JAX remembers how it took an index before, also where it had no others.
+        index = np.array(cells, dtype=np.int32).reshape(-1, self.grid.ndim).T
         return tuple(index), rates
 
     @property

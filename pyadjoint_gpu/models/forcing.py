@@ -109,7 +109,9 @@ class Places:
         if self.at_points:
             values = values / self.grid.cell_volume
         empty = jnp.zeros(self.grid.size, values.dtype)
-        return empty.at[self.indices].add(values).reshape(self.grid.shape)
+        # Of 32 bits: JAX remembers how it took an index before, also where it had no others.
+        where = self.indices.astype(np.int32)
+        return empty.at[where].add(values).reshape(self.grid.shape)
 
 
 def _box(grid: Grid, option: Mapping[str, Any], name: str) -> tuple[Any, ...]:

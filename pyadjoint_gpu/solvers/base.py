@@ -174,7 +174,8 @@ def disorder(u: Fields) -> Fields:
 
 def round_off(product: Any, u: Fields) -> Any:
     """What u's own rounding, a unit of it in every cell and in no order, does to a residual whose
-    derivative's product with a vector is `product`."""
+    derivative's product with a vector is `product`. It is 0 where u is: a residual cannot be had
+    better than to a unit of round-off of R(u=0) either."""
     change = largest(product(jax.tree.map(jnp.multiply, u, disorder(u))))
     return jnp.finfo(change.dtype).eps * change
 

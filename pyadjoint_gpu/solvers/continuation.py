@@ -100,7 +100,8 @@ def solve(
     iterations, work, error, status = 0, 3.0, math.inf, ""
     mean, residual, floor, *_ = np.asarray(_norms(operator, u, u, args)).tolist()
     scale = float(multigrid.residual_of(operator, _zero(u), args)[1])
-    scale = max(scale or floor / float(jnp.finfo(jax.tree.leaves(u)[0].dtype).eps), TINY)
+    eps = float(jnp.finfo(jax.tree.leaves(u)[0].dtype).eps)
+    scale = max(scale or floor / eps, TINY)
     history = [(0, residual / scale)]
     if residual == 0.0:
         error = 0.0
@@ -114,7 +115,7 @@ def solve(
             status = "converged"
         elif iterations >= max_iterations:
             status = "max_iterations"
-        elif residual <= 100.0 * floor and not gained:
+        elif residual <= 100.0 * max(floor, eps * scale) and not gained:
             status = "converged" if residual <= tolerance * scale else "round-off"
         elif sigma > LARGEST:
             status = "stagnated"

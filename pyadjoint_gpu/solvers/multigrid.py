@@ -182,7 +182,7 @@ def solve(
             status = "converged"
         elif iterations >= max_iterations:
             status = "max_iterations"
-        elif not gained and residual <= 100.0 * float(floor):
+        elif not gained and residual <= 100.0 * max(float(floor), eps * scale):
             status = "converged" if met else "round-off"
         elif not gained:
             status = "stagnated"

@@ -56,7 +56,8 @@ def solve(
     r, norms = _start(operator, u, args)
     residual, square, floor, scale = np.asarray(norms).tolist()
     # Where u = 0 is another solution, the largest term in R.
-    scale = max(scale or floor / float(jnp.finfo(jax.tree.leaves(u)[0].dtype).eps), TINY)
+    eps = float(jnp.finfo(jax.tree.leaves(u)[0].dtype).eps)
+    scale = max(scale or floor / eps, TINY)
     history = [(0, residual / scale)]
     tangent, error = Operator(model, "tangent"), 0.0 if residual == 0.0 else math.inf
     for _ in range(STEPS):
@@ -95,7 +96,8 @@ def solve(
             best = -0.5 * slope * step**2 / bend if math.isfinite(bend) and bend > 0 else 0.0
             step *= min(max(best / step, 0.1), 0.5)
         else:
-            status = "round-off" if residual <= 100.0 * floor else "stagnated"
+            limit = 100.0 * max(floor, eps * scale)
+            status = "round-off" if residual <= limit else "stagnated"
             if status == "round-off" and residual <= tolerance * scale:
                 status = "converged"
             break

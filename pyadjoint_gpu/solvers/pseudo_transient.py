@@ -100,6 +100,7 @@ def solve(
         return residual <= tolerance * scale and correction <= ERROR * tolerance * low
 
     residual, correction, floor = first
+    least = float(jnp.finfo(jax.tree.leaves(u)[0].dtype).eps) * scale
     iterations = 0
     history = [(0, residual / scale)]
     status = "converged" if converged(residual, correction) else ""
@@ -119,6 +120,7 @@ def solve(
         )
         steps = 2 * pairs + 1
         quotient, residual, correction, floor = report.tolist()
+        floor = max(floor, least)
         iterations += steps
         history.append((iterations, residual / scale))
         if not operator.affine and not residual <= RISE * best[0]:
