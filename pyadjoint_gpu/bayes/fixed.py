@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
 
@@ -45,6 +45,10 @@ class LinearSMC:
     bounds: Any = None
     settings: Settings = USUAL
     dtype: str = "float64"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What was given; what follows from it is computed anew."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
 
     def __post_init__(self) -> None:
         check_choice("dtype", self.dtype, ("float64", "float32"))

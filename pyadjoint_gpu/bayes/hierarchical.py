@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple, dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -125,6 +125,10 @@ class HierarchicalSMC:
     batch: int = 16
     draws: int = 4
     dtype: str = "float64"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What was given; what follows from it is computed anew."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
 
     def __post_init__(self) -> None:
         check_choice("dtype", self.dtype, ("float64", "float32"))

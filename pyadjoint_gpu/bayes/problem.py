@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -105,6 +106,10 @@ class ProblemSMC:
     leapfrogs: int = 5
     ess: float = 0.5
     batch: int = 32
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What was given; what follows from it is computed anew."""
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
 
     def __post_init__(self) -> None:
         for name in ("particles", "moves", "leapfrogs", "batch"):
