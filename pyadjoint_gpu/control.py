@@ -265,7 +265,7 @@ class Smoothness:
         space = control.space
         if self.weight > 0:
             control.typical = min(control.typical, self.weight**-0.5)
-        return BoundSmoothness(self, space, control.expand(jnp.asarray(control.theta)))
+        return BoundSmoothness(self, space, np.asarray(control.expand(control.theta)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -274,7 +274,7 @@ class BoundSmoothness:
 
     penalty: Smoothness
     space: Space
-    start: Any
+    start: np.ndarray
 
     def __call__(self, fields: Fields) -> Any:
         penalty, space = self.penalty, self.space

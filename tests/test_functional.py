@@ -172,9 +172,9 @@ def test_another_engine_has_gradients_only(case):
     slope = jax.grad(here)(theta)
     size = np.max(np.abs(slope))
     np.testing.assert_allclose(jax.grad(value)(theta), slope, atol=1e-7 * size, rtol=0)
-    for mapped in (jax.jit(jax.grad(value)), jax.vmap(value)):
+    for mapped, at in ((jax.jit(jax.grad(value)), theta), (jax.vmap(value), theta[None])):
         with pytest.raises(ConfigError, match="'elsewhere', which solves outside of JAX"):
-            mapped(theta[None] if mapped is not jax.jit else theta)
+            mapped(at)
     with pytest.raises(TypeError, match="forward-mode"):
         jax.jvp(value, (theta,), (theta,))
 

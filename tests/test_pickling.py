@@ -23,6 +23,8 @@ from pyadjoint_gpu.engines.ranks import Launch
 from pyadjoint_gpu.grid import BoundarySpace, CellSpace
 from pyadjoint_gpu.models import AcousticWave, ShallowWater, Transient
 
+pytestmark = pytest.mark.filterwarnings("ignore::pyadjoint_gpu.bayes.checks.SamplingWarning")
+
 GRID = grid_of((6, 8))
 BOX = pag.Grid((6, 8), (1.0, 2.0), (0.0, -1.0), units="km")
 POINTS = [(0.3, -0.2), (0.6, 0.3), (0.8, 0.1)]

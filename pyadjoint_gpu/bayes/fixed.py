@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -13,6 +13,7 @@ import xarray as xr
 from ..arithmetic import double
 from ..dataset import named
 from ..errors import check_choice
+from ..pickling import AsGiven
 from .checks import check_trajectories
 from .inputs import Fixed, finite, fixed
 from .linear import USUAL, Sampled, Settings, sample
@@ -20,7 +21,7 @@ from .results import attributes, evidence
 
 
 @dataclass(frozen=True)
-class LinearSMC:
+class LinearSMC(AsGiven):
     """A problem d = G s + e, and how it is sampled.
 
     Parameters
@@ -45,10 +46,6 @@ class LinearSMC:
     bounds: Any = None
     settings: Settings = USUAL
     dtype: str = "float64"
-
-    def __getstate__(self) -> dict[str, Any]:
-        """What was given; what follows from it is computed anew."""
-        return {f.name: getattr(self, f.name) for f in fields(self)}
 
     def __post_init__(self) -> None:
         check_choice("dtype", self.dtype, ("float64", "float32"))

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
-from dataclasses import astuple, dataclass, fields, replace
+from dataclasses import astuple, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ import xarray as xr
 from ..dataset import named
 from ..errors import ConfigError, check_choice
 from ..files import fingerprint
+from ..pickling import AsGiven
 from . import journal as journals
 from . import tempering
 from .checks import check_collapse, check_diversity, check_noise, check_trajectories
@@ -72,7 +73,7 @@ class State:
 
 
 @dataclass(frozen=True)
-class HierarchicalSMC:
+class HierarchicalSMC(AsGiven):
     """A problem d = G(theta) s + e, and how it is sampled.
 
     Parameters
@@ -125,10 +126,6 @@ class HierarchicalSMC:
     batch: int = 16
     draws: int = 4
     dtype: str = "float64"
-
-    def __getstate__(self) -> dict[str, Any]:
-        """What was given; what follows from it is computed anew."""
-        return {f.name: getattr(self, f.name) for f in fields(self)}
 
     def __post_init__(self) -> None:
         check_choice("dtype", self.dtype, ("float64", "float32"))

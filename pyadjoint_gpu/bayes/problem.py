@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -19,6 +18,7 @@ from ..dataset import describe, grid_coordinates, named, transformed_attributes
 from ..errors import ConfigError, ConvergenceError, nearest
 from ..files import fingerprint
 from ..misfit import BoundLeastSquares
+from ..pickling import AsGiven
 from ..problem import Problem
 from . import journal as journals
 from . import tempering
@@ -67,7 +67,7 @@ class State:
 
 
 @dataclass(frozen=True)
-class ProblemSMC:
+class ProblemSMC(AsGiven):
     """The posterior of a problem's controls under Gaussian priors, and how it is sampled.
 
         p(theta | d) ~ exp(-J(theta)) N(theta; theta_0, C),
@@ -106,10 +106,6 @@ class ProblemSMC:
     leapfrogs: int = 5
     ess: float = 0.5
     batch: int = 32
-
-    def __getstate__(self) -> dict[str, Any]:
-        """What was given; what follows from it is computed anew."""
-        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
 
     def __post_init__(self) -> None:
         for name in ("particles", "moves", "leapfrogs", "batch"):

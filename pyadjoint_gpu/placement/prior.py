@@ -20,6 +20,7 @@ from ..errors import ConfigError, DataError
 from ..grid import CellSpace, Grid, Space
 from ..models.forcing import ForcingSpace
 from ..models.options import positive
+from ..pickling import AsGiven
 
 
 class Spatial(Protocol):
@@ -39,7 +40,7 @@ class Spatial(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Matrix:
+class Matrix(AsGiven):
     """By its matrix, of shape (n, n)."""
 
     matrix: np.ndarray
@@ -68,7 +69,7 @@ class Matrix:
 
 
 @dataclass(frozen=True, eq=False)
-class Cells:
+class Cells(AsGiven):
     """A Matern field on a rectangle of cells, by cosine transforms."""
 
     grid: Grid
@@ -129,7 +130,7 @@ def restored(arrays: dict[str, np.ndarray]) -> Spatial:
 
 
 @dataclass(frozen=True, eq=False)
-class SpaceTimePrior:
+class SpaceTimePrior(AsGiven):
     """m ~ N(0, T (x) Gamma_s), m of shape (steps, *places): Gamma_s correlates places, the Toeplitz
     matrix T times.
 

@@ -17,12 +17,13 @@ import xarray as xr
 from ..arithmetic import double
 from ..dataset import save
 from ..errors import ConfigError, DataError, check_choice
+from ..pickling import AsGiven
 
 DTYPES = ("float64", "float32")
 
 
 @dataclass(frozen=True, eq=False)
-class ToeplitzMap:
+class ToeplitzMap(AsGiven):
     """d = F m: what sensors see of a forcing, for a system that does not change with time,
 
         d_k = F_0 m_k + F_1 m_(k-1) + ... + F_k m_0,    k = 0 ... T - 1.
