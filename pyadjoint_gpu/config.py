@@ -17,7 +17,7 @@ from .control import Control, Smoothness
 from .engines import SOLVERS, get_engine
 from .errors import ConfigError, DataError, check_choice, check_keys, check_table, nearest
 from .grid import Grid
-from .misfit import BoundLeastSquares, LeastSquares, as_dataset
+from .misfit import MISSING, BoundLeastSquares, LeastSquares, as_dataset
 from .models import build
 from .problem import ADAPTIVE, Problem, check_iterations, check_tolerance
 
@@ -39,7 +39,7 @@ _KEYS: dict[str, tuple[str, ...]] = {
     ),
     "grid": ("shape", "extent", "origin", "units", "like"),
     "controls": ("initial", "transform", "bounds", "basis", "truth"),
-    "misfit": ("observations", "sigma"),
+    "misfit": ("observations", "observes", "sigma"),
     "penalty": ("kind", "weight", "length"),
     "solver": ("tolerance", "adjoint_tolerance", "max_iterations", "method", "dtype", "backend"),
     "inversion": ("method", "max_iterations", "tolerance", "discrepancy"),
@@ -219,18 +219,23 @@ def _penalties(table: Any) -> list[Smoothness]:
 
 
 def _misfit(table: Any) -> LeastSquares:
-    table = check_keys(table, (*_KEYS["misfit"], "variable"), "misfit")
+    table = check_keys(table, (*_KEYS["misfit"], "variable", "missing"), "misfit")
     if "observations" not in table:
         raise ConfigError("misfit.observations is missing")
     data = table["observations"]
     data = data if isinstance(data, xr.Dataset) else as_dataset(data)
+    if "missing" in table:
+        data = data.assign_attrs({MISSING: table["missing"]})
     sigma = table.get("sigma")
     if sigma is not None:
         values = np.asarray(sigma) if isinstance(sigma, int | float | list) else np.array("")
         if values.dtype.kind not in "if" or not np.all(values > 0):
             raise ConfigError(f"misfit.sigma: found {sigma!r}, expected a number > 0")
         sigma = values
-    return LeastSquares(data, variable=table.get("variable"), sigma=sigma)
+    observes = table.get("observes")
+    if observes is not None:
+        as_text(observes, "misfit.observes")
+    return LeastSquares(data, variable=table.get("variable"), observes=observes, sigma=sigma)
 
 
 # Files
@@ -363,7 +368,7 @@ def specification(problem: Problem) -> dict[str, Any] | None:
         or len({p.name for p in smooth}) < len(problem.penalties)
     ):
         return None
-    grid = problem.model.grid
+    grid = problem.model.domain
     observations = problem.misfit.dataset()
     controls = {}
     for c in problem.controls:
@@ -390,8 +395,12 @@ def specification(problem: Problem) -> dict[str, Any] | None:
         "parameters": {k: _short(v) for k, v in problem.known.items()},
         "controls": controls,
         "misfit": {
-            "observations": {str(k): v.values for k, v in observations.variables.items()},
-            "variable": problem.misfit.unknown.name,
+            "observations": {
+                str(k): v.values.tolist() if v.dtype.kind == "U" else v.values
+                for k, v in observations.variables.items()
+            },
+            "variable": problem.misfit.variable.name,
+            "missing": problem.misfit.missing,
         },
         "penalty": {
             p.name: {"kind": "smoothness", "weight": float(p.weight), "length": float(p.length)}

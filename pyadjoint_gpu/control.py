@@ -116,15 +116,16 @@ class BoundControl:
                 f"controls.{name}: {name} must stay positive; use transform 'log', or bounds"
                 " with low > 0"
             )
-        self.initial = model.check(name, self.space.fill(start, f"controls.{name}.initial"))
+        self.initial = model.field(name, start, f"controls.{name}.initial")
         self.truth = None
         if control.truth is not None:
-            self.truth = self.space.fill(control.truth, f"controls.{name}.truth")
-        middle = [o + 0.5 * e for o, e in zip(model.grid.origin, model.grid.extent, strict=True)]
+            self.truth = model.field(name, control.truth, f"controls.{name}.truth")
+        box = model.domain
+        middle = [o + 0.5 * e for o, e in zip(box.origin, box.extent, strict=True)]
         self._slopes = (
             [
                 2.0 * (p - c) / e
-                for p, c, e in zip(self.space.positions(), middle, model.grid.extent, strict=True)
+                for p, c, e in zip(self.space.positions(), middle, box.extent, strict=True)
             ]
             if control.basis == "plane"
             else []

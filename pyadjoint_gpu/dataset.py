@@ -13,9 +13,10 @@ import numpy as np
 import xarray as xr
 
 from . import __version__, accessor  # noqa: F401  (registers Dataset.inversion)
+from .core.quantities import inverse
 from .files import whole
 from .grid import Grid
-from .misfit import BoundLeastSquares, point_coordinates
+from .misfit import MISSING, BoundLeastSquares, point_coordinates
 from .models.base import Fields, Model, Variable
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def provenance(event: str, /, **attributes: Any) -> dict[str, Any]:
 
 def state_coordinates(model: Model) -> dict[str, Any]:
     """Coordinates of the grid, and of time where the model is transient."""
-    out = grid_coordinates(model.grid)
+    out = grid_coordinates(model.domain)
     if model.times is not None:
         out["time"] = ("time", model.times, {"units": model.time_units, "long_name": "time"})
     return out
@@ -211,7 +212,7 @@ def gradient_dataset(problem: Problem, gradient: np.ndarray) -> xr.Dataset:
 def gradient_attributes(control: BoundControl) -> dict[str, str]:
     of = transformed_attributes(control)
     return {
-        "units": "1" if of["units"] == "1" else f"({of['units']})-1",
+        "units": inverse(of["units"]),
         "long_name": f"derivative of the objective by {of['long_name']}",
     }
 
@@ -226,7 +227,7 @@ def transformed_attributes(control: BoundControl) -> dict[str, str]:
 
 def _used(problem: Problem) -> dict[str, Any]:
     """Coordinates of the cell centres and of the controls' own spaces."""
-    grid = problem.model.grid
+    grid = problem.model.domain
     out = {k: v for k, v in grid_coordinates(grid).items() if k in grid.dims}
     for c in problem.controls:
         out |= c.coordinates
@@ -255,11 +256,18 @@ def control_variables(
     return variables, coordinates
 
 
+def observation_counts(misfit: Any) -> dict[str, int]:
+    """How many data were used, and how many were missing: attributes."""
+    if not isinstance(misfit, BoundLeastSquares):
+        return {}
+    return {"observed_used": misfit.size, MISSING: misfit.missing}
+
+
 def observation_variables(misfit: Any, state: Fields) -> tuple[dict[str, Any], dict[str, Any]]:
     """observed, predicted, residual and sigma, and where."""
     if not isinstance(misfit, BoundLeastSquares):
         return {}, {}
-    units, name = misfit.unknown.units, misfit.unknown.name
+    units, name = misfit.variable.units, misfit.variable.name
     predicted = np.asarray(misfit.predict(state))
     columns = {
         "observed": (misfit.observed, f"observed {name}"),
@@ -275,7 +283,8 @@ def observation_variables(misfit: Any, state: Fields) -> tuple[dict[str, Any], d
         {
             f"observation_{d}": value
             for d, value in point_coordinates(misfit.model, misfit.points).items()
-        },
+        }
+        | misfit.label_coordinates(),
     )
 
 

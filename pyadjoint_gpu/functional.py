@@ -179,7 +179,7 @@ def _stepped(model: Explicit, m: Fields) -> Fields:
         return x, {k: a[0] for k, a in u.items()}
 
     _, later = lax.scan(interval, x, model.forcing(m), length=model.intervals)
-    stable = model.step <= lax.stop_gradient(model.largest_step(m)) * (1.0 + 1e-6)
+    stable = model.dt <= lax.stop_gradient(model.largest_step(m)) * (1.0 + 1e-6)
     return jax.tree.map(
         lambda a, rest: jnp.where(stable, jnp.concatenate([a[None], rest]), jnp.nan),
         model.observe(x),

@@ -6,19 +6,19 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
+from .core.quantities import conversion, converter, numbers, stated
 from .errors import ConfigError, DataError
-from .units import conversion
 
 AXES = ("z", "y", "x")
 
 
 def number(value: Any) -> float:
-    """`value` as a float; a TypeError for a text, a truth value and the like."""
-    if isinstance(value, bool | np.bool_ | str):
+    """`value` as a float; a TypeError for a text, a truth value, what states units and the like."""
+    if isinstance(value, bool | np.bool_ | str) or stated(value) is not None:
         raise TypeError
     return float(value)
 
@@ -36,12 +36,14 @@ class Grid:
     origin : sequence of float, optional
         Lower corner of the box; zero by default.
     units : str
-        Unit of length of ``extent`` and ``origin``.
+        Unit of length of ``extent`` and ``origin``, and so of all positions; "1" for a box without
+        one. Models compute in metres: what they give does not depend on it.
 
     Raises
     ------
     ConfigError
-        If a count is not a positive integer or a length is not positive and finite.
+        If a count is not a positive integer, a length is not positive and finite, or the unit is
+        none of length.
     """
 
     shape: tuple[int, ...]
@@ -84,6 +86,8 @@ class Grid:
         object.__setattr__(self, "origin", values["origin"])
         if not isinstance(units, str) or not units:
             raise ConfigError(f"grid.units: found {units!r}, expected a text")
+        if units != "1" and conversion(units, "m") is None:
+            raise ConfigError(f"grid.units: found {units!r}, expected a unit of length")
         object.__setattr__(self, "units", units)
 
     @classmethod
@@ -111,17 +115,27 @@ class Grid:
                 raise DataError(f"grid: coordinate {d!r} has no equal steps")
             ends.append((at[0], at[-1], len(at)))
         steps = [(high - low) / (n - 1) for low, high, n in ends]
-        units = {field[d].attrs.get("units", "m") for d in dims}
+        units = {str(field[d].attrs.get("units", "m")).strip() for d in dims}
         if len(units) > 1:
             raise DataError(
                 f"grid: coordinates are in {', '.join(sorted(units))}, expected one unit"
             )
+        for d in dims:
+            converter(f"grid: coordinate {d!r}", field[d].attrs.get("units"), "m")
         return cls(
             [n for _, _, n in ends],
             [n * h for (_, _, n), h in zip(ends, steps, strict=True)],
             [low - 0.5 * h for (low, _, _), h in zip(ends, steps, strict=True)],
             units=units.pop(),
         )
+
+    @cached_property
+    def si(self) -> Grid:
+        """The same box in metres; itself where it has no unit."""
+        if self.units in ("m", "1"):
+            return self
+        how = converter("grid", self.units, "m")
+        return Grid(self.shape, [*map(how, self.extent)], [*map(how, self.origin)])
 
     @property
     def ndim(self) -> int:
@@ -184,8 +198,10 @@ class Grid:
         index = np.floor((point - self.origin) / self.spacing).astype(int)
         return tuple(int(i) for i in np.clip(index, 0, np.asarray(self.shape) - 1))
 
-    def interpolation(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Multilinear interpolation of a cell field at `points`.
+    def interpolation(
+        self, points: np.ndarray, on_faces: Sequence[bool] = ()
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Multilinear interpolation of a field at `points`.
 
         ``value[k] = sum_j weights[k, j] * field.ravel()[indices[k, j]]``; beyond the outermost
         centres the value is that of the nearest centre.
@@ -194,6 +210,9 @@ class Grid:
         ----------
         points : array, shape (n, ndim)
             Positions in array order.
+        on_faces : sequence of bool, optional
+            Whether the field sits on the faces across each axis, one more than cells; in the
+            cells unless given.
 
         Returns
         -------
@@ -201,21 +220,28 @@ class Grid:
         """
         indices = np.zeros((len(points), 1), dtype=np.int64)
         weights = np.ones((len(points), 1))
+        faces = on_faces or (False,) * self.ndim
         for axis, (n, h, o) in enumerate(zip(self.shape, self.spacing, self.origin, strict=True)):
-            s = np.clip((points[:, axis] - o) / h - 0.5, 0.0, n - 1.0)
+            s = (points[:, axis] - o) / h
+            s, n = (s, n + 1) if faces[axis] else (s - 0.5, n)
+            s = np.clip(s, 0.0, n - 1.0)
             left = np.minimum(s.astype(np.int64), n - 2)
             w = s - left
             indices = np.concatenate([indices * n + (left + k)[:, None] for k in (0, 1)], axis=1)
             weights = np.concatenate([weights * f[:, None] for f in (1.0 - w, w)], axis=1)
         return indices, weights
 
-    def check_inside(self, points: np.ndarray, what: str) -> None:
-        """Raise `DataError` naming the first of `points` outside the box."""
+    def check_inside(
+        self, points: np.ndarray, what: str, numbers: np.ndarray | None = None
+    ) -> None:
+        """Raise `DataError` naming the first of `points` outside the box; by what it is called in
+        `numbers`, its place in `points` unless given."""
         bad = np.flatnonzero(self.outside(points))
         if bad.size:
+            first = bad[0] if numbers is None else numbers[bad[0]]
             at = ", ".join(f"{d}={v:g}" for d, v in zip(self.dims, points[bad[0]], strict=True))
             raise DataError(
-                f"{what} {bad[0]} ({at}) lies outside the grid ({self._box()});"
+                f"{what} {first} ({at}) lies outside the grid ({self._box()});"
                 f" {bad.size} of {len(points)} do"
             )
 
@@ -224,6 +250,31 @@ class Grid:
             f"{d} in [{o:g}, {o + e:g}] {self.units}"
             for d, o, e in zip(self.dims, self.origin, self.extent, strict=True)
         )
+
+
+class Quantity(Protocol):
+    """What a field is of: a `Variable` of a model."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def units(self) -> str: ...
+    @property
+    def long_name(self) -> str: ...
+    @property
+    def density(self) -> float | None: ...
+
+
+def _only(data: Any, name: str, of: Quantity | None) -> Any:
+    """The variable of a Dataset that has one, or one called as `of` is."""
+    found = list(data.data_vars)
+    wanted = of.name if of is not None and of.name in found else None
+    if wanted is None and len(found) != 1:
+        raise DataError(
+            f"{name}: found a Dataset of {', '.join(map(str, found)) or 'no variable'},"
+            " expected a DataArray"
+        )
+    return data[found[0] if wanted is None else wanted]
 
 
 class Space:
@@ -251,31 +302,47 @@ class Space:
         """Of the space's own dimensions in a Dataset, where it has such."""
         return {}
 
-    def fill(self, value: Any, name: str) -> np.ndarray:
-        """The field that `value` stands for.
+    def fill(self, value: Any, name: str, of: Quantity | None = None) -> np.ndarray:
+        """The field that `value` stands for, in the units of `of`.
 
-        `value` is a number, an array of ``shape``, a DataArray with this space's dimensions (in
-        any order), a function of the coordinates (array order), or a plane
-        ``{"value": v, "gradient": [g, ...]}`` through the grid's middle.
+        Parameters
+        ----------
+        value : number, array, DataArray, Dataset, function or mapping
+            An array, masked or not, has this space's ``shape``; a DataArray its dimensions, in any
+            order; a Dataset one variable, or one called as `of` is. A function is one of the
+            coordinates (array order); ``{"value": v, "gradient": [g, ...]}`` a plane through the
+            grid's middle. What states its units is converted.
+        name : str
+            To call it by in errors.
+        of : Quantity, optional
+
+        Raises
+        ------
+        ConfigError, DataError
+            If it is none of these, its units do not convert, or a value is missing (masked, NaN).
         """
-        if isinstance(value, Mapping):
+        if hasattr(value, "data_vars"):
+            value = _only(value, name, of)
+        elif isinstance(value, Mapping):
             value = self._plane(value, name)
         elif callable(value):
             value = value(*self.positions())
+        units = stated(value)
         if hasattr(value, "dims") and hasattr(value, "transpose"):
-            value = self._aligned(value, name)
-        try:
-            array = np.asarray(number(value) if np.ndim(value) == 0 else value, dtype=float)
-        except (TypeError, ValueError):
-            found = f"{value!r:.60}" if np.size(value) < 4 else "values that are no numbers"
-            raise DataError(
-                f"{name}: found {found}, expected a number or an array of shape {self.shape}"
-            ) from None
+            value = self._aligned(value.copy(data=numbers(name, value)), name)
+        array = numbers(name, value, expected=f"a number or an array of shape {self.shape}")
+        if units is not None and of is not None:
+            how = converter(name, units, of.units, density=of.density, meaning=of.long_name)
+            array = how(array)
         if array.ndim and array.shape != self.shape:
             raise DataError(f"{name}: found shape {array.shape}, expected {self.shape}")
-        bad = np.count_nonzero(~np.isfinite(array))
-        if bad:
-            raise DataError(f"{name}: found {bad} NaN or infinite values, expected finite numbers")
+        bad = ~np.isfinite(array)
+        if np.any(bad):
+            at = tuple(map(int, np.argwhere(bad)[0])) if array.ndim else ""
+            raise DataError(
+                f"{name}: found {np.count_nonzero(bad)} NaN or infinite values"
+                f"{at and f' of {array.size}, the first at {at}'}, expected finite numbers"
+            )
         return np.broadcast_to(array, self.shape)
 
     def _plane(self, value: Mapping[str, Any], name: str) -> np.ndarray:
@@ -299,9 +366,11 @@ class Space:
         return out
 
     def _aligned(self, array: Any, name: str) -> Any:
-        if set(array.dims) != set(self.dims):
+        extra = [d for d in array.dims if d not in self.dims and array.sizes[d] == 1]
+        array = array.squeeze(extra)
+        if array.ndim and set(array.dims) != set(self.dims):
             raise DataError(f"{name}: found dimensions {array.dims}, expected {self.dims}")
-        return array.transpose(*self.dims).values
+        return array.transpose(*(d for d in self.dims if d in array.dims)).values
 
 
 @dataclass(frozen=True)
@@ -334,20 +403,12 @@ class CellSpace(Space):
         return total * self.grid.cell_volume
 
     def _aligned(self, array: Any, name: str) -> Any:
-        array = array.transpose(*self.dims) if set(array.dims) == set(self.dims) else array
         for dim, expected, h in zip(self.dims, self.grid.centers, self.grid.spacing, strict=True):
             if dim not in array.dims or dim not in array.coords:
                 continue
-            units = array[dim].attrs.get("units")
-            factor = conversion(units, self.grid.units)
-            if factor is None:
-                raise DataError(
-                    f"{name}: coordinate {dim!r} is in {units!r}, the grid in {self.grid.units!r}"
-                )
-            try:
-                found = np.asarray(array[dim].values, dtype=float) * factor
-            except (TypeError, ValueError):
-                raise DataError(f"{name}: coordinate {dim!r} is not numeric") from None
+            what = f"{name}: coordinate {dim!r}"
+            how = converter(what, array[dim].attrs.get("units"), self.grid.units)
+            found = how(numbers(what, array[dim]))
             step = np.diff(found)
             if not (np.all(step > 0) or np.all(step < 0)):
                 raise DataError(f"{name}: coordinate {dim!r} is not monotonic")
@@ -478,9 +539,10 @@ class BoundarySpace(Space):
                     i, j = ends[sy][[end_x]], ends[sx][[end_y]]
                     yield i, j, 0.5 * (hx + hy), 1.0
 
-    def fill(self, value: Any, name: str) -> np.ndarray:
+    def fill(self, value: Any, name: str, of: Quantity | None = None) -> np.ndarray:
         """As for any space; also a mapping from each side to its value."""
-        if isinstance(value, Mapping) and not set(value) & {"value", "gradient"}:
+        sides = isinstance(value, Mapping) and not hasattr(value, "data_vars")
+        if sides and not set(value) & {"value", "gradient"}:
             if set(value) != set(self.sides):
                 raise ConfigError(
                     f"{name}: found sides {', '.join(map(str, value))},"
@@ -488,9 +550,10 @@ class BoundarySpace(Space):
                 )
             parts = []
             for side in self.sides:
-                parts.append(BoundarySpace(self.grid, (side,)).fill(value[side], f"{name}.{side}"))
+                one = BoundarySpace(self.grid, (side,))
+                parts.append(one.fill(value[side], f"{name}.{side}", of))
             return np.concatenate(parts)
-        return super().fill(value, name)
+        return super().fill(value, name, of)
 
 
 FieldLike = float | np.ndarray | Mapping[str, Any] | Callable[..., Any]

@@ -21,6 +21,7 @@ from .dataset import (
     control_variables,
     describe,
     history_variables,
+    observation_counts,
     observation_variables,
     parameter_variables,
     state_coordinates,
@@ -28,6 +29,7 @@ from .dataset import (
 )
 from .errors import ConfigError, ConvergenceError, ConvergenceWarning, DataError
 from .journal import Journal, Record, digest
+from .misfit import MISSING
 from .optimisers import METHODS, check
 from .problem import Evaluation, Problem, check_iterations, check_tolerance
 from .progress import progress_bar
@@ -440,10 +442,14 @@ def _result(run: _Run, status: str, message: str) -> xr.Dataset:
     solution = engine.solve(
         model, m, tolerance=problem.tolerance, max_iterations=problem.max_iterations
     )
+    counts = observation_counts(problem.misfit)
+    if counts.get(MISSING):
+        message += f"; {counts[MISSING]} of {sum(counts.values())} observations are missing"
     variables, coordinates = parameter_variables(model, problem.known)
+    state = solution.fields | model.outputs(solution.fields, m)
     for more in (
         control_variables(problem, theta, record.gradient),
-        observation_variables(problem.misfit, solution.fields),
+        observation_variables(problem.misfit, state),
     ):
         variables |= more[0]
         coordinates |= more[1]
@@ -466,6 +472,7 @@ def _result(run: _Run, status: str, message: str) -> xr.Dataset:
             solver=solution.convergence.method,
             unknowns=" ".join(v.name for v in model.unknowns),
             chi2=problem.chi2(record.misfit),
+            **counts,
             config_json=text,
             # Arrays stand in the text by their own digests.
             inputs_sha256=hashlib.sha256(text.encode()).hexdigest(),

@@ -279,7 +279,7 @@ class Problem:
             if c.name not in given:
                 out.append(np.ravel(c.theta))
                 continue
-            field = self.model.check(c.name, c.space.fill(given.pop(c.name), c.name))
+            field = self.model.field(c.name, given.pop(c.name))
             out.append(np.ravel(c.coefficients(field)))
         if given:
             raise ConfigError(

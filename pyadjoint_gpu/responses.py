@@ -11,6 +11,7 @@ import xarray as xr
 
 from .arithmetic import double
 from .config import plain
+from .core.quantities import power
 from .dataset import describe, grid_coordinates
 from .engines import Engine, get_engine, running, selective
 from .errors import ConfigError, DataError, nearest
@@ -77,7 +78,7 @@ def block_column(
     if parameter not in model.linear_in or not isinstance(space, ForcingSpace):
         forcings = [n for n in model.linear_in if isinstance(model.space(n), ForcingSpace)]
         raise ConfigError(f"parameter: found {parameter!r}{nearest(parameter, forcings)}")
-    grid, where = model.grid, np.asarray(sensors, dtype=float)
+    grid, where = model.domain, np.asarray(sensors, dtype=float)
     if where.ndim != 2 or where.shape[1] != grid.ndim or not len(where):
         raise DataError(
             f"sensors: found shape {where.shape}, expected (n, {grid.ndim})"
@@ -103,7 +104,7 @@ def block_column(
                 ("lag", "sensor", *space.dims[1:]),
                 blocks,
                 {
-                    "units": f"{unknown.units} ({declared.units})-1",
+                    "units": power((unknown.units, 1), (declared.units, -1)),
                     "long_name": f"{unknown.name} at sensors by {declared.name}",
                     "observed_units": unknown.units,
                     "parameter_units": declared.units,
@@ -126,7 +127,7 @@ def _rows(
     require(solution.convergence, "the forward solve", solution)
     if selective(engine):
         options["wanted"] = (parameter,)
-    for indices, weights in zip(*model.grid.interpolation(sensors), strict=True):
+    for indices, weights in zip(*model.domain.interpolation(sensors), strict=True):
         impulse = np.zeros(model.shape)
         np.add.at(impulse[-1].reshape(-1), indices, weights)
         adjoint = engine.adjoint(model, m, solution, {model.unknowns[0].name: impulse}, **options)
@@ -135,7 +136,7 @@ def _rows(
 
 def _made_with(engine: Any, model: Explicit, m: Fields, parameter: str, sensors: np.ndarray) -> str:
     """What decides the blocks, to their last bit."""
-    grid, kind = model.grid, type(model)
+    grid, kind = model.domain, type(model)
     info = {k: engine.info().get(k) for k in ("engine", "dtype")}
     code = [kind.__module__, kind.__qualname__, plain(model.specification())]
     box = [grid.shape, grid.extent, grid.origin, grid.units]
@@ -146,8 +147,8 @@ def _made_with(engine: Any, model: Explicit, m: Fields, parameter: str, sensors:
 def _coordinates(model: Model, space: ForcingSpace, sensors: np.ndarray) -> dict[str, Any]:
     lag = {"units": space.time_units, "long_name": "time after the end of an interval"}
     out: dict[str, Any] = {"lag": ("lag", space.interval * np.arange(space.count), lag)}
-    for d, p in zip(model.grid.dims, sensors.T, strict=True):
-        attributes = {"units": model.grid.units, "long_name": f"{d} coordinate of sensors"}
+    for d, p in zip(model.domain.dims, sensors.T, strict=True):
+        attributes = {"units": model.domain.units, "long_name": f"{d} coordinate of sensors"}
         out[f"sensor_{d}"] = ("sensor", p, attributes)
-    own = grid_coordinates(model.grid) | space.coordinates()
+    own = grid_coordinates(model.domain) | space.coordinates()
     return out | {k: v for k, v in own.items() if v[0] in space.dims[1:]}

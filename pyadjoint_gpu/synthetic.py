@@ -10,7 +10,7 @@ import xarray as xr
 
 from .arithmetic import double
 from .engines import Engine
-from .errors import ConfigError, DataError
+from .errors import ConfigError, DataError, nearest
 from .forward import solve
 from .misfit import BoundLeastSquares, check_inside
 from .models.base import Model
@@ -24,10 +24,11 @@ def observe(
     noise: float = 0.01,
     seed: int = 0,
     *,
+    variable: str | None = None,
     engine: str | Engine = "auto",
     tolerance: float = 1e-10,
 ) -> xr.Dataset:
-    """Solve the model and observe its first unknown at `points`, with Gaussian noise.
+    """Solve the model and observe its state at `points`, with Gaussian noise.
 
     Parameters
     ----------
@@ -40,12 +41,14 @@ def observe(
         With 0 the values are exact, and the sigmas 1.
     seed : int
         Of ``numpy.random.default_rng``.
+    variable : str, optional
+        What of the state (a flux, say); the first unknown unless given.
 
     Returns
     -------
     Dataset
-        Along ``observation``: coordinates ``x``, ``y``, ..., variables ``<unknown>`` and
-        ``<unknown>_sigma``, as `LeastSquares` takes them.
+        Along ``observation``: coordinates ``x``, ``y``, ..., variables ``<variable>`` and
+        ``<variable>_sigma``, as `LeastSquares` takes them.
     """
     where, dims = np.asarray(points, dtype=float), model.dims
     if where.ndim != 2 or where.shape[1] != len(dims) or not len(where):
@@ -56,15 +59,15 @@ def observe(
     if not noise >= 0:
         raise ConfigError(f"noise: found {noise!r}, expected a number >= 0")
     check_inside(model, where, "point")
-    unknown = model.unknowns[0]
+    name = model.unknowns[0].name if variable is None else variable
+    if name not in model.observables:
+        raise ConfigError(f"variable: found {name!r}{nearest(str(name), model.observables)}")
     state = solve(model, parameters, engine=engine, tolerance=tolerance)
-    exact = BoundLeastSquares(
-        model, unknown, where, np.zeros(len(where)), np.ones(len(where))
-    ).predict({unknown.name: state[unknown.name].values})
-    values = np.asarray(exact)
+    exact = BoundLeastSquares(model, name, where, np.zeros(len(where)), np.ones(len(where)))
+    values = np.asarray(exact.predict({str(k): v.values for k, v in state.data_vars.items()}))
     sigma = noise * np.max(np.abs(values)) or 1.0
     if noise:
         values = values + sigma * np.random.default_rng(seed).standard_normal(len(values))
-    data = BoundLeastSquares(model, unknown, where, values, np.full(len(where), sigma)).dataset()
-    data.attrs = {"title": f"synthetic {unknown.name}, noise {noise:g}", "seed": seed}
+    data = BoundLeastSquares(model, name, where, values, np.full(len(where), sigma)).dataset()
+    data.attrs = {"title": f"synthetic {name}, noise {noise:g}", "seed": seed}
     return data

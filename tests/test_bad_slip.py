@@ -74,7 +74,7 @@ WRONG: list[tuple[list[str], list[str]]] = [
     (["data.gnss='gone.nc'"], [r"data\.gnss", "no file", "gone.nc"]),
     (["data.gnss='run.toml'"], [r"data\.gnss", "run.toml", "not a NetCDF"]),
     (["data.insar=['insar.nc', 'gnss.nc']"], [r"data\.insar\[1\]: gnss.nc", "'look_east'"]),
-    (["data.gnss='nan.nc'"], [r"data\.gnss: nan.nc: 'displacement_up': 1 values are not finite"]),
+    (["data.gnss='inf.nc'"], [r"data\.gnss: inf.nc: displacements: 1 values are not finite"]),
     (["data.sigma=0.1"], [r"data\.sigma", "data.green"]),
     ([GIVEN.replace("sigma", "sigm")], [r"data\.sigm\b", "'sigma'"]),
     (["data.green='g.nc:g'"], [r"fault\.|data\.", "green"]),
@@ -127,8 +127,8 @@ WRONG: list[tuple[list[str], list[str]]] = [
 
 @pytest.mark.parametrize(("overrides", "patterns"), WRONG, ids=lambda c: str(c)[:60])
 def test_what_is_wrong_is_refused_by_name(overrides, patterns, folder, refused):
-    if any("nan.nc" in o for o in overrides):
-        save(put(UP, np.nan)(stations()), folder / "nan.nc")
+    if any("inf.nc" in o for o in overrides):
+        save(put(UP, np.inf)(stations()), folder / "inf.nc")
     if any("g.nc:" in o for o in overrides):
         variables = {"g": (("m", "n"), np.ones((4, 12))), "d": ("m", np.ones(4))}
         save(xr.Dataset(variables), folder / "g.nc")

@@ -29,7 +29,11 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> tuple[float, np.ndarray]:
 
 
 INITIAL = "controls.permeability.initial=fields.nc:permeability"
-HEAD = ["misfit.observations=observations.nc:head", "misfit.sigma=0.01"]
+HEAD = [
+    "misfit.observations=observations.nc:head",
+    "misfit.observes=pressure",
+    "misfit.sigma=0.01",
+]
 
 
 def plain_coordinates(data: xr.Dataset) -> xr.Dataset:
@@ -91,6 +95,7 @@ VARIED_FIELDS = [
     pytest.param(lambda d: d.transpose("x", "y"), id="transposed"),
     pytest.param(lambda d: d.transpose("x", "y").isel(y=slice(None, None, -1)), id="transposed-y"),
     pytest.param(lambda d: d.drop_vars(["x", "y"]), id="no-coordinates"),
+    pytest.param(lambda d: d.expand_dims("time"), id="one-time"),
 ]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import reduce
@@ -13,8 +12,8 @@ import numpy as np
 import scipy.linalg
 import xarray as xr
 
+from ..core.quantities import Conversion, converter, numbers, power, spelling
 from ..errors import DataError, nearest
-from ..units import conversion
 from .inputs import factor, finite
 
 AXES = ("east", "north", "up")
@@ -38,12 +37,15 @@ class SlipData:
         d, in metres.
     noise : array, shape (m,) or (m, m)
         Standard deviations of e, in metres, or its covariance.
+    missing : int
+        How many more there were that nobody observed: NaN, masked, or of infinite error.
     """
 
     points: np.ndarray
     look: np.ndarray
     displacement: np.ndarray
     noise: np.ndarray
+    missing: int = 0
 
     def __len__(self) -> int:
         return len(self.displacement)
@@ -59,7 +61,31 @@ class SlipData:
             np.concatenate([self.look, other.look]),
             np.concatenate([self.displacement, other.displacement]),
             noise,
+            self.missing + other.missing,
         )
+
+    @classmethod
+    def of(
+        cls, where: str, points: Any, look: Any, displacement: np.ndarray, noise: np.ndarray
+    ) -> SlipData:
+        """What of these is observed.
+
+        Raises
+        ------
+        DataError
+            If nothing is, a displacement is infinite, or an error is none.
+        """
+        n = len(displacement)
+        errors = noise if noise.ndim < 2 else np.diag(noise)
+        used = ~np.isnan(displacement) & np.isfinite(errors)
+        if not np.any(used):
+            raise DataError(
+                f"{where}: none of {n} displacements is observed, expected one at least"
+            )
+        d = finite(f"{where}: displacements", displacement[used])
+        noise = noise[used] if noise.ndim < 2 else noise[np.ix_(used, used)]
+        factor(f"{where}: errors of displacements", finite(f"{where}: errors", noise), len(d))
+        return cls(points[used], look[used], d, noise, n - len(d))
 
 
 Datasets = xr.Dataset | Iterable[xr.Dataset]
@@ -119,11 +145,16 @@ class _Columns:
         self.dim = self._found("x").dims[:1]
 
     def points(self) -> np.ndarray:
-        return np.column_stack([self.vector(name, self.units) for name in ("x", "y")])
+        return np.column_stack([self.finite(name, self.units) for name in ("x", "y")])
+
+    def finite(self, name: str, units: str) -> np.ndarray:
+        """Of what may not be missing."""
+        return finite(f"{self.where}: {name!r}", self.vector(name, units))
 
     def vector(self, name: str, units: str) -> np.ndarray:
+        """NaN where one is missing."""
         values = self.plain(name)
-        return values * self._factor(name, self._found(name).attrs.get("units"), units)
+        return self._converter(name, self._found(name).attrs.get("units"), units)(values)
 
     def plain(self, name: str) -> np.ndarray:
         """Whatever its unit."""
@@ -135,13 +166,15 @@ class _Columns:
             )
         if not array.size:
             raise DataError(f"{self.where}: {name!r} is empty, expected at least one value")
-        return finite(f"{self.where}: {name!r}", array.values)
+        return numbers(f"{self.where}: {name!r}", array)
 
     def sigma(self, name: str) -> np.ndarray:
-        """Standard deviations of `name`; without a unit, in that of `name`."""
+        """Standard deviations of `name`, infinite where missing; without a unit, in that of
+        `name`."""
         label = f"{name}_sigma"
         own = self._found(label).attrs.get("units", self._found(name).attrs.get("units"))
-        sigma = self.plain(label) * self._factor(label, own, DISPLACEMENT)
+        sigma = self._converter(label, own, DISPLACEMENT)(self.plain(label))
+        sigma = np.where(np.isnan(sigma), np.inf, sigma)
         return factor(f"{self.where}: {label!r}", sigma, len(sigma))
 
     def noise(self, name: str) -> np.ndarray:
@@ -162,32 +195,22 @@ class _Columns:
             )
         return self.data[name]
 
-    def _factor(self, name: str, found: Any, wanted: str) -> float:
-        return metres(f"{self.where}: {name!r}", found, wanted)
-
-
-def metres(what: str, found: Any, wanted: str = DISPLACEMENT) -> float:
-    """The factor from a variable's unit to the one wanted, or a `DataError`."""
-    ratio = conversion(found, wanted)
-    if ratio is None:
-        raise DataError(f"{what} is in {found!r}, expected {wanted!r} or another unit of length")
-    return ratio
+    def _converter(self, name: str, found: Any, wanted: str) -> Conversion:
+        return converter(f"{self.where}: {name!r}", found, wanted)
 
 
 def covariance(array: xr.DataArray, displacement: xr.DataArray, what: str) -> np.ndarray:
     """In square metres, of displacements; without a unit, in the square of theirs."""
     found = array.attrs.get("units")
     if found is None:
-        found = displacement.attrs.get("units")
-    elif str(found).strip() != "1":
-        square = re.fullmatch(r"\s*(\w*[a-zA-Z])(?:\^|\*\*)?2\s*", str(found))
-        if square is None or conversion(square[1], DISPLACEMENT) is None:
-            raise DataError(f"{what} is in {found!r}, expected 'm2' or another square of a length")
-        found = square[1]
-    values = finite(what, array.values) * metres(what, found) ** 2
+        found = power((spelling(displacement.attrs.get("units")), 2))
+    values = converter(what, found, power((DISPLACEMENT, 2)))(numbers(what, array))
     if values.ndim != 2:
         raise DataError(f"{what} has the dimensions ({_names(array.dims)}), expected two")
-    factor(what, values, displacement.size)
+    if values.shape != (displacement.size,) * 2:
+        raise DataError(
+            f"{what}: found an array of shape {values.shape}, expected {(displacement.size,) * 2}"
+        )
     return values
 
 
@@ -202,7 +225,8 @@ def _gnss(columns: _Columns) -> SlipData:
     names = [f"displacement_{axis}" for axis in axes]
     d = np.column_stack([columns.vector(name, DISPLACEMENT) for name in names])
     sigma = np.column_stack([columns.sigma(name) for name in names])
-    return SlipData(
+    return SlipData.of(
+        columns.where,
         np.repeat(points, len(axes), axis=0),
         np.tile(np.eye(3)[: len(axes)], (len(points), 1)),
         d.ravel(),
@@ -212,7 +236,7 @@ def _gnss(columns: _Columns) -> SlipData:
 
 def _insar(columns: _Columns) -> SlipData:
     points = columns.points()
-    look = np.column_stack([columns.plain(f"look_{axis}") for axis in AXES])
+    look = np.column_stack([columns.finite(f"look_{axis}", "1") for axis in AXES])
     size = np.linalg.norm(look, axis=1)
     worst = int(np.argmax(np.abs(size - 1.0)))
     if not abs(size[worst] - 1.0) < LENIENT:
@@ -221,7 +245,8 @@ def _insar(columns: _Columns) -> SlipData:
             f" {size[worst]:.3g} long, expected a unit vector"
         )
     d = columns.vector("displacement_los", DISPLACEMENT)
-    return SlipData(points, look / size[:, None], d, columns.noise("displacement_los"))
+    noise = columns.noise("displacement_los")
+    return SlipData.of(columns.where, points, look / size[:, None], d, noise)
 
 
 def _names(dims: Any) -> str:

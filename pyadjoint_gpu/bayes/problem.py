@@ -297,7 +297,7 @@ class ProblemSMC(AsGiven):
     def _dataset(self, states: list[State], seed: int) -> xr.Dataset:
         theta = np.concatenate([self.theta(now.points.x) for now in states])
         variables: dict[str, Any] = {}
-        coordinates: dict[str, Any] = grid_coordinates(self.problem.model.grid) | {
+        coordinates: dict[str, Any] = grid_coordinates(self.problem.model.domain) | {
             "run": ("sample", np.repeat(np.arange(len(states)), self.particles))
         }
         physical = [self.problem.physical(row) for row in theta]

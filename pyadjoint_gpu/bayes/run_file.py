@@ -15,11 +15,12 @@ import xarray as xr
 
 from ..arithmetic import double
 from ..config import as_text, field, numbers, open_dataset, outputs, parse, titled, under
+from ..core.quantities import conversion, converter, spelling
+from ..core.quantities import numbers as given_numbers
 from ..errors import ConfigError, DataError, check_choice, check_keys, check_table
 from ..models.options import count, finite, positive
-from ..units import conversion
 from . import inputs
-from .data import SlipData, covariance, metres, slip_data
+from .data import DISPLACEMENT, SlipData, covariance, slip_data
 from .faults import GEOMETRY, Fault
 from .fixed import LinearSMC
 from .hierarchical import HierarchicalSMC
@@ -153,7 +154,7 @@ def checked(tables: dict[str, Any], path: Path) -> SlipFile:
 def _geometry(table: Any, given: bool) -> Geometry:
     table = check_keys(table, _KEYS["fault"], "fault")
     units = as_text(table.pop("units", "m"), "fault.units")
-    if units == "1" or conversion(units, "m") is None:
+    if spelling(units) == "1" or conversion(units, "m") is None:
         raise ConfigError(f"fault.units: found {units!r}, expected a unit of length")
     placed = {k: table.pop(k) for k in GEOMETRY if k in table}
     for key in ("length", "width"):
@@ -269,23 +270,26 @@ def _given(
             f"data.green: found shape {green.shape}, expected ({len(vector)}, {patches or 'n'}),"
             " data by components of slip"
         )
-    scale = metres("data.displacement", d.attrs.get("units"))
+    own = d.attrs.get("units")
+    metres = converter("data.displacement", own, DISPLACEMENT)
     if "covariance" in table:
         noise = covariance(_array(table, "covariance", base)[0], d, "data.covariance")
     elif isinstance(table["sigma"], str):
         sigma, noise = _array(table, "sigma", base)
-        noise = noise * metres("data.sigma", sigma.attrs.get("units", d.attrs.get("units")))
+        noise = converter("data.sigma", sigma.attrs.get("units", own), DISPLACEMENT)(noise)
     else:
-        noise = np.asarray(positive("data.sigma", table["sigma"]) * scale)
-    if noise.ndim < 2:
-        noise = inputs.factor("data.sigma", noise, len(vector))
-    return green, vector * scale, noise
+        noise = np.asarray(metres(positive("data.sigma", table["sigma"])))
+    factor = inputs.factor(
+        f"data.{'sigma' if noise.ndim < 2 else 'covariance'}", noise, len(vector)
+    )
+    noise = factor if noise.ndim < 2 else noise
+    return green, metres(vector), noise
 
 
 def _array(table: dict[str, Any], key: str, base: Path) -> tuple[xr.DataArray, np.ndarray]:
     where = f"data.{key}"
     found = field(as_text(table[key], where), base, where)
-    return found, inputs.finite(where, found.values)
+    return found, inputs.finite(where, given_numbers(where, found))
 
 
 @double

@@ -6,6 +6,7 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -22,12 +23,20 @@ Fields = dict[str, Any]
 
 @dataclass(frozen=True)
 class Variable:
-    """A named field and what it is."""
+    """A named field and what it is.
+
+    Attributes
+    ----------
+    name, units, long_name, standard_name : str
+    density : float or None
+        In kg m-3, where a mass of it stands for a volume: ``kg m-2 year-1`` for ``m year-1``.
+    """
 
     name: str
     units: str = "1"
     long_name: str = ""
     standard_name: str | None = None
+    density: float | None = None
 
     @property
     def attributes(self) -> dict[str, str]:
@@ -113,11 +122,29 @@ class Model(ABC):
     relative to the file that says so (in a notebook, to the working directory)."""
 
     grid: Grid
+    """The box in metres, in which residuals are computed."""
     unknowns: tuple[Variable, ...]
     parameters: tuple[Parameter, ...]
 
     def __init__(self, grid: Grid):
-        self.grid = grid
+        self._on(grid)
+
+    def _on(self, grid: Grid) -> None:
+        """Sets `grid` and `domain`."""
+        if not isinstance(grid, Grid):
+            raise ConfigError(f"grid: found {type(grid).__name__}, expected a Grid")
+        object.__setattr__(self, "grid", grid.si)
+        object.__setattr__(self, "domain", grid)
+
+    @cached_property
+    def domain(self) -> Grid:
+        """The grid as it was given, in whose units positions are."""
+        if self.grid.si is not self.grid:
+            raise ConfigError(
+                f"model {self.name!r}: its grid is in {self.grid.units!r}; give it to"
+                " Model.__init__, which has residuals computed in metres"
+            )
+        return self.grid
 
     @abstractmethod
     def residual(self, u: Fields, c: Any) -> Fields:
@@ -154,6 +181,19 @@ class Model(ABC):
     def output_variables(self) -> tuple[tuple[Variable, tuple[str, ...]], ...]:
         """The outputs' descriptions and dimensions."""
         return ()
+
+    @property
+    def observables(self) -> dict[str, tuple[Variable, tuple[str, ...]]]:
+        """What of a state can be observed, with its dimensions: unknowns, and outputs in the cells
+        or on faces."""
+        places = [(d, f"{d}_face") for d in self.grid.dims]
+        if self.times is not None:
+            places.insert(0, ("time", "time"))
+        return {u.name: (u, self.dims) for u in self.unknowns} | {
+            v.name: (v, dims)
+            for v, dims in self.output_variables
+            if len(dims) == len(places) and all(d in p for d, p in zip(dims, places, strict=True))
+        }
 
     @property
     def elliptic_declared(self) -> bool:
@@ -250,7 +290,18 @@ class Model(ABC):
 
     def space(self, name: str) -> Space:
         """Where a parameter lives."""
-        return self.parameter(name).space or CellSpace(self.grid)
+        return self.parameter(name).space or CellSpace(self.domain)
+
+    def field(self, name: str, value: Any, where: str | None = None) -> np.ndarray:
+        """The parameter field that `value` stands for (see `Space.fill`), in the model's units.
+
+        Raises
+        ------
+        ConfigError, DataError
+            That begin with `where`, the name unless given, if it cannot be had.
+        """
+        field = self.space(name).fill(value, where or name, self.parameter(name))
+        return self.check(name, field)
 
     def fields(self, given: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """Every parameter as an array, from numbers, arrays, DataArrays or functions.
@@ -269,7 +320,7 @@ class Model(ABC):
                 continue
             if value is None:
                 raise ConfigError(f"parameter {p.name!r} of model {self.name!r} is not given")
-            out[p.name] = self.check(p.name, self.space(p.name).fill(value, p.name))
+            out[p.name] = self.field(p.name, value)
         return out
 
     def check(self, name: str, field: np.ndarray) -> np.ndarray:

@@ -89,7 +89,7 @@ class Channel(Model):
             raise ConfigError("no_slip: found no side, expected one at least")
         limit = None if viscosity_limit is None else positive("viscosity_limit", viscosity_limit)
         set_ = object.__setattr__
-        set_(self, "grid", grid)
+        self._on(grid)
         set_(self, "no_slip", BoundarySpace(grid, tuple(names)).sides)
         set_(self, "smallest", positive("smallest", smallest))
         set_(self, "viscosity_limit", limit)

@@ -25,9 +25,9 @@ class Well:
     Parameters
     ----------
     position : sequence of float
-        In array order, ``(y, x)`` or ``(z, y, x)``.
+        In array order, ``(y, x)`` or ``(z, y, x)``, in the grid's unit.
     rate : float
-        Volume a time; positive injects.
+        Volume a time, m3 s-1 (m2 s-1 in two dimensions, a metre of depth); positive injects.
     """
 
     position: tuple[float, ...]
@@ -113,10 +113,10 @@ class Darcy(Model):
         if not isinstance(pressure_units, str) or not pressure_units:
             raise ConfigError(f"pressure_units: found {pressure_units!r}, expected a text")
         set_ = object.__setattr__
-        set_(self, "grid", grid)
+        self._on(grid)
         set_(self, "wells", tuple(wells))
         set_(self, "face_mean", face_mean)
-        set_(self, "sides", Sides.of(grid, fixed_pressure, "fixed_pressure"))
+        set_(self, "sides", Sides.of(grid, fixed_pressure, "fixed_pressure", pressure_units))
         set_(self, "pressure_units", pressure_units)
         _ = self._wells  # refuse what is wrong now, not at the first solve
         total = sum(w.rate for w in self.wells)
@@ -135,7 +135,7 @@ class Darcy(Model):
     @cached_property
     def _wells(self) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
         """Cells of the wells, and what each adds to Q there."""
-        cells = [self.grid.cell_containing(w.position) for w in self.wells]
+        cells = [self.domain.cell_containing(w.position) for w in self.wells]
         rates = np.array([w.rate / self.grid.cell_volume for w in self.wells])
         # Of 32 bits: JAX remembers how it took an index before, also where it had no others.
         index = np.array(cells, dtype=np.int32).reshape(-1, self.grid.ndim).T
@@ -202,8 +202,14 @@ class Darcy(Model):
         return out | ({"fixed_pressure": self.sides.specification()} if self.sides else {})
 
     def twin(self) -> dict[str, Any]:
+        centers = [
+            [float(c[i]) for c, i in zip(self.grid.centers, cell, strict=True)]
+            for cell in np.transpose(self._wells[0])
+        ]
         return {
-            "wells": [{"position": list(w.position), "rate": w.rate} for w in self.wells],
+            "wells": [
+                {"position": p, "rate": w.rate} for p, w in zip(centers, self.wells, strict=True)
+            ],
             "face_mean": self.face_mean,
             "sides": list(self.sides.names),
         }

@@ -65,9 +65,9 @@ class Diffusion(Model):
         smallest: float = 1e-3,
     ):
         set_ = object.__setattr__
-        set_(self, "grid", grid)
-        set_(self, "fixed", Sides.of(grid, fixed_height, "fixed_height"))
-        set_(self, "inflow", Sides.of(grid, inflow, "inflow", "inflow"))
+        self._on(grid)
+        set_(self, "fixed", Sides.of(grid, fixed_height, "fixed_height", "m"))
+        set_(self, "inflow", Sides.of(grid, inflow, "inflow", "m2 s-1", "inflow"))
         set_(self, "smallest", positive("smallest", smallest))
         if not self.fixed:
             raise ConfigError("fixed_height: found no side, expected one at least")

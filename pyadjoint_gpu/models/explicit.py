@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import jax
@@ -12,6 +12,7 @@ import numpy as np
 from jax import lax
 
 from ..arithmetic import compiled, double
+from ..core.quantities import converter
 from ..errors import DataError
 from .base import Fields, Model
 
@@ -32,7 +33,7 @@ class Explicit(Model):
     Attributes
     ----------
     step : float
-        From n to n + 1.
+        From n to n + 1, in `time_units`; `dt` in seconds.
     steps, every : int
     checkpoints : int
         States x kept for the gradient at a time, besides u; from them the others are computed
@@ -72,9 +73,15 @@ class Explicit(Model):
 
     @abstractmethod
     def largest_step(self, m: Fields) -> Any:
-        """The longest step for which G is stable; of the parameters that are not `linear_in`."""
+        """The longest step for which G is stable, in seconds; of the parameters that are not
+        `linear_in`."""
 
     # Derived
+
+    @cached_property
+    def dt(self) -> float:
+        """The step in seconds."""
+        return converter("time_units", self.time_units, "s")(self.step)
 
     @property
     def intervals(self) -> int:
@@ -95,7 +102,8 @@ class Explicit(Model):
         """Raise `DataError` where the step is too long to be stable."""
         behind = {k: jnp.asarray(v) for k, v in m.items() if k not in self.linear_in}
         largest = float(_largest_step(self, behind))
-        if not self.step <= largest * (1.0 + 1e-9):
+        if not self.dt <= largest * (1.0 + 1e-9):
+            largest *= self.step / self.dt
             raise DataError(
                 f"step: found {self.step:g}, expected at most {largest:.6g} {self.time_units}"
                 f" for these parameters of model {self.name!r}"

@@ -13,7 +13,7 @@ from jax import lax
 
 from ..errors import ConfigError
 from ..grid import BoundarySpace, FieldLike, Grid
-from .base import Elliptic, Parameter
+from .base import Elliptic, Parameter, Variable
 
 
 @dataclass(frozen=True)
@@ -34,16 +34,16 @@ class Sides:
     label: str = "boundary"
 
     @classmethod
-    def of(cls, grid: Grid, given: Any, option: str, label: str = "boundary") -> Sides:
-        """From a model's option: names, or a mapping from each to its default. `label` names the
-        dimension of the values."""
+    def of(cls, grid: Grid, given: Any, option: str, units: str, label: str = "boundary") -> Sides:
+        """From a model's option: names, or a mapping from each to its default, in `units`. `label`
+        names the dimension of the values."""
         names = (given,) if isinstance(given, str) else given
         if not isinstance(names, Sequence | Mapping):
             raise ConfigError(f"{option}: found {names!r}, expected names of sides")
         sides = cls(grid, tuple(names), label=label)
         _ = sides.space  # refuses unknown names
         if isinstance(given, Mapping) and given:
-            values = sides.space.fill(dict(given), option)
+            values = sides.space.fill(dict(given), option, Variable(option, units))
             return replace(sides, values=tuple(values.tolist()))
         return sides
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..errors import ConfigError, check_keys
-from ..grid import CellSpace, Grid, Space, number
+from ..grid import CellSpace, Grid, Quantity, Space, number
 
 
 @dataclass(frozen=True)
@@ -100,14 +100,15 @@ class Places:
     def twin(self) -> dict[str, Any]:
         """For Julia: the cells, and what a value is in one."""
         cells = None if self.everywhere else self.indices.tolist()
-        return {"cells": cells, "amount": 1.0 / self.grid.cell_volume if self.at_points else 1.0}
+        amount = 1.0 / self.grid.si.cell_volume if self.at_points else 1.0
+        return {"cells": cells, "amount": amount}
 
     def spread(self, values: Any) -> Any:
         """Values at the places as an amount a time and volume in every cell."""
         if self.everywhere:
             return values
         if self.at_points:
-            values = values / self.grid.cell_volume
+            values = values / self.grid.si.cell_volume
         empty = jnp.zeros(self.grid.size, values.dtype)
         # Of 32 bits: JAX remembers how it took an index before, also where it had no others.
         where = self.indices.astype(np.int32)
@@ -194,12 +195,12 @@ class ForcingSpace(Space):
             return everywhere
         return tuple(p.ravel()[self.places.indices] for p in everywhere)
 
-    def fill(self, value: Any, name: str) -> np.ndarray:
+    def fill(self, value: Any, name: str, of: Quantity | None = None) -> np.ndarray:
         """As for any space, but a function is one of time and the coordinates."""
         if callable(value):
             times = self.times.reshape(-1, *(1 for _ in self.shape[1:]))
             value = value(np.broadcast_to(times, self.shape), *self.positions())
-        return super().fill(value, name)
+        return super().fill(value, name, of)
 
     def dirichlet(self, field: Any) -> Any:
         """Summed over the intervals; along space alone, between neighbouring cells of those named.

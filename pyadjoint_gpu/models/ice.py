@@ -16,7 +16,9 @@ from .base import Bound, Elliptic, Fields, Model, Parameter, Variable
 from .finite_volume import above, below, difference, gather, holding, mean, pad
 from .options import finite
 
-FLOATING = 1.0 - 917.0 / 1027.0
+DENSITY = 917.0
+"""Of ice, in kg m-3: what a mass balance in ``kg m-2 year-1`` is in metres of ice."""
+FLOATING = 1.0 - DENSITY / 1027.0
 """Of floating ice, the fraction above water."""
 FLATTEST = 1e-6
 """Slope below which D does not fall any more."""
@@ -37,7 +39,6 @@ class Ice(Model):
     Parameters
     ----------
     grid : Grid
-        Lengths in m.
     exponent : float
         n, at least 1.
     sea_level : float, optional
@@ -50,7 +51,8 @@ class Ice(Model):
     Unknown: ``thickness`` (H). Parameters, cell fields all: ``bed`` (B), ``rate_factor`` (a1,
     positive: 2 A (rho g)^n / (n + 2) with Glen's A), ``sliding`` (a2), ``balance_lapse``
     (beta), ``equilibrium_line`` (ELA), ``balance_cap`` (cap), ``balance`` (m), and
-    ``reference_thickness``, where a first solve starts. Further state: ``surface`` (S),
+    ``reference_thickness``, where a first solve starts. Balances are in metres of ice a year; a
+    mass, in ``kg m-2 year-1``, is converted by 917 kg m-3. Further state: ``surface`` (S),
     ``mass_balance`` (M), ``flux_x``, ``flux_y``.
 
     Where beta > 0 there may be several steady states, ice standing where it is high already
@@ -73,7 +75,7 @@ class Ice(Model):
         if grid.ndim == 3:
             raise ConfigError("grid: found 3 axes, expected 1 or 2: ice has a thickness")
         set_ = object.__setattr__
-        set_(self, "grid", grid)
+        self._on(grid)
         set_(self, "exponent", finite("exponent", exponent))
         set_(self, "sea_level", None if sea_level is None else finite("sea_level", sea_level))
         if self.exponent < 1.0:
@@ -96,8 +98,16 @@ class Ice(Model):
             Parameter("sliding", f"m{2 - self.exponent:g} year-1", "sliding factor", default=0.0),
             Parameter("balance_lapse", "year-1", "mass balance gradient", default=0.0),
             Parameter("equilibrium_line", "m", "equilibrium line altitude", default=0.0),
-            Parameter("balance_cap", "m year-1", "largest mass balance", default=1e6),
-            Parameter("balance", "m year-1", "mass balance beside that by altitude", default=0.0),
+            Parameter(
+                "balance_cap", "m year-1", "largest mass balance", default=1e6, density=DENSITY
+            ),
+            Parameter(
+                "balance",
+                "m year-1",
+                "mass balance beside that by altitude",
+                default=0.0,
+                density=DENSITY,
+            ),
             Parameter("reference_thickness", "m", "reference ice thickness", default=0.0),
         )
 
@@ -106,7 +116,7 @@ class Ice(Model):
         dims = self.grid.dims
         return (
             (Variable("surface", "m", "surface elevation", "surface_altitude"), dims),
-            (Variable("mass_balance", "m year-1", "surface mass balance"), dims),
+            (Variable("mass_balance", "m year-1", "surface mass balance", density=DENSITY), dims),
             *(
                 (
                     Variable(f"flux_{d}", "m2 year-1", f"ice flux along {d}"),

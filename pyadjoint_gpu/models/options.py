@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ..core.quantities import conversion
 from ..errors import ConfigError
 from ..grid import number
 
@@ -49,6 +50,8 @@ def time_steps(
         raise ConfigError(f"every: found {every}, expected a divisor of steps, {number_of}")
     if not isinstance(time_units, str) or not time_units:
         raise ConfigError(f"time_units: found {time_units!r}, expected a text")
+    if conversion(time_units, "s") is None:
+        raise ConfigError(f"time_units: found {time_units!r}, expected a unit of time")
     kept = int(np.ceil(np.sqrt(number_of))) if checkpoints is None else checkpoints
     return {
         "step": length,

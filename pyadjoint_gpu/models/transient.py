@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..core.quantities import converter
 from ..errors import ConfigError
 from ..grid import Grid
 from .base import Bound, Elliptic, Fields, Model, Parameter, Variable
@@ -43,6 +44,10 @@ class Step(Model):
     @property
     def grid(self) -> Grid:  # type: ignore[override]
         return self.model.grid
+
+    @property
+    def domain(self) -> Grid:  # type: ignore[override]
+        return self.model.domain
 
     @property
     def linear(self) -> bool:  # type: ignore[override]
@@ -129,7 +134,7 @@ class Transient(Model):
         States kept for the gradient at a time, besides those: the square root of `steps` unless
         given, twice as many while it is computed. All of them are solved for once more.
     time_units : str, optional
-        Of dt, the model's unless given; R is in units of u over these.
+        Of dt and of times, the model's unless given; R is in units of u over the model's.
 
     Notes
     -----
@@ -174,9 +179,18 @@ class Transient(Model):
     def grid(self) -> Grid:  # type: ignore[override]
         return self.model.grid
 
+    @property
+    def domain(self) -> Grid:  # type: ignore[override]
+        return self.model.domain
+
     @cached_property
     def one_step(self) -> Step:
-        return Step(self.model, self.step)
+        return Step(self.model, self.dt)
+
+    @cached_property
+    def dt(self) -> float:
+        """The step in the model's unit of time."""
+        return converter("time_units", self.time_units, self.model.time_units)(self.step)
 
     @property
     def times(self) -> np.ndarray:
@@ -232,7 +246,7 @@ class Transient(Model):
 
         def one(before: Fields, now: Fields) -> Fields:
             r = self.model.residual(now, inner)
-            return {k: r[k] + (before[k] - now[k]) / self.step for k in now}
+            return {k: r[k] + (before[k] - now[k]) / self.dt for k in now}
 
         steps = jax.vmap(one)({k: a[:-1] for k, a in u.items()}, {k: a[1:] for k, a in u.items()})
         return {k: jnp.concatenate([(start[k] - u[k][0])[None], r]) for k, r in steps.items()}

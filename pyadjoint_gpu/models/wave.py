@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import jax.numpy as jnp
 import numpy as np
 
+from ..core.quantities import power as power_of
 from ..errors import ConfigError
 from ..grid import SIDES, BoundarySpace, Grid
 from .base import Fields, Parameter, Variable
@@ -54,7 +55,7 @@ class Wave(Explicit):
     wave: ClassVar[Variable]
     """p."""
     rate: ClassVar[tuple[str, int]]
-    """What s is, and the power of a length in its units, those over a time."""
+    """What s is, and the power of a length in its units, those a second."""
 
     def __init__(
         self,
@@ -82,7 +83,8 @@ class Wave(Explicit):
         if sponge and not sides:
             raise ConfigError(f"sponge: found {sponge}, but no side is absorbing")
         options["source"] = None if source is None else Places.of(grid, source, "source")
-        for name, value in ({"grid": grid} | options).items():
+        self._on(grid)
+        for name, value in options.items():
             object.__setattr__(self, name, value)
         for axis, n in enumerate(grid.shape):
             if sponge * len(self._ends(axis)) >= n:
@@ -123,10 +125,9 @@ class Wave(Explicit):
             return ()
         name, power = self.rate
         power += self.grid.ndim if self.source.at_points else 0
-        length = "m " if power == 1 else f"m{power} " if power else ""
         space = ForcingSpace(self.source, self.step * self.every, self.intervals, self.time_units)
         return (
-            Parameter("source", f"{length}{self.time_units}-1", name, default=0.0, space=space),
+            Parameter("source", power_of(("m", power), ("s", -1)), name, default=0.0, space=space),
         )
 
     @property
@@ -146,7 +147,7 @@ class Wave(Explicit):
         } | ({} if self.source is None else {"source": self.source.specification()})
 
     def twin(self) -> dict[str, Any]:
-        table = self.specification()
+        table = self.specification() | {"step": self.dt}
         source = table.pop("source", None)
         if source is not None:
             assert self.source is not None
@@ -201,7 +202,7 @@ class Wave(Explicit):
         """Of each cell ``pull``, dt/a, and ``keep``, the part of p that damping leaves; of the
         faces along each axis ``push``, dt b/h^2, and ``hold``, what it leaves of q. Numbers that
         are the same everywhere stand in `_uniform` instead."""
-        dt, (inverse, b, speed) = self.step, self.medium(m)
+        dt, (inverse, b, speed) = self.dt, self.medium(m)
         # In the precision of the parameters, whatever that of NumPy's arrays.
         sponge, leaving = (jnp.asarray(a, speed.dtype) for a in (self._sponge, self._leaving))
         c: Fields = {}
@@ -224,9 +225,9 @@ class Wave(Explicit):
 
     @cached_property
     def _uniform(self) -> dict[str, float]:
-        out = {"keep": 1.0, "pull": self.step * self.uniform[0]}
+        out = {"keep": 1.0, "pull": self.dt * self.uniform[0]}
         for axis, h in enumerate(self.grid.spacing):
-            out |= {f"hold_{axis}": 1.0, f"push_{axis}": self.step * self.uniform[1] / h**2}
+            out |= {f"hold_{axis}": 1.0, f"push_{axis}": self.dt * self.uniform[1] / h**2}
         return out
 
     def start(self, m: Fields) -> Fields:
@@ -234,7 +235,7 @@ class Wave(Explicit):
         p, (_, b, _) = jnp.asarray(m[f"initial_{self.wave.name}"]), self.medium(m)
         x = {"p": p}
         for axis, h in enumerate(self.grid.spacing):
-            half = 0.5 * self.step / h**2 * b[axis] * difference(p, axis)
+            half = 0.5 * self.dt / h**2 * b[axis] * difference(p, axis)
             x[f"q_{axis}"] = pad(half, axis, 0, 1)
         return x
 
@@ -300,7 +301,7 @@ class AcousticWave(Wave):
         States kept for the gradient at a time, besides those: the square root of `steps` unless
         given, as many again while it is computed.
     time_units : str
-        Of dt; the wave speed is in the grid's unit over these.
+        Of dt, and of times.
 
     Notes
     -----
@@ -343,7 +344,7 @@ class AcousticWave(Wave):
 
     @property
     def own_parameters(self) -> tuple[Parameter, ...]:
-        return (Parameter("wave_speed", f"m {self.time_units}-1", "wave speed", positive=True),)
+        return (Parameter("wave_speed", "m s-1", "wave speed", positive=True),)
 
     @property
     def uniform(self) -> tuple[float, float]:

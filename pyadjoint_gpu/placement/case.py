@@ -109,7 +109,7 @@ def _setting(file: PlacementFile) -> dict[str, Any]:
 
 
 def _coordinates(file: PlacementFile) -> dict[str, Any]:
-    grid, out = file.model.grid, grid_coordinates(file.model.grid)
+    grid, out = file.model.domain, grid_coordinates(file.model.domain)
     for kind, points in (("candidate", file.candidates), ("point", file.points)):
         for d, p in zip(grid.dims, points.T, strict=True) if len(points) else ():
             text = {"units": grid.units, "long_name": f"{d} coordinate of {kind}s"}

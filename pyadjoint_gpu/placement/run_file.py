@@ -24,13 +24,14 @@ from ..config import (
     titled,
     under,
 )
+from ..core.quantities import converter
+from ..core.quantities import numbers as given_numbers
 from ..engines import Engine, get_engine
 from ..errors import ConfigError, DataError, check_choice, check_keys
 from ..grid import Grid
 from ..models import Explicit, build
 from ..models.forcing import ForcingSpace, Places
 from ..models.options import count, positive
-from ..units import conversion
 from .bathymetry import continental_margin
 from .network import Network, indices
 from .prior import SpaceTimePrior
@@ -170,7 +171,7 @@ def checked(tables: dict[str, Any], path: Path) -> PlacementFile:
         points=points,
         names=names,
         known=known,
-        truth=_truth(space, tables["rupture"], base) if "rupture" in tables else None,
+        truth=_truth(model, space, tables["rupture"], base) if "rupture" in tables else None,
         title=title,
         output=output,
         **sensors,
@@ -204,7 +205,7 @@ def _parameters(model: Explicit, table: Mapping[str, Any]) -> dict[str, np.ndarr
                 f"{where}: found one, but the model starts at rest, and the source is unknown"
             )
         profiled = isinstance(value, Mapping) and "profile" in value
-        given[name] = _profile(where, model.grid, dict(value)) if profiled else value
+        given[name] = _profile(where, model.domain, dict(value)) if profiled else value
     found = model.fields(given)
     return {k: v for k, v in found.items() if k not in model.linear_in}
 
@@ -268,15 +269,17 @@ def _positions(where: str, data: xr.Dataset, grid: Grid) -> np.ndarray:
     for d in grid.dims:
         if d not in data.variables:
             raise DataError(f"{where}: no variable {d!r} in the file, expected {grid.dims}")
-        factor = conversion(data[d].attrs.get("units"), grid.units)
-        if factor is None:
-            found = data[d].attrs["units"]
-            raise DataError(f"{where}: {d!r} is in {found!r}, the grid in {grid.units!r}")
-        columns.append(np.atleast_1d(finite_array(f"{where}: {d}", data[d].values)) * factor)
+        columns.append(np.atleast_1d(_finite(f"{where}: {d!r}", data[d], grid.units)))
     sizes = {c.shape for c in columns}
     if len(sizes) > 1 or columns[0].ndim != 1 or not columns[0].size:
         raise DataError(f"{where}: found shapes {sorted(sizes)}, expected one y and x a candidate")
     return np.stack(columns, axis=1)
+
+
+def _finite(where: str, array: xr.DataArray, units: str) -> np.ndarray:
+    """The values of a file's variable, none of them missing, in `units`."""
+    values = finite_array(where, given_numbers(where, array))
+    return converter(where, array.attrs.get("units"), units)(values)
 
 
 def _points(where: str, value: Any) -> np.ndarray:
@@ -289,10 +292,7 @@ def _each(where: str, value: Any, n: int, units: str, base: Path) -> np.ndarray:
     """A positive number for each candidate."""
     if isinstance(value, str):
         found = field(value, base, where)
-        factor = conversion(found.attrs.get("units"), units)
-        if factor is None:
-            raise DataError(f"{where}: found units {found.attrs['units']!r}, expected {units!r}")
-        value = finite_array(where, found.values) * factor
+        value = _finite(where, found, units)
     elif isinstance(value, list):
         value = np.array(numbers(where, value, n))
     else:
@@ -348,29 +348,33 @@ def _placement(table: Any, sensors: dict[str, Any], forecast: bool) -> dict[str,
     return table
 
 
-def _truth(space: ForcingSpace, table: Any, base: Path) -> np.ndarray:
+def _truth(model: Explicit, space: ForcingSpace, table: Any, base: Path) -> np.ndarray:
     table = check_keys(table, _KEYS["rupture"], "rupture")
     if "file" in table:
         if len(table) > 1:
             raise ConfigError(f"rupture.{min(set(table) - {'file'})}: found beside rupture.file")
         as_text(table["file"], "rupture.file")
-        return _source("rupture.file", field(table["file"], base, "rupture.file"), space)
+        return _source("rupture.file", field(table["file"], base, "rupture.file"), model)
     for f in fields(Rupture):
         if f.name not in table and f.name not in ("origin", "strike"):
             raise ConfigError(f"rupture.{f.name} is missing")
     with under("rupture"):
         found = space.fill(Rupture(**table), SOURCE)
+    # A rate by the time of its rise, in the model's unit of time.
+    found = found / converter("model.time_units", space.time_units, "s").scale
     if not np.any(found):
         raise ConfigError("rupture: nothing moves at the places and in the time of the source")
     return found
 
 
-def _source(where: str, given: xr.DataArray, space: ForcingSpace) -> np.ndarray:
+def _source(where: str, given: xr.DataArray, model: Explicit) -> np.ndarray:
     """Values of the source at its places, from those of all cells or of the places."""
+    space, of = model.space(SOURCE), model.parameter(SOURCE)
+    assert isinstance(space, ForcingSpace)
     everywhere = replace(space, places=Places(space.grid, ("cells",)))
     if set(given.dims) != set(everywhere.dims):
-        return space.fill(given, where)
-    whole = everywhere.fill(given, where)
+        return space.fill(given, where, of)
+    whole = everywhere.fill(given, where, of)
     if space.places.everywhere:
         return whole
     return whole.reshape(space.count, math.prod(space.grid.shape))[:, space.places.indices]

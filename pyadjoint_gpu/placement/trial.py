@@ -92,6 +92,6 @@ def integrated(file: PlacementFile, of: ToeplitzMap) -> tuple[str, str]:
 
 def _at(file: PlacementFile, values: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Fields at each time at some points, of shape (T, n)."""
-    indices, weights = file.model.grid.interpolation(points)
+    indices, weights = file.model.domain.interpolation(points)
     flat = values.reshape(len(values), -1)
     return np.einsum("tnk,nk->tn", flat[:, indices], weights)

@@ -1,0 +1,217 @@
+"""Quantities from outside: their units, and what is missing of them.
+
+Units are texts in UDUNITS spelling (``m2 s-1``, ``kg m-2 year-1``), as CF files have them. `pint`
+knows them; it is imported where two texts differ.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..errors import DataError
+
+UNSTATED = ("", "1", "-")
+"""Texts that say no more than none at all: what has them is in the units that are wanted."""
+
+# UDUNITS' year is the tropical one; pint's is of 365.25 days. Darcys are in none of the two.
+_DEFINITIONS = (
+    "year = 3.15569259747e7 * second = _ = yr = a",
+    "millidarcy = 9.869233e-16 * m ** 2 = mD",
+    "darcy = 9.869233e-13 * m ** 2 = _",
+    "degree_north = degree = _ = degrees_north = degree_N = degrees_N",
+    "degree_east = degree = _ = degrees_east = degree_E = degrees_E",
+)
+_SYMBOLS = {"degree": "degree"}  # not pint's
+# An exponent follows its unit without a sign of its own: m2, s-1.
+_EXPONENT = re.compile(r"(?<=[A-Za-z)])(?<![0-9.][eE])(?=[-+]?\d)")
+_DOT = re.compile(r"(?<=[A-Za-z0-9)])[.·](?=[A-Za-z(])")  # UDUNITS multiplies with dots, too
+
+
+class Conversion(NamedTuple):
+    """y = scale x + offset, in other units; a difference, such as a standard deviation, has no
+    offset."""
+
+    scale: float
+    offset: float
+
+    def __call__(self, values: Any) -> Any:
+        if self == SAME:
+            return values
+        return values * self.scale + self.offset if self.offset else values * self.scale
+
+    def difference(self, values: Any) -> Any:
+        return values if self.scale == 1.0 else values * self.scale
+
+
+SAME = Conversion(1.0, 0.0)
+
+
+@cache
+def _registry() -> Any:
+    import pint
+
+    registry = pint.UnitRegistry(on_redefinition="ignore")
+    for line in _DEFINITIONS:
+        registry.define(line)
+    return registry
+
+
+@cache
+def _parsed(text: str) -> Any:
+    """A pint quantity, one of the unit; None where there is no such unit."""
+    spelt = _DOT.sub("*", text.replace("°C", "degC").replace("⋅", "*"))
+    # Names spelt with capitals ("Metres") are of no other unit; symbols ("MPa", "mPa") may be.
+    tries = [spelt, spelt.lower()] if re.fullmatch(r"[A-Za-z]{4,}", spelt) else [spelt]
+    for candidate in tries:
+        plain = re.fullmatch(r"[A-Za-z_]+", candidate)  # degrees_C is no product
+        try:
+            found = _registry().parse_units(
+                candidate if plain else _EXPONENT.sub("**", candidate), case_sensitive=True
+            )
+        except Exception:  # pint raises all kinds for what it cannot read
+            try:
+                return _registry().Quantity(1.0) * _registry().parse_expression(
+                    _EXPONENT.sub("**", candidate), case_sensitive=True
+                )
+            except Exception:
+                continue
+        return _registry().Quantity(1.0, found)
+    return None
+
+
+def spelling(units: Any) -> str:
+    """Units as a text without blanks around; "1" where there is none."""
+    text = "" if units is None else str(units).strip()
+    return "1" if text in UNSTATED else text
+
+
+@cache
+def _to_base(text: str) -> tuple[Conversion, Any] | None:
+    """To SI units, and the dimensions."""
+    one = _parsed(text)
+    if one is None:
+        return None
+    low, high = (one._REGISTRY.Quantity(v * one.magnitude, one.units) for v in (0.0, 1.0))
+    offset = float(low.to_base_units().magnitude)
+    scale = float(high.to_base_units().magnitude) - offset
+    return Conversion(scale, offset), one.dimensionality
+
+
+def known(units: Any) -> bool:
+    """Whether there are such units."""
+    text = spelling(units)
+    return text == "1" or _parsed(text) is not None
+
+
+def conversion(found: Any, wanted: str, *, density: float | None = None) -> Conversion | None:
+    """From `found` to `wanted`; None where there is none.
+
+    What states no units is in those wanted. With a `density` in kg m-3, a mass stands for the
+    volume that it has (``kg m-2 year-1`` for ``m year-1``).
+    """
+    one, other = spelling(found), spelling(wanted)
+    if one in ("1", other):
+        return SAME
+    if other == "1":
+        other = "dimensionless"
+    for factor in (1.0, *(() if density is None else (1.0 / density,))):
+        text = one if factor == 1.0 else f"({one}) m3 kg-1"
+        source, target = _to_base(text), _to_base(other)
+        if source is not None and target is not None and source[1] == target[1]:
+            (a, b), (c, d) = source[0], target[0]
+            return Conversion(factor * (a / c), factor * (b - d) / c if b != d else 0.0)
+    return None
+
+
+def converter(
+    what: str, found: Any, wanted: str, *, density: float | None = None, meaning: str = ""
+) -> Conversion:
+    """`conversion`, or a `DataError` that begins with `what`; `meaning` says what is wanted."""
+    how = conversion(found, wanted, density=density)
+    if how is not None:
+        return how
+    expected = f"expected {wanted!r}{meaning and f' ({meaning})'} or a unit that converts to it"
+    if not known(found):
+        raise DataError(f"{what} is in {found!r}, which is no known unit; {expected}")
+    if conversion(found, power((wanted, 2))) is not None:
+        expected = f"{expected}: this is the square of one, as a variance has"
+    raise DataError(f"{what} is in {found!r}, {expected}")
+
+
+@cache
+def power(*parts: tuple[str, int]) -> str:
+    """The product of units to whole powers, in UDUNITS spelling: ``(("m", 1), ("s", -1))`` is
+    ``m s-1``. Where one of them is unknown, the texts side by side."""
+    if all(spelling(text) == "1" for text, _ in parts):
+        return "1"
+    product = _registry().Quantity(1.0)
+    for text, exponent in parts:
+        one = product if spelling(text) == "1" else _parsed(spelling(text))
+        if one is None:
+            named = ((spelling(t), k) for t, k in parts if spelling(t) != "1")
+            return " ".join(t if k == 1 else f"({t}){k}" for t, k in named)
+        if spelling(text) != "1":
+            product = product * one.units**exponent
+    tokens = sorted(dict(product.units._units).items(), key=lambda item: item[1] < 0)
+    symbols = ((_SYMBOLS.get(n) or _registry().get_symbol(n), k) for n, k in tokens)
+    return " ".join(s if k == 1 else f"{s}{k:g}" for s, k in symbols) or "1"
+
+
+def inverse(units: str) -> str:
+    """One over `units`."""
+    return power((units, -1))
+
+
+def stated(value: Any) -> str | None:
+    """The units that a value states, if it does."""
+    attributes = getattr(value, "attrs", None)
+    if attributes is not None:
+        return attributes.get("units")
+    # A pint quantity, or one of its kind.
+    return str(value.units) if hasattr(value, "units") and hasattr(value, "magnitude") else None
+
+
+def _described(value: Any) -> str:
+    """What is no number."""
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        return "rows of different lengths"
+    kinds = {"M": "dates", "m": "time differences", "c": "complex numbers"}
+    short = f"{value!r:.60}" if array.size < 4 else "values that are no numbers"
+    return kinds.get(array.dtype.kind, short)
+
+
+def numbers(what: str, value: Any, *, expected: str = "numeric values") -> np.ndarray:
+    """The numbers of a value, NaN where it says that one is missing: by NaN, a mask, or what its
+    attributes name (``_FillValue``, ``missing_value``).
+
+    Raises
+    ------
+    DataError
+        If they are no real numbers.
+    """
+    attributes = getattr(value, "attrs", {})
+    plain = getattr(value, "magnitude", getattr(value, "values", value))
+    masked = np.ma.getmaskarray(plain) if np.ma.isMaskedArray(plain) else None
+    if masked is not None:
+        plain = np.ma.getdata(plain)
+    array: Any = None
+    try:
+        array = np.asarray(plain)
+        if array.dtype.kind not in "iuf":
+            # Lists of Python numbers and None, say; dates, texts and complex numbers are none.
+            array = None if array.dtype.kind in "mMUSbc" else array.astype(float)
+    except (TypeError, ValueError):
+        array = None
+    if array is None:
+        raise DataError(f"{what}: found {_described(plain)}, expected {expected}")
+    array = array.astype(float)
+    for name in ("_FillValue", "missing_value"):
+        for filled in np.ravel(attributes.get(name, ())):
+            array = np.where(array == filled, np.nan, array)
+    return array if masked is None else np.where(masked, np.nan, array)
