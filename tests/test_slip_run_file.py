@@ -150,7 +150,7 @@ def long(name: str) -> Callable[[xr.Dataset], xr.Dataset]:
 
 LOS, UP = "displacement_los", "displacement_up"
 SPOILT: list[tuple[str, Callable[[xr.Dataset], Any], str]] = [
-    ("gnss", put(UP, np.nan), "'displacement_up': 1 values are not finite"),
+    ("gnss", put(UP, np.inf), "gnss: displacements: 1 values are not finite"),
     ("gnss", put("x", np.inf), "'x': 1 values are not finite"),
     ("gnss", put(f"{UP}_sigma", -1.0), r"'displacement_up_sigma': found -0.001, expected.* > 0"),
     ("gnss", put(f"{UP}_sigma", 0.0), "'displacement_up_sigma': found 0"),
@@ -174,7 +174,8 @@ SPOILT: list[tuple[str, Callable[[xr.Dataset], Any], str]] = [
     ("gnss", lambda d: 3, "found int, expected an xarray.Dataset"),
     ("insar", put("look_up", 0.5), "look vector of pixel 2 .* is 0.789.* expected a unit vector"),
     ("insar", put("look_east", np.nan), "'look_east': 1 values are not finite"),
-    ("insar", put(LOS, np.nan), "'displacement_los': 1 values are not finite"),
+    ("insar", put(LOS, -np.inf), "insar: displacements: 1 values are not finite"),
+    ("insar", lambda d: d.assign({LOS: d[LOS] * np.nan}), "insar: none of 7 displacements"),
     ("insar", lambda d: d.drop_vars("look_up"), "no variable 'look_up'; did you mean"),
     ("insar", lambda d: d.drop_vars(f"{LOS}_sigma"), "neither 'displacement_los_sigma' nor"),
     ("insar", lambda d: d.assign(correlated(d)), "both 'displacement_los_sigma' and"),
@@ -347,3 +348,25 @@ def test_the_published_case(tmp_path, capsys):
     np.testing.assert_array_equal(found["slip"], same_samples)
     assert found.attrs["log_evidence"] == pytest.approx(413.60014, abs=0.8)
     assert "of 18 components of slip" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        put(LOS, np.nan),
+        put(f"{LOS}_sigma", np.inf),
+        put(f"{LOS}_sigma", np.nan),
+        lambda d: correlated(put(LOS, np.nan)(d)),
+    ],
+)
+def test_displacements_that_are_missing_are_not_observed(spoil):
+    """Those of one pixel, the third; errors of the others stay as they are."""
+    whole = correlated(pixels()) if f"{LOS}_covariance" in spoil(pixels()) else pixels()
+    kept = np.arange(len(pixels()["x"])) != 2
+    found, expected = slip_data((), spoil(pixels()), units="km"), slip_data((), whole, units="km")
+    assert (len(found), found.missing, expected.missing) == (6, 1, 0)
+    for name in ("points", "look", "displacement"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name)[kept])
+    noise = expected.noise[np.ix_(kept, kept)] if expected.noise.ndim == 2 else expected.noise[kept]
+    np.testing.assert_array_equal(found.noise, noise)
+    assert (slip_data(stations(), units="km") + found).missing == 1
