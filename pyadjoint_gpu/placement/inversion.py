@@ -46,7 +46,8 @@ class LinearInversion:
     Raises
     ------
     DataError
-        If shapes differ, or the noise is not positive definite.
+        If shapes differ, or the noise is not positive definite, or so small that round-off would
+        tell in what is inferred (more than 1e-4 of it; the message says which is large enough).
     """
 
     def __init__(

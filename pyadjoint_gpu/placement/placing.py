@@ -20,6 +20,7 @@ from .network import Network
 from .noise import Noise
 from .offline import seen, solved
 from .prior import SpaceTimePrior
+from .roundoff import factorised
 from .selection import Selection, select
 from .store import CovarianceFile
 from .toeplitz import ToeplitzMap
@@ -108,7 +109,7 @@ def place_sensors(
     Raises
     ------
     ConfigError, DataError
-        If what is given does not fit together.
+        If what is given does not fit together, or the noise is too small, as for `select`.
     """
     check_fit(of, prior)
     noise = Noise(noise, of.sensors, of.steps)
@@ -121,7 +122,7 @@ def place_sensors(
         conditional = _given(goal, of, objective, every, file, together, progress)
     found = select(
         every,
-        noise.given,
+        noise,
         budget,
         conditional=conditional,
         costs=costs,
@@ -233,7 +234,7 @@ def _compared(
         for length in {len(design) for design in own}:
             which = [k for k, design in enumerate(own) if len(design) == length]
             networks = [[*existing, *own[k]] for k in which]
-            found = information(every, noise.given, networks, conditional=conditional)
+            found = information(every, noise, networks, conditional=conditional)
             out |= dict(zip(which, found[:, len(existing) :], strict=True))
         return out
 
@@ -253,8 +254,7 @@ def _deviations(
     if len(order):
         some = of.select(sensors)
         size = len(order) * of.steps
-        matrix = covariance(some, prior) + noise.select(sensors).matrix()
-        factor = scipy.linalg.cholesky(matrix.reshape(size, size), lower=True, check_finite=False)
+        factor = factorised(covariance(some, prior), noise.select(sensors), times_first=False)
         seen_by = seen(some, prior, total).reshape(of.steps, len(order), -1).swapaxes(0, 1)
         told = np.square(solved(factor, seen_by.reshape(size, -1)))
         told.reshape(len(order), of.steps, -1).sum(axis=1).cumsum(axis=0, out=reductions[1:])

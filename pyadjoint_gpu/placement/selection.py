@@ -127,8 +127,9 @@ def select(
     Raises
     ------
     ConfigError, DataError
-        If what is given does not fit together, is not finite or not positive definite, or the
-        journal is of other data.
+        If what is given does not fit together, is not finite or not positive definite, the noise is
+        so small that round-off would tell (more than 1e-4 nats; the message says which noise is
+        large enough), or the journal is of other data.
     """
     check_choice("dtype", dtype, ("float64", "float32"))
     network = Network.of(covariance.candidates, budget, costs, existing, forbidden)
@@ -223,7 +224,7 @@ def _append(p: int, candidates: Candidates, network: Network, comm: Communicator
     """Choose p on all ranks; its gain."""
     root = owner(comm, network.candidates, p)
     mine = comm.Get_rank() == root
-    found = safely(comm, lambda: candidates.pivots(p) if mine else None)
+    found = safely(comm, lambda: candidates.chosen_with(p) if mine else None)
     coefficients, gain = comm.bcast(found, root=root)
     candidates.append(p, coefficients)
     return gain
