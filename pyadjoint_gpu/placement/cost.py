@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..arrays import shown
 from ..errors import ConfigError, check_choice
 from ..models.options import count, positive
 from .blocks import DenseCovariance
@@ -150,6 +151,8 @@ class Cost:
 
     def seconds(self, machine: Machine) -> float:
         """Reading goes on beside arithmetic, messages do not."""
+        if not isinstance(machine, Machine):
+            raise ConfigError(f"machine: found {shown(machine)}, expected a Machine, such as A100")
         work = (
             self.products / machine.products
             + self.updates / machine.updates

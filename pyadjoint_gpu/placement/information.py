@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from ..arrays import shown
 from ..errors import ConfigError
 from .blocks import Covariance
 from .candidates import combined
-from .network import indices
+from .network import indices, integers
 from .noise import Whitened, objective
 from .roundoff import check, cholesky
 from .threads import workers
@@ -45,11 +46,13 @@ def information(
         If an index is out of range or named twice, or what is given does not fit together, is not
         finite or not positive definite, or the noise too small, as for `select`.
     """
-    given = np.asarray(designs)
+    matrices = objective(covariance, noise, conditional)
+    given = integers(designs)
+    if given is None:
+        raise ConfigError(f"designs: found {shown(designs)}, expected indices of shape (R, k)")
     if given.ndim != 2 or not given.size:
         raise ConfigError(f"designs: found shape {given.shape}, expected (R, k)")
     checked = [indices(design, covariance.candidates, "designs") for design in given]
-    matrices = objective(covariance, noise, conditional)
     with workers() as threads:
         return np.array(list(threads.map(partial(_prefixes, matrices), checked)))
 

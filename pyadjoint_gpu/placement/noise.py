@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import finite
-from ..errors import DataError
+from ..arrays import finite, shown
+from ..errors import ConfigError, DataError
 from .blocks import Covariance, check_symmetric, diagonal_blocks
 from .roundoff import refusal
 
@@ -204,6 +204,12 @@ def objective(
     DataError
         If they do not fit.
     """
+    for name, one in (("covariance", covariance), ("conditional", conditional)):
+        if one is not None and not isinstance(one, Covariance):
+            raise ConfigError(
+                f"{name}: found {shown(one)}, expected a Covariance; DenseCovariance makes one of"
+                " an array (C, T, C, T)"
+            )
     shape = covariance.candidates, covariance.steps
     found = Noise.of(noise, *shape)
     matrices = [Whitened(covariance, found, "covariance with noise")]
