@@ -59,6 +59,6 @@ problem = pag.Problem(
     parameters=known,
 )
 result = pag.invert(problem, max_iterations=5 if small else 30, title="Where the mounds were")
-result.inversion.plot("diffusion.png")
+result.pag.plot("diffusion.png")
 error = result["initial_height"] - result["initial_height_true"]
 print(f"initial height: rms error {float(np.sqrt((error**2).mean())):.3f} m, wrote diffusion.png")

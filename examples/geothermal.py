@@ -32,8 +32,8 @@ problem = pag.Problem(
 )
 result = pag.invert(problem, discrepancy=True, title="Geothermal doublet")
 
-result.inversion.save("geothermal.nc")
-result.inversion.plot("geothermal.png")
+result.pag.save("geothermal.nc")
+result.pag.plot("geothermal.png")
 misfit = result["misfit"].values
 print(f"{result.attrs['status']}: {result.attrs['message']}")
 print(f"misfit {misfit[0]:.4g} -> {misfit[-1]:.4g} in {len(misfit) - 1} iterations")

@@ -39,5 +39,5 @@ with pag.Launch(launcher) as ranks:
     result = pag.invert(problem, max_iterations=30, journal="ranks.h5")
 
 print(f"{result.attrs['status']}: {result.attrs['message']}")
-result.inversion.save("ranks.nc")
-result.inversion.plot("ranks.png")
+result.pag.save("ranks.nc")
+result.pag.plot("ranks.png")

@@ -95,8 +95,8 @@ for name in truth:
     result[name].attrs["units"] = "degree" if name in ("strike", "dip") else "km"
 for name in ("slip", "slip_mean", "slip_sd"):
     result[name].attrs["units"] = "m"
-result.samples.save("slip.nc")
-result.samples.plot("slip.png")
+result.pag.save("slip.nc")
+result.pag.plot("slip.png")
 
 # How much of the truth lies where 90 % of the samples do?
 print(f"sampled in {time.perf_counter() - began:.1f} s")

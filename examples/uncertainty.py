@@ -32,8 +32,8 @@ problem = pag.Problem(
 size = {"particles": 32, "leapfrogs": 2} if small else {"particles": 128}
 result = bayes.ProblemSMC(problem, prior, **size).run()
 
-result.samples.save("uncertainty.nc")
-result.samples.plot("uncertainty.png")
+result.pag.save("uncertainty.nc")
+result.pag.plot("uncertainty.png")
 fields = np.log(result["permeability"].values)
 low, high = np.quantile(fields, [0.05, 0.95], axis=0)
 within = np.mean((low <= np.log(truth)) & (np.log(truth) <= high))

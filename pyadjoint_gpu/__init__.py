@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import importlib
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from . import accessor as _accessor
 
 __version__ = "0.1.0"
 
@@ -32,10 +32,7 @@ if TYPE_CHECKING:
     from .responses import block_column
     from .verify import adjoint_test, taylor_test
 
-# `import pyadjoint_gpu` gives Datasets their `.inversion`. The command line does so itself, once
-# it has work to do: it answers --help without waiting for xarray.
-if Path(sys.argv[0] if sys.argv else "").stem not in ("pyadjoint-gpu", "-m"):
-    from . import accessor as _accessor  # noqa: F401
+_accessor.register()
 
 # Imported on first use: JAX, scipy and matplotlib cost nothing until something needs them.
 _WHERE = {

@@ -1,50 +1,80 @@
-"""``Dataset.inversion``, ``Dataset.samples``, ``Dataset.placement``: what results can do. Imports
-nothing but xarray until it is used."""
+"""``Dataset.pag``: what results can do. Imports nothing until it is used."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+import importlib
+import importlib.util
+import sys
 from typing import TYPE_CHECKING, Any
 
-import xarray as xr
-
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    import xarray as xr
     from matplotlib.figure import Figure
 
+NAME = "pag"
 
-@xr.register_dataset_accessor("inversion")
-class InversionAccessor:
-    """Methods of a result of `invert`, also after it was saved and opened again."""
+_PLOTS = {
+    "forward": (".state_plots", "plot_state"),
+    "gradient": (".state_plots", "plot_state"),
+    "inversion": (".plot", "plot"),
+    "observations": (".state_plots", "plot_observations"),
+    "sampling": (".bayes.plots", "plot_samples"),
+    "block-column": (".placement.linear_plots", "plot_block_column"),
+    "linear-inversion": (".placement.linear_plots", "plot_linear_inversion"),
+    "placement": (".placement.plots", "plot_placement"),
+}
+"""By the attribute ``kind`` of a result."""
+
+
+class PagAccessor:
+    """Methods of every result, also after it was saved and opened again."""
 
     def __init__(self, data: xr.Dataset):
         self._data = data
 
-    def plot(self, path: str | Path | None = None) -> Figure:
-        """Draw observations, true and recovered fields and the misfit; see `plot.plot`."""
-        from .plot import plot
+    @property
+    def kind(self) -> str:
+        """What the result is of: its attribute ``kind``, or what its variables tell, where it was
+        written before there was one."""
+        found = self._data.attrs.get("kind")
+        return found if found in _PLOTS else _kind(self._data)
 
-        return plot(self._data, path)
+    def plot(self, path: str | Path | None = None) -> Figure:
+        """Draw the result as what it is.
+
+        Parameters
+        ----------
+        path : path, optional
+            Save there (the ending says as what), whole or not at all.
+
+        Returns
+        -------
+        matplotlib Figure
+
+        Raises
+        ------
+        DataError
+            If it is no result, or there is nothing to draw.
+        EngineError
+            If matplotlib is missing.
+
+        See Also
+        --------
+        plot.plot, state_plots.plot_state, state_plots.plot_observations, bayes.plots.plot_samples,
+        placement.plots.plot_placement, placement.linear_plots.plot_block_column,
+        placement.linear_plots.plot_linear_inversion
+        """
+        module, name = _PLOTS[self.kind]
+        return getattr(importlib.import_module(module, __package__), name)(self._data, path)
 
     def save(self, path: str | Path) -> None:
         """Write NetCDF-4, whole or not at all."""
         from .dataset import save
 
         save(self._data, path)
-
-
-@xr.register_dataset_accessor("samples")
-class SamplesAccessor:
-    """Methods of a sampler's result, also after it was saved and opened again."""
-
-    def __init__(self, data: xr.Dataset):
-        self._data = data
-
-    def plot(self, path: str | Path | None = None) -> Figure:
-        """Draw numbers, slip, fields and the way there; see `bayes.plots.plot_samples`."""
-        from .bayes.plots import plot_samples
-
-        return plot_samples(self._data, path)
 
     def corner(
         self,
@@ -53,46 +83,85 @@ class SamplesAccessor:
         prior: Mapping[str, Any] | None = None,
         path: str | Path | None = None,
     ) -> Figure:
-        """Draw the distribution of each number and of each pair; see `bayes.corner.corner`."""
+        """Of samples: the distribution of each number and of each pair; see
+        `bayes.corner.corner`."""
         from .bayes.corner import corner
 
         return corner(self._data, names, truth, prior, path)
 
     def to_datatree(self) -> xr.DataTree:
-        """As ArviZ 1 has it; see `bayes.conversion.to_datatree`."""
+        """Samples as ArviZ 1 has them; see `bayes.conversion.to_datatree`."""
         from .bayes.conversion import to_datatree
 
         return to_datatree(self._data)
 
     def to_arviz(self) -> Any:
-        """As the ArviZ that is installed has it; see `bayes.conversion.to_arviz`."""
+        """Samples as the ArviZ that is installed has them; see `bayes.conversion.to_arviz`."""
         from .bayes.conversion import to_arviz
 
         return to_arviz(self._data)
 
-    def save(self, path: str | Path) -> None:
-        """Write NetCDF-4, whole or not at all."""
-        from .dataset import save
 
-        save(self._data, path)
+def _kind(data: xr.Dataset) -> str:
+    """By the variables and dimensions."""
+    from .errors import DataError
+
+    names = {str(n) for n in data.data_vars}
+    if "sample" in data.dims:
+        return "sampling"
+    if "candidate" in data.dims or {"order", "integral_sd"} <= names:
+        return "placement"
+    if "misfit" in names and any(n.endswith("_initial") for n in names):
+        return "inversion"
+    if "response" in names:
+        return "block-column"
+    if {"integral", "integral_sd"} <= names:
+        return "linear-inversion"
+    if "convergence" in names:
+        return "forward"
+    if any(f"{n}_sigma" in names for n in names):
+        return "observations"
+    raise DataError("not a result of pyadjoint_gpu: it has no attribute 'kind'")
 
 
-@xr.register_dataset_accessor("placement")
-class PlacementAccessor:
-    """Methods of a result of ``pyadjoint-gpu place``, also after it was saved and opened again."""
+# Registration
 
-    def __init__(self, data: xr.Dataset):
-        self._data = data
 
-    def plot(self, path: str | Path | None = None) -> Figure:
-        """Draw sensors, uncertainty, information and forecasts; see
-        `placement.plots.plot_placement`."""
-        from .placement.plots import plot_placement
+def register() -> None:
+    """Give Datasets their ``.pag``: now, or as soon as someone imports xarray, for which importing
+    this package does not wait."""
+    if "xarray" in sys.modules:
+        _register()
+    else:
+        sys.meta_path.insert(0, _Waiting())
 
-        return plot_placement(self._data, path)
 
-    def save(self, path: str | Path) -> None:
-        """Write NetCDF-4, whole or not at all."""
-        from .dataset import save
+def _register() -> None:
+    from xarray import register_dataset_accessor
 
-        save(self._data, path)
+    register_dataset_accessor(NAME)(PagAccessor)
+
+
+class _Waiting:
+    """A finder of modules that finds none: it sees xarray asked for, once."""
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
+        if name != "xarray":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        if spec is not None and spec.loader is not None:
+            _then(spec.loader, _register)
+        return spec
+
+
+def _then(loader: Any, follow: Any) -> None:
+    """Have `follow` called after the loader's module was run."""
+    run = loader.exec_module
+
+    def exec_module(module: Any) -> None:
+        loader.exec_module = run
+        run(module)
+        follow()
+
+    loader.exec_module = exec_module

@@ -9,12 +9,29 @@ import numpy as np
 from .errors import DataError
 
 
+def shown(value: Any) -> str:
+    """What was found, on one line."""
+    kind = type(value).__name__
+    if getattr(value, "shape", ()):
+        return f"{kind} of shape {value.shape}"
+    text = repr(value)
+    return text if len(text) <= 60 and "\n" not in text else kind
+
+
+def real(name: str, value: Any) -> np.ndarray:
+    """An array of real numbers, which may be NaN, or a `DataError`."""
+    try:
+        given = np.asarray(value)
+        if value is not None and given.dtype.kind not in "cSU":  # complex, text
+            return np.asarray(given, dtype=float)
+    except (TypeError, ValueError):
+        pass
+    raise DataError(f"{name}: found {shown(value)}, expected numbers")
+
+
 def finite(name: str, value: Any) -> np.ndarray:
     """An array of numbers, or a `DataError`."""
-    try:
-        array = np.asarray(value, dtype=float)
-    except (TypeError, ValueError):
-        raise DataError(f"{name}: found {value!r}, expected numbers") from None
+    array = real(name, value)
     if not np.all(np.isfinite(array)):
         raise DataError(f"{name}: {np.count_nonzero(~np.isfinite(array))} values are not finite")
     return array

@@ -120,7 +120,7 @@ def _sample(options: argparse.Namespace, tables: dict[str, Any]) -> int:
     from .bayes import run_file, slip
 
     file = run_file.checked(tables, Path(options.config))
-    return _carry_out(options, file, slip.run, slip.summary, "samples")
+    return _carry_out(options, file, slip.run, slip.summary)
 
 
 def _place(options: argparse.Namespace) -> int:
@@ -129,7 +129,7 @@ def _place(options: argparse.Namespace) -> int:
 
     tables = parse(options.config, options.overrides)
     file = run_file.checked(tables, Path(options.config))
-    return _carry_out(options, file, case.run, case.summary, "placement")
+    return _carry_out(options, file, case.run, case.summary)
 
 
 def _carry_out(
@@ -137,7 +137,6 @@ def _carry_out(
     file: Any,
     run: Callable[[Any], xr.Dataset],
     summary: Callable[[xr.Dataset], Iterable[str]],
-    accessor: str,
 ) -> int:
     """A run that goes on from its journal by itself; its result saved, told and drawn."""
     places, path = _places(file.output, options.output)
@@ -148,13 +147,12 @@ def _carry_out(
         if journal is None or not journal.is_file():
             raise
         return _complain(f"interrupted; the same command goes on from {journal}", FAILED)
-    able = getattr(result, accessor)
-    able.save(path)
+    result.pag.save(path)
     for line in result.attrs.get("warnings", "").splitlines():
         print(f"pyadjoint-gpu: warning: {line}", file=sys.stderr)
     print(*summary(result), f"wrote {path}", sep="\n")
     if figure is not None:
-        able.plot(figure)
+        result.pag.plot(figure)
         print(f"wrote {figure}")
     return DONE
 
@@ -219,7 +217,7 @@ def _drawable(place: Path, what: str) -> None:
 
 
 def _deliver(result: xr.Dataset, path: Path, figure: Path | None) -> int:
-    result.inversion.save(path)
+    result.pag.save(path)
     history = result["misfit"].values
     chi2 = result.attrs.get("chi2")
     print(f"{result.attrs['status']}: {result.attrs['message']}")
@@ -231,7 +229,7 @@ def _deliver(result: xr.Dataset, path: Path, figure: Path | None) -> int:
     )
     print(f"wrote {path}")
     if figure is not None:
-        result.inversion.plot(figure)
+        result.pag.plot(figure)
         print(f"wrote {figure}")
     return DONE if result.attrs["status"] in ("converged", "stopped") else FAILED
 
@@ -259,7 +257,6 @@ def _check(options: argparse.Namespace) -> int:
 def _plot(options: argparse.Namespace) -> int:
     import xarray as xr
 
-    from . import accessor  # noqa: F401  (registers Dataset.inversion and others)
     from .errors import DataError
 
     path = Path(options.result)
@@ -273,8 +270,7 @@ def _plot(options: argparse.Namespace) -> int:
     except Exception as error:
         raise DataError(f"{path}: not a NetCDF-4 file, or truncated ({error})") from None
     try:
-        kind = "samples" if "sample" in result.dims else "inversion"
-        getattr(result, "placement" if "candidate" in result.dims else kind).plot(output)
+        result.pag.plot(output)
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
     print(f"wrote {output}")

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
-from . import __version__, accessor  # noqa: F401  (registers Dataset.inversion)
+from . import __version__
 from .core.quantities import inverse
 from .files import whole
 from .grid import Grid
@@ -177,6 +177,7 @@ def state_dataset(model: Model, m: Fields, solution: Solution, engine: Engine) -
         describe(
             f"forward solve of {model.name}",
             engine,
+            kind="forward",
             status=c.status,
             message=c.message,
             solver=c.method,
@@ -206,6 +207,7 @@ def gradient_dataset(problem: Problem, gradient: np.ndarray) -> xr.Dataset:
     return xr.Dataset(
         {c.name: (c.dims, parts[c.name], gradient_attributes(c)) for c in problem.controls},
         _used(problem),
+        {"kind": "gradient"},
     )
 
 

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.core import Tracer
 
 from .engines import Engine, Solution, get_engine, running
 from .engines.embedded import EmbeddedEngine
@@ -85,7 +86,7 @@ def solve_fields(
 
 
 def _traced(value: Any) -> bool:
-    return any(isinstance(a, jax.core.Tracer) for a in jax.tree.leaves(value))
+    return any(isinstance(a, Tracer) for a in jax.tree.leaves(value))
 
 
 def _given(model: Model, m: Mapping[str, Any]) -> Fields:

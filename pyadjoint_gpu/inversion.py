@@ -466,6 +466,7 @@ def _result(run: _Run, status: str, message: str) -> xr.Dataset:
         describe(
             f"inversion by {run.settings['method']}",
             engine,
+            kind="inversion",
             title=run.settings["title"],
             status=status,
             message=message,

@@ -47,23 +47,26 @@ def plot(result: xr.Dataset, path: str | Path | None = None) -> Figure:
     names = [str(n)[: -len("_initial")] for n in result.data_vars if str(n).endswith("_initial")]
     if not names or "misfit" not in result:
         raise DataError("not a result of an inversion: it has no '<control>_initial' and 'misfit'")
-    result = _over_all_time(result)
+    result = over_all_time(result)
     panels: list[Any] = []
     for name in names:
         if result[name].dims[:1] == ("interval",):
-            panels.append(lambda ax, name=name: _series(ax, result, name))
+            panels.append(lambda ax, name=name: series(ax, result, name))
         elif set(result[name].dims) <= {"z", "y", "x"} and result[name].ndim:
             panels += _field_panels(result, name)
         elif result[name].ndim:
-            panels.append(lambda ax, name=name: _profile(ax, result, name))
+            panels.append(lambda ax, name=name: profile(ax, result, name))
     panels += [lambda ax, name=n: draw_map(ax, result, name) for n in _states(result)]
     if "predicted" in result:
         panels.append(lambda ax: _fit(ax, result))
     panels.append(lambda ax: _history(ax, result))
+    return arranged(panels, aspect(result), str(result.attrs.get("title", "")), path)
 
-    columns = 2 if len(panels) in (2, 4) else 3
+
+def arranged(panels: list[Any], wide: float, title: str, path: str | Path | None) -> Figure:
+    """Panels, functions of axes, in rows of two or three; `wide` the aspect ratio of maps."""
+    columns = min(len(panels), 2 if len(panels) in (2, 4) else 3)
     rows = -(-len(panels) // columns)
-    wide = aspect(result)
     figure = new_figure(
         4.6 * columns,
         0.7 + rows * float(np.clip(3.9 / wide + 0.9, 2.9, 5.0)),
@@ -74,7 +77,7 @@ def plot(result: xr.Dataset, path: str | Path | None = None) -> Figure:
         row, column = divmod(k, columns)
         last = k == len(panels) - 1  # takes what is left of its row
         panel(figure.add_subplot(places[row, column : columns if last else column + 1]))
-    figure.suptitle(str(result.attrs.get("title", "")), fontsize=13, color=INK)
+    figure.suptitle(title, fontsize=13, color=INK)
     return saved(figure, path)
 
 
@@ -96,7 +99,7 @@ def saved(figure: Figure, path: str | Path | None) -> Figure:
     return figure
 
 
-def _over_all_time(result: xr.Dataset) -> xr.Dataset:
+def over_all_time(result: xr.Dataset) -> xr.Dataset:
     """With the integrals over time of those fields that have a value an interval and cell."""
     if "interval" not in result.coords:
         return result
@@ -116,7 +119,7 @@ def _over_all_time(result: xr.Dataset) -> xr.Dataset:
 
 def aspect(result: xr.Dataset) -> float:
     """Width over height of the maps."""
-    if "y" not in result.coords or "x" not in result.coords:
+    if "y_face" not in result.coords or "x_face" not in result.coords:
         return 1.5
     width, height = np.ptp(result["x_face"].values), np.ptp(result["y_face"].values)
     return float(np.clip(width / height, 0.5, 4.0))
@@ -147,7 +150,7 @@ def value_range(values: np.ndarray, beyond: float = 0.2) -> tuple[tuple[float, f
     return (low, high), log
 
 
-def _cut(result: xr.Dataset, name: str) -> tuple[xr.DataArray, str]:
+def cut(result: xr.Dataset, name: str) -> tuple[xr.DataArray, str]:
     field = result[name]
     text = str(field.attrs.get("long_name", name))
     if "time" in field.dims:
@@ -175,7 +178,7 @@ def draw_map(
     from matplotlib.colors import LogNorm, Normalize
     from matplotlib.ticker import LogLocator
 
-    field, text = _cut(result, name)
+    field, text = cut(result, name)
     units = field.attrs.get("units", "1")
     values = field.values
     if field.ndim == 1:
@@ -243,6 +246,14 @@ def draw_map(
     ax.set_title(text, fontsize=10, color=INK)
 
 
+def edges(middles: np.ndarray) -> np.ndarray:
+    """Of cells, from where their middles are."""
+    if len(middles) < 2:
+        return np.array([middles[0] - 0.5, middles[0] + 0.5])
+    inner = 0.5 * (middles[1:] + middles[:-1])
+    return np.concatenate([[2 * middles[0] - inner[0]], inner, [2 * middles[-1] - inner[-1]]])
+
+
 def length_unit(result: xr.Dataset) -> tuple[float, str]:
     """What to divide coordinates by, and the unit as a suffix of a label."""
     units = str(result["x"].attrs.get("units", "1"))
@@ -251,7 +262,7 @@ def length_unit(result: xr.Dataset) -> tuple[float, str]:
     return 1.0, "" if units == "1" else f" ({units})"
 
 
-def _profile(ax: Axes, result: xr.Dataset, name: str) -> None:
+def profile(ax: Axes, result: xr.Dataset, name: str) -> None:
     """A boundary control, by face, with a gap where one side ends and the next begins."""
     label = str(result[name].dims[0]).removesuffix("_face")
     names = [f"{label}_{d}" for d in ("z", "y", "x")]
@@ -262,7 +273,7 @@ def _profile(ax: Axes, result: xr.Dataset, name: str) -> None:
     ax.set_xlabel("boundary face")
 
 
-def _series(ax: Axes, result: xr.Dataset, name: str) -> None:
+def series(ax: Axes, result: xr.Dataset, name: str) -> None:
     """A forcing at some places through time: those where it is largest."""
     size = np.max(np.abs(result[name].values), axis=0)
     times = result["interval"]

@@ -112,7 +112,9 @@ def block_column(
             )
         },
         _coordinates(model, space, where),
-        describe(f"block column of {model.name}", chosen, intervals=space.count),
+        describe(
+            f"block column of {model.name}", chosen, kind="block-column", intervals=space.count
+        ),
     )
 
 

@@ -69,5 +69,9 @@ def observe(
     if noise:
         values = values + sigma * np.random.default_rng(seed).standard_normal(len(values))
     data = BoundLeastSquares(model, name, where, values, np.full(len(where), sigma)).dataset()
-    data.attrs = {"title": f"synthetic {name}, noise {noise:g}", "seed": seed}
+    data.attrs = {
+        "kind": "observations",
+        "title": f"synthetic {name}, noise {noise:g}",
+        "seed": seed,
+    }
     return data

@@ -381,16 +381,38 @@ def test_help_imports_next_to_nothing():
     assert not found & {"jax", "jaxlib", "numpy", "scipy", "xarray", "h5py", "matplotlib"}
 
 
-def test_the_package_imports_xarray_but_nothing_heavier():
+def test_the_package_imports_nothing_heavy():
     found = packages("-c", "import pyadjoint_gpu")
-    assert "xarray" in found
-    assert not found & {"jax", "jaxlib", "scipy.optimize", "matplotlib", "juliacall", "tqdm"}
+    assert "pyadjoint_gpu.accessor" in found
+    heavy = {"jax", "jaxlib", "numpy", "pandas", "xarray", "scipy", "h5py", "matplotlib", "tqdm"}
+    assert not found & heavy
+    # Processor time: others may use the machine.
+    code = (
+        "import time; t = time.process_time(); import pyadjoint_gpu; print(time.process_time() - t)"
+    )
+    command = [sys.executable, "-c", code]
+    times = [float(subprocess.check_output(command)) for _ in range(3)]
+    assert min(times) < 0.1
 
 
-def test_the_accessor_comes_with_the_package():
-    code = "import pyadjoint_gpu, xarray; print(xarray.Dataset().inversion.__class__.__name__)"
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert ended.stdout == "InversionAccessor\n"
+@pytest.mark.parametrize(
+    "imports",
+    [
+        "import pyadjoint_gpu, xarray",
+        "import xarray, pyadjoint_gpu",
+        "import pyadjoint_gpu; from xarray import core; import xarray",
+        "import pyadjoint_gpu; pyadjoint_gpu.Grid; import xarray",
+    ],
+)
+def test_datasets_have_the_accessor(imports: str, tmp_path: Path):
+    """In either order; also in a module that is run by ``python -m``, as the command line is."""
+    code = f"{imports}\nprint(type(xarray.Dataset().pag).__name__, xarray.__spec__.loader.name)"
+    (tmp_path / "mycase.py").write_text(code)
+    for arguments in (["-c", code], ["-m", "mycase"], ["mycase.py"]):
+        command = [sys.executable, "-W", "error", *arguments]
+        ended = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+        assert ended.stderr == ""
+        assert ended.stdout == "PagAccessor xarray\n"
 
 
 def test_the_installed_command(done: tuple[Path, subprocess.CompletedProcess], tmp_path: Path):

@@ -133,7 +133,7 @@ def test_plots(shape, tmp_path):
     known = {k: v for k, v in uneven(model).items() if k != "diffusivity"}
     problem = pag.Problem(model, controls, pag.LeastSquares(data), parameters=known)
     result = pag.invert(problem, max_iterations=1, progress=False)
-    figure = result.inversion.plot(tmp_path / "p.png")
+    figure = result.pag.plot(tmp_path / "p.png")
     titles = [a.get_title() for a in figure.axes]
     for name in ("diffusivity", *names):
         assert f"recovered {name.replace('_', ' ')}" in titles

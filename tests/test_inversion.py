@@ -289,7 +289,7 @@ def test_result_is_a_cf_dataset_that_survives_netcdf(tmp_path):
     assert "c_grid_axis_shift" in result["x_face"].attrs
     assert set(ATTRIBUTES) <= set(result.attrs)
     assert result.attrs["title"] == "a title"
-    result.inversion.save(tmp_path / "r.nc")
+    result.pag.save(tmp_path / "r.nc")
     result.to_netcdf(tmp_path / "plain.nc", engine="h5netcdf")
     for name in ("r.nc", "plain.nc"):
         with xr.open_dataset(tmp_path / name, engine="h5netcdf") as again:
@@ -306,7 +306,7 @@ def test_pictures_are_drawn(shape, tmp_path):
         model, pag.Control("permeability", 1.0, transform="log", truth=k), pag.LeastSquares(data)
     )
     result = pag.invert(tested, max_iterations=2, progress=False)
-    figure = result.inversion.plot(tmp_path / "p.png")
+    figure = result.pag.plot(tmp_path / "p.png")
     titles = " ".join(ax.get_title() for ax in figure.axes)
     for text in ("true permeability", "recovered permeability", "fluid pressure", "observations",
                  "misfit"):  # fmt: skip

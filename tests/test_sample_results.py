@@ -82,7 +82,7 @@ def lines(ax, color):
 
 
 def test_a_tree_has_the_joint_samples(joint):
-    tree = joint.samples.to_datatree()
+    tree = joint.pag.to_datatree()
     posterior = tree["posterior"]
     assert set(posterior.data_vars) == {"slope", "start", "slip"}
     assert posterior["slope"].dims == ("chain", "draw")
@@ -108,7 +108,7 @@ def test_any_variable_of_samples_is_converted():
     data = xr.Dataset(
         {"k": (("sample", "y", "x"), values), "k_mean": (("y", "x"), values[0])}, axes
     )
-    tree = data.samples.to_datatree()
+    tree = data.pag.to_datatree()
     assert set(tree.children) == {"posterior"}
     assert tree["posterior"]["k"].dims == ("chain", "draw", "y", "x")
     np.testing.assert_array_equal(tree["posterior"]["k"][0], values)
@@ -120,7 +120,7 @@ def test_weighted_samples_are_drawn_again():
         {"a": ("sample", np.arange(6.0)), "weight": ("sample", [0.0, 1.0, 0.0, 0.0, 3.0, 1.0])},
         {"run": ("sample", [0, 0, 0, 1, 1, 1])},
     )
-    found = data.samples.to_datatree()["posterior"]["a"]
+    found = data.pag.to_datatree()["posterior"]["a"]
     np.testing.assert_array_equal(found[0], 1.0)
     assert 2 <= np.sum(found[1] == 4.0) <= 3 and 3.0 not in found[1]
 
@@ -128,7 +128,7 @@ def test_weighted_samples_are_drawn_again():
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_arviz_summarises(joint, linear, tmp_path):
     az = pytest.importorskip("arviz")
-    found = joint.samples.to_arviz()
+    found = joint.pag.to_arviz()
     table = az.summary(found)
     assert list(table.index) == ["slope", "start", "slip[0]", "slip[1]"]
     assert float(table.loc["slope", "mean"]) == pytest.approx(
@@ -137,7 +137,7 @@ def test_arviz_summarises(joint, linear, tmp_path):
     np.testing.assert_array_equal(found.posterior["start"].values.ravel(), joint["start"])
     kinds, along = ["strike"] * 3 + ["dip"] * 3, [0, 1, 2] * 2
     patches = linear.assign_coords(slip_kind=("component", kinds), along=("component", along))
-    found = patches.samples.to_arviz()
+    found = patches.pag.to_arviz()
     assert list(az.summary(found).index) == [
         f"slip[{k} {i}]" for k, i in zip(kinds, along, strict=True)
     ]
@@ -149,13 +149,13 @@ def test_arviz_summarises(joint, linear, tmp_path):
 def test_without_arviz(linear, monkeypatch):
     monkeypatch.setitem(sys.modules, "arviz", None)
     with pytest.raises(EngineError, match=r"pip install 'pyadjoint_gpu\[arviz\]'"):
-        linear.samples.to_arviz()
+        linear.pag.to_arviz()
 
 
 def test_runs_of_different_sizes():
     data = xr.Dataset({"a": ("sample", np.zeros(3))}, {"run": ("sample", [0, 0, 1])})
     with pytest.raises(DataError, match=r"run: found \[2, 1\] samples a run"):
-        data.samples.to_datatree()
+        data.pag.to_datatree()
 
 
 # Corner plots
@@ -164,7 +164,7 @@ def test_runs_of_different_sizes():
 def test_corner():
     data = made(**UNITS)
     truth = {"strike": 209.9, "east": 12010.0, "modulus": 5.1e9}
-    figure = data.samples.corner(truth=truth, prior={"strike": scipy.stats.norm(210, 1)})
+    figure = data.pag.corner(truth=truth, prior={"strike": scipy.stats.norm(210, 1)})
     axes = panels(figure)
     assert len(axes) == 6
     titles = {k: axes[k, k].get_title().split("\n") for k in range(3)}
@@ -200,7 +200,7 @@ def test_corner():
 
 def test_contours_hold_what_they_say():
     data = made(4000)
-    ax = panels(data.samples.corner(["strike", "east"]))[1, 0]
+    ax = panels(data.pag.corner(["strike", "east"]))[1, 0]
     contours = ax.collections[-1]
     points = np.stack([data["strike"], data["east"]], axis=1)
     for paths, inside in zip(contours.get_paths(), (0.9, 0.5), strict=True):
@@ -211,52 +211,52 @@ def test_weights_count():
     """Samples of a uniform distribution, weighted to be of a triangle's."""
     a = np.linspace(0.0, 1.0, 2000)
     data = xr.Dataset({"a": ("sample", a), "weight": ("sample", a)})
-    figure = data.samples.corner()
+    figure = data.pag.corner()
     assert len(figure.axes) == 1
     assert figure.axes[0].get_title() == "a\n$0.71_{-0.48}^{+0.27}$"
 
 
 def test_one_number_and_constants():
     data = xr.Dataset({"a": ("sample", np.full(9, 2.0)), "b": ("sample", np.arange(9.0))})
-    assert data.samples.corner("a").axes[0].get_title() == "a\n2"
-    assert len(data.samples.corner().axes) == 3
+    assert data.pag.corner("a").axes[0].get_title() == "a\n2"
+    assert len(data.pag.corner().axes) == 3
 
 
 def test_slip_in_a_corner_plot(joint, linear):
     """Where it is all there is, or by name; components have names."""
-    axes = panels(linear.samples.corner(truth={"slip[5]": 0.5}))
+    axes = panels(linear.pag.corner(truth={"slip[5]": 0.5}))
     assert [axes[k, k].get_title().split("\n")[0] for k in range(6)] == [
         f"slip {k}" for k in range(6)
     ]
     assert lines(axes[5, 5], "#c8553d")
-    assert len(joint.samples.corner().axes) == 3
-    assert len(joint.samples.corner(["slope", "slip"]).axes) == 6
+    assert len(joint.pag.corner().axes) == 3
+    assert len(joint.pag.corner(["slope", "slip"]).axes) == 6
 
 
 def test_what_cannot_be_drawn(linear):
     data = made()
     with pytest.raises(ConfigError, match=r"names: 'strik' is not .*did you mean 'strike'"):
-        data.samples.corner(["strik"])
+        data.pag.corner(["strik"])
     with pytest.raises(ConfigError, match=r"truth\.strik: unknown key; did you mean 'strike'"):
-        data.samples.corner(truth={"strik": 1.0})
+        data.pag.corner(truth={"strik": 1.0})
     with pytest.raises(ConfigError, match=r"truth\.strike: found nan"):
-        data.samples.corner(truth={"strike": np.nan})
+        data.pag.corner(truth={"strike": np.nan})
     with pytest.raises(ConfigError, match=r"prior\.strike: found 3.0, expected a distribution"):
-        data.samples.corner(prior={"strike": 3.0})
+        data.pag.corner(prior={"strike": 3.0})
     with pytest.raises(ConfigError, match="names: expected one or more"):
-        data.samples.corner([])
+        data.pag.corner([])
     with pytest.raises(ConfigError, match=r"prior\.south: unknown key"):
-        data.samples.corner(prior={"south": PRIOR["slope"]})
+        data.pag.corner(prior={"south": PRIOR["slope"]})
     with pytest.raises(DataError, match="it has no samples"):
-        xr.Dataset({"strike": 1.0}).samples.corner()
+        xr.Dataset({"strike": 1.0}).pag.corner()
     many = xr.Dataset({"slip": (("sample", "component"), np.zeros((3, 40)))})
     with pytest.raises(ConfigError, match=f"names: found 40 numbers, a figure shows {MOST}"):
-        many.samples.corner()
+        many.pag.corner()
     data["strike"][3] = np.nan
     with pytest.raises(DataError, match="strike: some samples are not finite"):
-        data.samples.corner()
+        data.pag.corner()
     with pytest.raises(DataError, match="weight: expected numbers that are not negative"):
-        xr.Dataset({n: ("sample", [-1.0, 0.0]) for n in ("a", "weight")}).samples.corner()
+        xr.Dataset({n: ("sample", [-1.0, 0.0]) for n in ("a", "weight")}).pag.corner()
 
 
 # All of it
@@ -267,7 +267,7 @@ def titles(figure):
 
 
 def test_plots_of_what_samplers_give(joint, linear, tmp_path):
-    figure = joint.samples.plot(tmp_path / "joint.png")
+    figure = joint.pag.plot(tmp_path / "joint.png")
     assert titles(figure) == [
         "slope",
         "start",
@@ -277,7 +277,7 @@ def test_plots_of_what_samplers_give(joint, linear, tmp_path):
     ]
     assert f"{joint.attrs['log_evidence']:.1f}"[1:3] in figure.get_suptitle()
     assert " ± " in figure.get_suptitle()
-    assert titles(linear.samples.plot())[0] == "mean and standard deviation of slip"
+    assert titles(linear.pag.plot())[0] == "mean and standard deviation of slip"
 
 
 def test_slip_on_a_fault():
@@ -291,7 +291,7 @@ def test_slip_on_a_fault():
         },
         Fault(24e3, 2e3, along=3, down=2).coordinates("m"),
     ).isel(component=order)
-    figure = data.samples.plot()
+    figure = data.pag.plot()
     ax = {a.get_title(): a for a in figure.axes if a.get_title()}
     assert set(ax) == {
         f"{what} of {kind} slip"
@@ -318,7 +318,7 @@ def test_fields(shape):
         f"k_{n}": (grid.dims, v, {"long_name": f"{n} of k", "units": "m"})
         for n, v in {"mean": values[0], "sd": values[1] ** 2, "true": values[2]}.items()
     }
-    figure = xr.Dataset(variables, grid_coordinates(grid)).samples.plot()
+    figure = xr.Dataset(variables, grid_coordinates(grid)).pag.plot()
     if len(shape) == 2:
         assert titles(figure) == ["true of k", "mean of k", "sd of k"]
         true, mean, _ = (ax.collections[0].get_clim() for ax in figure.axes)
@@ -330,15 +330,15 @@ def test_fields(shape):
 
 def test_nothing_to_draw():
     with pytest.raises(DataError, match="it has no samples"):
-        xr.Dataset().samples.plot()
+        xr.Dataset().pag.plot()
     with pytest.raises(DataError, match="nothing to draw"):
-        xr.Dataset({"k": (("sample", "x"), np.zeros((2, 3)))}).samples.plot()
+        xr.Dataset({"k": (("sample", "x"), np.zeros((2, 3)))}).pag.plot()
 
 
 def test_from_the_command_line(joint, folder, capsys, refused):
-    joint.samples.save(folder / "samples.nc")
+    joint.pag.save(folder / "samples.nc")
     assert main(["plot", str(folder / "samples.nc")]) == 0
     assert capsys.readouterr().out.endswith("samples.png\n")
     assert (folder / "samples.png").read_bytes().startswith(b"\x89PNG")
-    xr.Dataset({"k": (("sample", "x"), np.zeros((2, 3)))}).samples.save(folder / "none.nc")
+    xr.Dataset({"k": (("sample", "x"), np.zeros((2, 3)))}).pag.save(folder / "none.nc")
     refused(["plot", "none.nc"], "none.nc: nothing to draw")

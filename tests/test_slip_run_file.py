@@ -150,7 +150,7 @@ def long(name: str) -> Callable[[xr.Dataset], xr.Dataset]:
 
 LOS, UP = "displacement_los", "displacement_up"
 SPOILT: list[tuple[str, Callable[[xr.Dataset], Any], str]] = [
-    ("gnss", put(UP, np.inf), "gnss: displacements: 1 values are not finite"),
+    ("gnss", put(UP, np.inf), "displacements: 1 values are not finite"),
     ("gnss", put("x", np.inf), "'x': 1 values are not finite"),
     ("gnss", put(f"{UP}_sigma", -1.0), r"'displacement_up_sigma': found -0.001, expected.* > 0"),
     ("gnss", put(f"{UP}_sigma", 0.0), "'displacement_up_sigma': found 0"),
@@ -174,8 +174,8 @@ SPOILT: list[tuple[str, Callable[[xr.Dataset], Any], str]] = [
     ("gnss", lambda d: 3, "found int, expected an xarray.Dataset"),
     ("insar", put("look_up", 0.5), "look vector of pixel 2 .* is 0.789.* expected a unit vector"),
     ("insar", put("look_east", np.nan), "'look_east': 1 values are not finite"),
-    ("insar", put(LOS, -np.inf), "insar: displacements: 1 values are not finite"),
-    ("insar", lambda d: d.assign({LOS: d[LOS] * np.nan}), "insar: none of 7 displacements"),
+    ("insar", put(LOS, -np.inf), "displacements: 1 values are not finite"),
+    ("insar", lambda d: d.assign({LOS: d[LOS] * np.nan}), "none of 7 displacements"),
     ("insar", lambda d: d.drop_vars("look_up"), "no variable 'look_up'; did you mean"),
     ("insar", lambda d: d.drop_vars(f"{LOS}_sigma"), "neither 'displacement_los_sigma' nor"),
     ("insar", lambda d: d.assign(correlated(d)), "both 'displacement_los_sigma' and"),

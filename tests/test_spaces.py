@@ -88,7 +88,7 @@ def test_an_inversion_from_nodes_to_cells(kind, nodes, cells, tmp_path):
     problem = the_problem(kind())
     assert pag.taylor_test(problem).passed
     result = pag.invert(problem, max_iterations=3)
-    result.inversion.save(tmp_path / "result.nc")
+    result.pag.save(tmp_path / "result.nc")
     back = xr.open_dataset(tmp_path / "result.nc", engine="h5netcdf")
     _, gradient = problem.value_and_gradient()
     for data in (result, back):

@@ -182,7 +182,7 @@ def test_recovers_the_initial_state_and_resumes(tmp_path):
     rest = pag.resume(tmp_path / "run.h5", max_iterations=12)
     np.testing.assert_array_equal(rest["objective"], whole["objective"])
     np.testing.assert_array_equal(rest["initial_height"], whole["initial_height"])
-    whole.inversion.plot(tmp_path / "run.png")
+    whole.pag.plot(tmp_path / "run.png")
 
 
 def test_specification_builds_the_same_model():

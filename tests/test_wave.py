@@ -326,7 +326,7 @@ def test_recovers_where_and_when_the_floor_rose(tmp_path):
     whole.to_netcdf(tmp_path / "run.nc", engine="h5netcdf")
     with xr.open_dataset(tmp_path / "run.nc", decode_times=False) as read:
         np.testing.assert_array_equal(read["source"], whole["source"])
-    assert whole.inversion.plot(tmp_path / "run.png").axes
+    assert whole.pag.plot(tmp_path / "run.png").axes
 
 
 def test_a_forcing_in_all_cells():
@@ -344,7 +344,7 @@ def test_a_forcing_in_all_cells():
     problem = pag.Problem(model, control, pag.LeastSquares(data), parameters={"depth": 0.5})
     result = pag.invert(problem, max_iterations=1, progress=False)
     assert result["source_gradient"].dims == ("interval", "y", "x")
-    titles = [a.get_title() for a in result.inversion.plot().axes]
+    titles = [a.get_title() for a in result.pag.plot().axes]
     assert "recovered source, over all time" in titles
 
 

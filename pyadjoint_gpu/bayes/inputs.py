@@ -98,6 +98,8 @@ def normal(prior: Any) -> Quadratic:
                 f"slip_prior.precision: found an array of shape {precision.shape},"
                 " expected a square matrix"
             )
+        if not np.allclose(precision, precision.T, rtol=1e-8, atol=1e-12 * np.abs(precision).max()):
+            raise DataError("slip_prior.precision: found a matrix that is not symmetric")
         mean = np.broadcast_to(finite("slip_prior.mean", prior.mean), len(precision))
     else:
         given = finite("slip_prior", prior)

@@ -25,7 +25,7 @@ from . import tempering
 from .checks import check_collapse, check_diversity, check_turns
 from .field import BoundPrior, FieldPrior
 from .reference import Points, Reference, reference, trajectory
-from .results import TITLE, evidence
+from .results import KIND, TITLE, evidence
 
 TURN = 1.5
 """Angle of a trajectory where steps of that length are accepted."""
@@ -340,6 +340,7 @@ class ProblemSMC(AsGiven):
             describe(
                 f"SMC of {', '.join(c.name for c in self.problem.controls)}",
                 self.problem.engine,
+                kind=KIND,
                 title=TITLE,
                 **evidence(log_evidence),
                 gradients=gradients,

@@ -14,7 +14,7 @@ from ..errors import DataError
 ABOUT = ("log_likelihood", "misfit", "weight")
 """What a sample has beside the unknowns."""
 
-TITLE = "pyadjoint_gpu samples"
+KIND, TITLE = "sampling", "pyadjoint_gpu samples"
 
 
 def evidence(log_evidence: np.ndarray) -> dict[str, float | None]:
@@ -33,7 +33,8 @@ def evidence(log_evidence: np.ndarray) -> dict[str, float | None]:
 def attributes(event: str, **more: Any) -> dict[str, Any]:
     """Of the whole Dataset."""
     device = jax.devices()[0]
-    return provenance(event, title=TITLE, device=f"{device.platform}: {device.device_kind}", **more)
+    where = f"{device.platform}: {device.device_kind}"
+    return provenance(event, kind=KIND, title=TITLE, device=where, **more)
 
 
 def samples_of(result: xr.Dataset) -> xr.Dataset:

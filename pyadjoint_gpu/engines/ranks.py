@@ -122,7 +122,7 @@ class Launch(Driven):
         return {k: v for k, v in self.__dict__.items() if k not in under_way}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
+        vars(self).update(state)
         self._rest()
 
     # Running

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..arrays import shown
 from ..errors import ConfigError, check_choice
 from ..grid import SIDES, Grid
 from ..models.options import positive
@@ -46,6 +47,8 @@ def continental_margin(
     ConfigError
         If there is no such side, or a number cannot be used.
     """
+    if not isinstance(grid, Grid):
+        raise ConfigError(f"grid: found {shown(grid)}, expected a Grid")
     check_choice("side", side, tuple(s for s in SIDES if SIDES[s][0] in grid.dims))
     depths = [positive(*d) for d in (("coast", coast), ("shelf", shelf), ("deep", deep))]
     if sorted(depths) != depths:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -10,6 +10,7 @@ from ..arrays import finite
 from ..errors import DataError
 
 
+@runtime_checkable
 class Covariance(Protocol):
     """The prior covariance X of what `candidates` sensors see at `steps` times.
 

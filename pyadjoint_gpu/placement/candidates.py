@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import Executor
+from functools import partial
 from typing import Any
 
 import jax
@@ -12,6 +13,7 @@ import numpy as np
 from .device import DevicePanel
 from .noise import Whitened
 from .panel import Panel
+from .roundoff import Roundoff
 
 TIE = 1e-10
 """Relative difference of gains that makes no difference."""
@@ -128,6 +130,7 @@ class Candidates:
         self.coefficients: list[Any] = []
         self.ready: list[Any] = []
         self.error, self.compared = 0.0, 0
+        self.roundoff = Roundoff(matrices, capacity)
         self.size = max(1, (LAZY_COLUMNS if lazy else COLUMNS) // matrices[0].noise.steps)
         self.groups = [
             self._group(slice(start, min(start + self.size, which.stop)), dtype)
@@ -138,9 +141,10 @@ class Candidates:
     def _group(self, which: slice, dtype: str) -> Group:
         kind = Panel if jax.default_backend() == "cpu" else DevicePanel
         diagonals = [matrix.diagonal(which) for matrix in self.matrices]
-        names = [matrix.name for matrix in self.matrices]
+        size = self.capacity * self.matrices[0].noise.steps
         panels = [
-            kind(*given, self.capacity, dtype) for given in zip(names, diagonals, strict=True)
+            kind(partial(matrix.refusal, size), diagonal, self.capacity, dtype)
+            for matrix, diagonal in zip(self.matrices, diagonals, strict=True)
         ]
         return Group(which, panels)
 
@@ -189,9 +193,16 @@ class Candidates:
         found = [panel.pivot(j, count) for panel in group.panels]
         return [a for a, _ in found], float(combined([logdet for _, logdet in found]))
 
+    def chosen_with(self, p: int) -> tuple[list[np.ndarray], float]:
+        """`pivots` of the sensor to choose; a `DataError` where round-off would tell in them."""
+        found = self.pivots(p)
+        self.roundoff.check(found[0])
+        return found
+
     def append(self, p: int, coefficients: list[np.ndarray]) -> None:
         """Choose p, with its `pivots`."""
         self.chosen.append(p)
+        self.roundoff.append(coefficients)
         self.coefficients.append(coefficients)
         self.ready.append(self.groups[0].prepared(coefficients) if self.groups else None)
         self._precise.clear()

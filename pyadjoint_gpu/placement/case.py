@@ -15,7 +15,14 @@ from .run_file import FORECAST, PlacementFile
 from .toeplitz import ToeplitzMap
 from .trial import integrated, trial
 
-KEPT = ("budget", "rule", "guarantee", "guaranteed_fraction", "existing_information")
+KEPT = (
+    "budget",
+    "rule",
+    "guarantee",
+    "guaranteed_fraction",
+    "existing_information",
+    "warnings",
+)
 """Attributes of `place_sensors`."""
 
 
@@ -62,13 +69,14 @@ def run(file: PlacementFile, *, progress: bool | None = None) -> xr.Dataset:
     units, text = integrated(file, of)
     design["integral_sd"].attrs = named(f"standard deviation of the {text}", units)
     out = design.assign(_setting(file)).assign_coords(_coordinates(file))
-    attributes = {k: design.attrs[k] for k in KEPT}
+    attributes = {k: design.attrs[k] for k in KEPT if k in design.attrs}
     if file.truth is not None:
         tried = trial(file, of, forecast, design)
         out, attributes = out.assign(tried.variables), attributes | tried.attrs
     out.attrs = describe(
         f"placement of sensors for {file.model.name}",
         running(file.engine, file.model),
+        kind="placement",
         title=file.title,
         medium=next(iter(file.parameters)),
         **attributes,
@@ -89,20 +97,9 @@ def _files(file: PlacementFile) -> dict[str, Any]:
 
 def _setting(file: PlacementFile) -> dict[str, Any]:
     """What the figure shows besides results."""
-    model, candidate = file.model, np.arange(len(file.candidates))
-    kind = np.zeros(len(candidate), dtype=np.int8)
-    kind[list(file.existing)] = 1
-    kind[list(file.forbidden)] = -1
-    kinds = {
-        "long_name": "kind of candidate",
-        "flag_values": np.array([-1, 0, 1], np.int8),
-        "flag_meanings": "forbidden free existing",
-    }
+    model = file.model
     sigma = {"units": model.unknowns[0].units, "long_name": "standard deviation of errors"}
-    out: dict[str, Any] = {
-        "candidate_kind": ("candidate", kind, kinds),
-        "sigma": ("candidate", file.sigma, sigma),
-    }
+    out: dict[str, Any] = {"sigma": ("candidate", file.sigma, sigma)}
     for name, values in file.parameters.items():
         out[name] = (model.space(name).dims, values, model.parameter(name).attributes)
     return out

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
 from typing import Any
 
 import numpy as np
 
+from ..arrays import shown
 from ..errors import ConfigError, check_choice
 from ..models.options import count, positive
 from .blocks import DenseCovariance
@@ -73,9 +75,11 @@ class Machine:
         generator = np.random.default_rng(0)
         # Values whose squares are small beside one, and far from the smallest there are.
         n, many = max(1, COLUMNS // steps), max(2, budget // 2)
+        (white,) = objective(DenseCovariance(np.zeros((n, steps, n, steps))), 1.0)
         panels = []
         for _ in range(cores()):
-            panel = Panel("machine", np.tile(np.eye(steps), (n, 1, 1)), many, dtype)
+            identities = np.tile(np.eye(steps), (n, 1, 1))
+            panel = Panel(partial(white.refusal, many * steps), identities, many, dtype)
             panel.rows[:] = 1e-4 * generator.standard_normal(panel.rows.shape)
             panels.append(panel)
         row = 1e-4 * generator.standard_normal((steps, n, steps))
@@ -83,7 +87,6 @@ class Machine:
         pivots = {
             k: panels[0].prepared(1e-4 * generator.standard_normal(s)) for k, s in sizes.items()
         }
-        (white,) = objective(DenseCovariance(np.zeros((n, steps, n, steps))), 1.0)
         with workers() as threads:
 
             def seconds(work: Callable[[Panel], Any]) -> float:
@@ -148,6 +151,8 @@ class Cost:
 
     def seconds(self, machine: Machine) -> float:
         """Reading goes on beside arithmetic, messages do not."""
+        if not isinstance(machine, Machine):
+            raise ConfigError(f"machine: found {shown(machine)}, expected a Machine, such as A100")
         work = (
             self.products / machine.products
             + self.updates / machine.updates

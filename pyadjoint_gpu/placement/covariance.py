@@ -12,12 +12,15 @@ term is F_i Gamma_s G_j^T alone.
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
 import scipy.signal
 
 from ..arithmetic import double
-from ..errors import DataError
+from ..arrays import shown
+from ..errors import ConfigError, DataError
 from .prior import SpaceTimePrior
 from .toeplitz import ToeplitzMap
 
@@ -106,11 +109,22 @@ def covariance(
     return slab(first.left, (first if other is None else Factors(other, prior)).right)
 
 
-def check_fit(of: ToeplitzMap, prior: SpaceTimePrior) -> None:
-    """A `DataError` unless the map is of what the prior is about."""
+def check_fit(of: Any, prior: Any, name: str = "of") -> None:
+    """An error unless they are a map and a prior, and the map is of what the prior is about."""
+    if not isinstance(of, ToeplitzMap):
+        raise ConfigError(
+            f"{name}: found {shown(of)}, expected a ToeplitzMap; ToeplitzMap.of makes one of a"
+            " block column"
+        )
+    if not isinstance(prior, SpaceTimePrior):
+        raise ConfigError(
+            f"prior: found {shown(prior)}, expected a SpaceTimePrior; SpaceTimePrior.of makes one"
+            " of a covariance of places"
+        )
     if (prior.steps, *prior.places) != (of.steps, *of.places):
+        other = "the map" if name == "of" else f"{name!r}"
         raise DataError(
-            f"prior: found {prior.steps} times and places {prior.places}, the map has"
+            f"prior: found {prior.steps} times and places {prior.places}, {other} has"
             f" {of.steps} and {of.places}"
         )
 

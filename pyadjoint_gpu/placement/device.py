@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from jax import lax
 
 from ..arithmetic import double
+from ..errors import DataError
 from .panel import Panel
 
 SENSORS = 8
@@ -21,9 +23,12 @@ class DevicePanel(Panel):
     """V is kept in blocks, zero where not known: shape (blocks, SENSORS T, n T)."""
 
     @double
-    def __init__(self, name: str, diagonal: np.ndarray, capacity: int, dtype: str):
+    def __init__(
+        self, refusal: Callable[[], DataError], diagonal: np.ndarray, capacity: int, dtype: str
+    ):
         n, steps = diagonal.shape[:2]
-        self.name = name
+        self.refusal = refusal
+        self.least = np.finfo("f4").eps * diagonal.max(initial=0.0)
         self.left: Any = jnp.asarray(diagonal, dtype)
         self.rows: Any = jnp.zeros((-(-capacity // SENSORS), SENSORS * steps, n * steps), dtype)
 

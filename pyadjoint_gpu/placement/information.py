@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
-import scipy.linalg
 
-from ..errors import ConfigError, DataError
+from ..arrays import shown
+from ..errors import ConfigError
 from .blocks import Covariance
-from .network import indices
+from .candidates import combined
+from .network import indices, integers
 from .noise import Whitened, objective
+from .roundoff import check, cholesky
 from .threads import workers
 
 
@@ -41,24 +44,34 @@ def information(
     ------
     ConfigError, DataError
         If an index is out of range or named twice, or what is given does not fit together, is not
-        finite or not positive definite.
+        finite or not positive definite, or the noise too small, as for `select`.
     """
-    given = np.asarray(designs)
+    matrices = objective(covariance, noise, conditional)
+    given = integers(designs)
+    if given is None:
+        raise ConfigError(f"designs: found {shown(designs)}, expected indices of shape (R, k)")
     if given.ndim != 2 or not given.size:
         raise ConfigError(f"designs: found shape {given.shape}, expected (R, k)")
     checked = [indices(design, covariance.candidates, "designs") for design in given]
-    matrices = objective(covariance, noise, conditional)
     with workers() as threads:
-        total = [list(threads.map(partial(prefixes, matrix), checked)) for matrix in matrices]
-    return 0.5 * (np.array(total[0]) - sum(map(np.array, total[1:])))
+        return np.array(list(threads.map(partial(_prefixes, matrices), checked)))
 
 
-def prefixes(matrix: Whitened, design: tuple[int, ...]) -> np.ndarray:
-    """logdet K_S of the first 1, 2, ... sensors."""
-    steps = matrix.noise.steps
-    factor = cholesky(dense(matrix, design), matrix.name)
-    each = 2.0 * np.log(factor.diagonal()).reshape(-1, steps).sum(1)
-    return np.cumsum(each)
+def _prefixes(matrices: Sequence[Whitened], design: tuple[int, ...]) -> np.ndarray:
+    """EIG of the first 1, 2, ... sensors."""
+    noise, logdets, spread = matrices[0].noise, [], np.ones(())
+    for k, matrix in enumerate(matrices):
+        whole = dense(matrix, design)
+        variances = whole.diagonal().copy()
+        if k == 0 or matrix.covariance is None:
+            # What is left of X when something is known comes from X, with its errors.
+            spread = np.sqrt(variances)
+        largest = float(variances.max())
+        factor = cholesky(whole, matrix.name, noise, largest)
+        check(factor, spread, matrix.name, noise, largest)
+        each = 2.0 * np.log(factor.diagonal()).reshape(-1, noise.steps).sum(1)
+        logdets.append(np.cumsum(each))
+    return combined(logdets)
 
 
 def dense(matrix: Whitened, design: tuple[int, ...]) -> np.ndarray:
@@ -69,11 +82,3 @@ def dense(matrix: Whitened, design: tuple[int, ...]) -> np.ndarray:
         for b, q in enumerate(design[: a + 1]):
             out[a, :, b] = matrix.row(p, slice(q, q + 1))[:, 0]
     return out.reshape(count * steps, -1)
-
-
-def cholesky(matrix: np.ndarray, name: str) -> np.ndarray:
-    """The lower factor, in place of the matrix."""
-    try:
-        return scipy.linalg.cholesky(matrix, lower=True, overwrite_a=True, check_finite=False)
-    except np.linalg.LinAlgError:
-        raise DataError(f"{name}: it is not positive definite") from None

@@ -9,18 +9,20 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from ..arrays import finite
+from ..arrays import finite, real
 from ..dataset import named, provenance
 from ..errors import ConfigError, DataError
 from ..files import whole
 from ..models.options import count
 from .covariance import check_fit
+from .network import path_of
 from .noise import Noise
 from .offline import Offline, solved, variance
 from .prior import SpaceTimePrior, restored
 from .toeplitz import ToeplitzMap
 
 FORMAT = "pyadjoint_gpu linear inversion 1"
+KIND = "linear-inversion"
 
 
 class LinearInversion:
@@ -46,7 +48,8 @@ class LinearInversion:
     Raises
     ------
     DataError
-        If shapes differ, or the noise is not positive definite.
+        If shapes differ, or the noise is not positive definite, or so small that round-off would
+        tell in what is inferred (more than 1e-4 of it; the message says which is large enough).
     """
 
     def __init__(
@@ -60,7 +63,7 @@ class LinearInversion:
     ):
         check_fit(of, prior)
         if forecast is not None:
-            check_fit(forecast, prior)
+            check_fit(forecast, prior, "forecast")
         self.map, self.prior, self.forecast = of, prior, forecast
         self.noise = Noise(noise, of.sensors, of.steps)
         self.offline = offline or Offline.of(of, prior, self.noise, forecast)
@@ -108,7 +111,7 @@ class LinearInversion:
         array, shape (size, T, *places)
         """
         data, known = self._checked(data, until)
-        rng = np.random.default_rng(seed)
+        rng = np.random.default_rng(count("seed", seed, 0))
         inner = (self.prior.steps, *self.prior.places)
         before = self.prior.root(rng.standard_normal((count("size", size), *inner)))
         misfit = data - self.map.matvec(before) - self.noise.draw(rng, size)
@@ -124,6 +127,10 @@ class LinearInversion:
         -------
         array, shape (T, Q, T, Q)
         """
+        if self.forecast is None:
+            raise ConfigError(
+                "forecast: there is none; LinearInversion(..., forecast=F_q) takes one"
+            )
         known = self._known(until)
         seen = self.offline.forecast[: known * self.map.sensors]
         steps = self.map.steps
@@ -148,7 +155,7 @@ class LinearInversion:
         }
         if self.forecast is not None:
             groups["forecast"] = self.forecast.column.to_dataset(name="response")
-        with whole(Path(path)) as beside:
+        with whole(path_of("path", path)) as beside:
             for name, group in groups.items():
                 group.to_netcdf(beside, "a" if name else "w", group=name, engine="h5netcdf")
 
@@ -161,7 +168,7 @@ class LinearInversion:
         DataError
             If the file is missing, truncated or another.
         """
-        path = Path(path)
+        path = path_of("path", path)
         if not path.is_file():
             raise DataError(f"{path}: no such file")
         try:
@@ -208,7 +215,7 @@ class LinearInversion:
         """Zero where unknown, and how many times are known."""
         known = self._known(until)
         shape = (self.map.steps, self.map.sensors)
-        array = np.array(data, dtype=float)
+        array = np.array(real("data", data))
         if array.shape != shape:
             raise DataError(f"data: found shape {array.shape}, expected {shape}")
         array[known:] = 0.0
@@ -242,7 +249,7 @@ class LinearInversion:
             variables["forecast"] = (dims, ahead.reshape(shape), about)
             about = named("posterior standard deviation of the forecast", units)
             variables["forecast_sd"] = (dims, spread.reshape(shape), about)
-        return xr.Dataset(variables, self._coordinates, {"known": known})
+        return xr.Dataset(variables, self._coordinates, {"kind": KIND, "known": known})
 
     @cached_property
     def _coordinates(self) -> dict[Any, Any]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..arrays import finite
+from ..arrays import finite, shown
 from ..errors import ConfigError, DataError
 
 
@@ -56,6 +58,8 @@ class Network:
             raise ConfigError(f"forbidden: sensor {both[0]} is one of those in place")
         network = cls(candidates, budget, _costs(costs, candidates), here, never)
         able = int(network._free().sum())
+        if not able:
+            raise ConfigError("forbidden: no candidate is left, all are in place or forbidden")
         if costs is None and not (_is(budget, Integral) and 1 <= budget <= able):
             raise ConfigError(
                 f"budget: found {budget!r}, expected a whole number from 1 to {able}, the"
@@ -76,6 +80,14 @@ class Network:
         cheapest = np.sort(self.costs[self._free()]).cumsum()
         return int(np.count_nonzero(cheapest <= self.budget * (1.0 + 1e-12)))
 
+    @property
+    def kinds(self) -> np.ndarray:
+        """1 of candidates in place, -1 of those forbidden, else 0."""
+        kinds = np.zeros(self.candidates, dtype=np.int8)
+        kinds[list(self.existing)] = 1
+        kinds[list(self.forbidden)] = -1
+        return kinds
+
     def able(self, order: Sequence[int]) -> np.ndarray:
         """Which may be chosen after those, shape (C,)."""
         able = self._free()
@@ -92,10 +104,26 @@ class Network:
         return free
 
 
+def path_of(name: str, given: Any) -> Path:
+    """Of a file, or a `ConfigError`."""
+    if not isinstance(given, str | os.PathLike):
+        raise ConfigError(f"{name}: found {shown(given)}, expected a path")
+    return Path(given)
+
+
+def integers(given: Any) -> np.ndarray | None:
+    """As an array, None where they are no whole numbers."""
+    try:
+        found = np.asarray(given)
+    except ValueError:  # lists of different lengths
+        return None
+    return found if found.dtype.kind in "iu" or not found.size else None
+
+
 def indices(given: Any, candidates: int, name: str) -> tuple[int, ...]:
     """Of different candidates, or a `ConfigError`."""
-    found = np.asarray(given)
-    if found.ndim != 1 or (found.size and found.dtype.kind not in "iu"):
+    found = integers(given)
+    if found is None or found.ndim != 1:
         raise ConfigError(f"{name}: found {given!r:.60}, expected indices of candidates")
     for index in found.tolist():
         if not 0 <= index < candidates:

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import finite
-from ..errors import DataError
+from ..arrays import finite, shown
+from ..errors import ConfigError, DataError
 from .blocks import Covariance, check_symmetric, diagonal_blocks
+from .roundoff import refusal
 
 
 class Noise:
@@ -61,6 +62,27 @@ class Noise:
             self.inverses = np.linalg.inv(np.linalg.cholesky(values))
         except np.linalg.LinAlgError:
             raise DataError("noise: a covariance is not positive definite") from None
+        if self.correlated is not None:
+            try:
+                np.linalg.cholesky(self.correlated.reshape(candidates * steps, -1))
+            except np.linalg.LinAlgError:
+                raise DataError("noise: it is not positive definite") from None
+
+    @classmethod
+    def of(cls, given: Any, candidates: int, steps: int) -> Noise:
+        """Checked, unless it was."""
+        return given if isinstance(given, cls) else cls(given, candidates, steps)
+
+    def too_small(self, factor: float) -> DataError:
+        """That it must be so many times as large, or larger."""
+        factor *= 1.05  # of which two digits are not less
+        found, least = "", f"standard deviations {factor:.2g} times as large"
+        if not self.given.ndim:
+            found, least = f"found {self.given:g}, ", f"{factor * self.given:.2g}"
+        return DataError(
+            f"noise: {found}too small beside what sensors see for double precision, expected"
+            f" {least} or more"
+        )
 
     def matrix(self) -> np.ndarray:
         """The covariance of all, of shape (C, T, C, T)."""
@@ -124,10 +146,13 @@ class Whitened:
         X; zero if None.
     read : int
         Blocks of X, T x T, read so far.
+    largest : float
+        Of the variances seen by `diagonal`.
     """
 
     def __init__(self, covariance: Covariance | None, noise: Noise, name: str):
         self.covariance, self.noise, self.name, self.read = covariance, noise, name, 0
+        self.largest = 0.0
         self._counting = Lock()
 
     def diagonal(self, which: slice) -> np.ndarray:
@@ -138,7 +163,11 @@ class Whitened:
         if noise is not None:
             blocks = blocks + diagonal_blocks(noise, which)
         white = self.noise.whiten_diagonal(blocks, which)
-        return white if noise is not None else white + np.eye(white.shape[1])
+        if noise is None:
+            white = white + np.eye(white.shape[1])
+        with self._counting:
+            self.largest = max(self.largest, np.diagonal(white, axis1=1, axis2=2).max(initial=0.0))
+        return white
 
     def row(self, p: int, which: slice) -> np.ndarray:
         """Shape (T, n, T)."""
@@ -151,6 +180,10 @@ class Whitened:
         if noise is None and which.start <= p < which.stop:
             white[:, p - which.start] += np.eye(len(white))
         return white
+
+    def refusal(self, size: int, largest: float = 0.0) -> DataError:
+        """Why it cannot be factorised, `size` rows of it."""
+        return refusal(self.name, self.noise, max(self.largest, largest), size)
 
     def _checked(self, blocks: np.ndarray) -> np.ndarray:
         if not np.isfinite(blocks).all():
@@ -171,8 +204,14 @@ def objective(
     DataError
         If they do not fit.
     """
+    for name, one in (("covariance", covariance), ("conditional", conditional)):
+        if one is not None and not isinstance(one, Covariance):
+            raise ConfigError(
+                f"{name}: found {shown(one)}, expected a Covariance; DenseCovariance makes one of"
+                " an array (C, T, C, T)"
+            )
     shape = covariance.candidates, covariance.steps
-    found = Noise(noise, *shape)
+    found = Noise.of(noise, *shape)
     matrices = [Whitened(covariance, found, "covariance with noise")]
     if conditional is not None:
         if (conditional.candidates, conditional.steps) != shape:

@@ -12,6 +12,7 @@ from ..arithmetic import double
 from .covariance import covariance
 from .noise import Noise
 from .prior import SpaceTimePrior
+from .roundoff import factorised
 from .toeplitz import ToeplitzMap
 
 
@@ -45,8 +46,7 @@ class Offline:
     def of(
         cls, of: ToeplitzMap, prior: SpaceTimePrior, noise: Noise, forecast: ToeplitzMap | None
     ) -> Offline:
-        matrix = times_first(covariance(of, prior) + noise.matrix())
-        factor = scipy.linalg.cholesky(matrix, lower=True, overwrite_a=True, check_finite=False)
+        factor = factorised(covariance(of, prior), noise, times_first=True)
         factor = np.ascontiguousarray(factor)  # as it is read again: products round alike
         total = prior.times.sum(axis=1) * of.interval
         told = solved(factor, seen(of, prior, total))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,8 @@ class Panel:
 
     Parameters
     ----------
-    name : str
-        For errors.
+    refusal : callable
+        The error to raise where a C_j is not positive definite.
     diagonal : array, shape (n, T, T)
         K_jj.
     capacity : int
@@ -30,11 +31,16 @@ class Panel:
         V, as far as it is known.
     left : array, shape (n, T, T)
         C.
+    least : float
+        What round-off in single precision makes of an eigenvalue that is zero.
     """
 
-    def __init__(self, name: str, diagonal: np.ndarray, capacity: int, dtype: str):
+    def __init__(
+        self, refusal: Callable[[], DataError], diagonal: np.ndarray, capacity: int, dtype: str
+    ):
         n, steps = diagonal.shape[:2]
-        self.name, self.left = name, diagonal.astype(dtype)
+        self.refusal, self.left = refusal, diagonal.astype(dtype)
+        self.least = np.finfo("f4").eps * diagonal.max(initial=0.0)
         # Memory is taken as rows are written.
         self.rows = np.empty((capacity * steps, n * steps), dtype)
 
@@ -63,7 +69,7 @@ class Panel:
     def pivot(self, j: int, count: int) -> tuple[np.ndarray, float]:
         """L_p^-1 [-V_p^T, I] and logdet C_p of p, candidate j of these, after `count` sensors; in
         double precision."""
-        factor, column = cholesky(self.blocks(j), self.name), self.column(j, count)
+        factor, column = self._cholesky(self.blocks(j)), self.column(j, count)
         # Noise has unit variance, which bounds the inverse: a product with it is as good as a
         # solve, and many times as fast.
         inverse = scipy.linalg.solve_triangular(factor, np.eye(len(factor)), lower=True)
@@ -87,16 +93,15 @@ class Panel:
             except np.linalg.LinAlgError:
                 # Round-off. What matters is found again in double precision.
                 values = np.linalg.eigvalsh(blocks).astype(float)
-                return np.log(np.maximum(values, np.finfo("f4").eps * values[:, -1:])).sum(1)
-        return _logdets(cholesky(blocks, self.name))
+                return np.log(np.maximum(values, self.least)).sum(1)
+        return _logdets(self._cholesky(blocks))
 
-
-def cholesky(blocks: np.ndarray, name: str) -> np.ndarray:
-    """The factors of a matrix or several; a `DataError` where one is not positive definite."""
-    try:
-        return np.linalg.cholesky(blocks)
-    except np.linalg.LinAlgError:
-        raise DataError(f"{name}: it is not positive definite") from None
+    def _cholesky(self, blocks: np.ndarray) -> np.ndarray:
+        """The factors of a matrix or several."""
+        try:
+            return np.linalg.cholesky(blocks)
+        except np.linalg.LinAlgError:
+            raise self.refusal() from None
 
 
 def _logdets(factors: np.ndarray) -> np.ndarray:

@@ -10,16 +10,19 @@ import numpy as np
 import scipy.linalg
 import xarray as xr
 
+from ..arrays import shown
 from ..dataset import provenance
+from ..errors import DataError
 from ..models.options import count
 from .blocks import Covariance, DenseCovariance
 from .communicator import Alone, Communicator, safely, share
 from .covariance import FormedCovariance, check_fit, covariance
 from .information import information
-from .network import Network
+from .network import Network, path_of
 from .noise import Noise
 from .offline import seen, solved
 from .prior import SpaceTimePrior
+from .roundoff import factorised
 from .selection import Selection, select
 from .store import CovarianceFile
 from .toeplitz import ToeplitzMap
@@ -29,7 +32,15 @@ LARGEST = 2**31
 for."""
 
 NEGLIGIBLE = 1e-12
-"""Of the largest variance of a combination of quantities of interest: less is none."""
+"""Of the largest variance of a combination of quantities of interest, or of all information: less
+is none."""
+
+
+_KINDS = {
+    "long_name": "kind of candidate",
+    "flag_values": np.array([-1, 0, 1], np.int8),
+    "flag_meanings": "forbidden free existing",
+}
 
 
 def place_sensors(
@@ -102,26 +113,35 @@ def place_sensors(
         where there is a guarantee ``most_possible``, which no network of so many sensors exceeds.
         ``integral_sd``, the posterior standard deviation of the time integral of m, for those in
         place and after each step (dimension ``addition``). ``random_order`` and
-        ``random_information`` of random networks, NaN (-1) where their budget is spent. Attributes
-        say which guarantee holds.
+        ``random_information`` of random networks, NaN (-1) where their budget is spent.
+        ``candidate_kind``: 1 of those in place, -1 of those forbidden, else 0. Attributes say which
+        guarantee holds.
 
     Raises
     ------
     ConfigError, DataError
-        If what is given does not fit together.
+        If what is given does not fit together, or the noise is too small, as for `select`.
     """
     check_fit(of, prior)
+    if isinstance(goal, ToeplitzMap):
+        check_fit(goal, prior, "goal")
+    elif goal is not None and np.shape(goal) != prior.places:
+        raise DataError(
+            f"goal: expected a ToeplitzMap, or places: expected {prior.places} true or false, found"
+            f" {shown(goal)}"
+        )
     noise = Noise(noise, of.sensors, of.steps)
     network = Network.of(of.sensors, budget, costs, existing, forbidden)
     objective = prior if weights is None else prior.weighted(weights)
-    file, together = None if store is None else Path(store), comm or Alone()
+    generator = np.random.default_rng(count("seed", seed, 0))
+    file, together = None if store is None else path_of("store", store), comm or Alone()
     every = _covariance(of, objective, file, together, progress)
     conditional = None
     if goal is not None:
         conditional = _given(goal, of, objective, every, file, together, progress)
     found = select(
         every,
-        noise.given,
+        noise,
         budget,
         conditional=conditional,
         costs=costs,
@@ -133,7 +153,7 @@ def place_sensors(
         journal=journal,
         progress=progress,
     )
-    others = _random(network, count("random", random, 0), seed)
+    others = _random(network, count("random", random, 0), generator)
     compared = _compared(every, noise, conditional, network.existing, others, together)
     guarantee = _guarantee(noise, goal, costs)
     return _dataset(of, prior, noise, network, found, guarantee, others, compared)
@@ -202,9 +222,8 @@ def _given(
     return _covariance(of, prior.given(goal), store, comm, progress)
 
 
-def _random(network: Network, designs: int, seed: int) -> list[list[int]]:
+def _random(network: Network, designs: int, generator: np.random.Generator) -> list[list[int]]:
     """Networks within the budget, of candidates in a random order."""
-    generator = np.random.default_rng(seed)
     out = []
     for _ in range(designs):
         order: list[int] = []
@@ -233,7 +252,7 @@ def _compared(
         for length in {len(design) for design in own}:
             which = [k for k, design in enumerate(own) if len(design) == length]
             networks = [[*existing, *own[k]] for k in which]
-            found = information(every, noise.given, networks, conditional=conditional)
+            found = information(every, noise, networks, conditional=conditional)
             out |= dict(zip(which, found[:, len(existing) :], strict=True))
         return out
 
@@ -253,8 +272,7 @@ def _deviations(
     if len(order):
         some = of.select(sensors)
         size = len(order) * of.steps
-        matrix = covariance(some, prior) + noise.select(sensors).matrix()
-        factor = scipy.linalg.cholesky(matrix.reshape(size, size), lower=True, check_finite=False)
+        factor = factorised(covariance(some, prior), noise.select(sensors), times_first=False)
         seen_by = seen(some, prior, total).reshape(of.steps, len(order), -1).swapaxes(0, 1)
         told = np.square(solved(factor, seen_by.reshape(size, -1)))
         told.reshape(len(order), of.steps, -1).sum(axis=1).cumsum(axis=0, out=reductions[1:])
@@ -316,6 +334,12 @@ def _dataset(
             "expected information gain of random networks, nats",
         ),
     }
+    more: dict[str, Any] = {}
+    idle = found.order[found.gains <= NEGLIGIBLE * found.information[-1]].tolist()
+    if idle:
+        of_them = f"sensors {', '.join(map(str, idle))}"
+        more["warnings"] = f"{of_them}: chosen, but they add no information, no other would"
+    variables["candidate_kind"] = "candidate", network.kinds, _KINDS
     fraction, text = guarantee
     if fraction and network.costs is None:
         k = np.arange(1.0, len(chosen) + 1.0)
@@ -333,6 +357,7 @@ def _dataset(
     }
     attributes = provenance(
         "placement of sensors",
+        kind="placement",
         title="pyadjoint_gpu placement",
         budget=network.budget,
         rule=found.rule,
@@ -341,5 +366,6 @@ def _dataset(
         guarantee=text,
         guaranteed_fraction=fraction,
         blocks_read=found.blocks,
+        **more,
     )
     return xr.Dataset(variables, coordinates, attributes)

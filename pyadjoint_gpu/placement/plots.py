@@ -10,7 +10,8 @@ import numpy as np
 import xarray as xr
 
 from ..errors import DataError
-from ..plot import INK, length_unit, new_figure, saved
+from ..plot import INK, arranged, length_unit, new_figure, saved
+from .linear_plots import draw_places, finish_plane
 from .trial import NINETY
 
 if TYPE_CHECKING:
@@ -24,10 +25,10 @@ WIDTH = 3.5
 
 
 def plot_placement(result: xr.Dataset, path: str | Path | None = None) -> Figure:
-    """Draw a result of ``pyadjoint-gpu place``: candidates and the order of those chosen on the
-    medium, the standard deviation of the source over all time before and after, the information
-    against that of random networks; and where there was a rupture to try, its final uplift, true
-    and recovered, and forecasts with 90 % intervals.
+    """Draw a result of `place_sensors` or ``pyadjoint-gpu place``: candidates and the order of
+    those chosen, on the medium where it is there, the standard deviation of the source over all
+    time before and after, the information against that of random networks; and where there was a
+    rupture to try, its final uplift, true and recovered, and forecasts with 90 % intervals.
 
     Parameters
     ----------
@@ -46,8 +47,12 @@ def plot_placement(result: xr.Dataset, path: str | Path | None = None) -> Figure
     EngineError
         If matplotlib is missing.
     """
-    if "candidate_kind" not in result or "integral_sd" not in result:
-        raise DataError("not a result of a placement: it has no 'candidate_kind'")
+    if "order" not in result or "integral_sd" not in result:
+        raise DataError("not a result of a placement: it has no 'order' and 'integral_sd'")
+    if "medium" not in result.attrs:
+        panels = [_sites, _before_of_map, _after_of_map, lambda ax, r: _information(ax, r, 1.3)]
+        drawn = [lambda ax, panel=panel: panel(ax, result) for panel in panels]
+        return arranged(drawn, 1.3, str(result.attrs.get("title", "")), path)
     basin = _Basin(result)
     waves = "forecast_true" in result
     height = float(np.clip(WIDTH / basin.aspect, 2.2, 4.6))
@@ -55,7 +60,7 @@ def plot_placement(result: xr.Dataset, path: str | Path | None = None) -> Figure
     figure = new_figure(3 * (WIDTH + 1.5), sum(rows) + 0.7 * len(rows) + 0.5, layout="constrained")
     figure.get_layout_engine().set(w_pad=0.12, h_pad=0.1)  # type: ignore[union-attr]
     places = figure.add_gridspec(len(rows), 3, height_ratios=rows)
-    panels = [_network, _before, _after, _information]
+    panels = [_network, _before, _after, lambda ax, b: _information(ax, b.result, b.aspect)]
     panels += [_true, _recovered] if "integral_true" in result else []
     for k, panel in enumerate(panels):
         panel(figure.add_subplot(places[divmod(k, 3)]), basin)
@@ -170,13 +175,29 @@ def _network(ax: Axes, basin: _Basin) -> None:
     basin.bar(ax, image, f"{medium.attrs['long_name']} ({medium.attrs['units']})")
     basin.contours(ax)
     basin.outline(ax)
-    (x, y), kind, order = basin.at("candidate"), result["candidate_kind"].values, result["order"]
-    free = np.setdiff1d(np.flatnonzero(kind == 0), order.values)
+    handles = _marked(ax, *basin.at("candidate"), result)
+    if result.sizes.get("point"):
+        mark = {"ms": 8, "mfc": PLACED, "mec": "k", "mew": 0.8, "clip_on": False, "zorder": 5}
+        handles += ax.plot(*basin.at("point"), "^", label="forecast", **mark)
+    basin.finish(ax, _chosen(result))
+    ax.set_xlim(basin.edges[0][0], basin.edges[0][-1])
+    ax.set_ylim(basin.edges[1][0], basin.edges[1][-1])
+    _legend_below(ax, WIDTH / basin.aspect, handles=handles)
+
+
+def _chosen(result: xr.Dataset) -> str:
+    return f"{result.sizes['step']} of {result.sizes['candidate']} candidates, in order"
+
+
+def _marked(ax: Axes, x: np.ndarray, y: np.ndarray, result: xr.Dataset) -> list[Any]:
+    """Candidates of each kind, those chosen with their numbers; what a legend shows."""
+    kind, order = result["candidate_kind"].values, result["order"].values
+    free = np.setdiff1d(np.flatnonzero(kind == 0), order)
     marks: list[tuple[Any, str, str, dict[str, Any]]] = [
         (free, "o", "candidate", {"ms": 4.5, "mfc": "white", "mec": "#555555"}),
         (kind < 0, "x", "forbidden", {"ms": 5, "mec": "#555555"}),
-        (basin.existing, "s", "in place", {"ms": 7, "mfc": PLACED, "mec": "k"}),
-        (order.values, "o", "chosen", {"ms": 12, "mfc": CHOSEN, "mec": "white"}),
+        (kind == 1, "s", "in place", {"ms": 7, "mfc": PLACED, "mec": "k"}),
+        (order, "o", "chosen", {"ms": 12, "mfc": CHOSEN, "mec": "white"}),
     ]
     handles = []
     for which, mark, label, options in marks:
@@ -186,13 +207,38 @@ def _network(ax: Axes, basin: _Basin) -> None:
             handles += ax.plot([], [], mark, label=label, **small)
     for k, at in enumerate(zip(x[order].tolist(), y[order].tolist(), strict=True)):
         ax.text(*at, str(k + 1), color="white", size=7.5, ha="center", va="center_baseline")
-    if result.sizes.get("point"):
-        mark = {"ms": 8, "mfc": PLACED, "mec": "k", "mew": 0.8, "clip_on": False, "zorder": 5}
-        handles += ax.plot(*basin.at("point"), "^", label="forecast", **mark)
-    basin.finish(ax, f"{order.size} of {len(x)} candidates, in order")
-    ax.set_xlim(basin.edges[0][0], basin.edges[0][-1])
-    ax.set_ylim(basin.edges[1][0], basin.edges[1][-1])
-    _legend_below(ax, WIDTH / basin.aspect, handles=handles)
+    return handles
+
+
+def _sites(ax: Axes, result: xr.Dataset) -> None:
+    """Candidates in the plane, or where they have no positions, the gains of those chosen."""
+    if {"candidate_x", "candidate_y"} <= set(result.coords):
+        handles = _marked(ax, result["candidate_x"].values, result["candidate_y"].values, result)
+        ax.margins(0.12)
+        finish_plane(ax, result)
+        _legend_below(ax, WIDTH / 1.3, handles=handles)
+    else:
+        order = result["order"].values
+        ax.bar(np.arange(1, len(order) + 1), result["gain"], color=CHOSEN)
+        ax.set_xticks(np.arange(1, len(order) + 1), [str(p) for p in order])
+        ax.set_xlabel("candidate")
+        ax.set_ylabel("information gained (nats)")
+        ax.spines[["top", "right"]].set_visible(False)
+    ax.set_title(_chosen(result), fontsize=10.5, color=INK)
+
+
+def _before_of_map(ax: Axes, result: xr.Dataset) -> None:
+    _deviation_of_map(ax, result, 0, "before")
+
+
+def _after_of_map(ax: Axes, result: xr.Dataset) -> None:
+    _deviation_of_map(ax, result, -1, "after")
+
+
+def _deviation_of_map(ax: Axes, result: xr.Dataset, addition: int, when: str) -> None:
+    field, most = result["integral_sd"].isel(addition=addition), float(result["integral_sd"].max())
+    text = f"standard deviation of the time integral, {when}"
+    draw_places(ax, result, field, text=text, limits=(0.0, 1.05 * most))
 
 
 def _legend_below(ax: Axes, height: float, **options: Any) -> None:
@@ -241,15 +287,14 @@ def _units(field: xr.DataArray) -> str:
     return "" if units == "1" else f" {units}"
 
 
-def _information(ax: Axes, basin: _Basin) -> None:
-    result = basin.result
+def _information(ax: Axes, result: xr.Dataset, aspect: float) -> None:
     start = result.attrs["existing_information"]  # of sensors in place
     for k, one in enumerate(result["random_information"].values):
         label = f"{result.sizes['design']} random networks" if k == 0 else None
         ax.plot(np.arange(one.size + 1), [start, *one], color=RANDOM, lw=0.7, label=label)
     chosen = [start, *result["information"].values]
     ax.plot(np.arange(len(chosen)), chosen, "o-", ms=4, color=CHOSEN, lw=1.8, label="chosen")
-    ax.set_box_aspect(1.0 / basin.aspect)
+    ax.set_box_aspect(1.0 / aspect)
     ax.set_xlim(0, None)
     ax.set_ylim(0, None)
     ax.set_xlabel("sensors chosen")

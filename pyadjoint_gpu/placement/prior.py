@@ -14,11 +14,12 @@ import numpy as np
 import scipy.linalg
 
 from ..arithmetic import double
-from ..arrays import factor, finite
+from ..arrays import factor, finite, real, shown
 from ..elliptic import DENSE, MaternField
 from ..errors import ConfigError, DataError
 from ..grid import CellSpace, Grid, Space
 from ..models.forcing import ForcingSpace
+from ..models.options import count as count_of
 from ..models.options import positive
 from ..pickling import AsGiven
 
@@ -211,6 +212,7 @@ class SpaceTimePrior(AsGiven):
         DataError
             If Gamma_s or T is not symmetric and positive definite, or has values not finite.
         """
+        count_of("steps", steps)
         matrix = finite("prior.covariance", covariance)
         if matrix.ndim == 1:
             matrix = np.diag(_deviations(matrix, matrix.shape) ** 2)
@@ -262,8 +264,9 @@ class SpaceTimePrior(AsGiven):
 
     def draws(self, count: int, seed: int = 0) -> np.ndarray:
         """Samples, of shape (count, steps, *places)."""
-        shape = (count, self.steps, *self.places)
-        return self.root(np.random.default_rng(seed).standard_normal(shape))
+        shape = (count_of("count", count), self.steps, *self.places)
+        generator = np.random.default_rng(count_of("seed", seed, 0))
+        return self.root(generator.standard_normal(shape))
 
     def act(self, x: Any) -> Any:
         """Gamma x, of shape (batch, steps, n), in JAX."""
@@ -276,7 +279,7 @@ class SpaceTimePrior(AsGiven):
         return out if self.independent else jnp.einsum("ij,bjn->bin", self._times_root, out)
 
     def _applied(self, of: Any, given: Any) -> np.ndarray:
-        array = np.asarray(given, dtype=float)
+        array = real("prior", given)
         inner = (self.steps, *self.places)
         if array.shape[-len(inner) :] != inner:
             raise DataError(f"prior: found shape {array.shape}, expected (..., {inner})")
@@ -296,7 +299,9 @@ class SpaceTimePrior(AsGiven):
         """
         array = finite("weights", weights)
         if array.shape != self.places or np.any(array < 0) or not np.any(array):
-            raise DataError(f"weights: expected {self.places} values >= 0, not all zero")
+            raise DataError(
+                f"weights: expected {self.places} values >= 0, not all zero, found {shown(weights)}"
+            )
         return replace(self, spatial=self.spatial.scaled(np.sqrt(array.ravel())))
 
     @double
@@ -318,13 +323,16 @@ class SpaceTimePrior(AsGiven):
         """
         mask = np.asarray(known)
         if mask.dtype != bool or mask.shape != self.places or not mask.any():
-            raise DataError(f"places: expected {self.places} true or false, one true at least")
+            raise DataError(
+                f"places: expected {self.places} true or false, one true at least, found"
+                f" {shown(known)}"
+            )
         n = mask.size
         if n > DENSE:
             raise ConfigError(f"places: found {n}, expected {DENSE} or less to condition on some")
         matrix = np.asarray(self.spatial.covariance(jnp.eye(n)))
         at = np.flatnonzero(mask)
-        root = np.linalg.cholesky(matrix[np.ix_(at, at)])
+        root = factor("prior of the goal", matrix[np.ix_(at, at)], at.size)
         part = scipy.linalg.solve_triangular(root, matrix[at], lower=True)
         return replace(self, spatial=Matrix(matrix - part.T @ part))
 

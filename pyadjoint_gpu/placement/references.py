@@ -10,9 +10,9 @@ import scipy.linalg
 
 from .blocks import Covariance
 from .candidates import combined
-from .information import cholesky
 from .network import Network
 from .noise import Whitened, objective
+from .roundoff import cholesky
 from .selection import GAIN, Selection, largest
 
 
@@ -107,6 +107,9 @@ class _Read:
         size, self.size = self.size, self.size + self.steps
         self.rows[size : self.size] = self.matrix.row(p, self.all).reshape(self.steps, -1)
 
+    def cholesky(self, matrix: np.ndarray) -> np.ndarray:
+        return cholesky(matrix, self.matrix.name, self.matrix.noise, self.matrix.largest)
+
     def column(self, j: int) -> np.ndarray:
         """K_Sj."""
         return self.rows[: self.size, j * self.steps : (j + 1) * self.steps]
@@ -136,7 +139,7 @@ class SchurComplement(_Read):
         v = column
         if self.size:
             v = scipy.linalg.solve_triangular(self.factor, column, lower=True, check_finite=False)
-        return v, cholesky(self.diagonal[j] - v.T @ v, self.matrix.name)
+        return v, self.cholesky(self.diagonal[j] - v.T @ v)
 
 
 class Whole(_Read):
@@ -148,7 +151,7 @@ class Whole(_Read):
         self.value = 0.0
 
     def logdet(self, j: int) -> float:
-        factor = cholesky(self._with(j), self.matrix.name)
+        factor = self.cholesky(self._with(j))
         return 2.0 * float(np.log(factor.diagonal()).sum()) - self.value
 
     def append(self, p: int) -> None:

@@ -21,6 +21,7 @@ from ..config import (
     open_dataset,
     outputs,
     parse,
+    sampled,
     titled,
     under,
 )
@@ -142,6 +143,9 @@ def read(path: str | Path, overrides: Iterable[str] = ()) -> PlacementFile:
 
 def checked(tables: dict[str, Any], path: Path) -> PlacementFile:
     """The run file of tables, whose paths are relative to that of the file."""
+    other = "fault slip" if sampled(tables) else "an inversion" if "controls" in tables else None
+    if other is not None and "placement" not in tables:
+        raise ConfigError(f"{path}: a run file of {other}, for `pyadjoint-gpu run`")
     tables, base = check_keys(tables, _KEYS[""], ""), path.parent
     for key in _REQUIRED:
         if key not in tables:

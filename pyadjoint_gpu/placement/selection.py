@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from ..arrays import shown
 from ..errors import ConfigError, DataError, check_choice
 from ..progress import progress_bar
 from .blocks import Covariance
 from .candidates import LAZY_STEPS, TIE, Candidates
 from .communicator import Alone, Communicator, owner, safely, share
-from .network import Network
+from .network import Network, path_of
 from .noise import objective
 from .record import Record
 from .threads import workers
@@ -25,6 +26,10 @@ GAIN, RATIO = "gain", "gain per cost"
 
 SAME = 1e-6
 """Relative difference of gains, found again, that round-off may make (with other processes)."""
+
+
+NOTHING = float(np.finfo(float).eps)
+"""Nats a row of the covariance, which round-off may leave of none."""
 
 
 @dataclass(frozen=True)
@@ -127,12 +132,18 @@ def select(
     Raises
     ------
     ConfigError, DataError
-        If what is given does not fit together, is not finite or not positive definite, or the
-        journal is of other data.
+        If what is given does not fit together, is not finite or not positive definite, the noise is
+        so small that round-off would tell (more than 1e-4 nats; the message says which noise is
+        large enough), or the journal is of other data.
     """
     check_choice("dtype", dtype, ("float64", "float32"))
-    network = Network.of(covariance.candidates, budget, costs, existing, forbidden)
+    if not (lazy is None or isinstance(lazy, bool)):
+        raise ConfigError(f"lazy: found {shown(lazy)}, expected True, False or None")
+    if comm is not None and not isinstance(comm, Communicator):
+        raise ConfigError(f"comm: found {shown(comm)}, expected a communicator of mpi4py")
+    journal = None if journal is None else path_of("journal", journal)
     matrices = objective(covariance, noise, conditional)
+    network = Network.of(covariance.candidates, budget, costs, existing, forbidden)
     submodular = len(matrices) == 1
     if lazy and not submodular:
         raise ConfigError("lazy: gains have no bounds with correlated noise or a conditional")
@@ -160,6 +171,11 @@ def select(
     # The first of equals.
     best = max(range(len(runs)), key=lambda k: (sum(runs[k][1]), -k))
     order, gains, before = runs[best]
+    if not before + sum(gains) > NOTHING * network.candidates * covariance.steps:
+        raise DataError(
+            "covariance: candidates see nothing of what is asked for: every network has 0 nats of"
+            " information; are responses, prior and weights zero?"
+        )
     return Selection(
         np.array(order),
         np.array(gains),
@@ -223,7 +239,7 @@ def _append(p: int, candidates: Candidates, network: Network, comm: Communicator
     """Choose p on all ranks; its gain."""
     root = owner(comm, network.candidates, p)
     mine = comm.Get_rank() == root
-    found = safely(comm, lambda: candidates.pivots(p) if mine else None)
+    found = safely(comm, lambda: candidates.chosen_with(p) if mine else None)
     coefficients, gain = comm.bcast(found, root=root)
     candidates.append(p, coefficients)
     return gain

@@ -15,9 +15,11 @@ import scipy.fft
 import xarray as xr
 
 from ..arithmetic import double
+from ..arrays import real
 from ..dataset import save
 from ..errors import ConfigError, DataError, check_choice
 from ..pickling import AsGiven
+from .network import path_of
 
 DTYPES = ("float64", "float32")
 
@@ -68,8 +70,8 @@ class ToeplitzMap(AsGiven):
             column = column["response"]
         given = column if isinstance(column, xr.DataArray) else None
         try:
-            blocks = np.asarray(column, dtype=float)
-        except (TypeError, ValueError):
+            blocks = real("block column", column)
+        except DataError:
             raise DataError("block column: found values that are no numbers") from None
         if blocks.ndim < 3 or 0 in blocks.shape:
             raise DataError(
@@ -100,7 +102,7 @@ class ToeplitzMap(AsGiven):
         DataError
             If it is no such file, or truncated.
         """
-        path = Path(path)
+        path = path_of("path", path)
         if not path.is_file():
             raise DataError(f"{path}: no such file")
         try:
@@ -224,7 +226,7 @@ class ToeplitzMap(AsGiven):
         return jnp.asarray(parts, self.dtype)
 
     def _fitting(self, name: str, given: Any, shape: tuple[int, ...]) -> np.ndarray:
-        array = np.asarray(given, dtype=self.dtype)
+        array = np.asarray(real(name, given), dtype=self.dtype)
         if array.shape[-len(shape) :] != shape:
             raise DataError(f"{name}: found shape {array.shape}, expected (..., {shape})")
         return array
