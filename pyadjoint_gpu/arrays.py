@@ -11,6 +11,8 @@ from .errors import DataError
 
 def finite(name: str, value: Any) -> np.ndarray:
     """An array of numbers, or a `DataError`."""
+    if np.iscomplexobj(value):
+        raise DataError(f"{name}: found complex numbers, expected real ones")
     try:
         array = np.asarray(value, dtype=float)
     except (TypeError, ValueError):
