@@ -20,7 +20,7 @@ from ..models.options import count, finite, positive
 from ..units import conversion
 from . import inputs
 from .data import SlipData, covariance, metres, slip_data
-from .faults import GEOMETRY, Fault
+from .faults import GEOMETRY, LIMITS, Fault
 from .fixed import LinearSMC
 from .hierarchical import HierarchicalSMC
 from .linear import Settings
@@ -37,8 +37,6 @@ _INNER = tuple(f.name for f in fields(Settings))
 _RUN = ("seed", "repeats", "dtype")
 _OUTER = ("particles", "moves", "ess", "batch", "draws")
 SMOOTH, GAUSSIAN = "smooth", "gaussian"
-_LIMITS = {"depth": (0.0, np.inf), "dip": (0.0, 180.0)}
-"""Of a fault in a half space."""
 _BEYOND = 1e-9
 """Prior probability of a geometry beyond its limits that is as good as none."""
 
@@ -171,13 +169,13 @@ def _geometry(table: Any, given: bool) -> Geometry:
                     " {uniform = [low, high]}"
                 )
     priors = {
-        k: _distribution(f"fault.{k}", v, _LIMITS.get(k))
+        k: _distribution(f"fault.{k}", v, LIMITS.get(k))
         for k, v in placed.items()
         if isinstance(v, Mapping)
     }
     known = {}
     for key in placed.keys() - priors.keys():
-        where, (low, high) = f"fault.{key}", _LIMITS.get(key, (-np.inf, np.inf))
+        where, (low, high) = f"fault.{key}", LIMITS.get(key, (-np.inf, np.inf))
         known[key] = finite(
             where, placed[key], "a number, or a prior such as {normal = [mean, sd]}"
         )
