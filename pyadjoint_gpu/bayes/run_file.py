@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from functools import reduce
 from operator import add
@@ -137,12 +138,25 @@ def checked(tables: dict[str, Any], path: Path) -> SlipFile:
                 "output.journal: found one, but the whole geometry is fixed; such a problem is"
                 " sampled in one piece, without a journal"
             )
-        sampler = LinearSMC(green, d, noise, prior, bounds, **options)
+        with _as_keys():
+            sampler = LinearSMC(green, d, noise, prior, bounds, **options)
     else:
         assert geometry is not None and measured is not None
         forward = geometry.fault.forward(measured.points, measured.look, **geometry.known)
-        sampler = HierarchicalSMC(forward, d, noise, prior, geometry.priors, bounds, **options)
+        with _as_keys():
+            sampler = HierarchicalSMC(forward, d, noise, prior, geometry.priors, bounds, **options)
     return SlipFile(sampler, run, geometry, measured, tables | {"data": arrays}, title, output)
+
+
+@contextmanager
+def _as_keys() -> Iterator[None]:
+    """Errors of a sampler's arguments, by the keys that they are in the file."""
+    try:
+        yield
+    except ConfigError as error:
+        name = str(error).partition(":")[0]
+        table = {"draws": "sampler.", "bounds": "slip_prior."}.get(name, "")
+        raise ConfigError(f"{table}{error}") from None
 
 
 # The fault
