@@ -6,27 +6,14 @@ from typing import Any
 
 import numpy as np
 
+from .core.quantities import numbers
+from .core.quantities import shown as shown
 from .errors import DataError
 
 
-def shown(value: Any) -> str:
-    """What was found, on one line."""
-    kind = type(value).__name__
-    if getattr(value, "shape", ()):
-        return f"{kind} of shape {value.shape}"
-    text = repr(value)
-    return text if len(text) <= 60 and "\n" not in text else kind
-
-
 def real(name: str, value: Any) -> np.ndarray:
-    """An array of real numbers, which may be NaN, or a `DataError`."""
-    try:
-        given = np.asarray(value)
-        if value is not None and given.dtype.kind not in "cSU":  # complex, text
-            return np.asarray(given, dtype=float)
-    except (TypeError, ValueError):
-        pass
-    raise DataError(f"{name}: found {shown(value)}, expected numbers")
+    """An array of real numbers, NaN where one is missing, or a `DataError`."""
+    return numbers(name, value, expected="real numbers")
 
 
 def finite(name: str, value: Any) -> np.ndarray:

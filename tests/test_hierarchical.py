@@ -149,6 +149,42 @@ def test_the_number_of_processes_does_not_matter(usual):
         same(quietly(problem(), executor=executor), usual)
 
 
+def test_a_pool_that_forks(tmp_path, usual):
+    """As documented: `ProcessPoolExecutor()` as it comes, which forks where it always did, after
+    JAX has started its threads."""
+    lines = (
+        "from concurrent.futures import ProcessPoolExecutor; from multiprocessing import *\n"
+        "    smc = problem(); set_start_method('fork')\n"
+        "    result = quietly(smc, executor=ProcessPoolExecutor(1))"
+    )
+    same(elsewhere(tmp_path / "forks.nc", lines, [sys.executable], timeout=300), usual)
+
+
+def test_what_other_processes_cannot_run_is_refused(tmp_path):
+    with (
+        ProcessPoolExecutor(1) as executor,
+        pytest.raises(ConfigError, match=r"forward: .*cannot be sent.*function of a module"),
+    ):
+        quietly(problem(lambda theta: bumps(theta)), executor=executor)
+    # A program without a main block starts itself anew in each of its processes.
+    program = tmp_path / "bare.py"
+    program.write_text(
+        "from concurrent.futures import ProcessPoolExecutor\n"
+        "from test_hierarchical import problem\n"
+        "problem().run(executor=ProcessPoolExecutor(1))\n"
+    )
+    paths = os.pathsep.join([os.path.dirname(__file__), *sys.path])
+    found = subprocess.run(
+        [sys.executable, program],
+        env=os.environ | {"PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert found.returncode == 1
+    assert "EngineError: executor: one of its processes died" in found.stderr.splitlines()[-1]
+
+
 def test_all_is_compiled_once(monkeypatch):
     """G and the sampler of s, for all stages of all runs, and for short batches."""
     traced, original = [], estimates.posterior
@@ -164,7 +200,7 @@ def test_all_is_compiled_once(monkeypatch):
     assert sorted(traced) == ["G", "s"]
 
 
-def elsewhere(path, lines, command=(), **variables):
+def elsewhere(path, lines, command=(), timeout=None, **variables):
     """What `lines`, a program of its own, make of `result`."""
     program = path.with_suffix(".py")
     program.write_text(
@@ -174,7 +210,10 @@ def elsewhere(path, lines, command=(), **variables):
     )
     paths = os.pathsep.join([os.path.dirname(__file__), *sys.path])
     subprocess.run(
-        [*command, program], env=os.environ | variables | {"PYTHONPATH": paths}, check=True
+        [*command, program],
+        env=os.environ | variables | {"PYTHONPATH": paths},
+        check=True,
+        timeout=timeout,
     )
     with xr.open_dataset(path, engine="h5netcdf") as found:
         return found.load()

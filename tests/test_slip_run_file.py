@@ -39,6 +39,9 @@ from pyadjoint_gpu.bayes import (
     journal,
     slip_data,
 )
+from pyadjoint_gpu.bayes.faults import GEOMETRY
+from pyadjoint_gpu.bayes.hierarchical import OWN
+from pyadjoint_gpu.bayes.options import RESERVED
 from pyadjoint_gpu.cli import main
 from pyadjoint_gpu.errors import ConfigError, DataError
 
@@ -70,6 +73,11 @@ def done(inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, 
 
 def load(path: Path) -> xr.Dataset:
     return xr.load_dataset(path, engine="h5netcdf")
+
+
+def test_names_of_results_are_those_that_no_unknown_may_have(done):
+    names = {str(n) for n in (*done[1].variables, *done[1].dims)}
+    assert names - {*GEOMETRY} <= {*RESERVED, *OWN}
 
 
 # Priors

@@ -16,6 +16,8 @@ Deligiannidis and Kohn 2015, Biometrika 102, 295)."""
 DISTINCT = 0.1
 """Fraction of theta's particles that must be distinct at the end."""
 
+IMPOSSIBLE = 0.05
+"""Fraction of G that are not finite, above which to warn."""
 COLLAPSE = 0.5
 """Fraction of the ESS that was asked for, below which to warn."""
 TURN = 0.5
@@ -44,6 +46,15 @@ def check_noise(deviation: float) -> None:
         _warn(
             f"estimates of ln p(d | theta) scatter by {deviation:.2g}, expected below {NOISE:g}:"
             " give the inner sampler more particles or moves"
+        )
+
+
+def check_possible(count: int, total: int, example: str) -> None:
+    """Of estimates of ln p(d | theta), those whose G was not finite; `example` is one theta."""
+    if count > IMPOSSIBLE * total:
+        _warn(
+            f"G was not finite for {count} of {total} values of theta{example}: their likelihood"
+            " was taken for zero; see `forward`, or give a prior of what is possible"
         )
 
 

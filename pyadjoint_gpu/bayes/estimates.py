@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor
+from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
+from multiprocessing import get_context
 from typing import Any, NamedTuple
 
 import jax
@@ -13,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..arithmetic import compiled_loop, double
+from ..errors import ConfigError, EngineError
 from .inputs import Fixed
 from .linear import Settings, posterior
 
@@ -25,7 +30,7 @@ class Estimates(NamedTuple):
     Attributes
     ----------
     log_evidence : array
-        ln p(d | theta), of an unbiased estimate of p(d | theta).
+        ln p(d | theta), of an unbiased estimate of p(d | theta); -inf where G is not finite.
     mean, sd : array, shape (B, n)
         Of s.
     draws : array, shape (B, K, n)
@@ -47,10 +52,13 @@ class Estimates(NamedTuple):
 
 
 @compiled_loop
-def _estimated(static: tuple[Settings, int], tags: Any, *problem: Any) -> Estimates:
+def _estimated(static: tuple[Settings, int], tags: Any, green: Any, *problem: Any) -> Estimates:
     settings, draws = static
     keys = jax.vmap(_key)(tags)
-    found = posterior(settings, keys, *problem)
+    possible = jnp.all(jnp.isfinite(green), axis=(1, 2))
+    # What is impossible is sampled too, without data: batches are all alike.
+    found = posterior(settings, keys, jnp.where(possible[:, None, None], green, 0.0), *problem)
+    possible = possible & ~jnp.isnan(found.log_evidence)
 
     def kept(key: Any, s: Any) -> Any:
         # Neighbours may be copies of one particle.
@@ -59,7 +67,7 @@ def _estimated(static: tuple[Settings, int], tags: Any, *problem: Any) -> Estima
 
     picks = jax.vmap(partial(jax.random.fold_in, data=1))(keys)
     return Estimates(
-        found.log_evidence,
+        jnp.where(possible, found.log_evidence, -jnp.inf),
         jnp.mean(found.s, axis=2),
         jnp.std(found.s, axis=2),
         jax.vmap(kept)(picks, found.s),
@@ -147,6 +155,54 @@ def estimate(
         yield found
 
 
+@contextmanager
+def workers(executor: Executor | None, work: Work) -> Iterator[Executor | None]:
+    """Processes that can do the work: JAX's threads do not survive a fork, after which a process
+    would wait for them for ever. In place of a pool that forks stands one that does not.
+
+    Raises
+    ------
+    ConfigError
+        If it is no executor, or G cannot be sent to a process.
+    EngineError
+        If a process died, or could not start.
+    """
+    if executor is not None and not isinstance(executor, Executor):
+        raise ConfigError(
+            f"executor: found {type(executor).__name__}, expected a concurrent.futures.Executor"
+        )
+    if not isinstance(executor, ProcessPoolExecutor):
+        yield executor
+        return
+    try:
+        pickle.dumps(work.forward)
+    except Exception as error:
+        raise ConfigError(
+            f"forward: found {work.forward!r}, which cannot be sent to the executor's processes"
+            f" ({error}); expected a function of a module, or Fault.forward"
+        ) from None
+    given: Any = executor
+    try:
+        if _forks(given):
+            made = given._max_workers, get_context("spawn"), given._initializer, given._initargs
+            with ProcessPoolExecutor(*made) as own:
+                yield own
+        else:
+            yield executor
+    except BrokenProcessPool as error:
+        raise EngineError(
+            "executor: one of its processes died, or could not start; each imports the program"
+            " anew: what starts the run belongs under `if __name__ == '__main__':` in a file, and"
+            f" `forward` into a module ({error})"
+        ) from None
+
+
+def _forks(executor: Any) -> bool:
+    """Whether its processes would be forked; not where a subclass has a way of its own."""
+    own = type(executor).map is not ProcessPoolExecutor.map
+    return not own and executor._mp_context.get_start_method() == "fork"
+
+
 def joined(parts: list[Estimates]) -> Estimates:
     """Batches one after the other."""
     return jax.tree.map(lambda *a: np.concatenate(a), *parts)
@@ -178,4 +234,4 @@ def _matrices(
         return np.asarray(_batched(forward, names)(theta[_filling(theta, batch)]))[: len(theta)]
     except (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError):
         rows = [dict(zip(names, map(float, row), strict=True)) for row in theta]
-        return np.stack([np.asarray(forward(row), dtype=float) for row in rows])
+        return np.stack([np.asarray(forward(row)) for row in rows])

@@ -12,11 +12,13 @@ import numpy as np
 
 from ..errors import ConfigError, DataError, check_keys
 from ..models.options import count, finite, positive
-from .inputs import STIFFEST, GaussianPrior
-from .okada import SLIPS, displacement
+from .inputs import STIFFEST, GaussianPrior, check_units
+from .okada import SLIPS, by_upper_edge
 
 GEOMETRY = ("east", "north", "depth", "strike", "dip")
 """What places a fault."""
+LIMITS = {"depth": (0.0, np.inf), "dip": (0.0, 180.0)}
+"""Of a fault in a half space."""
 
 
 @dataclass(frozen=True)
@@ -74,9 +76,10 @@ class Fault:
             Unit vector (east, north, up) along which each datum is taken: an axis for a component
             of GNSS, the line of sight for InSAR.
         east, north, depth : float
-            Of the middle of the upper edge; depth positive.
+            Of the middle of the upper edge; depth zero or more. G is NaN where it is not.
         strike, dip : float
-            In degrees: strike clockwise from north, the fault dipping to the right of it.
+            In degrees: strike clockwise from north, the fault dipping to the right of it; dip from
+            0 to 180.
 
         Returns
         -------
@@ -89,18 +92,16 @@ class Fault:
         left = jnp.stack([-jnp.cos(azimuth), jnp.sin(azimuth)])
         length, width = self.length / self.along, self.width / self.down
         i, j = (a.ravel() for a in np.indices((self.along, self.down)))
-        # The lower edge of each patch, where it begins.
-        start = jnp.stack([jnp.asarray(east), jnp.asarray(north)])
-        lower = (
-            start
-            + (i * length - 0.5 * self.length)[:, None] * ahead
-            - ((j + 1) * width * jnp.cos(delta))[:, None] * left
+        # From the middle of the upper edge, and of each patch from its own, where it begins.
+        off = points - jnp.stack([jnp.asarray(east), jnp.asarray(north)])
+        at = (
+            (off @ ahead)[:, None] - (i * length - 0.5 * self.length),
+            (off @ left)[:, None] + j * width * jnp.cos(delta),
+            depth + j * width * jnp.sin(delta),
         )
-        off = points[:, None] - lower
-        at = off @ ahead, off @ left, depth + (j + 1) * width * jnp.sin(delta)
         parts = []
         for slip in self.slips:
-            u = displacement(*at, delta, length, width, slip, poisson=self.poisson)
+            u = by_upper_edge(*at, delta, length, width, slip, poisson=self.poisson)
             flat = u[..., 0, None] * ahead + u[..., 1, None] * left
             parts.append(jnp.einsum("mk,mnk->mn", look[:, :2], flat) + look[:, 2:] * u[..., 2])
         return jnp.concatenate(parts, axis=1)
@@ -115,9 +116,12 @@ class Fault:
         **known : float
             The rest of the geometry: of east, north, depth, strike, dip.
         """
-        check_keys(known, GEOMETRY, "")
+        known = {k: finite(k, v) for k, v in check_keys(known, GEOMETRY, "").items()}
+        for name, (low, high) in LIMITS.items():
+            if not low <= known.get(name, low) <= high:
+                raise ConfigError(f"{name}: found {known[name]:g}, expected {low:g} to {high:g}")
         where = np.asarray(points, dtype=float), np.asarray(look, dtype=float)
-        return Forward(self, *where, {k: finite(k, v) for k, v in known.items()})
+        return Forward(self, *where, known)
 
     def coordinates(self, units: str = "m") -> dict[str, Any]:
         """Of components of slip, for `xarray.Dataset.assign_coords` on a sampler's result:
@@ -182,6 +186,7 @@ class Fault:
             If the prior would be improper, or `sd` or `length` is not positive.
         """
         size = self.along * self.down
+        check_units("sd", sd)
         each = np.asarray(sd)
         if each.ndim == 0:
             each = np.asarray(positive("sd", sd))
@@ -229,7 +234,12 @@ class Forward:
     known: Mapping[str, float]
 
     def __call__(self, theta: Mapping[str, Any]) -> Any:
-        return self.fault.green(self.points, self.look, **(dict(self.known) | dict(theta)))
+        unknown = [k for k in GEOMETRY if k not in self.known]
+        check_keys(theta, unknown, "theta_prior")
+        for name in unknown:
+            if name not in theta:
+                raise ConfigError(f"theta_prior.{name} is missing: it is not known either")
+        return self.fault.green(self.points, self.look, **self.known, **theta)
 
     @cached_property
     def _key(self) -> tuple[Any, ...]:

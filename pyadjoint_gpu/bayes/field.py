@@ -12,6 +12,7 @@ import numpy as np
 from ..control import BoundControl
 from ..elliptic import MaternField
 from ..errors import ConfigError, DataError
+from .inputs import check_units
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class FieldPrior:
             If a number is not positive, or there is a length too many or too few.
         """
         key = f"prior.{self.name}"
+        check_units(f"{key}.sd", self.sd)
         try:
             sd = np.broadcast_to(np.asarray(self.sd, dtype=float), control.shape)
         except (TypeError, ValueError):

@@ -16,7 +16,8 @@ from ..errors import check_choice
 from ..pickling import AsGiven
 from .checks import check_trajectories
 from .inputs import Fixed, finite, fixed
-from .linear import USUAL, Sampled, Settings, sample
+from .linear import USUAL, Sampled, Settings, checked_settings, sample
+from .options import check_run
 from .results import attributes, evidence
 
 
@@ -49,7 +50,7 @@ class LinearSMC(AsGiven):
 
     def __post_init__(self) -> None:
         check_choice("dtype", self.dtype, ("float64", "float32"))
-        self.settings.check()
+        object.__setattr__(self, "settings", checked_settings("settings", self.settings))
         _ = self._white
 
     @cached_property
@@ -58,7 +59,7 @@ class LinearSMC(AsGiven):
 
     @cached_property
     def _white(self) -> np.ndarray:
-        return self._fixed.whiten(finite("green", self.green))
+        return self._fixed.whiten(finite("green", self.green), "green")
 
     @double
     def run(self, *, seed: int = 0, repeats: int = 1) -> xr.Dataset:
@@ -81,6 +82,7 @@ class LinearSMC(AsGiven):
         SamplingWarning
             Where there is reason not to trust the result.
         """
+        seed, repeats = check_run(seed, repeats)
         keys = jax.random.split(jax.random.key(seed), repeats)
         given = (np.broadcast_to(self._white, (repeats, *self._white.shape)), self._fixed.data)
         arrays = jax.tree.map(lambda a: np.asarray(a, self.dtype), (*given, *self._fixed[2:]))

@@ -23,17 +23,28 @@ import scipy.linalg
 import xarray as xr
 
 from ..dataset import named
-from ..errors import ConfigError, check_choice
+from ..errors import ConfigError, ConvergenceError, check_choice
 from ..files import fingerprint
 from ..pickling import AsGiven
 from . import journal as journals
 from . import tempering
-from .checks import check_collapse, check_diversity, check_noise, check_trajectories
-from .estimates import Estimates, Work, estimate, joined
+from .checks import (
+    check_collapse,
+    check_diversity,
+    check_noise,
+    check_possible,
+    check_trajectories,
+)
+from .estimates import Estimates, Work, estimate, joined, workers
 from .inputs import fixed
-from .linear import USUAL, Settings
+from .linear import USUAL, Settings, checked_settings
+from .options import check_names, check_run, fraction, set_counts
 from .results import attributes, evidence
 
+OWN = ("component", "slip", "slip_mean", "slip_sd", "slip_kind", "along", "down", "observed")
+OWN += ("predicted", "residual", "sigma", "observation_x", "observation_y")
+OWN += ("look_east", "look_north", "look_up")
+"""Names that results have beside those of all samplers, where they are of faults too."""
 REPEATED = 8
 """Estimates of one ln p(d | theta), for their scatter."""
 
@@ -58,6 +69,8 @@ class State:
         gamma, ESS / N and acceptance of each stage.
     worst : array, shape (3,)
         The least acceptance, the shortest and the longest trajectory of all inner samplers.
+    impossible : int
+        Estimates so far for which G was not finite.
     """
 
     step: int
@@ -70,6 +83,7 @@ class State:
     spread: np.ndarray
     path: np.ndarray
     worst: np.ndarray
+    impossible: int
 
 
 @dataclass(frozen=True)
@@ -80,7 +94,7 @@ class HierarchicalSMC(AsGiven):
     ----------
     forward : callable
         Theta, a dict of numbers by name, to G, shape (m, n). Where it is of JAX operations, those
-        of a batch are computed at once.
+        of a batch are computed at once. Where G is not finite, the likelihood is zero.
     data : array, shape (m,)
         d.
     noise : float or array
@@ -88,7 +102,8 @@ class HierarchicalSMC(AsGiven):
     slip_prior : array or GaussianPrior
         Of s: standard deviations (n,) or a covariance (n, n), around zero.
     theta_prior : mapping
-        Distributions of `scipy.stats` by name, each of one number, independent.
+        Distributions of `scipy.stats` by name, each of one number, independent. Results have a
+        variable of each name, which is none of their own (``slip``, ``gamma``, ...).
     bounds : pair of float or array, optional
         Of s; its prior is then the normal distribution within.
     particles : int
@@ -129,20 +144,52 @@ class HierarchicalSMC(AsGiven):
 
     def __post_init__(self) -> None:
         check_choice("dtype", self.dtype, ("float64", "float32"))
-        for name in ("particles", "moves", "batch", "draws"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name}: found {getattr(self, name)}, expected 1 or more")
-        self.inner.check()
-        if not 0 < self.ess < 1:
-            raise ConfigError(f"ess: found {self.ess}, expected a number between 0 and 1")
+        set_counts(self, particles=2, moves=1, batch=1, draws=1)
+        object.__setattr__(self, "inner", checked_settings("inner", self.inner))
+        if self.draws > self.inner.particles:
+            raise ConfigError(
+                f"draws: found {self.draws}, expected at most the inner sampler's particles,"
+                f" {self.inner.particles}"
+            )
+        fraction("ess", self.ess)
+        self._check_prior()
+        self._check_forward()
+
+    def _check_prior(self) -> None:
+        if not isinstance(self.theta_prior, Mapping):
+            raise ConfigError(
+                f"theta_prior: found {type(self.theta_prior).__name__}, expected a dict of"
+                " distributions of scipy.stats by name"
+            )
         if not self.theta_prior:
             raise ConfigError("theta_prior: it is empty; LinearSMC takes one G")
+        check_names("theta_prior", self.theta_prior, OWN)
         for name, prior in self.theta_prior.items():
             if not (hasattr(prior, "rvs") and hasattr(prior, "logpdf")):
                 raise ConfigError(
                     f"theta_prior.{name}: found {prior!r}, expected a distribution of scipy.stats"
                 )
-        self._work.green(self._drawn(np.random.default_rng(0), 1))
+            shape = np.shape(prior.rvs(size=2, random_state=np.random.default_rng(0)))
+            if shape != (2,):
+                raise ConfigError(
+                    f"theta_prior.{name}: found a distribution of arrays of shape {shape[1:]},"
+                    " expected one of one number"
+                )
+
+    def _check_forward(self) -> None:
+        if not callable(self.forward):
+            raise ConfigError(
+                f"forward: found {type(self.forward).__name__}, expected a function of a dict of"
+                " theta, such as Fault.forward(...), that gives G"
+            )
+        try:
+            self._work.green(self._drawn(np.random.default_rng(0), 1))
+        except KeyError as error:
+            key = error.args[0] if error.args else ""
+            raise ConfigError(
+                f"forward: it asks for {key!r}, which theta_prior does not have; it has"
+                f" {', '.join(self.theta_prior)}"
+            ) from None
 
     @cached_property
     def _work(self) -> Work:
@@ -173,6 +220,8 @@ class HierarchicalSMC(AsGiven):
         executor : concurrent.futures.Executor, optional
             Of processes (``ProcessPoolExecutor``, or ``mpi4py.futures.MPIPoolExecutor`` for many
             nodes) that share the inner samplers; without one, the JAX devices of this process do.
+            Processes import the program anew (in place of a pool that forks, which JAX cannot bear,
+            as many others start): a file that is run has ``if __name__ == "__main__":``.
         progress : bool, optional
             Whether to show a bar; by default where someone looks.
 
@@ -180,31 +229,59 @@ class HierarchicalSMC(AsGiven):
         -------
         xr.Dataset
             Joint samples of equal weight (dimension ``sample``), their moments, ln Z, and how it
-            was come by.
+            was come by; the attribute ``not_finite`` counts the G that were not.
+
+        Raises
+        ------
+        ConfigError, DataError
+            If an option cannot be used, or the journal's place; before anything is sampled.
+        ConvergenceError
+            If G is finite for no particle of the prior.
 
         Warns
         -----
         SamplingWarning
             Where there is reason not to trust the result.
         """
-        states = journals.followed(
-            State,
-            journal,
-            lambda: self._fingerprint(seed),
-            # Streams of numbers, by what they are for.
-            lambda k: self._first((seed, k), executor),
-            lambda now, k: self._moved(now, (seed, k), executor),
-            moves=self.moves,
-            repeats=repeats,
-            progress=progress,
-        )
-        noise = self._noise(states[0], seed, executor)
+        seed, repeats = check_run(seed, repeats, journal)
+        with workers(executor, self._work) as pool:
+            states = journals.followed(
+                State,
+                journal,
+                lambda: self._fingerprint(seed),
+                # Streams of numbers, by what they are for.
+                lambda k: self._first((seed, k), pool),
+                lambda now, k: self._moved(now, (seed, k), pool),
+                moves=self.moves,
+                repeats=repeats,
+                progress=progress,
+            )
+            noise = self._noise(states[0], seed, pool)
+        self._check_possible(states[:repeats], seed)
         for now in states:
             check_trajectories(*now.worst)
             check_collapse(now.path[:, 1], self.ess)
             check_diversity(now.theta)
         check_noise(noise)
         return self._dataset(states[:repeats], seed, noise)
+
+    def _check_possible(self, states: list[State], seed: int) -> None:
+        count = sum(now.impossible for now in states)
+        if not count:
+            return
+        theta = self._drawn(np.random.default_rng([seed, 0, 0]), self.particles)
+        bad = self._impossible(theta)
+        example = ""
+        if np.any(bad):
+            row = theta[np.argmax(bad)]
+            pairs = zip(self.theta_prior, row, strict=True)
+            example = f", such as {', '.join(f'{k} = {v:.4g}' for k, v in pairs)}"
+        check_possible(count, sum(now.step for now in states) * self.particles, example)
+
+    def _impossible(self, theta: np.ndarray) -> np.ndarray:
+        parts = [theta[i : i + self.batch] for i in range(0, len(theta), self.batch)]
+        green = np.concatenate([self._work.green(part) for part in parts])
+        return ~np.all(np.isfinite(green), axis=(1, 2))
 
     def _dataset(self, states: list[State], seed: int, noise: float) -> xr.Dataset:
         theta = np.concatenate([now.theta for now in states])
@@ -236,6 +313,7 @@ class HierarchicalSMC(AsGiven):
                 **total,
                 log_likelihood_noise=noise,
                 inner_acceptance=min(now.worst[0] for now in states),
+                not_finite=sum(now.impossible for now in states),
                 seed=seed,
             ),
         )
@@ -253,6 +331,12 @@ class HierarchicalSMC(AsGiven):
     def _first(self, stream: tuple[int, int], executor: Executor | None) -> State:
         theta = self._drawn(np.random.default_rng([*stream, 0]), self.particles)
         found = self._estimates(theta, stream, 0, executor)
+        impossible = found.log_evidence == -np.inf
+        if np.all(impossible):
+            raise ConvergenceError(
+                f"forward: G is finite for none of the {len(theta)} particles of the prior; give a"
+                " prior of what is possible"
+            )
         p = theta.shape[1]
         return State(
             step=1,
@@ -265,6 +349,7 @@ class HierarchicalSMC(AsGiven):
             spread=np.zeros((p, p)),
             path=np.zeros((0, 3)),
             worst=_worst(found),
+            impossible=int(np.sum(impossible)),
         )
 
     def _moved(self, now: State, stream: tuple[int, int], executor: Executor | None) -> State:
@@ -297,6 +382,7 @@ class HierarchicalSMC(AsGiven):
             estimates=Estimates(*chosen),
             path=path,
             worst=_extreme(now.worst, _worst(found)),
+            impossible=now.impossible + int(np.sum(possible & (found.log_evidence == -np.inf))),
         )
 
     def _resampled(self, now: State, generator: np.random.Generator) -> State:

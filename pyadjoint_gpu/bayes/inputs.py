@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -14,6 +15,9 @@ from .hmc import Box, Quadratic
 
 STIFFEST = 1e12
 """Largest over smallest eigenvalue of a precision that is taken for proper."""
+FARTHEST = 6.0
+"""Of bounds from the prior's mean, in standard deviations: beyond, the normal distribution function
+has lost most of its digits."""
 
 
 @dataclass(frozen=True)
@@ -53,17 +57,17 @@ class Fixed(NamedTuple):
     prior: Quadratic
     box: Box | None
 
-    def whiten(self, green: Any) -> np.ndarray:
+    def whiten(self, green: Any, name: str = "forward") -> np.ndarray:
         """L^-1 G of one G or a batch, (..., m, n)."""
+        if np.iscomplexobj(green):
+            raise DataError(f"{name}: found complex numbers, expected real ones")
         green = np.asarray(green, dtype=float)
         wanted = (len(self.data), len(self.prior.vector))
         if green.shape[-2:] != wanted:
             raise DataError(
-                f"forward: found a matrix of shape {green.shape[-2:]}, expected {wanted},"
+                f"{name}: found a matrix of shape {green.shape[-2:]}, expected {wanted},"
                 " data by components of s"
             )
-        if not np.all(np.isfinite(green)):
-            raise DataError("forward: found values that are not finite")
         if self.noise.ndim == 1:
             return green / self.noise[:, None]
         return np.linalg.solve(self.noise, green)
@@ -79,14 +83,34 @@ def fixed(data: Any, noise: Any, prior: Any, bounds: Any) -> Fixed:
     """
     d = finite("data", data)
     if d.ndim != 1 or d.size == 0:
-        raise DataError(f"data: found an array of shape {d.shape}, expected one axis")
+        raise DataError(f"data: found an array of shape {d.shape}, expected one axis of data")
     gaussian = normal(prior)
     n = len(gaussian.vector)
+    check_units("noise", noise)
     root = factor("noise", finite("noise", noise), len(d))
     diagonal = root if root.ndim == 1 else np.diag(root)
     white = d / root if root.ndim == 1 else scipy.linalg.solve_triangular(root, d, lower=True)
     constant = -float(np.sum(np.log(diagonal))) - 0.5 * len(d) * np.log(2 * np.pi)
-    return Fixed(white, root, constant, gaussian, None if bounds is None else box(bounds, n))
+    sides = None if bounds is None else box(bounds, n)
+    if sides is not None:
+        _check_within(gaussian, sides)
+    return Fixed(white, root, constant, gaussian, sides)
+
+
+def check_units(name: str, value: Any) -> None:
+    """A `DataError` where an array that states its unit holds variances where it should hold
+    standard deviations, or the other way round where it has two axes."""
+    units = str(getattr(value, "attrs", {}).get("units", "")).strip()
+    square = np.ndim(value) == 2
+    if not square and re.fullmatch(r"[A-Za-z]+(\^|\*\*)?2", units):
+        raise DataError(
+            f"{name}: found {units!r}, the unit of variances; expected standard deviations: take"
+            " their square roots"
+        )
+    if square and re.fullmatch("[A-Za-z]+", units):
+        raise DataError(
+            f"{name}: found a covariance in {units!r}, expected the square of a unit, '{units}2'"
+        )
 
 
 def normal(prior: Any) -> Quadratic:
@@ -98,10 +122,19 @@ def normal(prior: Any) -> Quadratic:
                 f"slip_prior.precision: found an array of shape {precision.shape},"
                 " expected a square matrix"
             )
-        if not np.allclose(precision, precision.T, rtol=1e-8, atol=1e-12 * np.abs(precision).max()):
-            raise DataError("slip_prior.precision: found a matrix that is not symmetric")
-        mean = np.broadcast_to(finite("slip_prior.mean", prior.mean), len(precision))
+        if not np.allclose(precision, precision.T, rtol=1e-8, atol=1e-12 * _largest(precision)):
+            raise DataError(
+                "slip_prior.precision: it is not symmetric, expected a symmetric matrix"
+            )
+        mean = finite("slip_prior.mean", prior.mean)
+        if mean.shape not in ((), precision.shape[:1]):
+            raise DataError(
+                f"slip_prior.mean: found an array of shape {mean.shape}, expected one number or"
+                f" {len(precision)} of them"
+            )
+        mean = np.broadcast_to(mean, len(precision))
     else:
+        check_units("slip_prior", prior)
         given = finite("slip_prior", prior)
         if given.ndim == 0:
             raise ConfigError(
@@ -110,6 +143,8 @@ def normal(prior: Any) -> Quadratic:
         root = factor("slip_prior", given, len(given))
         inverse = np.diag(1.0 / root) if root.ndim == 1 else np.linalg.inv(root)
         precision, mean = inverse.T @ inverse, np.zeros(len(given))
+    if not precision.size:
+        raise DataError("slip_prior: it is empty, expected one or more components of s")
     lowest, highest = np.linalg.eigvalsh(precision)[[0, -1]]
     if not lowest * STIFFEST > highest:
         raise DataError(
@@ -131,3 +166,23 @@ def box(bounds: Any, n: int) -> Box:
     if not np.all(lower < upper):
         raise ConfigError("bounds: found a lower bound that is not below the upper one")
     return Box(lower, upper)
+
+
+def _check_within(prior: Quadratic, box: Box) -> None:
+    """A `ConfigError` where a side cuts off all of a component's prior but what round-off leaves
+    of it: no sample can be drawn there."""
+    covariance = np.linalg.inv(prior.matrix)
+    mean, sd = covariance @ prior.vector, np.sqrt(np.diag(covariance))
+    off = np.maximum(box.lower - mean, mean - box.upper) / sd
+    worst = int(np.argmax(off))
+    if off[worst] > FARTHEST:
+        low, high = (float(side[worst]) for side in box)
+        raise ConfigError(
+            f"bounds: {low:g} to {high:g} of component {worst} is {off[worst]:.3g} standard"
+            f" deviations from its prior's mean, {mean[worst]:.3g}, expected {FARTHEST:g} or less:"
+            " move the prior or the bounds"
+        )
+
+
+def _largest(array: np.ndarray) -> float:
+    return float(np.max(np.abs(array), initial=0.0))

@@ -7,7 +7,7 @@ components, whose truncated normal distributions are known.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import jax
@@ -18,6 +18,7 @@ from ..arithmetic import compiled_loop
 from ..errors import ConfigError
 from . import tempering
 from .hmc import Box, Quadratic, each, move, product, tuned
+from .options import fraction, set_counts
 
 STAGES = 200
 """At most, of one sampler."""
@@ -45,19 +46,26 @@ class Settings:
     ess: float = 0.5
     jitter: float = 0.2
 
-    def check(self) -> None:
-        """A `ConfigError` where a value makes no sense."""
-        for name in ("particles", "moves", "leapfrogs"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name}: found {getattr(self, name)}, expected 1 or more")
-        for name in ("ess", "jitter"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ConfigError(
-                    f"{name}: found {getattr(self, name)}, expected a number between 0 and 1"
-                )
+    def check(self) -> Settings:
+        """With numbers of Python's types; a `ConfigError` where a value makes no sense."""
+        checked = replace(self)
+        # One particle has no scatter that temperatures could follow.
+        set_counts(checked, particles=2, moves=1, leapfrogs=1)
+        fraction("ess", self.ess)
+        fraction("jitter", self.jitter, zero=True)
+        return checked
 
 
 USUAL = Settings()
+
+
+def checked_settings(name: str, found: Any) -> Settings:
+    """A sampler's settings, or a `ConfigError`."""
+    if not isinstance(found, Settings):
+        raise ConfigError(
+            f"{name}: found {type(found).__name__}, expected Settings(particles=..., ...)"
+        )
+    return found.check()
 
 
 class Stages(NamedTuple):

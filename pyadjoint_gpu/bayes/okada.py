@@ -1,20 +1,41 @@
 """Displacement of the surface of an elastic half space by a rectangular dislocation.
 
 Y. Okada, 1985, Surface deformation due to shear and tensile faults in a half-space, Bull. Seismol.
-Soc. Am. 75, 1135: equations 24 to 30, with his limits at points in line with the edges. In JAX
-operations, differentiable by the geometry.
+Soc. Am. 75, 1135: equations 24 to 30. His I_1 to I_5 divide differences by cos(dip), once or twice;
+here they are written so that nothing is divided by it. With y and d the corner's horizontal
+distance and depth (his with a tilde), the stereographic coordinates and the tangent of half the
+angle from the vertical
+
+    zeta = (y + i xi) / (R + d),    k = cos(dip) / (1 + sin(dip)),
+
+    R + eta = (R + d) |1 + k zeta|^2 / (1 + k^2),    F = (ln(1 + k zeta) - k zeta) / k^2,
+
+they are, up to terms that the sum over the corners takes away, mu / (lambda + mu) times
+
+    I_1 =  (1 + k^2)/2 [(1 - k^2) Im F - k Im zeta]
+    I_3 = -(1 + k^2)/2 [ln(R + d) + k Re zeta + (1 + k^2) Re F]
+    I_2 = -ln(R + d) - 2 k (Re zeta + k Re F) - I_3
+    I_4 =  k ln(R + d) - (1 - k^2) (Re zeta + k Re F)
+    I_5 = -(1 + k^2) (Im zeta + k Im F)
+
+At a vertical fault k is zero and F is -zeta^2 / 2. In JAX operations, differentiable by the
+geometry.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
+from jax import lax
 
-STEEP = 1e-3
-"""|dip - pi/2| below which displacements are interpolated between its two ends, to 1e-6 (their
-derivatives by the dip to 1e-2): the formulas divide differences by cos(dip) twice."""
 SLIPS = ("strike", "dip", "tensile")
+NEAR = 0.1
+"""|k zeta| below which F is summed as a series; above, the difference loses two digits at most."""
+TERMS = 16
+"""Of that series: to the last bit."""
 
 
 def displacement(
@@ -38,7 +59,7 @@ def displacement(
     depth : float or array
         Of the lower edge, positive.
     dip : float or array
-        In radians, above 0 and below pi.
+        In radians, from 0 to pi.
     length, width : float or array
         Along the strike and the dip.
     slip : {"strike", "dip", "tensile"}
@@ -49,70 +70,187 @@ def displacement(
     Returns
     -------
     array
-        With a last axis of length three, z upwards, in units of the slip.
+        With a last axis of length three, z upwards, in units of the slip. See `below`.
     """
-    off = jnp.asarray(dip) - 0.5 * jnp.pi
-    steep = jnp.abs(off) < STEEP
-
-    def at(off: Any) -> Any:
-        cos, sin = -jnp.sin(off), jnp.cos(off)
-        p, q = y * cos + depth * sin, y * sin - depth * cos
-
-        def corner(xi: Any, eta: Any) -> Any:
-            return _corner(xi, eta, q, sin, cos, slip, 1.0 - 2.0 * poisson)
-
-        total = corner(x, p) - corner(x, p - width) - corner(x - length, p)
-        return total + corner(x - length, p - width)
-
-    one, other = jnp.where(steep, -STEEP, off), jnp.where(steep, STEEP, off)
-    part = jnp.where(steep, (off / STEEP + 1.0) / 2.0, 0.0)[..., None]
-    sign = 1.0 if slip == "tensile" else -1.0
-    return sign / (2.0 * jnp.pi) * ((1.0 - part) * at(one) + part * at(other))
+    sin, cos = _angles(dip)
+    upper = depth - width * sin
+    # An edge at the surface is there but for round-off.
+    upper = jnp.where(jnp.abs(upper) < _small(upper) * width, 0.0, upper)
+    y = y - width * cos
+    return by_upper_edge(x, y, upper, dip, length, width, slip, poisson=poisson)
 
 
-def _corner(xi: Any, eta: Any, q: Any, sin: Any, cos: Any, slip: str, mu: Any) -> Any:
-    """The terms of one corner; `mu` is mu / (lambda + mu)."""
-    xi, eta, q, sin, cos = jnp.broadcast_arrays(xi, eta, q, sin, cos)
-    y, d = eta * cos + q * sin, eta * sin - q * cos
-    r = jnp.sqrt(xi**2 + eta**2 + q**2)
-    # Where R + eta vanishes, up to round-off, what it divides does too, and ln(R + eta) has the
-    # finite part -ln(R - eta).
-    edge = r + eta < 1e-12 * r
-    over_eta = jnp.where(edge, 0.0, 1.0 / (r * jnp.where(edge, 1.0, r + eta)))
-    log_eta = jnp.where(
-        edge, -jnp.log(jnp.where(edge, r - eta, 1.0)), jnp.log(jnp.where(edge, 1.0, r + eta))
+@partial(jax.jit, static_argnames="slip", inline=True)
+def by_upper_edge(
+    x: Any,
+    y: Any,
+    depth: Any,
+    dip: Any,
+    length: Any,
+    width: Any,
+    slip: str,
+    *,
+    poisson: float = 0.25,
+) -> Any:
+    """`displacement`, with `y` and `depth` those of the upper edge: a fault that reaches the
+    surface does so exactly.
+
+    Displacements jump at the trace of such a fault, where they are the mean of those on either
+    side. Above a horizontal fault at depth zero they are those of what lies on it. At the corners
+    of a fault that reaches the surface displacements may have no bound; what makes them so is left
+    out there. A fault that is partly above the surface gives NaN.
+    """
+    sin, cos = _angles(dip)
+    x, y, depth, sin, cos, length, width = jnp.broadcast_arrays(
+        *(jnp.asarray(a, jnp.result_type(float)) for a in (x, y, depth, sin, cos, length, width))
     )
-    end = r + xi < 1e-12 * r
-    over_xi = jnp.where(end, 0.0, 1.0 / (r * jnp.where(end, 1.0, r + xi)))
-    plane = jnp.abs(q) < 1e-12 * r
-    angle = jnp.where(plane, 0.0, jnp.arctan(xi * eta / jnp.where(plane, 1.0, q * r)))
+    nothing = _small(x) * (length + width)
+    trace = (jnp.abs(y) < nothing) & (depth < nothing)
+    q = jnp.where(trace, 0.0, y * sin - depth * cos)
+    # The side that a point in the plane of the fault is taken for: above it, where it is flat.
+    side = jnp.where(cos < 0.0, 1.0, -1.0)
+    # Corners: by the two ends of the fault, then by its lower and its upper edge.
+    edges = _Edges(
+        jnp.stack([y + width * cos, y]),
+        jnp.stack([depth + width * sin, depth]),
+        q,
+        sin,
+        cos,
+        jnp.stack([jnp.zeros_like(trace), trace]),
+        jnp.stack([jnp.where(trace, 0.0, side), jnp.where(trace, 1.0, side)]),
+        nothing,
+    )
+    terms = _corners(jnp.stack([x, x - length])[:, None], edges, slip, 1.0 - 2.0 * poisson)
+    total = terms[0, 0] - terms[0, 1] - (terms[1, 0] - terms[1, 1])
+    sign = 1.0 if slip == "tensile" else -1.0
+    possible = (depth >= 0.0) & (sin >= -_small(sin))
+    return jnp.where(possible[..., None], sign / (2.0 * jnp.pi) * total, jnp.nan)
 
-    x = jnp.sqrt(xi**2 + q**2 + jnp.where((xi == 0.0) & (q == 0.0), 1.0, 0.0))
-    middle = jnp.abs(xi) < 1e-12 * r
-    ratio = (eta * (x + q * cos) + x * (r + x) * sin) / jnp.where(middle, 1.0, xi * (r + x) * cos)
-    i5 = 2.0 * mu / cos * jnp.where(middle, 0.0, jnp.arctan(ratio))
-    i4 = mu / cos * (jnp.log(r + d) - sin * log_eta)
-    i3 = mu * (y / (cos * (r + d)) - log_eta) + sin / cos * i4
-    i1 = -mu * xi / (cos * (r + d)) - sin / cos * i5
-    i2 = -mu * log_eta - i3
+
+class _Edges(NamedTuple):
+    """The lower and the upper edge, as points of the surface see them.
+
+    Attributes
+    ----------
+    y, d, q : array
+        Horizontal distance up the dip, depth, and distance from the plane.
+    sin, cos : array
+        Of the dip.
+    trace : array of bool
+        Whether the edge is at the surface and the point on it.
+    side : array
+        The sign of q where q is zero.
+    nothing : array
+        Distance that round-off makes.
+    """
+
+    y: Any
+    d: Any
+    q: Any
+    sin: Any
+    cos: Any
+    trace: Any
+    side: Any
+    nothing: Any
+
+
+def _corners(xi: Any, edges: _Edges, slip: str, mu: Any) -> Any:
+    """The terms of each; `mu` is mu / (lambda + mu)."""
+    y, d, q, sin, cos, trace, side, nothing = edges
+    square = xi**2 + y**2 + d**2
+    here = square < nothing**2
+    r = jnp.sqrt(jnp.where(here, 1.0, square))
+    eta = y * cos + d * sin
+
+    # 1 + k v without cancellation: where y points away, by the squares of the other sides.
+    k = cos / (1.0 + sin)
+    v, w = y / (r + d), xi / (r + d)
+    toward = jnp.where(k < 0.0, -y, y)
+    ahead = toward > 0.0
+    gap = jnp.where(ahead, r + toward, (xi**2 + d**2) / (r - jnp.where(ahead, 0.0, toward)))
+    real = ((1.0 - jnp.abs(k)) * r + d + jnp.abs(k) * gap) / (r + d)
+    norm = real**2 + (k * w) ** 2
+    # In line with an end of a horizontal fault at depth zero: what R + eta divides is zero.
+    line = norm < _small(norm) ** 2
+    real, norm = jnp.where(line, 1.0, real), jnp.where(line, 1.0, norm)
+    over = jnp.where(line, 0.0, (1.0 + k**2) / (r * (r + d) * norm))
+
+    f, g = _remainder(k, v, w, real, norm)
+    log = jnp.log(r + d)
+    i1 = mu * 0.5 * (1.0 + k**2) * ((1.0 - k**2) * g - k * w)
+    i3 = -mu * 0.5 * (1.0 + k**2) * (log + k * v + (1.0 + k**2) * f)
+    i2 = -mu * (log + 2.0 * k * (v + k * f)) - i3
+    i4 = mu * (k * log - (1.0 - k**2) * (v + k * f))
+    i5 = -mu * (1.0 + k**2) * (w + k * g)
+
+    # On the trace ratios are those beside it, which are the same on both sides.
+    y_, d_, eta_, q_ = (
+        jnp.where(trace, a, b) for a, b in ((1.0, y), (0.0, d), (cos, eta), (sin, q))
+    )
+    angle = _arctan(xi * eta_, r * q_, side)
+    # Products over R (R + xi), that too without cancellation.
+    behind = xi < 0.0
+    across = y_**2 + d_**2
+    reach = jnp.where(
+        behind,
+        (r - xi) / jnp.where(across > 0.0, across, 1.0),
+        1.0 / (r + jnp.where(behind, 0.0, xi)),
+    )
+    along, upward = (jnp.where(behind, b * q_, a * q) * reach / r for a, b in ((y, y_), (d, d_)))
 
     if slip == "strike":
         parts = (
-            xi * q * over_eta + angle + i1 * sin,
-            y * q * over_eta + q * cos * r * over_eta + i2 * sin,
-            d * q * over_eta + q * sin * r * over_eta + i4 * sin,
+            xi * q * over + angle + i1 * sin,
+            cos * q / r + sin * q**2 * over + i2 * sin,
+            sin * q / r - cos * q**2 * over + i4 * sin,
         )
     elif slip == "dip":
         parts = (
             q / r - i3 * sin * cos,
-            y * q * over_xi + cos * angle - i1 * sin * cos,
-            d * q * over_xi + sin * angle - i5 * sin * cos,
+            along + cos * angle - i1 * sin * cos,
+            upward + sin * angle - i5 * sin * cos,
         )
     else:
-        bent = xi * q * over_eta - angle
+        bent = xi * q * over - angle
         parts = (
-            q**2 * over_eta - i3 * sin**2,
-            -d * q * over_xi - sin * bent - i1 * sin**2,
-            y * q * over_xi + cos * bent - i5 * sin**2,
+            q**2 * over - i3 * sin**2,
+            -upward - sin * bent - i1 * sin**2,
+            along + cos * bent - i5 * sin**2,
         )
-    return jnp.stack(parts, axis=-1)
+    return jnp.where(here[..., None], 0.0, jnp.stack(parts, axis=-1))
+
+
+def _remainder(k: Any, v: Any, w: Any, real: Any, norm: Any) -> tuple[Any, Any]:
+    """Real and imaginary part of F, from 1 + k v and |1 + k zeta|^2."""
+    near = k**2 * (v**2 + w**2) < NEAR**2
+    zeta = lax.complex(v, w)
+    u = jnp.where(near, k, 0.0) * zeta
+    series = jnp.zeros_like(u)
+    for n in range(TERMS, 1, -1):
+        series = (-1.0) ** (n + 1) / n + u * series
+    series = zeta**2 * series
+    by = jnp.where(near, 1.0, k)
+    return (
+        jnp.where(near, series.real, (0.5 * jnp.log(norm) - k * v) / by**2),
+        jnp.where(near, series.imag, (jnp.arctan2(k * w, real) - k * w) / by**2),
+    )
+
+
+def _arctan(above: Any, under: Any, side: Any) -> Any:
+    """arctan(above / under), with the sign `side` of `under` where that is zero."""
+    steep = jnp.abs(above) > jnp.abs(under)
+    flat = jnp.arctan(above / jnp.where(steep | (under == 0.0), 1.0, under))
+    sign = jnp.where(under == 0.0, side, jnp.sign(under)) * jnp.sign(above)
+    rest = jnp.arctan(under / jnp.where(steep, above, 1.0))
+    return jnp.where(steep, 0.5 * jnp.pi * sign - rest, flat)
+
+
+def _angles(dip: Any) -> tuple[Any, Any]:
+    """Sine and cosine; the latter zero at what is a right angle but for round-off."""
+    dip = jnp.asarray(dip, jnp.result_type(float))
+    return jnp.sin(dip), -jnp.sin(dip - 0.5 * jnp.pi)
+
+
+def _small(a: Any) -> float:
+    """What round-off leaves of one."""
+    return 64.0 * float(jnp.finfo(a.dtype).eps)

@@ -24,6 +24,7 @@ from . import journal as journals
 from . import tempering
 from .checks import check_collapse, check_diversity, check_turns
 from .field import BoundPrior, FieldPrior
+from .options import check_names, check_run, fraction, set_counts
 from .reference import Points, Reference, reference, trajectory
 from .results import KIND, TITLE, evidence
 
@@ -108,14 +109,8 @@ class ProblemSMC(AsGiven):
     batch: int = 32
 
     def __post_init__(self) -> None:
-        for name in ("particles", "moves", "leapfrogs", "batch"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ConfigError(f"{name}: found {value!r}, expected a whole number >= 1")
-        if self.particles < 2:
-            raise ConfigError(f"particles: found {self.particles}, expected 2 or more")
-        if not 0 < self.ess < 1:
-            raise ConfigError(f"ess: found {self.ess}, expected a number between 0 and 1")
+        set_counts(self, particles=2, moves=1, leapfrogs=1, batch=1)
+        fraction("ess", self.ess)
         if not isinstance(self.problem, Problem):
             raise ConfigError(f"problem: found {type(self.problem).__name__}, expected a Problem")
         if self.problem.penalties:
@@ -125,11 +120,16 @@ class ProblemSMC(AsGiven):
                 "bounds: a Gaussian prior has none; leave them out, or use transform 'logistic'"
             )
         _ = self._priors
+        self._check_names()
 
     @cached_property
     @double
     def _priors(self) -> tuple[BoundPrior, ...]:
-        given = [self.prior] if isinstance(self.prior, FieldPrior) else list(self.prior)
+        given = [self.prior] if isinstance(self.prior, FieldPrior) else self.prior
+        if not isinstance(given, list | tuple) or not all(isinstance(p, FieldPrior) for p in given):
+            raise ConfigError(
+                f"prior: found {self.prior!r}, expected a FieldPrior for each control"
+            )
         names = [c.name for c in self.problem.controls]
         for prior in given:
             if prior.name not in names:
@@ -141,6 +141,17 @@ class ProblemSMC(AsGiven):
             what = f"none is given for {missing[0]!r}" if missing else "one is given twice"
             raise ConfigError(f"prior: {what}, expected one a control")
         return tuple(by_name[c.name].bind(c) for c in self.problem.controls)
+
+    def _check_names(self) -> None:
+        """Of all variables, coordinates and dimensions of results, no two are alike."""
+        taken = {"turn", *grid_coordinates(self.problem.model.grid)}
+        for c in self.problem.controls:
+            taken |= {*c.space.dims, *c.space.coordinates()}
+        for c in self.problem.controls:
+            label = transformed_attributes(c)["long_name"].replace(" ", "_")
+            names = [c.name, *(f"{label}_{end}" for end in ("mean", "sd", "true"))]
+            check_names("controls", names, taken)
+            taken |= set(names)
 
     # Between x, independent standard normal numbers, and theta
 
@@ -212,6 +223,7 @@ class ProblemSMC(AsGiven):
         SamplingWarning
             Where there is reason not to trust the result.
         """
+        seed, repeats = check_run(seed, repeats, journal)
         states = journals.followed(
             State,
             journal,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from functools import reduce
 from operator import add
@@ -21,7 +22,7 @@ from ..errors import ConfigError, DataError, check_choice, check_keys, check_tab
 from ..models.options import count, finite, positive
 from . import inputs
 from .data import DISPLACEMENT, SlipData, covariance, slip_data
-from .faults import GEOMETRY, Fault
+from .faults import GEOMETRY, LIMITS, Fault
 from .fixed import LinearSMC
 from .hierarchical import HierarchicalSMC
 from .linear import Settings
@@ -38,8 +39,6 @@ _INNER = tuple(f.name for f in fields(Settings))
 _RUN = ("seed", "repeats", "dtype")
 _OUTER = ("particles", "moves", "ess", "batch", "draws")
 SMOOTH, GAUSSIAN = "smooth", "gaussian"
-_LIMITS = {"depth": (0.0, np.inf), "dip": (0.0, 180.0)}
-"""Of a fault in a half space."""
 _BEYOND = 1e-9
 """Prior probability of a geometry beyond its limits that is as good as none."""
 
@@ -140,12 +139,25 @@ def checked(tables: dict[str, Any], path: Path) -> SlipFile:
                 "output.journal: found one, but the whole geometry is fixed; such a problem is"
                 " sampled in one piece, without a journal"
             )
-        sampler = LinearSMC(green, d, noise, prior, bounds, **options)
+        with _as_keys():
+            sampler = LinearSMC(green, d, noise, prior, bounds, **options)
     else:
         assert geometry is not None and measured is not None
         forward = geometry.fault.forward(measured.points, measured.look, **geometry.known)
-        sampler = HierarchicalSMC(forward, d, noise, prior, geometry.priors, bounds, **options)
+        with _as_keys():
+            sampler = HierarchicalSMC(forward, d, noise, prior, geometry.priors, bounds, **options)
     return SlipFile(sampler, run, geometry, measured, tables | {"data": arrays}, title, output)
+
+
+@contextmanager
+def _as_keys() -> Iterator[None]:
+    """Errors of a sampler's arguments, by the keys that they are in the file."""
+    try:
+        yield
+    except ConfigError as error:
+        name = str(error).partition(":")[0]
+        table = {"draws": "sampler.", "bounds": "slip_prior."}.get(name, "")
+        raise ConfigError(f"{table}{error}") from None
 
 
 # The fault
@@ -172,13 +184,13 @@ def _geometry(table: Any, given: bool) -> Geometry:
                     " {uniform = [low, high]}"
                 )
     priors = {
-        k: _distribution(f"fault.{k}", v, _LIMITS.get(k))
+        k: _distribution(f"fault.{k}", v, LIMITS.get(k))
         for k, v in placed.items()
         if isinstance(v, Mapping)
     }
     known = {}
     for key in placed.keys() - priors.keys():
-        where, (low, high) = f"fault.{key}", _LIMITS.get(key, (-np.inf, np.inf))
+        where, (low, high) = f"fault.{key}", LIMITS.get(key, (-np.inf, np.inf))
         known[key] = finite(
             where, placed[key], "a number, or a prior such as {normal = [mean, sd]}"
         )

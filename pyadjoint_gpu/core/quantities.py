@@ -175,6 +175,15 @@ def stated(value: Any) -> str | None:
     return str(value.units) if hasattr(value, "units") and hasattr(value, "magnitude") else None
 
 
+def shown(value: Any) -> str:
+    """What was found, on one line."""
+    kind = type(value).__name__
+    if getattr(value, "shape", ()):
+        return f"{kind} of shape {value.shape}"
+    text = repr(value)
+    return text if len(text) <= 60 and "\n" not in text else kind
+
+
 def _described(value: Any) -> str:
     """What is no number."""
     try:
@@ -182,8 +191,7 @@ def _described(value: Any) -> str:
     except ValueError:
         return "rows of different lengths"
     kinds = {"M": "dates", "m": "time differences", "c": "complex numbers"}
-    short = f"{value!r:.60}" if array.size < 4 else "values that are no numbers"
-    return kinds.get(array.dtype.kind, short)
+    return kinds.get(array.dtype.kind) or shown(value)
 
 
 def numbers(what: str, value: Any, *, expected: str = "numeric values") -> np.ndarray:
@@ -197,13 +205,17 @@ def numbers(what: str, value: Any, *, expected: str = "numeric values") -> np.nd
     """
     attributes = getattr(value, "attrs", {})
     plain = getattr(value, "magnitude", getattr(value, "values", value))
+    if callable(plain):  # of a dict
+        plain = value
     masked = np.ma.getmaskarray(plain) if np.ma.isMaskedArray(plain) else None
     if masked is not None:
         plain = np.ma.getdata(plain)
     array: Any = None
     try:
         array = np.asarray(plain)
-        if array.dtype.kind not in "iuf":
+        if plain is None:
+            array = None
+        elif array.dtype.kind not in "iuf":
             # Lists of Python numbers and None, say; dates, texts and complex numbers are none.
             array = None if array.dtype.kind in "mMUSbc" else array.astype(float)
     except (TypeError, ValueError):

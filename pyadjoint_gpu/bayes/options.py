@@ -1,0 +1,74 @@
+"""Checks of samplers' options and of the names that results are given, before anything runs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import ConfigError, DataError
+from ..models.options import count, finite
+
+RESERVED = frozenset(
+    (
+        *("sample", "repeat", "stage", "run", "chain", "draw", "observation"),
+        *("weight", "misfit", "log_likelihood", "log_evidence", "gamma", "ess", "acceptance"),
+    )
+)
+"""Names of variables, coordinates and dimensions of samplers' results, and so of no unknown."""
+
+
+def check_names(where: str, names: Iterable[Any], own: Iterable[str]) -> None:
+    """A `ConfigError` where a name of the user's is one of a result's: `own`, or reserved."""
+    taken = RESERVED.union(own)
+    for name in names:
+        if not isinstance(name, str) or not name:
+            raise ConfigError(f"{where}: found the name {name!r}, expected a text")
+        if name in taken:
+            raise ConfigError(
+                f"{where}.{name}: the name is one of the result's own, expected another, such as"
+                f" {'my_' + name!r}"
+            )
+
+
+def set_counts(owner: Any, **least: int) -> None:
+    """The attributes of a frozen dataclass that count something, as int, each at least so much."""
+    for name, low in least.items():
+        found = getattr(owner, name)
+        if isinstance(found, bool) or not isinstance(found, int | np.integer):
+            raise ConfigError(f"{name}: found {found!r}, expected a whole number >= {low}")
+        found = int(found)
+        if found < low:
+            raise ConfigError(f"{name}: found {found}, expected {low} or more")
+        object.__setattr__(owner, name, found)
+
+
+def fraction(name: str, value: Any, *, zero: bool = False) -> None:
+    """A `ConfigError` where it is not between 0 and 1; `zero` says whether 0 is allowed."""
+    expected = f"a number between 0{' (allowed)' if zero else ''} and 1"
+    found = finite(name, value, expected)
+    if not (0.0 <= found < 1.0 if zero else 0.0 < found < 1.0):
+        raise ConfigError(f"{name}: found {value}, expected {expected}")
+
+
+def check_run(seed: Any, repeats: Any, journal: Any = None) -> tuple[int, int]:
+    """`seed` and `repeats` of a sampler's method `run` as int, and whether its journal can be
+    written."""
+    if journal is not None:
+        _check_place(journal)
+    return count("seed", seed, 0), count("repeats", repeats)
+
+
+def _check_place(journal: Any) -> None:
+    if not isinstance(journal, str | os.PathLike):
+        raise ConfigError(f"journal: found {journal!r}, expected a path")
+    path = Path(journal)
+    if not path.parent.is_dir():
+        raise DataError(f"journal: cannot write {str(path)!r}, no such directory; make it first")
+    if path.is_dir():
+        raise DataError(f"journal: found the directory {str(path)!r}, expected a file's path")
+    if not os.access(path.parent, os.W_OK):
+        raise DataError(f"journal: cannot write {str(path)!r}, the directory is not writable")
