@@ -246,6 +246,12 @@ def draw_map(
     ax.set_title(text, fontsize=10, color=INK)
 
 
+def units_of(field: xr.DataArray) -> str:
+    """As a label shows them."""
+    units = str(field.attrs.get("units", "1"))
+    return "" if units == "1" else units
+
+
 def edges(middles: np.ndarray) -> np.ndarray:
     """Of cells, from where their middles are."""
     if len(middles) < 2:
@@ -356,6 +362,7 @@ def _history(ax: Axes, result: xr.Dataset) -> None:
                     label="penalty")  # fmt: skip
         ax.legend(frameon=False, fontsize=8)
     ax.set_xlabel("iteration")
+    ax.xaxis.get_major_locator().set_params(integer=True)
     ax.set_title(f"misfit {misfit[0]:.3g} → {misfit[-1]:.3g}", fontsize=10, color=INK)
     ax.grid(axis="y", alpha=0.25)
     ax.spines[["top", "right"]].set_visible(False)

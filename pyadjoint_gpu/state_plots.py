@@ -19,6 +19,7 @@ from .plot import (
     over_all_time,
     profile,
     series,
+    units_of,
     value_range,
 )
 
@@ -64,7 +65,7 @@ def plot_state(state: xr.Dataset, path: str | Path | None = None) -> Figure:
             panels.append(lambda ax, name=str(name): profile(ax, state, name))
     if not panels:
         raise DataError("nothing to draw: no field on the cells of a grid")
-    if "convergence" in state:
+    if "convergence" in state and np.any(state["convergence"] > 0):  # explicit steps leave none
         panels.append(lambda ax: _convergence(ax, state))
     return arranged(panels, aspect(state), str(state.attrs.get("title", "")), path)
 
@@ -118,7 +119,7 @@ def _field(ax: Axes, state: xr.Dataset, name: str) -> None:
     field, _ = cut(state, name)
     if field.ndim == 1:
         draw_map(ax, state, name)
-        ax.set_ylabel(str(field.attrs.get("units", "1")).removesuffix("1"))
+        ax.set_ylabel(units_of(field))
         return
     limits, log = value_range(field.values)
     colors = "viridis"
@@ -129,14 +130,14 @@ def _field(ax: Axes, state: xr.Dataset, name: str) -> None:
 
 
 def _convergence(ax: Axes, state: xr.Dataset) -> None:
-    residual = state["convergence"].values
-    ax.plot(state["convergence_iteration"], residual, "o-", ms=3, color="#c8553d", lw=1.8)
-    if np.any(residual > 0):  # explicit steps leave none
-        ax.set_yscale("log")
-        ax.axhline(float(state.attrs["tolerance"]), color="#8a8a8a", ls="--", lw=1.0)
+    residual = state["convergence"]
+    ax.semilogy(
+        state["convergence_iteration"], residual.where(residual > 0), "o-", ms=3, color="#c8553d"
+    )
+    ax.axhline(float(state.attrs["tolerance"]), color="#8a8a8a", ls="--", lw=1.0)
     ax.set_xlabel("iteration")
     ax.set_title(f"{state.attrs['status']}: relative residual", fontsize=10, color=INK)
-    ax.locator_params(axis="x", integer=True)
+    ax.xaxis.get_major_locator().set_params(integer=True)
     ax.grid(axis="y", alpha=0.25)
     ax.spines[["top", "right"]].set_visible(False)
 
@@ -151,7 +152,8 @@ def _seen_in_plane(ax: Axes, data: xr.Dataset, name: str) -> None:
     marks = ax.scatter(data["x"], data["y"], c=values, s=36, edgecolors="black", linewidths=0.6)
     bar = ax.figure.colorbar(marks, cax=ax.inset_axes((1.03, 0.0, 0.04, 1.0)))
     bar.set_label(_labelled(name.replace("_", " "), values))
-    ax.set_aspect("equal", adjustable="datalim")
+    ax.set_aspect("equal")
+    ax.margins(0.1)
     ax.set_xlabel(_labelled("x", data["x"]))
     ax.set_ylabel(_labelled("y", data["y"]))
     sigma = data[f"{name}_sigma"].values

@@ -232,7 +232,11 @@ class LinearInversion:
         _, forcing, whole = self.map.units
         variables: dict[str, Any] = {
             "mean": (("interval", *places), mean, named("posterior mean", forcing)),
-            "integral": (places, interval * mean.sum(axis=0), named("its time integral", whole)),
+            "integral": (
+                places,
+                interval * mean.sum(axis=0),
+                named("posterior mean of the time integral", whole),
+            ),
             "integral_sd": (
                 places,
                 _root(left).reshape(self.prior.places),

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from ..errors import DataError
-from ..plot import INK, arranged, edges
+from ..plot import INK, arranged, edges, units_of
 from .trial import NINETY
 
 if TYPE_CHECKING:
@@ -95,14 +95,13 @@ def draw_places(
 ) -> None:
     """Values at the places of a forcing: a map where they are cells or have positions in the plane,
     else along their numbers."""
-    units = str(field.attrs.get("units", "1"))
     title = text or str(field.attrs.get("long_name", field.name))
     ax.set_title(title, fontsize=10, color=INK)
     if _line_like(result, field):
         x, label = _along(result, field)
         ax.plot(x, field.values.ravel(), "o-", ms=3.5, lw=1.2, color=DARK)
         ax.set_xlabel(label)
-        ax.set_ylabel(units.removesuffix("1"))
+        ax.set_ylabel(units_of(field))
         ax.spines[["top", "right"]].set_visible(False)
         if limits is not None:
             ax.set_ylim(*limits)
@@ -118,12 +117,13 @@ def draw_places(
     x, y = _positions(result, field)
     mesh = _lattice(x, y, values.ravel())
     if mesh is None:
-        image: Any = ax.scatter(x, y, c=values.ravel(), s=30, edgecolors="#888888", **options)
+        image: Any = ax.scatter(x, y, c=values.ravel(), s=60, edgecolors="#888888", **options)
+        ax.margins(0.15)
     else:
         ax.set_facecolor("#f3f3f3")
         image = ax.pcolormesh(*mesh, rasterized=True, **options)
     bar = ax.figure.colorbar(image, cax=ax.inset_axes((1.03, 0.0, 0.04, 1.0)))
-    bar.set_label(units.removesuffix("1"))
+    bar.set_label(units_of(field))
     finish_plane(ax, result)
 
 
@@ -137,7 +137,7 @@ def finish_plane(ax: Axes, result: xr.Dataset) -> None:
         "1",
     )
     suffix = "" if units == "1" else f" ({units})"
-    ax.set_aspect("equal", adjustable="datalim")
+    ax.set_aspect("equal")
     ax.set_xlabel("x" + suffix)
     ax.set_ylabel("y" + suffix)
     ax.locator_params(nbins=6)
@@ -176,7 +176,7 @@ def _positions(result: xr.Dataset, field: xr.DataArray) -> tuple[np.ndarray, np.
 def _lattice(x: np.ndarray, y: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, ...] | None:
     """Edges and values on the smallest lattice with all places, None where most of it is empty."""
     (at_x, i), (at_y, j) = (np.unique(c, return_inverse=True) for c in (x, y))
-    if min(len(at_x), len(at_y)) < 2 or len(at_x) * len(at_y) > 4 * len(values):
+    if min(len(at_x), len(at_y)) < 2 or len(at_x) * len(at_y) > 2.5 * len(values):
         return None
     out = np.full((len(at_y), len(at_x)), np.nan)
     out[j, i] = values
@@ -203,7 +203,7 @@ def _lags(ax: Axes, column: xr.Dataset, shown: list[int]) -> None:
         ax.plot(lag, size, "o-", ms=3, lw=1.2, color=f"C{n}", label=f"sensor {k}")
     units = str(lag.attrs.get("units", "1"))
     ax.set_xlabel("lag" + ("" if units == "1" else f" ({units})"))
-    ax.set_ylabel(str(response.attrs.get("units", "1")).removesuffix("1"))
+    ax.set_ylabel(units_of(response))
     ax.set_title("rms response of all places, by lag", fontsize=10, color=INK)
     ax.legend(frameon=False, fontsize=8)
     ax.spines[["top", "right"]].set_visible(False)
@@ -216,7 +216,7 @@ def _band_of_places(ax: Axes, answer: xr.Dataset) -> None:
     ax.axhline(0.0, color="#bbbbbb", lw=0.7, zorder=0)
     ax.errorbar(x, flat, yerr=spread, fmt="o", ms=4, color=DARK, ecolor=BAND, elinewidth=1.8)
     ax.set_xlabel(label)
-    ax.set_ylabel(str(mean.attrs.get("units", "1")).removesuffix("1"))
+    ax.set_ylabel(units_of(mean))
     text = "time integral, mean and standard deviation"
     ax.set_title(text, fontsize=10, color=INK)
     ax.spines[["top", "right"]].set_visible(False)
@@ -235,7 +235,7 @@ def _forecast(ax: Axes, answer: xr.Dataset, k: int) -> None:
     ax.set_xlim(0, float(time[-1]))
     units = str(time.attrs.get("units", "1"))
     ax.set_xlabel("time" + ("" if units == "1" else f" ({units})"))
-    ax.set_ylabel(str(answer["forecast"].attrs.get("units", "1")).removesuffix("1"))
+    ax.set_ylabel(units_of(answer["forecast"]))
     ax.set_title(f"forecast at point {k}", fontsize=10, color=INK)
     ax.legend(frameon=False, fontsize=8)
     ax.spines[["top", "right"]].set_visible(False)

@@ -150,7 +150,9 @@ class ToeplitzMap(AsGiven):
         data, forcing = (attributes.get(f"{k}_units", "1") for k in ("observed", "parameter"))
         time = self.column["lag"].attrs.get("units", "1") if "lag" in self.column.coords else "1"
         whole = forcing.removesuffix(f"{time}-1").strip()
-        return data, forcing, (whole or "1") if whole != forcing else f"{forcing} {time}"
+        if whole == forcing:
+            whole = " ".join(u for u in (forcing, time) if u != "1")
+        return data, forcing, whole or "1"
 
     @property
     def blocks(self) -> np.ndarray:
