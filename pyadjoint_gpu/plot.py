@@ -72,6 +72,8 @@ def arranged(panels: list[Any], wide: float, title: str, path: str | Path | None
         0.7 + rows * float(np.clip(3.9 / wide + 0.9, 2.9, 5.0)),
         layout="constrained",
     )
+    # Between the label of a colour bar and that of the axis beside it.
+    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.06)  # type: ignore[union-attr]
     places = figure.add_gridspec(rows, columns)
     for k, panel in enumerate(panels):
         row, column = divmod(k, columns)

@@ -140,7 +140,7 @@ ROWS: list[Row] = [
     (lambda: linear(green=G + 1j), DataError, "green: found complex numbers, expected real"),
     (lambda: linear(green=G[:, :2]), DataError, r"green: .*shape \(6, 2\), expected \(6, 3\)"),
     (lambda: linear(green=np.full((6, 3), np.nan)), DataError, "green: 18 values are not finite"),
-    (lambda: linear(green=[["a"] * 3] * 6), DataError, "green: found .*'a'.*, expected numbers"),
+    (lambda: linear(green=[["a"] * 3] * 6), DataError, "green: found .*'a'.*, expected real numbers"),
     (
         lambda: smc(forward=FAULT.forward(POINTS, LOOKS, east=0.0, north=0.0, depth=1.0)),
         ConfigError,
@@ -160,7 +160,7 @@ ROWS: list[Row] = [
     (lambda: linear(data=np.r_[np.nan, np.ones(5)]), DataError, "data: 1 values are not finite"),
     (lambda: linear(noise=[]), DataError, "noise: found 0 values, expected 6"),
     (lambda: linear(noise=np.nan), DataError, "noise: 1 values are not finite"),
-    (lambda: linear(noise="0.1 m"), DataError, "noise: found '0.1 m', expected numbers"),
+    (lambda: linear(noise="0.1 m"), DataError, "noise: found '0.1 m', expected real numbers"),
     (lambda: linear(noise=in_units(np.ones(6), "m2")), DataError, "'m2'.*variances.*square roots"),
     (lambda: linear(noise=in_units(0.1, "mm^2")), DataError, r"noise: found 'mm\^2'.*variances"),
     (lambda: linear(noise=in_units(np.eye(6), "m")), DataError, "noise: .*covariance in 'm'.*'m2'"),

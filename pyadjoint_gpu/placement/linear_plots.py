@@ -190,13 +190,17 @@ def _felt(ax: Axes, column: xr.Dataset, k: int) -> None:
     field.attrs = response.attrs
     draw_places(ax, column, field, text=f"sensor {k}: response, sum over all lags")
     if {"sensor_x", "sensor_y"} <= set(column.coords) and not _line_like(column, field):
-        at = column["sensor_x"].values[k], column["sensor_y"].values[k]
-        ax.plot(*at, "o", ms=8, mfc=MARK, mec="white")
+        x, y = (column[f"sensor_{d}"].values for d in "xy")
+        ax.plot(x[k], y[k], "o", ms=8, mfc=MARK, mec="white")
+        # The same of all sensors.
+        ax.update_datalim(np.stack([x, y], axis=1))
+        ax.autoscale()
+        ax.margins(0.06)
 
 
 def _lags(ax: Axes, column: xr.Dataset, shown: list[int]) -> None:
     response = column["response"]
-    places = response.dims[2:]
+    places: Any = response.dims[2:]
     lag = column["lag"] if "lag" in column.coords else xr.DataArray(np.arange(len(response)))
     for n, k in enumerate(shown):
         size = np.sqrt(np.square(response.isel(sensor=k)).mean(places))
