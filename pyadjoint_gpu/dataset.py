@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 
 from . import __version__, accessor  # noqa: F401  (registers Dataset.inversion)
-from .files import whole
+from .files import sealed
 from .grid import Grid
 from .misfit import BoundLeastSquares, point_coordinates
 from .models.base import Fields, Model, Variable
@@ -255,5 +255,5 @@ def history_variables(rows: list[dict[str, float]]) -> dict[str, Any]:
 
 def save(data: xr.Dataset, path: str | Path) -> None:
     """Write NetCDF-4, whole or not at all."""
-    with whole(Path(path)) as beside:
+    with sealed(Path(path)) as beside:
         data.to_netcdf(beside, engine="h5netcdf")

@@ -12,7 +12,7 @@ import xarray as xr
 from ..arrays import finite
 from ..dataset import named, provenance
 from ..errors import ConfigError, DataError
-from ..files import whole
+from ..files import intact, sealed
 from ..models.options import count
 from .covariance import check_fit
 from .noise import Noise
@@ -148,7 +148,7 @@ class LinearInversion:
         }
         if self.forecast is not None:
             groups["forecast"] = self.forecast.column.to_dataset(name="response")
-        with whole(Path(path)) as beside:
+        with sealed(Path(path)) as beside:
             for name, group in groups.items():
                 group.to_netcdf(beside, "a" if name else "w", group=name, engine="h5netcdf")
 
@@ -164,6 +164,7 @@ class LinearInversion:
         path = Path(path)
         if not path.is_file():
             raise DataError(f"{path}: no such file")
+        intact(path)
         try:
             found = xr.open_groups(path, engine="h5netcdf", phony_dims="access")
             groups = {k: v.load() for k, v in found.items()}

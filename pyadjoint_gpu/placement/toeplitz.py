@@ -17,6 +17,7 @@ import xarray as xr
 from ..arithmetic import double
 from ..dataset import save
 from ..errors import ConfigError, DataError, check_choice
+from ..files import intact
 
 DTYPES = ("float64", "float32")
 
@@ -102,6 +103,7 @@ class ToeplitzMap:
         path = Path(path)
         if not path.is_file():
             raise DataError(f"{path}: no such file")
+        intact(path)
         try:
             with xr.open_dataset(path, engine="h5netcdf", phony_dims="access") as found:
                 column = found[["response"]].load() if "response" in found else found
