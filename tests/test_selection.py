@@ -424,24 +424,6 @@ def test_journals_of_something_else_are_refused(tmp_path):
     np.testing.assert_array_equal(fewer.order, select(x, 0.3, 2, journal=path).order)
 
 
-def test_of_a_covariance_of_the_users_a_doubt_is_said(tmp_path):
-    """And gains that are found again tell another one still."""
-
-    class Theirs:
-        def __init__(self, array):
-            self.array, self.candidates, self.steps = array, *array.shape[:2]
-
-        diagonal, row = DenseCovariance.diagonal, DenseCovariance.row
-
-    path, x = tmp_path / "order.h5", smooth()
-    with pytest.warns(JournalWarning, match=r"another covariance by its blocks .* Theirs has no"):
-        select(Theirs(x.array), 0.3, 3, journal=path)
-        with pytest.raises(DataError, match="of another covariance; sensor"):
-            select(Theirs(other(x.array).array), 0.3, 3, journal=path)
-        with pytest.raises(DataError, match="other covariance"):
-            select(Theirs(2.0 * x.array), 0.3, 3, journal=path)
-
-
 def test_files_that_are_no_journals(tmp_path):
     path, x = tmp_path / "order.h5", smooth()
     select(x, 0.3, 3, journal=path)

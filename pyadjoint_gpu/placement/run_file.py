@@ -155,8 +155,8 @@ def checked(tables: dict[str, Any], path: Path) -> PlacementFile:
             raise ConfigError(f"{path}: table [{key}] is missing")
     reads = inputs(tables, path)
     title, output = titled(tables), outputs(tables, _KEYS["output"], base)
-    if "covariance" in output and "journal" in output:
-        journal = output["journal"]
+    journal = output.get("journal", Path())
+    if "covariance" in output and journal.name:
         output["selection"] = journal.with_name(f"{journal.stem}-selection{journal.suffix}")
     given = tables
     tables = load_model(tables, base)
