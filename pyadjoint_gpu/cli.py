@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import shlex
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,12 +65,17 @@ def _parser() -> argparse.ArgumentParser:
             help="override a key of the run file, such as inversion.max_iterations=20",
         )
 
-    run = add("run", _run, "run the inversion, or the sampler, of a run file")
-    add_settings(run)
-    run.add_argument("-o", "--output", metavar="OUT.nc", help="where the result goes")
-    place = add("place", _place, "choose where sensors go, and try them")
-    add_settings(place)
-    place.add_argument("-o", "--output", metavar="OUT.nc", help="where the result goes")
+    for sub in (
+        add("run", _run, "run the inversion, or the sampler, of a run file"),
+        add("place", _place, "choose where sensors go, and try them"),
+    ):
+        add_settings(sub)
+        sub.add_argument("-o", "--output", metavar="OUT.nc", help="where the result goes")
+        sub.add_argument(
+            "--overwrite",
+            action="store_true",
+            help="start journals anew, and replace the result of other inputs",
+        )
     check = add("check", _check, "test the gradient of a run file's problem")
     add_settings(check)
     resume = add("resume", _resume, "continue a journalled inversion exactly")
@@ -105,12 +110,22 @@ def _run(options: argparse.Namespace) -> int:
     if sampled(tables):
         return _sample(options, tables)
     from .inversion import invert
+    from .journal import inputs
+    from .optimisers import options as settings_of
+    from .outputs import check_replaced
 
     file = checked(tables, Path(options.config))
     problem = build_problem(file.tables)
-    places, path = _places(file.output, options.output)
+    places, path = _places(file.output, file.reads, options.output)
+    if not options.overwrite:
+        settings = settings_of(**file.inversion)
+        check_replaced(path, inputs(problem, settings), settings["max_iterations"])
     result = invert(
-        problem, journal=places.get("output.journal"), title=file.title, **file.inversion
+        problem,
+        journal=places.get("output.journal"),
+        overwrite=options.overwrite,
+        title=file.title,
+        **file.inversion,
     )
     return _deliver(result, path, places.get("output.figure"))
 
@@ -120,7 +135,7 @@ def _sample(options: argparse.Namespace, tables: dict[str, Any]) -> int:
     from .bayes import run_file, slip
 
     file = run_file.checked(tables, Path(options.config))
-    return _carry_out(options, file, slip.run, slip.summary)
+    return _carry_out(options, file, slip)
 
 
 def _place(options: argparse.Namespace) -> int:
@@ -129,20 +144,20 @@ def _place(options: argparse.Namespace) -> int:
 
     tables = parse(options.config, options.overrides)
     file = run_file.checked(tables, Path(options.config))
-    return _carry_out(options, file, case.run, case.summary)
+    return _carry_out(options, file, case)
 
 
-def _carry_out(
-    options: argparse.Namespace,
-    file: Any,
-    run: Callable[[Any], xr.Dataset],
-    summary: Callable[[xr.Dataset], Iterable[str]],
-) -> int:
-    """A run that goes on from its journal by itself; its result saved, told and drawn."""
-    places, path = _places(file.output, options.output)
+def _carry_out(options: argparse.Namespace, file: Any, kind: Any) -> int:
+    """A run that goes on from its journal by itself; its result saved, told and drawn. `kind` is
+    the module of what is run."""
+    from .outputs import check_replaced
+
+    places, path = _places(file.output, file.reads, options.output)
+    if not options.overwrite:
+        check_replaced(path, kind.inputs(file))
     journal, figure = (places.get(f"output.{k}") for k in ("journal", "figure"))
     try:
-        result = run(file)
+        result = kind.run(file, overwrite=options.overwrite)
     except KeyboardInterrupt:
         if journal is None or not journal.is_file():
             raise
@@ -150,16 +165,19 @@ def _carry_out(
     result.pag.save(path)
     for line in result.attrs.get("warnings", "").splitlines():
         print(f"pyadjoint-gpu: warning: {line}", file=sys.stderr)
-    print(*summary(result), f"wrote {path}", sep="\n")
+    print(*kind.summary(result), f"wrote {path}", sep="\n")
     if figure is not None:
         result.pag.plot(figure)
         print(f"wrote {figure}")
     return DONE
 
 
-def _places(output: dict[str, Path], asked: str | None) -> tuple[dict[str, Path], Path]:
+def _places(
+    output: dict[str, Path], reads: dict[str, Path], asked: str | None
+) -> tuple[dict[str, Path], Path]:
     """Where a run's files go, by what says so, and where its result goes."""
     from .errors import ConfigError
+    from .outputs import check_outputs
 
     places = {f"output.{key}": place for key, place in output.items()}
     if asked:
@@ -168,7 +186,7 @@ def _places(output: dict[str, Path], asked: str | None) -> tuple[dict[str, Path]
     path = places.get("--output", places.get("output.path"))
     if path is None:
         raise ConfigError("output.path is missing (or give -o OUT.nc)")
-    _writable(places)
+    check_outputs(places, reads)
     if "output.figure" in places:
         _drawable(places["output.figure"], "output.figure")
     return places, path
@@ -177,12 +195,18 @@ def _places(output: dict[str, Path], asked: str | None) -> tuple[dict[str, Path]
 def _resume(options: argparse.Namespace) -> int:
     from .errors import DataError
     from .inversion import resume
+    from .journal import Journal
+    from .outputs import check_outputs, check_replaced
 
     journal = Path(options.journal)
     if not journal.is_file():
         raise DataError(f"{journal}: no such journal")
     output = Path(options.output or journal.with_suffix(".nc"))
-    _writable({"journal": journal, "--output": output})
+    check_outputs({"journal": journal, "--output": output})
+    with Journal.open(journal) as book:
+        made = book.config(options.max_iterations)
+    if made is not None:
+        check_replaced(output, *made)
     with contextlib.ExitStack() as stack:
         if options.launcher:
             from .engines.ranks import Launch
@@ -190,20 +214,6 @@ def _resume(options: argparse.Namespace) -> int:
             stack.enter_context(Launch(shlex.split(options.launcher)))
         result = resume(journal, max_iterations=options.max_iterations)
     return _deliver(result, output, None)
-
-
-def _writable(places: dict[str, Path]) -> None:
-    from .errors import ConfigError
-
-    seen: dict[Path, str] = {}
-    for what, place in places.items():
-        if place.is_dir():
-            raise ConfigError(f"{what}: {str(place)!r} is a directory, expected a file")
-        if not place.parent.is_dir():
-            raise ConfigError(f"{what}: cannot write {str(place)!r}, no such directory")
-        other = seen.setdefault(place.resolve(), what)
-        if other != what:
-            raise ConfigError(f"{what}: {str(place)!r} is the same file as {other}")
 
 
 def _drawable(place: Path, what: str) -> None:
@@ -217,8 +227,12 @@ def _drawable(place: Path, what: str) -> None:
 
 
 def _deliver(result: xr.Dataset, path: Path, figure: Path | None) -> int:
-    result.pag.save(path)
+    from .outputs import check_replaced
+
     history = result["misfit"].values
+    if result.attrs["status"] == "interrupted":
+        check_replaced(path, result.attrs["config_json"], len(history) - 1)
+    result.pag.save(path)
     chi2 = result.attrs.get("chi2")
     print(f"{result.attrs['status']}: {result.attrs['message']}")
     print(
@@ -258,13 +272,16 @@ def _plot(options: argparse.Namespace) -> int:
     import xarray as xr
 
     from .errors import DataError
+    from .files import intact
+    from .outputs import check_outputs
 
     path = Path(options.result)
     output = Path(options.output or path.with_suffix(".png"))
-    _writable({"result": path, "--output": output})
+    check_outputs({"--output": output}, {"the result": path})
     _drawable(output, "--output")
     if not path.is_file():
         raise DataError(f"no file {path}")
+    intact(path)
     try:
         result = xr.load_dataset(path, engine="h5netcdf", phony_dims="access")
     except Exception as error:

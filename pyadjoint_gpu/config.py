@@ -16,9 +16,11 @@ import xarray as xr
 from .control import Control, Smoothness
 from .engines import SOLVERS, get_engine
 from .errors import ConfigError, DataError, check_choice, check_keys, check_table, nearest
+from .files import intact
 from .grid import Grid
 from .misfit import MISSING, BoundLeastSquares, LeastSquares, as_dataset
 from .models import build
+from .outputs import inputs
 from .problem import ADAPTIVE, Problem, check_iterations, check_tolerance
 
 _KEYS: dict[str, tuple[str, ...]] = {
@@ -62,12 +64,15 @@ class RunFile:
         Options of `invert`.
     output : dict of Path
         ``path``, ``journal``, ``figure``, where given.
+    reads : dict of Path
+        The files that it names, and itself.
     """
 
     tables: dict[str, Any]
     title: str | None
     inversion: dict[str, Any]
     output: dict[str, Path]
+    reads: dict[str, Path]
 
 
 def read(path: str | Path, overrides: Iterable[str] = ()) -> RunFile:
@@ -117,14 +122,14 @@ def checked(tables: dict[str, Any], path: Path) -> RunFile:
     for key in _REQUIRED:
         if key not in tables:
             raise ConfigError(f"{path}: table [{key}] is missing")
-    output = outputs(tables, _KEYS["output"], path.parent)
+    reads, output = inputs(tables, path), outputs(tables, _KEYS["output"], path.parent)
     inversion = check_keys(tables.pop("inversion", {}), _KEYS["inversion"], "inversion")
     _check_numbers(inversion, "inversion")
     if not isinstance(inversion.get("discrepancy", False), bool):
         found = inversion["discrepancy"]
         raise ConfigError(f"inversion.discrepancy: found {found!r}, expected true or false")
     title = titled(tables)
-    return RunFile(_load(tables, path.parent), title, inversion, output)
+    return RunFile(_load(tables, path.parent), title, inversion, output, reads)
 
 
 def outputs(tables: dict[str, Any], keys: Iterable[str], base: Path) -> dict[str, Path]:
@@ -302,6 +307,10 @@ def open_dataset(path: Path, where: str) -> xr.Dataset:
     """A file, loaded; a `DataError` that begins with `where` if it cannot be."""
     if not path.is_file():
         raise DataError(f"{where}: no file {path}")
+    try:
+        intact(path)
+    except DataError as error:
+        raise DataError(f"{where}: {error}") from None
     try:
         with xr.open_dataset(path, decode_times=False) as data:
             return data.load()

@@ -14,7 +14,7 @@ import xarray as xr
 
 from . import __version__
 from .core.quantities import inverse
-from .files import whole
+from .files import sealed
 from .grid import Grid
 from .misfit import MISSING, BoundLeastSquares, point_coordinates
 from .models.base import Fields, Model, Variable
@@ -323,5 +323,5 @@ def history_variables(rows: list[dict[str, float]]) -> dict[str, Any]:
 
 def save(data: xr.Dataset, path: str | Path) -> None:
     """Write NetCDF-4, whole or not at all."""
-    with whole(Path(path)) as beside:
+    with sealed(Path(path)) as beside:
         data.to_netcdf(beside, engine="h5netcdf")

@@ -33,6 +33,10 @@ class ConvergenceWarning(RuntimeWarning):
     """Round-off stopped a solve above the tolerance, or one solver had to give way to another."""
 
 
+class JournalWarning(UserWarning):
+    """A journal is damaged in part, or cannot tell whether something changed between runs."""
+
+
 def check_choice(what: str, found: Any, allowed: tuple[str, ...]) -> None:
     """A `ConfigError` unless `found` is one of those allowed."""
     if found not in allowed:

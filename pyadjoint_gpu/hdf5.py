@@ -1,13 +1,88 @@
-"""Datasets to which writing is safe: of full size and in their place from the start, so that what
-is written later changes raw data only, never HDF5's own structures."""
+"""Files of HDF5 to which writing is safe: datasets are of full size and in their place from the
+start, so that what is written later changes raw data only, never HDF5's own structures. These have
+checksums of HDF5's; raw data have those of `checksum`."""
 
 from __future__ import annotations
 
+import hashlib
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
+
+from .errors import DataError
+from .files import whole
+
+_VERSION = ("v108", "v108")
+"""Of HDF5's format. Structures of an older one have no checksums; a file of a newer one that its
+writer did not close does not open again."""
+OURS = "pyadjoint_gpu "
+"""That attributes ``format`` begin with."""
+
+
+def make(path: Path, fill: Callable[[Any], None]) -> None:
+    """A new file, whole or not at all."""
+    with whole(path) as beside, h5py.File(beside, "w", libver=_VERSION) as file:
+        fill(file)
+
+
+def opened(path: Path, what: str, mode: str = "r", **options: Any) -> Any:
+    """An existing file; `what` it is meant to be.
+
+    Raises
+    ------
+    DataError
+        If it cannot be opened.
+    """
+    try:
+        # h5py's types do not tell groups from datasets.
+        return h5py.File(path, mode, **options)
+    except BlockingIOError:
+        raise DataError(f"{path}: in use by another process") from None
+    except PermissionError:
+        raise DataError(f"{path}: no permission to {'read' if mode == 'r' else 'write'}") from None
+    except Exception as error:  # HDF5's are of all kinds where bytes were changed
+        reason = " ".join(str(error).split())[:120]
+        raise DataError(f"{path}: not {what}, or truncated or damaged ({reason})") from None
+
+
+@contextmanager
+def legible(path: Path, file: Any = None) -> Iterator[None]:
+    """Errors of HDF5 as a `DataError` that names the file; `file` is then closed."""
+    try:
+        yield
+    except DataError:
+        if file is not None:
+            file.close()
+        raise
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError, MemoryError) as error:
+        if file is not None:
+            file.close()
+        reason = " ".join(str(error).split())[:120]
+        raise DataError(
+            f"{path}: damaged ({reason}); take it from a backup, or make it anew (overwrite=True,"
+            " --overwrite)"
+        ) from None
+
+
+def describe(file: Any, **texts: str) -> None:
+    """Attributes of a file, with a checksum: HDF5 has none of texts."""
+    for name, text in texts.items():
+        file.attrs[name] = text
+    file.attrs["texts"] = checksum((), *(t.encode() for t in texts.values()))
+
+
+def description(path: Path, file: Any, *names: str) -> dict[str, str]:
+    """The attributes that `describe` gave a file, or a `DataError` if they were damaged."""
+    with legible(path):
+        found = {k: str(file.attrs[k]) for k in names}
+        if checksum((), *(t.encode() for t in found.values())) != file.attrs["texts"]:
+            raise ValueError("the texts in it are not those that were written")
+    return found
 
 
 def allocate(
@@ -20,6 +95,7 @@ def allocate(
         properties.set_chunk(chunks)
     properties.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     properties.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    properties.set_obj_track_times(False)
     kind_of = h5py.h5t.py_create(np.dtype(kind))
     h5py.h5d.create(file.id, name.encode(), kind_of, space, properties)
 
@@ -28,3 +104,21 @@ def sync(file: Any) -> None:
     """What was written, on disk."""
     file.flush()
     os.fsync(file.id.get_vfd_handle())
+
+
+def checksum(place: tuple[int, ...], *arrays: Any) -> np.uint64:
+    """Of the bits of arrays of numbers, or of bytes, and of where they belong."""
+    digest = hashlib.blake2b(str([int(k) for k in place]).encode(), digest_size=8)
+    for array in arrays:
+        digest.update(array if isinstance(array, bytes) else np.ascontiguousarray(array).data)
+    return np.frombuffer(digest.digest(), "<u8")[0]
+
+
+def replaceable(path: Path) -> bool:
+    """Whether the file is one of ours, or a damaged one of HDF5, which may be started anew."""
+    try:
+        with h5py.File(path, "r") as file:
+            return str(file.attrs.get("format", "")).startswith(OURS)
+    except Exception:
+        with path.open("rb") as file:
+            return file.read(4) == b"\x89HDF"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import time
 import warnings
 from collections.abc import Callable
@@ -16,7 +15,7 @@ import xarray as xr
 
 from .accuracy import evaluate
 from .arithmetic import double
-from .config import build_problem, plain, specification
+from .config import build_problem
 from .dataset import (
     control_variables,
     describe,
@@ -28,10 +27,10 @@ from .dataset import (
     state_variables,
 )
 from .errors import ConfigError, ConvergenceError, ConvergenceWarning, DataError
-from .journal import Journal, Record, digest
+from .journal import Journal, Record, digest, inputs, made_with
 from .misfit import MISSING
-from .optimisers import METHODS, check
-from .problem import Evaluation, Problem, check_iterations, check_tolerance
+from .optimisers import METHODS, check, options
+from .problem import Evaluation, Problem, check_iterations
 from .progress import progress_bar
 
 _FAR = 1e30
@@ -81,6 +80,7 @@ def invert(
     callback: Callable[[Iteration], Any] | None = None,
     progress: bool = True,
     journal: str | Path | None = None,
+    overwrite: bool = False,
     throw: bool = False,
     title: str | None = None,
 ) -> xr.Dataset:
@@ -102,7 +102,10 @@ def invert(
     progress : bool
         A progress bar, on a terminal or in a notebook.
     journal : path, optional
-        Keep every evaluation there; `resume` continues from it.
+        Keep every evaluation there. The same call again, or `resume`, continues from it, bit for
+        bit, or returns what is finished; `max_iterations` may be another. Other inputs are refused.
+    overwrite : bool
+        Start the journal anew.
     throw : bool
         Raise a `ConvergenceError` (with ``result``) unless the run converged or was stopped.
     title : str, optional
@@ -118,26 +121,30 @@ def invert(
     Raises
     ------
     ConfigError, DataError
-        If an option cannot be used, or the journal is unfinished.
+        If an option cannot be used, or the journal is of other inputs, which are named.
     ConvergenceError
         If the very first evaluation fails, or as `throw` asks.
     """
-    if not isinstance(discrepancy, bool | np.bool_):
-        raise ConfigError(f"discrepancy: found {discrepancy!r}, expected True or False")
-    settings = {
-        "method": method,
-        "max_iterations": check_iterations("max_iterations", max_iterations, 50),
-        "tolerance": check_tolerance("tolerance", tolerance),
-        "discrepancy": bool(discrepancy),
-        "title": title,
-    }
+    settings = options(
+        method=method,
+        max_iterations=max_iterations,
+        tolerance=tolerance,
+        discrepancy=discrepancy,
+        title=title,
+    )
     check(problem, settings)
-    book = None if journal is None else Journal.create(journal, problem, settings)
+    if journal is None:
+        return _run(problem, settings, None, callback, progress, throw)
+    fresh = not Path(journal).exists()
+    book = Journal.start(journal, problem, settings, overwrite)
     try:
+        book.finish(False)
         return _run(problem, settings, book, callback, progress, throw)
     finally:
-        if book is not None:
+        if fresh:
             book.discard()
+        else:
+            book.close()
 
 
 @double
@@ -180,6 +187,8 @@ def resume(
                 )
             problem = build_problem(found)
             made = problem.engine
+        else:
+            book.check(made_with(problem))
         check(problem, settings)
         book.finish(False)
         return _run(problem, settings, book, callback, progress, throw)
@@ -424,7 +433,9 @@ def _optimise(run: _Run) -> tuple[str, str]:
             raise
         return "interrupted", f"interrupted after {len(run.rows) - 1} iterations"
     except (ConvergenceError, DataError) as error:
-        if run.x is None or (isinstance(error, DataError) and run.evaluations < run.recorded):
+        # What the journal could not give is not the problem's.
+        replayed = run.evaluations < run.recorded or run.warm is None
+        if run.x is None or (isinstance(error, DataError) and replayed):
             raise
         return "failed", f"a trial step could not be evaluated: {error}"
     limit = f"the solves' tolerance, {run.problem.tolerance:.0e}, may be the limit"
@@ -455,11 +466,7 @@ def _result(run: _Run, status: str, message: str) -> xr.Dataset:
         coordinates |= more[1]
     variables |= state_variables(model, solution.fields, m)
     variables |= history_variables(run.rows)
-    spec = plain(specification(problem) or {"model": {"name": model.name}})
-    text = json.dumps(
-        spec | {"inversion": {k: v for k, v in run.settings.items() if k != "title"}},
-        sort_keys=True,
-    )
+    text = inputs(problem, run.settings)
     return xr.Dataset(
         variables,
         state_coordinates(model) | coordinates,

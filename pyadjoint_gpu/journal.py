@@ -11,23 +11,33 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
-from .config import specification
+from .config import plain, specification
 from .engines import Adjoint, Solution
 from .errors import DataError
-from .files import whole
-from .hdf5 import allocate, sync
+from .fingerprint import check_made_with, fingerprint, model_part
+from .hdf5 import (
+    allocate,
+    checksum,
+    describe,
+    description,
+    legible,
+    make,
+    opened,
+    replaceable,
+    sync,
+)
+from .misfit import BoundLeastSquares
+from .outputs import check_outputs
 from .problem import Evaluation, Problem
 from .solvers import Convergence, Spectrum
 
-FORMAT = "pyadjoint_gpu journal 2"
+FORMAT = "pyadjoint_gpu journal 3"
 _FIRST = 32  # records in a new file
 _SCALARS = (
     "objective",
@@ -45,6 +55,28 @@ _SCALARS = (
     "tolerance",
     "work",
 )
+
+
+_DATASETS = (
+    "digest",
+    "scalars",
+    "gradient",
+    "sums",
+    "state",
+    "multiplier",
+    "state_sums",
+    "count",
+    "finished",
+)
+SETTINGS = ("method", "tolerance", "discrepancy")
+"""Of an optimiser, that decide its path and where it ends."""
+_OTHERS = {
+    "pyadjoint_gpu sampler": "a sampler's journal; `pyadjoint-gpu run` with its run file, or the"
+    " same call,",
+    "pyadjoint_gpu rows": "a journal of rows; the same call (`pyadjoint-gpu place`)",
+    "pyadjoint_gpu selection": "a journal of a selection; the same call (`pyadjoint-gpu place`)",
+}
+"""What goes on from other journals than an inversion's, by their formats."""
 
 
 @dataclass(frozen=True)
@@ -77,36 +109,49 @@ class Journal:
         self.path = path
         # h5py's types do not tell groups from datasets.
         self._file: Any = file
+        self._texts = description(path, file, "format", "settings", "made_with", "problem")
 
     @classmethod
-    def create(cls, path: str | Path, problem: Problem, settings: dict[str, Any]) -> Journal:
-        """A new journal for `problem`. An unfinished one is not overwritten.
+    def start(
+        cls, path: str | Path, problem: Problem, settings: dict[str, Any], overwrite: bool = False
+    ) -> Journal:
+        """The journal at `path` of the same problem and settings, how far it is to go (and how it
+        is called) aside; a new one where there is none, or with `overwrite`.
 
         Raises
         ------
         DataError
-            If there is an unfinished journal, or another file, at `path`.
+            If there is a journal of other inputs, or another file, at `path`.
         """
         path = Path(path)
-        if path.exists():
-            with cls.open(path) as old:
-                if not old.finished:
-                    raise DataError(
-                        f"{path}: an unfinished journal of {old.count} evaluations;"
-                        " resume it, or remove the file to start anew"
-                    )
-        state = _state_size(problem)
+        check_outputs({"journal": path})
+        if not path.exists() or (overwrite and replaceable(path)):
+            return cls.create(path, problem, settings)
+        book = cls.open(path)
+        with legible(path, book._file):
+            book.check(made_with(problem, settings))
+        return book
+
+    @classmethod
+    def create(cls, path: str | Path, problem: Problem, settings: dict[str, Any]) -> Journal:
+        """A new journal for `problem`, in the place of what is at `path`."""
+        path, state = Path(path), _state_size(problem)
 
         def fill(file: Any) -> None:
-            file.attrs["format"] = FORMAT
-            file.attrs["settings"] = json.dumps(settings)
             tables, arrays = pack(specification(problem))
-            file.attrs["problem"] = json.dumps(tables)
+            describe(
+                file,
+                format=FORMAT,
+                settings=json.dumps(settings),
+                made_with=json.dumps(made_with(problem, settings)),
+                problem=json.dumps(tables),
+            )
             for name, array in arrays.items():
                 file[f"inputs/{name}"] = array
+            file.attrs["inputs"] = checksum((), *arrays.values())
             _layout(file, _FIRST, problem.size, state)
 
-        _write(path, fill)
+        make(path, fill)
         return cls.open(path)
 
     @classmethod
@@ -121,25 +166,33 @@ class Journal:
         path = Path(path)
         if not path.is_file():
             raise DataError(f"{path}: no such journal")
-        try:
-            file: Any = h5py.File(path, "r+")
-        except BlockingIOError:
-            raise DataError(f"{path}: in use by another process") from None
-        except OSError as error:
-            raise DataError(f"{path}: not a journal, or truncated ({error})") from None
-        found = file.attrs.get("format")
-        if found != FORMAT or "count" not in file:
-            file.close()
-            if str(found).startswith("pyadjoint_gpu sampler"):
-                raise DataError(
-                    f"{path}: a sampler's journal; `pyadjoint-gpu run` with its run file goes on"
-                    " from it"
-                )
-            raise DataError(f"{path}: not a journal (format {found!r}, expected {FORMAT!r})")
-        return cls(path, file)
+        file: Any = opened(path, "a journal", "r+")
+        with legible(path, file):
+            found = str(file.attrs.get("format"))
+            if found != FORMAT:
+                for kind, how in _OTHERS.items():
+                    if found.startswith(kind):
+                        raise DataError(f"{path}: {how} goes on from it")
+                old = found.startswith(FORMAT[:-1])
+                what = "a journal of another version" if old else "not a journal"
+                raise DataError(f"{path}: {what} (format {found!r}, expected {FORMAT!r})")
+            for name in _DATASETS:
+                _ = file[name]  # all can be opened
+            if not 0 <= file["count"][()] <= len(file["scalars"]):
+                raise DataError(f"{path}: damaged, its number of evaluations is not possible")
+            return cls(path, file)
 
     def close(self) -> None:
         self._file.close()
+
+    def check(self, expected: dict[str, str]) -> None:
+        """A `DataError` that names what differs unless it was made with what is expected."""
+        kind = "a journal" if self.finished else "an unfinished journal"
+        what = f"{kind} of {self.count} evaluations, which `resume` goes on with,"
+        found = json.loads(self._texts["made_with"])
+        # Where a problem is given anew to `resume`, the settings are those of the journal.
+        found = {k: v for k, v in found.items() if k not in SETTINGS or k in expected}
+        check_made_with(self.path, what, json.dumps(found), expected)
 
     def discard(self) -> None:
         """Close the file, and remove it if it holds no record."""
@@ -166,15 +219,30 @@ class Journal:
 
     @property
     def settings(self) -> dict[str, Any]:
-        return json.loads(str(self._file.attrs["settings"]))
+        return json.loads(self._texts["settings"])
 
     def problem(self) -> dict[str, Any] | None:
         """The run file's tables that rebuild the problem; None for one with code in it."""
-        found = json.loads(str(self._file.attrs["problem"]))
-        arrays = (
-            {k: v[()] for k, v in self._file["inputs"].items()} if "inputs" in self._file else {}
-        )
+        with legible(self.path):
+            found = json.loads(self._texts["problem"])
+            group = self._file.get("inputs", {})
+            arrays = {str(k): group[str(k)][()] for k in range(len(group))}
+            if checksum((), *arrays.values()) != self._file.attrs["inputs"]:
+                raise DataError(
+                    f"{self.path}: damaged, the problem in it is not the one that was written; its"
+                    f" {self.count} evaluations go on with the problem given anew: resume(journal,"
+                    " problem)"
+                )
         return unpack(found, arrays)
+
+    def config(self, max_iterations: int | None = None) -> tuple[str, int] | None:
+        """The ``config_json`` of the result, and its iterations at most; None for a problem with
+        code in it."""
+        tables = self.problem()
+        settings = self.settings
+        if max_iterations is not None:
+            settings["max_iterations"] = max_iterations
+        return None if tables is None else (config(tables, settings), settings["max_iterations"])
 
     def finish(self, finished: bool = True) -> None:
         """Mark the run as come to its end (or as going on again)."""
@@ -189,12 +257,12 @@ class Journal:
         DataError
             If it is of another theta: the journal is not of this problem.
         """
+        values = self._scalars(k)
         if not np.array_equal(self._file["digest"][k], digest(theta)):
             raise DataError(
                 f"{self.path}: evaluation {k} is of other controls; the problem, the method or the"
                 " versions differ from the run that wrote it"
             )
-        values = self._scalars(k)
         return Record(
             values["objective"],
             values["misfit"],
@@ -207,7 +275,17 @@ class Journal:
         )
 
     def _scalars(self, k: int) -> dict[str, float]:
-        return dict(zip(_SCALARS, self._file["scalars"][k].tolist(), strict=True))
+        """Of a record that was not damaged."""
+        file = self._file
+        with legible(self.path):
+            row = file["scalars"][k]
+            if checksum((k,), file["digest"][k], row, file["gradient"][k]) != file["sums"][k]:
+                raise DataError(
+                    f"{self.path}: damaged, evaluation {k} of {self.count} is not the one that was"
+                    f" written; the {k} before it are whole: take the file from a backup, or start"
+                    " anew (overwrite=True, --overwrite)"
+                )
+        return dict(zip(_SCALARS, row.tolist(), strict=True))
 
     def append(self, theta: np.ndarray, evaluation: Evaluation, wall_time: float) -> None:
         """Add one evaluation; it counts once it is wholly on disk."""
@@ -217,9 +295,8 @@ class Journal:
         file, adjoint = self._file, evaluation.adjoint
         assert adjoint is not None
         forward, backward = evaluation.solution.convergence, adjoint.convergence
-        file["digest"][k] = digest(theta)
-        file["gradient"][k] = evaluation.gradient
-        file["scalars"][k] = [
+        mark, gradient = digest(theta), np.asarray(evaluation.gradient, dtype="f8")
+        scalars = [
             evaluation.objective,
             evaluation.misfit,
             evaluation.penalty,
@@ -233,9 +310,13 @@ class Journal:
             evaluation.tolerance,
             forward.work + backward.work,
         ]
+        row = np.array(scalars, dtype="f8")
+        file["digest"][k], file["gradient"][k], file["scalars"][k] = mark, gradient, row
+        file["sums"][k] = checksum((k,), mark, row, gradient)
         # Two places in turn: the one that the last complete record needs is never written to.
-        file["state"][k % 2] = _flatten(evaluation.solution.fields)
-        file["multiplier"][k % 2] = _flatten(adjoint.multiplier)
+        state, multiplier = _flatten(evaluation.solution.fields), _flatten(adjoint.multiplier)
+        file["state"][k % 2], file["multiplier"][k % 2] = state, multiplier
+        file["state_sums"][k % 2] = checksum((k,), state, multiplier)
         self._sync()
         file["count"][()] = k + 1
         self._sync()
@@ -246,8 +327,16 @@ class Journal:
         if k < 0:
             return None
         values = self._scalars(k)
-        u = _restore(problem, self._file["state"][k % 2])
-        multiplier = _restore(problem, self._file["multiplier"][k % 2])
+        file = self._file
+        with legible(self.path):
+            state, adjoint = file["state"][k % 2], file["multiplier"][k % 2]
+            if checksum((k,), state, adjoint) != file["state_sums"][k % 2]:
+                raise DataError(
+                    f"{self.path}: damaged, the state of evaluation {k} is not the one that was"
+                    f" written, and nothing goes on from it; max_iterations up to what its {k + 1}"
+                    " evaluations reach gives a result still"
+                )
+        u, multiplier = _restore(problem, state), _restore(problem, adjoint)
         return Evaluation(
             values["objective"],
             values["misfit"],
@@ -269,23 +358,18 @@ class Journal:
             if "inputs" in old:
                 old.copy("inputs", file)
             _layout(file, 2 * room, old["gradient"].shape[1], old["state"].shape[1])
-            for name in ("digest", "gradient", "scalars"):
+            for name in ("digest", "gradient", "scalars", "sums"):
                 for k in range(room):
                     file[name][k] = old[name][k]
-            for name in ("state", "multiplier", "count", "finished"):
+            for name in ("state", "multiplier", "state_sums", "count", "finished"):
                 file[name][...] = old[name][...]
 
-        _write(self.path, fill)
+        make(self.path, fill)
         old.close()
         self._file = Journal.open(self.path)._file
 
     def _sync(self) -> None:
         sync(self._file)
-
-
-def _write(path: Path, fill: Callable[[Any], None]) -> None:
-    with whole(path) as beside, h5py.File(beside, "w") as file:
-        fill(file)
 
 
 def _layout(file: Any, room: int, size: int, state: int) -> None:
@@ -294,8 +378,10 @@ def _layout(file: Any, room: int, size: int, state: int) -> None:
         ("digest", (room, 32), "u1"),
         ("scalars", (room, len(_SCALARS)), "f8"),
         ("gradient", (room, size), "f8"),
+        ("sums", (room,), "u8"),
         ("state", (2, state), "f8"),
         ("multiplier", (2, state), "f8"),
+        ("state_sums", (2,), "u8"),
         ("count", (), "i8"),
         ("finished", (), "i1"),
     ):
@@ -334,6 +420,50 @@ def _convergence(values: dict[str, float], which: str) -> Convergence:
         throughput=0.0,
         history=np.empty((0, 2)),
     )
+
+
+def problem_parts(problem: Problem) -> dict[str, Any]:
+    """What a problem is made of, by name, for its fingerprint: all that decides J, on any number of
+    ranks."""
+    misfit, engine = problem.misfit, problem.engine
+    if isinstance(misfit, BoundLeastSquares):
+        kept = {k: v for k, v in vars(misfit).items() if k != "model" and not k.startswith("_")}
+        misfit = [type(misfit), kept]
+    settings = getattr(engine, "settings", None)
+    found = settings() if settings else {"engine": type(engine)}
+    return {
+        "grid": problem.model.domain,
+        "model": model_part(problem.model),
+        "parameters": problem.known,
+        "controls": [(vars(c.control) | {"initial": c.initial, "truth": None}) for c in
+                     problem.controls],
+        "misfit": misfit,
+        "penalty": problem.penalties,
+        "engine": {k: v for k, v in found.items() if k not in ("launcher", "topology")},
+        "solver": [
+            problem.tolerance,
+            problem.adjoint_tolerance,
+            problem.max_iterations,
+            problem.adaptive,
+        ],
+    }  # fmt: skip
+
+
+def made_with(problem: Problem, settings: dict[str, Any] | None = None) -> dict[str, str]:
+    """The fingerprint of an inversion; of its problem, without settings."""
+    parts = problem_parts(problem)
+    return fingerprint(**parts | {k: settings[k] for k in SETTINGS if settings is not None})
+
+
+def inputs(problem: Problem, settings: dict[str, Any]) -> str:
+    """The ``config_json`` of an inversion's result."""
+    return config(specification(problem) or {"model": {"name": problem.model.name}}, settings)
+
+
+def config(tables: dict[str, Any], settings: dict[str, Any]) -> str:
+    """The same, of the tables that rebuild the problem."""
+    inversion = {k: v for k, v in settings.items() if k != "title"}
+    return json.dumps(plain(tables) | {"inversion": inversion}, sort_keys=True)
 
 
 def pack(tree: Any) -> tuple[Any, dict[str, np.ndarray]]:

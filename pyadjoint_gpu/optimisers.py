@@ -8,7 +8,7 @@ import numpy as np
 
 from .errors import ConfigError
 from .misfit import BoundLeastSquares
-from .problem import Problem
+from .problem import Problem, check_iterations, check_tolerance
 
 _NEVER = 10**9
 # Our own rules stop a run; scipy's are set so as not to interfere.
@@ -42,3 +42,23 @@ def check(problem: Problem, settings: dict[str, Any]) -> None:
         )
     if settings["discrepancy"] and not isinstance(problem.misfit, BoundLeastSquares):
         raise ConfigError("discrepancy: needs a LeastSquares misfit, which knows its errors")
+
+
+def options(
+    *,
+    method: str = "L-BFGS-B",
+    max_iterations: int = 50,
+    tolerance: float = 1e-6,
+    discrepancy: bool = False,
+    title: str | None = None,
+) -> dict[str, Any]:
+    """The settings of `invert`, checked."""
+    if not isinstance(discrepancy, bool | np.bool_):
+        raise ConfigError(f"discrepancy: found {discrepancy!r}, expected True or False")
+    return {
+        "method": method,
+        "max_iterations": check_iterations("max_iterations", max_iterations, 50),
+        "tolerance": check_tolerance("tolerance", tolerance),
+        "discrepancy": bool(discrepancy),
+        "title": title,
+    }

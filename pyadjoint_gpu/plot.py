@@ -63,6 +63,13 @@ def plot(result: xr.Dataset, path: str | Path | None = None) -> Figure:
     return arranged(panels, aspect(result), str(result.attrs.get("title", "")), path)
 
 
+def integers(ax: Axes) -> None:
+    """Ticks of the x axis at whole numbers only."""
+    from matplotlib.ticker import MaxNLocator
+
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
 def arranged(panels: list[Any], wide: float, title: str, path: str | Path | None) -> Figure:
     """Panels, functions of axes, in rows of two or three; `wide` the aspect ratio of maps."""
     columns = min(len(panels), 2 if len(panels) in (2, 4) else 3)
@@ -364,7 +371,7 @@ def _history(ax: Axes, result: xr.Dataset) -> None:
                     label="penalty")  # fmt: skip
         ax.legend(frameon=False, fontsize=8)
     ax.set_xlabel("iteration")
-    ax.xaxis.get_major_locator().set_params(integer=True)
+    integers(ax)
     ax.set_title(f"misfit {misfit[0]:.3g} → {misfit[-1]:.3g}", fontsize=10, color=INK)
     ax.grid(axis="y", alpha=0.25)
     ax.spines[["top", "right"]].set_visible(False)

@@ -10,12 +10,11 @@ import numpy as np
 import xarray as xr
 
 from .arithmetic import double
-from .config import plain
 from .core.quantities import power
 from .dataset import describe, grid_coordinates
 from .engines import Engine, get_engine, running, selective
 from .errors import ConfigError, DataError, nearest
-from .files import fingerprint
+from .fingerprint import model_part
 from .models.base import Fields, Model
 from .models.explicit import Explicit
 from .models.forcing import ForcingSpace
@@ -34,6 +33,7 @@ def block_column(
     engine: str | Engine = "auto",
     progress: bool | None = False,
     journal: str | Path | None = None,
+    overwrite: bool = False,
 ) -> xr.Dataset:
     """The blocks F_0, F_1, ... of the map from a forcing to what sensors see of the first unknown,
 
@@ -59,6 +59,8 @@ def block_column(
     journal : path, optional
         Each sensor's row is kept there (HDF5) as soon as it is computed; with a file that is there
         already the run goes on where it stopped, to the same bits.
+    overwrite : bool
+        Start the journal anew.
 
     Returns
     -------
@@ -70,7 +72,7 @@ def block_column(
     ------
     ConfigError, DataError
         If the model has no such parameter, a sensor lies outside the grid, or the journal is
-        truncated, in use, or of something else.
+        truncated, in use, or of other inputs, which are named.
     """
     if not isinstance(model, Explicit):
         raise ConfigError(f"model: found {type(model).__name__}, expected one of explicit steps")
@@ -92,6 +94,7 @@ def block_column(
         (len(where), *space.shape),
         lambda: _made_with(chosen, model, m, parameter, where),
         lambda missing: _rows(chosen, model, m, parameter, where[missing]),
+        overwrite,
     )
     blocks = np.empty((space.count, len(where), *space.shape[1:]))
     for k, row in progress_bar(rows, shown=progress, total=len(where), unit="sensor"):
@@ -136,14 +139,18 @@ def _rows(
         yield np.asarray(adjoint.gradient[parameter])
 
 
-def _made_with(engine: Any, model: Explicit, m: Fields, parameter: str, sensors: np.ndarray) -> str:
+def _made_with(
+    engine: Any, model: Explicit, m: Fields, parameter: str, sensors: np.ndarray
+) -> dict[str, Any]:
     """What decides the blocks, to their last bit."""
-    grid, kind = model.domain, type(model)
-    info = {k: engine.info().get(k) for k in ("engine", "dtype")}
-    code = [kind.__module__, kind.__qualname__, plain(model.specification())]
-    box = [grid.shape, grid.extent, grid.origin, grid.units]
-    medium = [p for k in sorted(m) if k not in model.linear_in for p in (k, np.asarray(m[k]))]
-    return fingerprint(info, code, box, *medium, parameter, sensors)
+    return {
+        "engine": {k: engine.info().get(k) for k in ("engine", "dtype")},
+        "grid": model.domain,
+        "model": model_part(model),
+        "parameters": {k: np.asarray(v) for k, v in m.items() if k not in model.linear_in},
+        "parameter": parameter,
+        "sensors": sensors,
+    }
 
 
 def _coordinates(model: Model, space: ForcingSpace, sensors: np.ndarray) -> dict[str, Any]:

@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import json
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
-from .errors import DataError
-from .files import whole
-from .hdf5 import allocate, sync
+from .errors import DataError, JournalWarning
+from .fingerprint import check_made_with, fingerprint
+from .hdf5 import (
+    allocate,
+    checksum,
+    describe,
+    description,
+    legible,
+    make,
+    opened,
+    replaceable,
+    sync,
+)
+from .outputs import check_outputs
 
-FORMAT = "pyadjoint_gpu rows 1"
+FORMAT = "pyadjoint_gpu rows 2"
 
 
 def followed(
     journal: str | Path | None,
     shape: tuple[int, ...],
-    made_with: Callable[[], str],
+    made_with: Callable[[], Mapping[str, Any]],
     compute: Callable[[np.ndarray], Iterable[np.ndarray]],
+    overwrite: bool = False,
 ) -> Iterator[tuple[int, np.ndarray]]:
     """All rows with their numbers: those that the journal has, then the others, which it keeps.
 
@@ -30,19 +43,33 @@ def followed(
     shape : tuple of int
         Of all rows.
     made_with : callable
-        A `files.fingerprint` of what decides the rows, asked for where there is a journal.
+        What decides the rows, by name, asked for where there is a journal.
     compute : callable
         The rows of given numbers, one by one.
+    overwrite : bool
+        Start anew.
+
+    Warns
+    -----
+    JournalWarning
+        Where rows were damaged on disk: they are computed again.
     """
     if journal is None:
         yield from enumerate(compute(np.arange(shape[0])))
         return
-    with Rows(journal, shape, made_with()) as kept:
-        done = kept.done
-        for k in np.flatnonzero(done).tolist():
-            yield k, kept[k]
-        missing = np.flatnonzero(~done)
-        for k, row in zip(missing.tolist(), compute(missing), strict=True):
+    check_outputs({"journal": journal})
+    with Rows(journal, shape, fingerprint(**made_with()), overwrite=overwrite) as kept:
+        missing = ~kept.done
+        for k in np.flatnonzero(~missing).tolist():
+            try:
+                row = kept[k]
+            except DataError as error:
+                warnings.warn(f"{error}; it is computed again", JournalWarning, stacklevel=2)
+                missing[k] = True
+            else:
+                yield k, row
+        others = np.flatnonzero(missing)
+        for k, row in zip(others.tolist(), compute(others), strict=True):
             kept[k] = row
             yield k, row
 
@@ -60,10 +87,14 @@ class Rows:
         Made if there is no such file.
     shape : tuple of int
         Of all rows.
-    made_with : str
-        `files.fingerprint` of what decides the rows.
+    made_with : mapping
+        `fingerprint` of what decides the rows.
     chunks : tuple of int, optional
         In which they are stored; all in one unless given.
+    parts : int
+        Of a row, with a checksum each: all of it, or the entries along its second axis.
+    overwrite : bool
+        Start anew.
 
     Raises
     ------
@@ -75,28 +106,26 @@ class Rows:
         self,
         path: str | Path,
         shape: tuple[int, ...],
-        made_with: str,
+        made_with: Mapping[str, str],
         chunks: tuple[int, ...] | None = None,
+        parts: int = 1,
+        overwrite: bool = False,
     ):
-        self.path = Path(path)
-        if not self.path.exists():
-            with whole(self.path) as beside, h5py.File(beside, "w") as new:
-                new.attrs["format"], new.attrs["made_with"] = FORMAT, made_with
-                allocate(new, "rows", shape, "f8", chunks)
-                new["done"] = np.zeros(shape[0], "u1")
-        try:
-            # h5py's types do not tell groups from datasets.
-            self._file: Any = h5py.File(self.path, "r+")
-        except BlockingIOError:
-            raise DataError(f"{path}: in use by another process") from None
-        except OSError as error:
-            raise DataError(f"{path}: not a journal of rows, or truncated ({error})") from None
-        found = self._file.attrs
-        if found.get("format") != FORMAT or found.get("made_with") != made_with:
-            ours = found.get("format") == FORMAT
-            self.close()
-            what = "made with other inputs than now" if ours else "not of rows"
-            raise DataError(f"{path}: a journal {what}; give another path, or remove it")
+        self.path, self.parts = Path(path), parts
+        if not self.path.exists() or (overwrite and replaceable(self.path)):
+            make(self.path, lambda new: _layout(new, shape, dict(made_with), chunks, parts))
+        self._file = opened(self.path, "a journal of rows", "r+")
+        with legible(self.path, self._file):
+            found = self._file.attrs
+            if found.get("format") != FORMAT:
+                raise DataError(
+                    f"{path}: a journal not of rows; give another path, or remove it"
+                    f" (format {found.get('format')!r}, expected {FORMAT!r})"
+                )
+            texts = description(self.path, self._file, "format", "made_with")
+            check_made_with(self.path, "a journal", texts["made_with"], made_with)
+            self._sums = self._file["sums"][...]
+            self._rows, self._done = self._file["rows"], self._file["done"]
 
     def __enter__(self) -> Rows:
         return self
@@ -110,13 +139,42 @@ class Rows:
     @property
     def done(self) -> np.ndarray:
         """Which rows there are."""
-        return self._file["done"][...].astype(bool)
+        with legible(self.path):
+            return self._done[...].astype(bool)
 
     def __getitem__(self, k: int) -> np.ndarray:
-        return self._file["rows"][k]
+        with legible(self.path):
+            row = self._rows[k]
+        bad = np.flatnonzero(checksums(k, row, self.parts) != self._sums[k])
+        if bad.size:
+            raise DataError(f"{self.path}: row {k} of {len(self._sums)} is damaged")
+        return row
 
     def __setitem__(self, k: int, row: np.ndarray) -> None:
-        self._file["rows"][k] = row
-        sync(self._file)
-        self._file["done"][k] = 1
-        sync(self._file)
+        with legible(self.path):
+            self._rows[k] = row
+            self._sums[k] = self._file["sums"][k] = checksums(k, np.asarray(row, "f8"), self.parts)
+            sync(self._file)
+            self._done[k] = 1
+            sync(self._file)
+
+
+def checksums(k: int, row: np.ndarray, parts: int) -> np.ndarray:
+    """Of the parts of row number k."""
+    if parts == 1:
+        return np.array([checksum((k, 0), row)])
+    return np.array([checksum((k, j), row[:, j]) for j in range(parts)])
+
+
+def _layout(
+    file: Any,
+    shape: tuple[int, ...],
+    made_with: dict[str, str],
+    chunks: tuple[int, ...] | None,
+    parts: int,
+) -> None:
+    describe(file, format=FORMAT, made_with=json.dumps(made_with))
+    allocate(file, "rows", shape, "f8", chunks)
+    allocate(file, "sums", (shape[0], parts), "u8")
+    allocate(file, "done", shape[:1], "u1")
+    file["done"][...] = 0

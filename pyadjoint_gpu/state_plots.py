@@ -16,6 +16,7 @@ from .plot import (
     cut,
     draw_map,
     edges,
+    integers,
     over_all_time,
     profile,
     series,
@@ -137,7 +138,7 @@ def _convergence(ax: Axes, state: xr.Dataset) -> None:
     ax.axhline(float(state.attrs["tolerance"]), color="#8a8a8a", ls="--", lw=1.0)
     ax.set_xlabel("iteration")
     ax.set_title(f"{state.attrs['status']}: relative residual", fontsize=10, color=INK)
-    ax.xaxis.get_major_locator().set_params(integer=True)
+    integers(ax)
     ax.grid(axis="y", alpha=0.25)
     ax.spines[["top", "right"]].set_visible(False)
 

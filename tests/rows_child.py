@@ -14,7 +14,9 @@ def row(k: int) -> np.ndarray:
 
 
 def rows(path):
-    return followed(path, (COUNT, *SHAPE), lambda: "made", lambda missing: map(row, missing))
+    return followed(
+        path, (COUNT, *SHAPE), lambda: {"rows": "made"}, lambda missing: map(row, missing)
+    )
 
 
 if __name__ == "__main__":

@@ -120,7 +120,8 @@ WRONG: list[tuple[list[str], list[str]]] = [
     (["output={}"], [r"output\.path is missing"]),
     (["output.path='none/a.nc'"], [r"output\.path", "no such directory"]),
     (["output.journal='result.nc'"], [r"output\.journal", "same file as output.path"]),
-    (["output.journal='gnss.nc'"], ["gnss.nc", "not a sampler's journal"]),
+    (["output.journal='gnss.nc'"], [r"output\.journal", "gnss.nc", r"reads \(data\.gnss\)"]),
+    (["output.journal='older.nc'"], ["older.nc", "not a sampler's journal"]),
     (["title=3"], ["title", "found 3", "text"]),
 ]
 
@@ -129,6 +130,8 @@ WRONG: list[tuple[list[str], list[str]]] = [
 def test_what_is_wrong_is_refused_by_name(overrides, patterns, folder, refused):
     if any("inf.nc" in o for o in overrides):
         save(put(UP, np.inf)(stations()), folder / "inf.nc")
+    if any("older.nc" in o for o in overrides):
+        (folder / "older.nc").write_bytes(b"an older result")
     if any("g.nc:" in o for o in overrides):
         variables = {"g": (("m", "n"), np.ones((4, 12))), "d": ("m", np.ones(4))}
         save(xr.Dataset(variables), folder / "g.nc")

@@ -137,7 +137,9 @@ def test_the_journal_goes_on_where_it_was(tmp_path, usual):
     assert Dies.calls > 8
     same(found, usual)
     # Another problem's journal, and what is none.
-    with pytest.raises(DataError, match="of other data or settings"):
+    with pytest.raises(
+        DataError, match="a sampler's journal made with other inputs than now: other ess;"
+    ):
         quietly(replace(smc, ess=0.6), journal=path)
     path.write_text("not HDF5")
     with pytest.raises(DataError, match="not a sampler's journal"):

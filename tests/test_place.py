@@ -54,7 +54,8 @@ DRAWN = 'output.figure="gauges.png"'
 
 
 def place(run, *overrides):
-    """The result of a run that was fine."""
+    """The result of a run that was fine, in the place of an older one."""
+    run.with_name("gauges.nc").unlink(missing_ok=True)
     assert main(["place", str(run), *(a for o in overrides for a in ("--set", o))]) == 0
     return opened(run)
 

@@ -266,7 +266,7 @@ def test_the_journal_goes_on_where_it_was(tmp_path, usual):
     for name in usual.data_vars:
         np.testing.assert_array_equal(found[name], usual[name], err_msg=name)
     smc.problem.evaluate_many = evaluate
-    with pytest.raises(DataError, match="of other data or settings"):
+    with pytest.raises(DataError, match="made with other inputs than now: other moves;"):
         small(moves=3).run(journal=tmp_path / "run.h5", progress=False)
 
 

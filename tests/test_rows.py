@@ -12,9 +12,11 @@ import rows_child
 
 import pyadjoint_gpu as pag
 from pyadjoint_gpu.errors import DataError
+from pyadjoint_gpu.fingerprint import fingerprint
 from pyadjoint_gpu.models import AcousticWave, ShallowWater
 from pyadjoint_gpu.rows import Rows
 
+MADE = fingerprint(rows="made")
 SENSORS = np.array([[0.21, 0.33], [0.6, 0.97], [0.02, 0.5], [0.4, 0.4], [0.5, 1.1]])
 
 
@@ -88,7 +90,7 @@ def test_killed_at_random_instants(tmp_path):
         time.sleep(generator.uniform(0.0, 0.02))
         process.kill()
         assert process.wait() == -9
-        with Rows(path, (rows_child.COUNT, *rows_child.SHAPE), "made") as kept:
+        with Rows(path, (rows_child.COUNT, *rows_child.SHAPE), MADE) as kept:
             done = kept.done
             counts.append(np.count_nonzero(done))
             assert all(np.array_equal(kept[k], rows_child.row(k)) for k in np.flatnonzero(done))
@@ -102,28 +104,29 @@ def test_a_row_counts_only_once_it_is_on_disk(monkeypatch, tmp_path):
     """What was written before the flag is there when the flag is."""
     order = []
     monkeypatch.setattr("pyadjoint_gpu.rows.sync", lambda file: order.append(file["done"][1]))
-    with Rows(tmp_path / "rows.h5", (3, 2), "made") as kept:
+    with Rows(tmp_path / "rows.h5", (3, 2), {}) as kept:
         kept[1] = np.ones(2)
     assert order == [0, 1]
 
 
 @pytest.mark.parametrize(
-    "other",
+    ("other", "named"),
     [
-        {"depth": 0.06},
-        {"model": water(28)},
-        {"model": water(absorbing="x_min")},
-        {"model": water(gravity=9.0)},
-        {"model": water(source=[[0.2, 0.3]])},
-        {"sensors": SENSORS + 1e-12},
-        {"sensors": SENSORS[:4]},
-        {"engine": pag.EmbeddedEngine(dtype="float32")},
+        ({"depth": 0.06}, "parameters"),
+        ({"model": water(28)}, "model"),
+        ({"model": water(absorbing="x_min")}, "model"),
+        ({"model": water(gravity=9.0)}, "model"),
+        ({"model": water(source=[[0.2, 0.3]])}, "model"),
+        ({"sensors": SENSORS + 1e-12}, "sensors"),
+        ({"sensors": SENSORS[:4]}, "sensors"),
+        ({"engine": pag.EmbeddedEngine(dtype="float32")}, "engine"),
     ],
     ids=["depth", "steps", "sides", "gravity", "places", "moved", "fewer", "dtype"],
 )
-def test_a_journal_of_something_else_is_refused(other, made):
+def test_a_journal_of_something_else_is_refused(other, named, made):
     before = made.read_bytes()
-    with pytest.raises(DataError, match=r"rows\.h5: a journal made with other inputs"):
+    told = rf"rows\.h5: a journal made with other inputs than now: other {named}; .*overwrite=True"
+    with pytest.raises(DataError, match=told):
         column(made, **other)
     assert made.read_bytes() == before
 

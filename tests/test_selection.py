@@ -408,19 +408,25 @@ def other(array):
 def test_journals_of_something_else_are_refused(tmp_path):
     path, x = tmp_path / "order.h5", smooth()
     select(x, 0.3, 3, journal=path)
-    for args, given in (
-        ((smooth(seed=1), 0.3, 3), {}),
-        ((x, 0.2, 3), {}),
-        ((x, 0.3, 4), {}),
-        ((x, 0.3, 3), {"existing": [1]}),
-        ((x, 0.3, 3), {"forbidden": [1]}),
-        ((x, 0.3, 3), {"costs": np.ones(C)}),
-        ((x, 0.3, 3), {"conditional": DenseCovariance(0.1 * x.array)}),
+    for args, given, named in (
+        ((smooth(seed=1), 0.3, 3), {}, "covariance"),
+        ((other(x.array), 0.3, 3), {}, "covariance"),
+        ((x, 0.2, 3), {}, "noise"),
+        ((x, 0.3, 4), {}, "budget"),
+        ((x, 0.3, 3), {"existing": [1]}, "existing"),
+        ((x, 0.3, 3), {"forbidden": [1]}, "forbidden"),
+        ((x, 0.3, 3), {"costs": np.ones(C)}, "costs"),
+        ((x, 0.3, 3), {"conditional": DenseCovariance(0.1 * x.array)}, "conditional"),
     ):
-        with pytest.raises(DataError, match="of other data or settings"):
+        with pytest.raises(DataError, match=f"other inputs than now: other {named}; "):
             select(*args, journal=path, **given)
-    with pytest.raises(DataError, match="of another covariance; sensor"):
-        select(other(x.array), 0.3, 3, journal=path)
+    fewer = select(x, 0.3, 2, journal=path, overwrite=True)
+    np.testing.assert_array_equal(fewer.order, select(x, 0.3, 2, journal=path).order)
+
+
+def test_files_that_are_no_journals(tmp_path):
+    path, x = tmp_path / "order.h5", smooth()
+    select(x, 0.3, 3, journal=path)
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(DataError, match="not a journal of a selection"):

@@ -308,8 +308,11 @@ def test_an_interrupted_run_goes_on(done, folder, capsys, monkeypatch):
     assert "`pyadjoint-gpu run` with its run file goes on" in capsys.readouterr().err
     assert main(["run", "run.toml"]) == 0
     same(load(folder / "result.nc"), done[1])
-    assert main(["run", "run.toml", "--set", "sampler.seed=4"]) == 2
-    assert "result.h5: of other data or settings" in capsys.readouterr().err
+    assert main(["run", "run.toml", "-o", "other.nc", "--set", "sampler.seed=4"]) == 2
+    assert (
+        "result.h5: a sampler's journal made with other inputs than now: other seed;"
+        in capsys.readouterr().err
+    )
 
 
 def test_a_fixed_geometry_and_bounds(folder, capsys):

@@ -140,7 +140,11 @@ ROWS: list[Row] = [
     (lambda: linear(green=G + 1j), DataError, "green: found complex numbers, expected real"),
     (lambda: linear(green=G[:, :2]), DataError, r"green: .*shape \(6, 2\), expected \(6, 3\)"),
     (lambda: linear(green=np.full((6, 3), np.nan)), DataError, "green: 18 values are not finite"),
-    (lambda: linear(green=[["a"] * 3] * 6), DataError, "green: found .*'a'.*, expected real numbers"),
+    (
+        lambda: linear(green=[["a"] * 3] * 6),
+        DataError,
+        "green: found .*'a'.*, expected real numbers",
+    ),
     (
         lambda: smc(forward=FAULT.forward(POINTS, LOOKS, east=0.0, north=0.0, depth=1.0)),
         ConfigError,

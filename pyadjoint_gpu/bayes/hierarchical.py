@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,6 @@ import xarray as xr
 
 from ..dataset import named
 from ..errors import ConfigError, ConvergenceError, check_choice
-from ..files import fingerprint
 from ..pickling import AsGiven
 from . import journal as journals
 from . import tempering
@@ -47,6 +46,8 @@ OWN += ("look_east", "look_north", "look_up")
 """Names that results have beside those of all samplers, where they are of faults too."""
 REPEATED = 8
 """Estimates of one ln p(d | theta), for their scatter."""
+PROBED = 4
+"""Draws of the prior at which a journal knows G."""
 
 
 @dataclass(frozen=True)
@@ -203,6 +204,7 @@ class HierarchicalSMC(AsGiven):
         seed: int = 0,
         repeats: int = 1,
         journal: str | Path | None = None,
+        overwrite: bool = False,
         executor: Executor | None = None,
         progress: bool | None = None,
     ) -> xr.Dataset:
@@ -215,8 +217,11 @@ class HierarchicalSMC(AsGiven):
         repeats : int
             Whole runs: how far apart their ln Z are is what its error is taken from.
         journal : path, optional
-            Where it stands after each move of all particles. A run that was killed goes on from
-            there when it is started again, and gives what it would have given.
+            Where it stands after each move of all particles. The same call again goes on from
+            there, and gives what it would have given; of another problem, also where `forward` is
+            another function, it is refused.
+        overwrite : bool
+            Start the journal anew.
         executor : concurrent.futures.Executor, optional
             Of processes (``ProcessPoolExecutor``, or ``mpi4py.futures.MPIPoolExecutor`` for many
             nodes) that share the inner samplers; without one, the JAX devices of this process do.
@@ -248,12 +253,13 @@ class HierarchicalSMC(AsGiven):
             states = journals.followed(
                 State,
                 journal,
-                lambda: self._fingerprint(seed),
+                lambda: self._made_with(seed),
                 # Streams of numbers, by what they are for.
                 lambda k: self._first((seed, k), pool),
                 lambda now, k: self._moved(now, (seed, k), pool),
                 moves=self.moves,
                 repeats=repeats,
+                overwrite=overwrite,
                 progress=progress,
             )
             noise = self._noise(states[0], seed, pool)
@@ -318,13 +324,26 @@ class HierarchicalSMC(AsGiven):
             ),
         )
 
-    def _fingerprint(self, seed: int) -> str:
+    def _made_with(self, seed: int) -> dict[str, Any]:
+        """All that decides the samples; functions also by what they give at several points."""
         given = self._work.fixed
-        first = self._work.green(self._drawn(np.random.default_rng(0), 1))
-        parts = [first, given.data, given.noise, *given.prior, *(given.box or ())]
-        outer = self.particles, self.moves, self.ess, self.batch, self.draws, self.dtype
-        priors = {k: (p.dist.name, p.args, p.kwds) for k, p in self.theta_prior.items()}
-        return fingerprint(*parts, outer, astuple(self.inner), priors, seed)
+        theta = self._drawn(np.random.default_rng(0), PROBED)
+        return {
+            "forward": [self.forward, self._work.green(theta)],
+            "data": given.data,
+            "noise": given.noise,
+            "slip_prior": given.prior,
+            "theta_prior": [list(self.theta_prior.items()), theta, self._log_prior(theta)],
+            "bounds": given.box,
+            "inner": self.inner,
+            "particles": self.particles,
+            "moves": self.moves,
+            "ess": self.ess,
+            "batch": self.batch,
+            "draws": self.draws,
+            "dtype": self.dtype,
+            "seed": seed,
+        }
 
     # The outer sampler
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
@@ -11,10 +12,13 @@ import h5py
 import numpy as np
 
 from ..errors import DataError
-from ..files import whole
+from ..files import intact, sealed
+from ..fingerprint import check_made_with, fingerprint
+from ..hdf5 import legible, opened, replaceable
+from ..outputs import check_outputs
 from ..progress import progress_bar
 
-FORMAT = "pyadjoint_gpu sampler 1"
+FORMAT = "pyadjoint_gpu sampler 2"
 
 T = TypeVar("T")
 
@@ -22,12 +26,13 @@ T = TypeVar("T")
 def followed(
     kind: type[T],
     journal: str | Path | None,
-    made_with: Callable[[], str],
+    made_with: Callable[[], Mapping[str, Any]],
     first: Callable[[int], T],
     moved: Callable[[T, int], T],
     *,
     moves: int,
     repeats: int,
+    overwrite: bool,
     progress: bool | None,
 ) -> list[T]:
     """Where each of `repeats` runs of a tempered sampler ends, from what the journal has of them.
@@ -37,13 +42,20 @@ def followed(
     kind : type
         Of states, with ``gamma``, ``move`` (of `moves` a stage) and ``log_evidence``.
     made_with : callable
-        A `files.fingerprint`, asked for where there is a journal.
+        What decides the states, by name, asked for where there is a journal.
     first, moved : callable
         The state that run number k starts from, and that after another move.
+    overwrite : bool
+        Start anew.
     """
     path = None if journal is None else Path(journal)
-    mark = "" if path is None else made_with()
-    states: list[Any] = [] if path is None else load(path, mark, kind)
+    mark: dict[str, str] = {}
+    states: list[Any] = []
+    if path is not None:
+        check_outputs({"journal": path})
+        mark = fingerprint(**made_with())
+        if not (overwrite and path.exists() and replaceable(path)):
+            states = load(path, mark, kind)
     with progress_bar(shown=progress, unit="move", desc="SMC") as bar:
 
         def keep(now: Any, k: int) -> None:
@@ -64,10 +76,10 @@ def followed(
     return states
 
 
-def save(path: Path, made_with: str, states: Sequence[Any]) -> None:
+def save(path: Path, made_with: Mapping[str, str], states: Sequence[Any]) -> None:
     """All of them, whole or not at all: dataclasses of numbers, arrays, NamedTuples of arrays."""
-    with whole(path) as beside, h5py.File(beside, "w") as file:
-        file.attrs["format"], file.attrs["made_with"] = FORMAT, made_with
+    with sealed(path) as beside, h5py.File(beside, "w") as file:
+        file.attrs["format"], file.attrs["made_with"] = FORMAT, json.dumps(made_with)
         for k, state in enumerate(states):
             group = file.create_group(str(k))
             for f in fields(state):
@@ -79,25 +91,21 @@ def save(path: Path, made_with: str, states: Sequence[Any]) -> None:
                     group[f.name] = value
 
 
-def load(path: Path, made_with: str, kind: type[T]) -> list[T]:
+def load(path: Path, made_with: Mapping[str, str], kind: type[T]) -> list[T]:
     """What the file holds; nothing where there is none.
 
     Raises
     ------
     DataError
-        If it is no such file, or of other data or settings.
+        If it is no such file, damaged, or of other data or settings.
     """
     if not path.exists():
         return []
-    try:
-        file = h5py.File(path, "r")
-    except OSError as error:
-        raise DataError(f"{path}: not a sampler's journal ({error})") from None
-    with file:
-        if file.attrs.get("format") != FORMAT:
+    whole = intact(path)
+    with opened(path, "a sampler's journal") as file, legible(path):
+        if file.attrs.get("format") != FORMAT or not whole:
             raise DataError(f"{path}: not a sampler's journal of this version")
-        if file.attrs["made_with"] != made_with:
-            raise DataError(f"{path}: of other data or settings; give another path, or remove it")
+        check_made_with(path, "a sampler's journal", file.attrs["made_with"], made_with)
         return [_state(file[str(k)], kind) for k in range(len(file))]
 
 

@@ -16,7 +16,7 @@ import xarray as xr
 from ..arithmetic import compiled, double
 from ..dataset import describe, grid_coordinates, named, transformed_attributes
 from ..errors import ConfigError, ConvergenceError, nearest
-from ..files import fingerprint
+from ..journal import problem_parts
 from ..misfit import BoundLeastSquares
 from ..pickling import AsGiven
 from ..problem import Problem
@@ -191,6 +191,7 @@ class ProblemSMC(AsGiven):
         seed: int = 0,
         repeats: int = 1,
         journal: str | Path | None = None,
+        overwrite: bool = False,
         progress: bool | None = None,
     ) -> xr.Dataset:
         """Sample the controls given the data.
@@ -201,8 +202,10 @@ class ProblemSMC(AsGiven):
         repeats : int
             Whole runs: how far apart their ln Z are is what its error is taken from.
         journal : path, optional
-            Where it stands after each move of all particles; a run that was killed goes on from
-            there when it is started again, and gives what it would have given.
+            Where it stands after each move of all particles; the same call again goes on from
+            there, and gives what it would have given. Of other inputs it is refused.
+        overwrite : bool
+            Start the journal anew.
         progress : bool, optional
             Whether to show a bar; by default where someone looks.
 
@@ -227,11 +230,12 @@ class ProblemSMC(AsGiven):
         states = journals.followed(
             State,
             journal,
-            lambda: self._fingerprint(seed),
+            lambda: self._made_with(seed),
             lambda k: self._first((seed, k)),
             lambda now, k: self._moved(now, (seed, k)),
             moves=self.moves,
             repeats=repeats,
+            overwrite=overwrite,
             progress=progress,
         )
         for now in states:
@@ -291,20 +295,20 @@ class ProblemSMC(AsGiven):
             return 0.0
         return -float(np.sum(np.log(misfit.sigma))) - 0.5 * misfit.size * np.log(2.0 * np.pi)
 
-    def _fingerprint(self, seed: int) -> str:
-        """Of the problem by what it gives for two particles."""
+    def _made_with(self, seed: int) -> dict[str, Any]:
+        """All that decides the samples; the problem also by what it gives for two particles."""
         x = np.random.default_rng(0).standard_normal((2, self.problem.size))
-        found = self._evaluate(x)
-        return fingerprint(
-            self.theta(x),
-            found.value,
-            self.particles,
-            self.moves,
-            self.leapfrogs,
-            self.ess,
-            self.batch,
-            seed,
-        )
+        return {
+            **problem_parts(self.problem),
+            "prior": [self.prior, self.theta(x)],
+            "values": self._evaluate(x).value,
+            "particles": self.particles,
+            "moves": self.moves,
+            "leapfrogs": self.leapfrogs,
+            "ess": self.ess,
+            "batch": self.batch,
+            "seed": seed,
+        }
 
     def _dataset(self, states: list[State], seed: int) -> xr.Dataset:
         theta = np.concatenate([self.theta(now.points.x) for now in states])

@@ -20,6 +20,7 @@ from ..core.quantities import conversion, converter, spelling
 from ..core.quantities import numbers as given_numbers
 from ..errors import ConfigError, DataError, check_choice, check_keys, check_table
 from ..models.options import count, finite, positive
+from ..outputs import inputs as named_files
 from . import inputs
 from .data import DISPLACEMENT, SlipData, covariance, slip_data
 from .faults import GEOMETRY, LIMITS, Fault
@@ -81,6 +82,8 @@ class SlipFile:
     title : str or None
     output : dict of Path
         ``path``, ``journal`` and ``figure``, where given.
+    reads : dict of Path
+        The files that it names, and itself.
     """
 
     sampler: LinearSMC | HierarchicalSMC
@@ -90,6 +93,7 @@ class SlipFile:
     specification: dict[str, Any]
     title: str | None
     output: dict[str, Path]
+    reads: dict[str, Path]
 
 
 def read(path: str | Path, overrides: Iterable[str] = ()) -> SlipFile:
@@ -113,6 +117,7 @@ def read(path: str | Path, overrides: Iterable[str] = ()) -> SlipFile:
 def checked(tables: dict[str, Any], path: Path) -> SlipFile:
     """The run file of tables, whose paths are relative to that of the file."""
     tables = check_keys(tables, _KEYS[""], "")
+    reads = named_files(tables, path)
     title, output = titled(tables), outputs(tables, _KEYS["output"], path.parent)
     data = check_keys(tables.get("data", {}), _KEYS["data"], "data")
     given = "green" in data
@@ -146,7 +151,8 @@ def checked(tables: dict[str, Any], path: Path) -> SlipFile:
         forward = geometry.fault.forward(measured.points, measured.look, **geometry.known)
         with _as_keys():
             sampler = HierarchicalSMC(forward, d, noise, prior, geometry.priors, bounds, **options)
-    return SlipFile(sampler, run, geometry, measured, tables | {"data": arrays}, title, output)
+    specification = tables | {"data": arrays}
+    return SlipFile(sampler, run, geometry, measured, specification, title, output, reads)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ import xarray as xr
 from ..arithmetic import double
 from ..config import plain
 from ..dataset import named
+from ..outputs import check_outputs
 from .checks import SamplingWarning
 from .data import AXES, DISPLACEMENT
 from .hierarchical import HierarchicalSMC
@@ -34,8 +35,16 @@ _SLIP = {
 }
 
 
-def run(file: SlipFile, *, progress: bool | None = None) -> xr.Dataset:
+def run(file: SlipFile, *, overwrite: bool = False, progress: bool | None = None) -> xr.Dataset:
     """Sample, and say what the samples are of.
+
+    Parameters
+    ----------
+    file : SlipFile
+    overwrite : bool
+        Start its journal anew.
+    progress : bool, optional
+        Show a bar; if someone looks, unless given.
 
     Returns
     -------
@@ -46,15 +55,21 @@ def run(file: SlipFile, *, progress: bool | None = None) -> xr.Dataset:
         posterior mean of G s, beside ``observed``; what the sampler warned of in the attribute
         ``warnings``, a line each, and how long it took in ``wall_time``.
     """
+    check_outputs({"output.journal": file.output.get("journal")}, file.reads)
     began = time.perf_counter()
+    options: dict[str, Any] = file.options
     sampler, unknown = file.sampler, isinstance(file.sampler, HierarchicalSMC)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", SamplingWarning)
         if isinstance(sampler, HierarchicalSMC):
-            options: dict[str, Any] = {"journal": file.output.get("journal"), "progress": progress}
-            result = sampler.run(**file.options, **options)
+            result = sampler.run(
+                **options,
+                journal=file.output.get("journal"),
+                overwrite=overwrite,
+                progress=progress,
+            )
         else:
-            result = sampler.run(**file.options)
+            result = sampler.run(**options)
     said = list(dict.fromkeys(_text(w) for w in caught if issubclass(w.category, SamplingWarning)))
     for w in caught:
         if not issubclass(w.category, SamplingWarning):
@@ -71,7 +86,8 @@ def run(file: SlipFile, *, progress: bool | None = None) -> xr.Dataset:
         message=_message(result, file.geometry, unknown),
         **({"title": file.title} if file.title else {}),
         **({"warnings": "\n".join(said)} if said else {}),
-        **_provenance(file),
+        config_json=inputs(file),
+        inputs_sha256=hashlib.sha256(inputs(file).encode()).hexdigest(),
         wall_time=time.perf_counter() - began,
     )
 
@@ -120,10 +136,9 @@ def _message(result: xr.Dataset, geometry: Geometry | None, unknown: bool) -> st
     return f"{each} of {what}, {stages} stages"
 
 
-def _provenance(file: SlipFile) -> dict[str, str]:
-    """Arrays stand in the text by their own digests."""
-    text = json.dumps(plain(file.specification), sort_keys=True)
-    return {"config_json": text, "inputs_sha256": hashlib.sha256(text.encode()).hexdigest()}
+def inputs(file: SlipFile) -> str:
+    """The ``config_json`` of its result. Arrays stand in it by their own digests."""
+    return json.dumps(plain(file.specification), sort_keys=True)
 
 
 @double

@@ -50,6 +50,11 @@ class DenseCovariance:
         self.candidates, self.steps = shape[:2]
         check_symmetric(self.array, "covariance")
 
+    @property
+    def made_with(self) -> Any:
+        """For the fingerprint of a journal."""
+        return self.array
+
     def diagonal(self, which: slice) -> np.ndarray:
         return diagonal_blocks(self.array, which)
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
+from ..config import plain
 from ..dataset import describe, grid_coordinates, named
 from ..engines import running
+from ..outputs import check_outputs
 from ..responses import block_column
 from .placing import place_sensors
 from .run_file import FORECAST, PlacementFile
@@ -26,12 +30,16 @@ KEPT = (
 """Attributes of `place_sensors`."""
 
 
-def run(file: PlacementFile, *, progress: bool | None = None) -> xr.Dataset:
+def run(
+    file: PlacementFile, *, overwrite: bool = False, progress: bool | None = None
+) -> xr.Dataset:
     """What a run file of placement asks for.
 
     Parameters
     ----------
     file : PlacementFile
+    overwrite : bool
+        Start anew what it keeps on disk.
     progress : bool, optional
         Show bars; if someone looks, unless given.
 
@@ -42,6 +50,8 @@ def run(file: PlacementFile, *, progress: bool | None = None) -> xr.Dataset:
         its final uplift and waves, true and recovered with the chosen network, with standard
         deviations; and errors with this and with random networks.
     """
+    kept = {k: file.output.get(k) for k in ("journal", "covariance", "selection")}
+    check_outputs({f"output.{k}": place for k, place in kept.items()}, file.reads)
     sensors = len(file.candidates)
     column = block_column(
         file.model,
@@ -49,7 +59,8 @@ def run(file: PlacementFile, *, progress: bool | None = None) -> xr.Dataset:
         np.concatenate([file.candidates, file.points]),
         engine=file.engine,
         progress=progress,
-        journal=file.output.get("journal"),
+        journal=kept["journal"],
+        overwrite=overwrite,
     )
     whole = ToeplitzMap.of(column)
     of = whole.select(np.arange(sensors))
@@ -62,9 +73,11 @@ def run(file: PlacementFile, *, progress: bool | None = None) -> xr.Dataset:
         forbidden=file.forbidden,
         costs=file.costs,
         goal=forecast if file.goal == FORECAST else None,
+        store=kept["covariance"],
+        journal=kept["selection"],
+        overwrite=overwrite,
         progress=progress,
         **file.placement,
-        **_files(file),
     )
     units, text = integrated(file, of)
     design["integral_sd"].attrs = named(f"standard deviation of the {text}", units)
@@ -79,20 +92,16 @@ def run(file: PlacementFile, *, progress: bool | None = None) -> xr.Dataset:
         kind="placement",
         title=file.title,
         medium=next(iter(file.parameters)),
+        config_json=inputs(file),
+        inputs_sha256=hashlib.sha256(inputs(file).encode()).hexdigest(),
         **attributes,
     )
     return out
 
 
-def _files(file: PlacementFile) -> dict[str, Any]:
-    """Where `place_sensors` keeps what it does: on disk where covariances are."""
-    if "covariance" not in file.output:
-        return {}
-    store, journal = file.output["covariance"], file.output.get("journal")
-    if journal is None:
-        return {"store": store}
-    name = f"{journal.stem}-selection{journal.suffix}"
-    return {"store": store, "journal": journal.with_name(name)}
+def inputs(file: PlacementFile) -> str:
+    """The ``config_json`` of its result. Arrays stand in it by their own digests."""
+    return json.dumps(plain(file.specification), sort_keys=True)
 
 
 def _setting(file: PlacementFile) -> dict[str, Any]:

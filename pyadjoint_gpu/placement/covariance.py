@@ -72,6 +72,8 @@ class FormedCovariance:
     def __init__(self, of: ToeplitzMap, prior: SpaceTimePrior):
         self._factors = Factors(of, prior)
         self.candidates, self.steps = of.sensors, of.steps
+        self.made_with = of.blocks, prior
+        """For the fingerprint of a journal."""
 
     def diagonal(self, which: slice) -> np.ndarray:
         """The blocks X[j, :, j, :] of some candidates, of shape (n, T, T)."""

@@ -12,7 +12,7 @@ import xarray as xr
 from ..arrays import finite, real
 from ..dataset import named, provenance
 from ..errors import ConfigError, DataError
-from ..files import whole
+from ..files import intact, sealed
 from ..models.options import count
 from .covariance import check_fit
 from .network import path_of
@@ -155,7 +155,7 @@ class LinearInversion:
         }
         if self.forecast is not None:
             groups["forecast"] = self.forecast.column.to_dataset(name="response")
-        with whole(path_of("path", path)) as beside:
+        with sealed(path_of("path", path)) as beside:
             for name, group in groups.items():
                 group.to_netcdf(beside, "a" if name else "w", group=name, engine="h5netcdf")
 
@@ -171,6 +171,7 @@ class LinearInversion:
         path = path_of("path", path)
         if not path.is_file():
             raise DataError(f"{path}: no such file")
+        intact(path)
         try:
             found = xr.open_groups(path, engine="h5netcdf", phony_dims="access")
             groups = {k: v.load() for k, v in found.items()}

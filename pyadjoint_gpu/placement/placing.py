@@ -14,6 +14,7 @@ from ..arrays import shown
 from ..dataset import provenance
 from ..errors import DataError
 from ..models.options import count
+from ..outputs import check_outputs
 from .blocks import Covariance, DenseCovariance
 from .communicator import Alone, Communicator, safely, share
 from .covariance import FormedCovariance, check_fit, covariance
@@ -61,6 +62,7 @@ def place_sensors(
     lazy: bool | None = None,
     comm: Communicator | None = None,
     journal: str | Path | None = None,
+    overwrite: bool = False,
     progress: bool | None = None,
 ) -> xr.Dataset:
     """Choose sensors among candidates, each the one that tells most about m beside those before.
@@ -105,6 +107,8 @@ def place_sensors(
         takes more than 2 GiB, formed block by block as these are asked for.
     dtype, lazy, comm, journal, progress
         As for `select`.
+    overwrite : bool
+        Start anew what `store` and `journal` hold.
 
     Returns
     -------
@@ -122,6 +126,7 @@ def place_sensors(
     ConfigError, DataError
         If what is given does not fit together, or the noise is too small, as for `select`.
     """
+    check_outputs({"store": store, "journal": journal})
     check_fit(of, prior)
     if isinstance(goal, ToeplitzMap):
         check_fit(goal, prior, "goal")
@@ -135,10 +140,10 @@ def place_sensors(
     objective = prior if weights is None else prior.weighted(weights)
     generator = np.random.default_rng(count("seed", seed, 0))
     file, together = None if store is None else path_of("store", store), comm or Alone()
-    every = _covariance(of, objective, file, together, progress)
+    every = _covariance(of, objective, file, together, progress, overwrite)
     conditional = None
     if goal is not None:
-        conditional = _given(goal, of, objective, every, file, together, progress)
+        conditional = _given(goal, of, objective, every, file, together, progress, overwrite)
     found = select(
         every,
         noise,
@@ -151,6 +156,7 @@ def place_sensors(
         lazy=lazy,
         comm=comm,
         journal=journal,
+        overwrite=overwrite,
         progress=progress,
     )
     others = _random(network, count("random", random, 0), generator)
@@ -165,6 +171,7 @@ def _covariance(
     store: Path | None,
     comm: Communicator,
     progress: bool | None,
+    overwrite: bool,
 ) -> Covariance:
     """One rank makes the file, the others wait."""
     if store is None:
@@ -174,7 +181,7 @@ def _covariance(
 
     def make() -> None:
         if comm.Get_rank() == 0:
-            CovarianceFile.make(store, of, prior, progress=progress)
+            CovarianceFile.make(store, of, prior, overwrite=overwrite, progress=progress)
 
     safely(comm, make)
     return CovarianceFile(store)
@@ -197,6 +204,11 @@ class Known:
         cross = covariance(of, prior, goal).reshape(self.candidates, self.steps, size)
         self._roots = cross @ (vectors[:, kept] / np.sqrt(values[kept]))  # A, by candidate
 
+    @property
+    def made_with(self) -> Any:
+        """For the fingerprint of a journal, where the base has one."""
+        return self.base.made_with, self._roots  # type: ignore[attr-defined]
+
     def diagonal(self, which: slice) -> np.ndarray:
         roots = self._roots[which]
         return self.base.diagonal(which) - roots @ roots.swapaxes(1, 2)
@@ -213,13 +225,14 @@ def _given(
     store: Path | None,
     comm: Communicator,
     progress: bool | None,
+    overwrite: bool,
 ) -> Covariance:
     """The covariance of data given what matters."""
     if isinstance(goal, ToeplitzMap):
         return Known(base, of, prior, goal)
     if store is not None:
         store = store.with_name(f"{store.stem}-goal{store.suffix}")
-    return _covariance(of, prior.given(goal), store, comm, progress)
+    return _covariance(of, prior.given(goal), store, comm, progress, overwrite)
 
 
 def _random(network: Network, designs: int, generator: np.random.Generator) -> list[list[int]]:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
+import json
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import h5py
-import numpy as np
 
-from ..errors import DataError
-from ..files import fingerprint, whole
-from .communicator import Communicator, safely, share
+from ..errors import DataError, JournalWarning
+from ..files import intact, sealed
+from ..fingerprint import check_made_with, fingerprint
+from ..hdf5 import legible, opened, replaceable
+from ..outputs import check_outputs
+from .blocks import Covariance
+from .communicator import Communicator, safely
 from .network import Network
 from .noise import Whitened
 
-FORMAT = "pyadjoint_gpu selection 1"
+FORMAT = "pyadjoint_gpu selection 2"
 
 Steps = dict[str, list[tuple[int, float]]]
 """By the rule that chose: each sensor and its gain."""
@@ -41,66 +46,76 @@ class Record:
         matrices: Sequence[Whitened],
         network: Network,
         comm: Communicator,
+        overwrite: bool = False,
     ):
         self.path, self.writes = None if path is None else Path(path), comm.Get_rank() == 0
         self.steps: Steps = {}
+        self.made_with: dict[str, str] = {}
+
+        def begin() -> Steps:
+            if self.path is None or not self.writes:
+                return {}
+            check_outputs({"journal": self.path})
+            self.made_with = fingerprint(**_parts(matrices, network))
+            return self._load(overwrite)
+
         if self.path is not None:
-            self.mark = _mark(matrices, network, comm)
-            self.steps = comm.bcast(safely(comm, lambda: self._load() if self.writes else {}))
+            self.steps = comm.bcast(safely(comm, begin))
 
     def add(self, rule: str, p: int, gain: float) -> None:
         """Another sensor, on disk before this returns."""
         self.steps.setdefault(rule, []).append((p, gain))
         if self.path is None or not self.writes:
             return
-        with whole(self.path) as beside, h5py.File(beside, "w") as file:
-            file.attrs["format"], file.attrs["made_with"] = FORMAT, self.mark
+        with sealed(self.path) as beside, h5py.File(beside, "w") as file:
+            file.attrs["format"], file.attrs["made_with"] = FORMAT, json.dumps(self.made_with)
             for name, steps in self.steps.items():
                 order, gains = zip(*steps, strict=True)
                 file[f"{name}/order"], file[f"{name}/gains"] = order, gains
 
-    def _load(self) -> Steps:
+    def _load(self, overwrite: bool) -> Steps:
         path = self.path
-        if path is None or not path.exists():
+        if path is None or not path.exists() or (overwrite and replaceable(path)):
             return {}
-        try:
-            with h5py.File(path, "r") as file:
-                if file.attrs.get("format") != FORMAT:
-                    raise DataError(f"{path}: not a journal of a selection, of this version")
-                if file.attrs["made_with"] != self.mark:
-                    raise DataError(
-                        f"{path}: of other data or settings; give another path, or remove it"
-                    )
-                columns = {
-                    name: (group["order"][()], group["gains"][()]) for name, group in file.items()
-                }
-        except (OSError, KeyError) as error:
-            raise DataError(f"{path}: not a journal of a selection ({error})") from None
+        whole = intact(path)
+        with opened(path, "a journal of a selection") as file, legible(path):
+            if file.attrs.get("format") != FORMAT or not whole:
+                raise DataError(f"{path}: not a journal of a selection, of this version")
+            found = file.attrs["made_with"]
+            check_made_with(path, "a journal of a selection", found, self.made_with)
+            columns = {k: (group["order"][()], group["gains"][()]) for k, group in file.items()}
         return {
             name: list(zip(order.tolist(), gains.tolist(), strict=True))
             for name, (order, gains) in columns.items()
         }
 
 
-def _mark(matrices: Sequence[Whitened], network: Network, comm: Communicator) -> str:
-    """Of what a record must have been made with. Of the covariances, which may be on disk, each
-    candidate's own; that the others fit is seen as gains are found again."""
-    own = share(comm, network.candidates)
+def _parts(matrices: Sequence[Whitened], network: Network) -> dict[str, Any]:
+    """What decides a selection, by name."""
+    noise = matrices[0].noise
+    found = {
+        "noise": noise.given,
+        "budget": network.budget,
+        "costs": network.costs,
+        "existing": network.existing,
+        "forbidden": network.forbidden,
+    }
+    for name, matrix in zip(("covariance", "conditional"), matrices, strict=False):
+        if matrix.covariance is not None:
+            found[name] = _covariance_part(matrix.covariance, name)
+    return found
 
-    def digests() -> list[str]:
-        return [
-            hashlib.sha256(matrix.diagonal(slice(j, j + 1)).tobytes()).hexdigest()
-            for j in range(own.start, own.stop)
-            for matrix in matrices
-        ]
 
-    mine = safely(comm, digests)
-    noise = matrices[0].noise.correlated
-    return fingerprint(
-        [digest for each in comm.allgather(mine) for digest in each],
-        None if noise is None else np.asarray(noise),
-        network.budget,
-        None if network.costs is None else network.costs.tolist(),
-        network.existing,
-        network.forbidden,
+def _covariance_part(covariance: Covariance, name: str) -> Any:
+    """All of a covariance, where it says what it is made of."""
+    if hasattr(covariance, "made_with"):
+        return covariance.made_with  # type: ignore[attr-defined]
+    warnings.warn(
+        f"the journal tells another {name} by its blocks of each candidate with itself alone:"
+        f" {type(covariance).__name__} has no attribute 'made_with', of arrays or texts",
+        JournalWarning,
+        stacklevel=2,
     )
+    # One by one: they may be on disk.
+    each = range(covariance.candidates)
+    return [fingerprint(block=covariance.diagonal(slice(j, j + 1))) for j in each]

@@ -33,6 +33,7 @@ from ..grid import Grid
 from ..models import Explicit, build
 from ..models.forcing import ForcingSpace, Places
 from ..models.options import count, positive
+from ..outputs import inputs
 from .bathymetry import continental_margin
 from .network import Network, indices
 from .prior import SpaceTimePrior
@@ -100,8 +101,13 @@ class PlacementFile:
     truth : array or None
         A source to try the sensors on.
     title : str or None
+    specification : dict
+        The tables, with arrays for files.
     output : dict of Path
-        ``path``, ``figure``, ``journal`` and ``covariance``, where given.
+        ``path``, ``figure``, ``journal`` and ``covariance``, where given; with the last two,
+        ``selection``, the journal of the choice.
+    reads : dict of Path
+        The files that it names, and itself.
     """
 
     model: Explicit
@@ -120,7 +126,9 @@ class PlacementFile:
     known: int
     truth: np.ndarray | None
     title: str | None
+    specification: dict[str, Any]
     output: dict[str, Path]
+    reads: dict[str, Path]
 
 
 def read(path: str | Path, overrides: Iterable[str] = ()) -> PlacementFile:
@@ -150,7 +158,12 @@ def checked(tables: dict[str, Any], path: Path) -> PlacementFile:
     for key in _REQUIRED:
         if key not in tables:
             raise ConfigError(f"{path}: table [{key}] is missing")
+    reads = inputs(tables, path)
     title, output = titled(tables), outputs(tables, _KEYS["output"], base)
+    journal = output.get("journal", Path())
+    if "covariance" in output and journal.name:
+        output["selection"] = journal.with_name(f"{journal.stem}-selection{journal.suffix}")
+    given = tables
     tables = load_model(tables, base)
     grid = build_grid(tables["grid"])
     model = _model(grid, tables["model"])
@@ -165,6 +178,9 @@ def checked(tables: dict[str, Any], path: Path) -> PlacementFile:
     prior["sd"] = positive("prior.sd", prior["sd"])
     placement = _placement(tables["placement"], sensors, bool(len(points)))
     goal = placement.pop("goal")
+    truth = _truth(model, space, tables["rupture"], base) if "rupture" in tables else None
+    box = {k: getattr(grid, k) for k in ("shape", "extent", "origin", "units")}
+    arrays = {"grid": box, "parameters": parameters, "sensors": sensors, "rupture": truth}
     return PlacementFile(
         model=model,
         parameters=parameters,
@@ -175,9 +191,11 @@ def checked(tables: dict[str, Any], path: Path) -> PlacementFile:
         points=points,
         names=names,
         known=known,
-        truth=_truth(model, space, tables["rupture"], base) if "rupture" in tables else None,
+        truth=truth,
         title=title,
+        specification=given | arrays,
         output=output,
+        reads=reads,
         **sensors,
     )
 

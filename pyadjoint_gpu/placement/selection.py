@@ -73,6 +73,7 @@ def select(
     lazy: bool | None = None,
     comm: Communicator | None = None,
     journal: str | Path | None = None,
+    overwrite: bool = False,
     progress: bool | None = None,
 ) -> Selection:
     """Sensors chosen one after the other, each the one that adds most to the expected information
@@ -121,7 +122,10 @@ def select(
     comm : communicator of mpi4py, optional
         Candidates are split over its ranks, all of which call this function.
     journal : str or Path, optional
-        A file with each sensor as it is chosen, from which a run that was stopped goes on.
+        A file with each sensor as it is chosen, from which the same call goes on, or takes what is
+        finished.
+    overwrite : bool
+        Start the journal anew.
     progress : bool, optional
         Show a bar; by default if someone looks.
 
@@ -165,7 +169,7 @@ def select(
 
             return _greedy(start, network, rule, record, together, progress)
 
-    record = Record(journal, matrices, network, together)
+    record = Record(journal, matrices, network, together, overwrite)
     rules = (GAIN,) if network.costs is None else (RATIO, GAIN)
     runs = [run(rule) for rule in rules]
     # The first of equals.

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
 from ..errors import DataError
-from ..files import fingerprint
+from ..fingerprint import fingerprint
+from ..hdf5 import checksum, description, legible, opened
+from ..outputs import check_outputs
 from ..progress import progress_bar
 from ..rows import FORMAT, Rows
 from .covariance import Factors, slab
@@ -22,7 +23,7 @@ class CovarianceFile:
     in double precision, in chunks of T x T, one a pair of candidates.
 
     Chunks are read once each: they go through no cache, and without a lock, which file systems of
-    clusters often do not have.
+    clusters often do not have. Each has a checksum, and is refused where it was damaged.
 
     Parameters
     ----------
@@ -32,24 +33,24 @@ class CovarianceFile:
     Raises
     ------
     DataError
-        If the file is missing, truncated, another, or not finished.
+        If the file is missing, truncated, another, or not finished; on reading, if it is damaged.
     """
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
         if not self.path.is_file():
             raise DataError(f"{path}: no such file")
-        try:
-            self._file: Any = self._opened()
-        except OSError as error:
-            raise DataError(f"{path}: not a covariance, or truncated ({error})") from None
-        found = self._file["rows"] if self._file.attrs.get("format") == FORMAT else None
-        if found is None or found.ndim != 4 or found.shape[:2] != found.shape[2:]:
-            raise DataError(f"{path}: not a covariance of candidates")
-        self.candidates, self.steps = found.shape[:2]
-        missing = np.count_nonzero(self._file["done"][()] == 0)
-        if missing:
-            raise DataError(f"{path}: {missing} of {self.candidates} candidates are missing")
+        self._file: Any = opened(self.path, "a covariance", locking=False, rdcc_nbytes=0)
+        with legible(self.path, self._file):
+            found = self._file["rows"] if self._file.attrs.get("format") == FORMAT else None
+            if found is None or found.ndim != 4 or found.shape[:2] != found.shape[2:]:
+                raise DataError(f"{path}: not a covariance of candidates, of this version")
+            self.candidates, self.steps = found.shape[:2]
+            self._sums = self._file["sums"][()]
+            self.made_with = description(self.path, self._file, "format", "made_with")["made_with"]
+            missing = np.count_nonzero(self._file["done"][()] == 0)
+            if missing:
+                raise DataError(f"{path}: {missing} of {self.candidates} candidates are missing")
 
     @classmethod
     def make(
@@ -58,6 +59,7 @@ class CovarianceFile:
         of: ToeplitzMap,
         prior: SpaceTimePrior,
         *,
+        overwrite: bool = False,
         progress: bool | None = None,
     ) -> CovarianceFile:
         """Write the file, candidate by candidate. What is there stays: killed at any instant, it
@@ -70,6 +72,8 @@ class CovarianceFile:
             F.
         prior : SpaceTimePrior
             Gamma.
+        overwrite : bool
+            Start anew.
         progress : bool, optional
             Show a bar; if someone looks unless given.
 
@@ -78,10 +82,11 @@ class CovarianceFile:
         DataError
             If the file is truncated, in use, another, or of another map or prior.
         """
+        check_outputs({"store": path})
         factors = Factors(of, prior)
-        made_with = fingerprint("covariance", factors.left, factors.right)
+        made_with = fingerprint(map=of.blocks, prior=prior)
         shape, chunks = (of.sensors, of.steps) * 2, (1, of.steps) * 2
-        with Rows(path, shape, made_with, chunks) as rows:
+        with Rows(path, shape, made_with, chunks, of.sensors, overwrite) as rows:
             missing = np.flatnonzero(~rows.done)
             for k in progress_bar(missing, shown=progress, unit="sensor", desc="covariance"):
                 rows[k] = slab(factors.left[k : k + 1], factors.right)[0]
@@ -90,11 +95,17 @@ class CovarianceFile:
     def diagonal(self, which: slice) -> np.ndarray:
         """The blocks X[j, :, j, :] of some candidates, of shape (n, T, T)."""
         each = range(*which.indices(self.candidates))
-        return np.stack([self._file["rows"][j, :, j] for j in each])
+        return np.stack([self.row(j, slice(j, j + 1))[:, 0] for j in each])
 
     def row(self, p: int, which: slice) -> np.ndarray:
         """The blocks X[p, :, which, :], of shape (T, n, T)."""
-        return self._file["rows"][p, :, which]
-
-    def _opened(self) -> Any:
-        return h5py.File(self.path, "r", locking=False, rdcc_nbytes=0)
+        with legible(self.path):
+            found = self._file["rows"][p, :, which]
+        for k, j in enumerate(range(*which.indices(self.candidates))):
+            if checksum((p, j), found[:, k]) != self._sums[p, j]:
+                raise DataError(
+                    f"{self.path}: damaged, the covariance of candidates {p} and {j} is not the one"
+                    " that was written; take the file from a backup, or make it anew"
+                    " (overwrite=True, --overwrite)"
+                )
+        return found

@@ -18,6 +18,7 @@ from ..arithmetic import double
 from ..arrays import real
 from ..dataset import save
 from ..errors import ConfigError, DataError, check_choice
+from ..files import intact
 from ..pickling import AsGiven
 from .network import path_of
 
@@ -105,6 +106,7 @@ class ToeplitzMap(AsGiven):
         path = path_of("path", path)
         if not path.is_file():
             raise DataError(f"{path}: no such file")
+        intact(path)
         try:
             with xr.open_dataset(path, engine="h5netcdf", phony_dims="access") as found:
                 column = found[["response"]].load() if "response" in found else found

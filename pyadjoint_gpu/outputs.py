@@ -1,0 +1,138 @@
+"""What a run writes: known, and able to be written, before it starts; and what it may replace."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from .errors import DataError
+from .files import check_writable
+
+_NAMES = {"title", "names"}
+"""Keys of run files whose texts are no paths."""
+_EXTENT = {"inversion.max_iterations", "sampler.repeats"}
+"""Keys that say how far a run goes: one that goes no less far may replace another."""
+
+
+def check_outputs(
+    writes: Mapping[str, str | Path | None], reads: Mapping[str, Path] | None = None
+) -> None:
+    """A `DataError` unless every output can be written and is no other file of the run.
+
+    Parameters
+    ----------
+    writes, reads : mapping
+        Files by what names them: "output.path", "journal". None where there is none.
+    """
+    seen: dict[Any, str] = {_identity(place): where for where, place in (reads or {}).items()}
+    inputs = set(seen)
+    for what, given in writes.items():
+        if given is None:
+            continue
+        place = Path(given)
+        check_writable(place, what)
+        key = _identity(place)
+        other = seen.setdefault(key, what)
+        if key in inputs:
+            raise DataError(
+                f"{what}: {str(place)!r} is a file that the run reads ({other}), which it would"
+                " write over; give another path"
+            )
+        if other != what:
+            raise DataError(f"{what}: {str(place)!r} is the same file as {other}")
+
+
+def inputs(tables: Mapping[str, Any], path: Path) -> dict[str, Path]:
+    """The files that a run file's tables name, by key, and the run file itself."""
+    found = {"the run file": path}
+    for where, text in _texts({k: v for k, v in tables.items() if k != "output"}, ""):
+        for name in (text, text.rpartition(":")[0]):
+            if name and (path.parent / name).is_file():
+                found[where] = path.parent / name
+    return found
+
+
+def check_replaced(path: Path, config: str, iterations: int | None = None) -> None:
+    """A `DataError` if `path` has the result of other inputs, or a better one.
+
+    Parameters
+    ----------
+    path : Path
+    config : str
+        The inputs of the result that is to go there: its ``config_json``.
+    iterations : int, optional
+        That an inversion has or makes at most.
+    """
+    found = _result(path)
+    if found is None:
+        return
+    old, done = found
+    new = json.loads(config)
+    names = [
+        k
+        for k in _differing(old, new)
+        if k not in _EXTENT or (k == "sampler.repeats" and _number(new, k) < _number(old, k))
+    ]
+    if names:
+        raise DataError(
+            f"{path}: has the result of other inputs ({', '.join(names[:6])}"
+            f"{', ...' if len(names) > 6 else ''}); give another path by -o, or --overwrite to"
+            " replace it"
+        )
+    if iterations is not None and done is not None and done > iterations:
+        raise DataError(
+            f"{path}: has a result of {done} iterations, which one of {iterations} is not to"
+            " replace; give another path by -o, or more iterations"
+        )
+
+
+def _result(path: Path) -> tuple[dict[str, Any], int | None] | None:
+    """The inputs of a result, and its iterations where it has some; None of all other files."""
+    import h5py
+
+    if not path.is_file():
+        return None
+    try:
+        with h5py.File(path, "r") as file:
+            config: Any = json.loads(str(file.attrs["config_json"]))
+            done = file["iteration"].shape[0] - 1 if "iteration" in file else None  # type: ignore
+    except Exception:  # no result, or none that can be read
+        return None
+    return (config, done) if isinstance(config, dict) else None
+
+
+def _differing(a: Any, b: Any, where: str = "") -> Iterator[str]:
+    """Keys whose values differ, to the second level."""
+    if where.count(".") < 1 and isinstance(a, dict) and isinstance(b, dict):
+        for key in {**a, **b}:
+            yield from _differing(a.get(key), b.get(key), f"{where}.{key}" if where else key)
+    elif json.dumps(a, sort_keys=True) != json.dumps(b, sort_keys=True):  # NaN is as NaN
+        yield where
+
+
+def _number(tables: dict[str, Any], key: str) -> int:
+    table, _, name = key.partition(".")
+    return (tables.get(table) or {}).get(name, 1)
+
+
+def _identity(path: Path) -> Any:
+    """The same for all names of a file, links included."""
+    try:
+        found = path.stat()
+    except OSError:
+        return path.resolve()
+    return found.st_dev, found.st_ino
+
+
+def _texts(value: Any, where: str) -> Iterator[tuple[str, str]]:
+    if isinstance(value, str):
+        yield where, value
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            if key not in _NAMES:
+                yield from _texts(inner, f"{where}.{key}" if where else str(key))
+    elif isinstance(value, list):
+        for k, inner in enumerate(value):
+            yield from _texts(inner, f"{where}[{k}]")
