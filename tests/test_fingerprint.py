@@ -135,7 +135,7 @@ DIFFERENT = [
 ]
 
 
-@pytest.mark.parametrize(("one", "other"), DIFFERENT, ids=str)
+@pytest.mark.parametrize(("one", "other"), DIFFERENT, ids=range(len(DIFFERENT)))
 def test_values_that_differ(one: Any, other: Any):
     assert mark(one) != mark(other)
 
