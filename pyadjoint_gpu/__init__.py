@@ -10,7 +10,7 @@ from . import accessor as _accessor
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from . import bayes, models, placement, synthetic
+    from . import bayes, examples, models, placement, synthetic
     from .control import Control, Smoothness
     from .engines.embedded import EmbeddedEngine
     from .engines.julia import JuliaEngine
@@ -58,6 +58,7 @@ _WHERE = {
     "adjoint_test": "verify",
     "taylor_test": "verify",
     "bayes": "",
+    "examples": "",
     "models": "",
     "placement": "",
     "synthetic": "",
@@ -81,6 +82,7 @@ __all__ = [
     "adjoint_test",
     "bayes",
     "block_column",
+    "examples",
     "invert",
     "models",
     "placement",

@@ -6,20 +6,13 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import pytest
 import xarray as xr
 
 from pyadjoint_gpu.cli import main
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "examples" / "greenland"
-FOLDER = Path(os.environ.get("PYADJOINT_GPU_DATA", ROOT.parent / "shared" / "data"))
-DATA = FOLDER / "greenland_96_176.nc"
-
-pytestmark = pytest.mark.skipif(
-    not DATA.is_file(),
-    reason="greenland_96_176.nc is not here: set PYADJOINT_GPU_DATA to its directory",
-)
+DATA = EXAMPLE / "greenland_96_176.nc"
 
 
 def settings(data, folder):

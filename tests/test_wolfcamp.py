@@ -1,6 +1,5 @@
 """A real aquifer: 85 measured heads of the Wolfcamp formation, Palo Duro basin, Texas."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,14 +13,8 @@ from pyadjoint_gpu.cli import main
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "examples" / "wolfcamp"
-FOLDER = Path(os.environ.get("PYADJOINT_GPU_DATA", ROOT.parent / "shared" / "data"))
-DATA = FOLDER / "wolfcamp_heads.nc"
+DATA = EXAMPLE / "wolfcamp_heads.nc"
 PLANE_RMS = 61.0  # metres, of a plane fitted to all the heads
-
-pytestmark = pytest.mark.skipif(
-    not DATA.is_file(),
-    reason="wolfcamp_heads.nc is not here: set PYADJOINT_GPU_DATA to its directory",
-)
 
 
 def settings(data, folder):
@@ -49,7 +42,7 @@ def test_the_run_file_takes_the_data_as_they_are(tmp_path, capsys):
 
 def test_heads_left_out_are_predicted_better_than_by_a_plane():
     found = subprocess.run(
-        [sys.executable, str(EXAMPLE / "crossvalidate.py"), str(FOLDER)],
+        [sys.executable, str(EXAMPLE / "crossvalidate.py"), str(EXAMPLE)],
         capture_output=True,
         text=True,
         check=True,
