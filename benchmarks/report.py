@@ -52,6 +52,60 @@ def _table(head: list[str], rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(r) + " |" for r in [head, ["---"] * len(head), *rows])
 
 
+def gpu(result: dict[str, Any]) -> str:
+    """Each size on the GPU, and how many times the cores take longer."""
+    card, cores = result["cuda"], result["cpu"]
+    copy = card["copy_bytes_per_second"]
+    intro = (
+        f"{card['device']}, {copy / 1e9:.0f} GB/s by copying (the cores"
+        f" {cores['copy_bytes_per_second'] / 1e9:.0f} GB/s); jax {card['jax']}."
+        " Ratios above 1: the GPU is ahead."
+    )
+    rows = [
+        [
+            f"{a['shape'][0]} x {a['shape'][1]}",
+            f"{1e3 * a['forward']:.1f}",
+            f"{1e3 * a['gradient']:.1f}",
+            f"{b['forward'] / a['forward']:.2f}",
+            f"{b['gradient'] / a['gradient']:.2f}",
+            str(a["iterations"]),
+            f"{a['effective_throughput'] / 1e9:.0f} ({a['effective_throughput'] / copy:.0%})",
+            f"{abs(a['checksum'] / b['checksum'] - 1.0):.0e}",
+        ]
+        for a, b in zip(card["darcy"], cores["darcy"], strict=True)
+    ]
+    head = [
+        "cells",
+        "forward (ms)",
+        "gradient (ms)",
+        "cores/GPU, forward",
+        "gradient",
+        "iterations",
+        "T_eff, pseudo-transient (GB/s, of copy)",
+        "gradients differ by",
+    ]
+    waves = [
+        [
+            f"{a['shape'][0]} x {a['shape'][1]}",
+            f"{a['cell_steps_per_second'] / 1e6:.0f}",
+            f"{a['forward']:.2f}",
+            f"{a['gradient']:.2f}",
+            f"{b['forward'] / a['forward']:.2f}",
+            f"{b['gradient'] / a['gradient']:.2f}",
+        ]
+        for a, b in zip(card["wave"], cores["wave"], strict=True)
+    ]
+    wave_head = [
+        "waves, float32, 1000 steps",
+        "Mcell-steps/s",
+        "forward (s)",
+        "gradient (s)",
+        "cores/GPU, forward",
+        "gradient",
+    ]
+    return f"{intro}\n\n{_table(head, rows)}\n\n{_table(wave_head, waves)}"
+
+
 def throughput(result: dict[str, Any]) -> str:
     ny, nx = result["shape"]
     triad = result["triad_bytes_per_second"]
@@ -473,4 +527,5 @@ SECTIONS: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "placement": ("Choice of sensors", placement),
     "linear": ("Linear systems in real time", linear),
     "julia": ("The Julia engine on CPU threads", julia),
+    "gpu": ("The embedded engine on a GPU", gpu),
 }
