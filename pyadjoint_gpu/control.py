@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.nn import sigmoid
 
+from .core.quantities import shown
 from .dataset import layout
 from .errors import ConfigError, DataError
 from .grid import Space, number
@@ -54,6 +55,8 @@ class Control:
     truth: Any = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.name, str):
+            raise ConfigError(f"control: found name {shown(self.name)}, expected a text")
         key = f"controls.{self.name}"
         for option, allowed in (("transform", TRANSFORMS), ("basis", BASES)):
             found = getattr(self, option)

@@ -100,6 +100,8 @@ class Grid:
         DataError
             If dimensions are not ``x`` (``y``, ``z``), or a coordinate is not one of equal steps.
         """
+        if not (hasattr(field, "dims") and hasattr(field, "coords")):
+            raise DataError(f"grid: found {type(field).__name__}, expected a DataArray")
         dims = [d for d in AXES if d in field.dims]
         if set(dims) != set(field.dims) or tuple(dims) != AXES[-len(dims) :]:
             raise DataError(

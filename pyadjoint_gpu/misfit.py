@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
@@ -68,9 +69,9 @@ class LeastSquares:
         sigma: float | np.ndarray | None = None,
     ):
         if not isinstance(observations, xr.Dataset):
-            raise DataError(
-                f"observations: found {type(observations).__name__}, expected an xarray.Dataset"
-            )
+            found, path = type(observations).__name__, isinstance(observations, str | Path)
+            how = "; xarray.open_dataset reads one" if path else ""
+            raise DataError(f"observations: found {found}, expected an xarray.Dataset{how}")
         self.observations = observations
         self.variable = variable
         self.observes = observes

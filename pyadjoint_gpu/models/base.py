@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..errors import ConfigError, DataError, nearest
+from ..errors import ConfigError, DataError, check_kind, check_mapping, nearest
 from ..grid import CellSpace, Grid, Space
 
 Fields = dict[str, Any]
@@ -131,8 +131,7 @@ class Model(ABC):
 
     def _on(self, grid: Grid) -> None:
         """Sets `grid` and `domain`."""
-        if not isinstance(grid, Grid):
-            raise ConfigError(f"grid: found {type(grid).__name__}, expected a Grid")
+        check_kind("grid", grid, Grid)
         object.__setattr__(self, "grid", grid.si)
         object.__setattr__(self, "domain", grid)
 
@@ -311,6 +310,7 @@ class Model(ABC):
         ConfigError, DataError
             If a parameter is unknown, missing, of the wrong shape, not finite or not positive.
         """
+        check_mapping("parameters", given, "parameter fields by name")
         for key in given:
             self.parameter(key)
         out = {}

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import jax.numpy as jnp
 import numpy as np
 
+from ..core.quantities import shown
 from ..errors import ConfigError
 from ..grid import Grid, number
 from .base import Elliptic, Fields, Model, Parameter, Variable
@@ -39,12 +40,23 @@ class Well:
             amount = number(rate)
         except (TypeError, ValueError):
             raise ConfigError(
-                f"well: found position {position!r} and rate {rate!r}, expected numbers"
+                f"well: found position {shown(position)} and rate {shown(rate)}, expected numbers"
             ) from None
         if not np.isfinite(amount):
             raise ConfigError(f"well at {place}: found rate {rate!r}, expected a finite number")
         object.__setattr__(self, "position", place)
         object.__setattr__(self, "rate", amount)
+
+
+def _wells(given: Any) -> tuple[Well, ...]:
+    """A model's wells, or a `ConfigError`."""
+    how = "expected a list of Well(position, rate)"
+    if not isinstance(given, Sequence) or isinstance(given, str):
+        raise ConfigError(f"wells: found {shown(given)}, {how}")
+    for k, well in enumerate(given):
+        if not isinstance(well, Well):
+            raise ConfigError(f"wells[{k}]: found {shown(well)}, {how}")
+    return tuple(given)
 
 
 @dataclass(frozen=True)
@@ -106,6 +118,7 @@ class Darcy(Model):
         fixed_pressure: SidesLike = (),
         pressure_units: str = "Pa",
     ):
+        self._on(grid)
         if face_mean not in FACE_MEANS:
             raise ConfigError(
                 f"face_mean: found {face_mean!r}, expected one of {', '.join(FACE_MEANS)}"
@@ -113,8 +126,7 @@ class Darcy(Model):
         if not isinstance(pressure_units, str) or not pressure_units:
             raise ConfigError(f"pressure_units: found {pressure_units!r}, expected a text")
         set_ = object.__setattr__
-        self._on(grid)
-        set_(self, "wells", tuple(wells))
+        set_(self, "wells", _wells(wells))
         set_(self, "face_mean", face_mean)
         set_(self, "sides", Sides.of(grid, fixed_pressure, "fixed_pressure", pressure_units))
         set_(self, "pressure_units", pressure_units)

@@ -72,10 +72,10 @@ class Ice(Model):
     name: ClassVar[str] = "ice"
 
     def __init__(self, grid: Grid, *, exponent: float = 3.0, sea_level: float | None = None):
+        self._on(grid)
         if grid.ndim == 3:
             raise ConfigError("grid: found 3 axes, expected 1 or 2: ice has a thickness")
         set_ = object.__setattr__
-        self._on(grid)
         set_(self, "exponent", finite("exponent", exponent))
         set_(self, "sea_level", None if sea_level is None else finite("sea_level", sea_level))
         if self.exponent < 1.0:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..core.quantities import converter
-from ..errors import ConfigError
+from ..errors import ConfigError, check_kind
 from ..grid import Grid
 from .base import Bound, Elliptic, Fields, Model, Parameter, Variable
 from .options import time_steps
@@ -167,8 +167,9 @@ class Transient(Model):
         checkpoints: int | None = None,
         time_units: str | None = None,
     ):
-        if not isinstance(model, Model) or isinstance(model, Transient | Step):
-            raise ConfigError(f"model: found {type(model).__name__}, expected a Model")
+        check_kind("model", model, Model)
+        if isinstance(model, Transient | Step):
+            raise ConfigError(f"model: found {type(model).__name__}, expected a steady Model")
         time_units = model.time_units if time_units is None else time_units
         set_ = object.__setattr__
         set_(self, "model", model)

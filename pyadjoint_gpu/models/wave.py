@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..core.quantities import power as power_of
-from ..errors import ConfigError
+from ..errors import ConfigError, check_kind
 from ..grid import SIDES, BoundarySpace, Grid
 from .base import Fields, Parameter, Variable
 from .explicit import Explicit
@@ -70,6 +70,7 @@ class Wave(Explicit):
         checkpoints: int | None = None,
         time_units: str = "s",
     ):
+        self._on(grid)
         options = time_steps(step, steps, every, checkpoints, time_units)
         sides = (absorbing,) if isinstance(absorbing, str) else absorbing
         if not isinstance(sides, Sequence) or not all(isinstance(s, str) for s in sides):
@@ -83,7 +84,6 @@ class Wave(Explicit):
         if sponge and not sides:
             raise ConfigError(f"sponge: found {sponge}, but no side is absorbing")
         options["source"] = None if source is None else Places.of(grid, source, "source")
-        self._on(grid)
         for name, value in options.items():
             object.__setattr__(self, name, value)
         for axis, n in enumerate(grid.shape):
@@ -411,6 +411,7 @@ class ShallowWater(Wave):
         checkpoints: int | None = None,
         time_units: str = "s",
     ):
+        check_kind("grid", grid, Grid)
         if grid.ndim == 3:
             raise ConfigError("grid.shape: found three axes, shallow water has one or two")
         object.__setattr__(self, "gravity", positive("gravity", gravity))
