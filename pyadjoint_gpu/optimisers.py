@@ -80,7 +80,7 @@ def fit(problem: Problem, chi2: float | None, status: str, discrepancy: bool) ->
         lever = "raise the penalty's weight" if smooth else "give a penalty"
         lever += "" if discrepancy else " or use discrepancy=True"
         return f"; chi2 {chi2:.2g}: the data are fitted beyond their errors; {lever}"
-    if status not in ("converged", "max_iterations"):
+    if status not in ("converged", "stalled", "max_iterations"):
         return ""  # it went no further, for a reason that the message has
     levers = ["take more iterations"] if status == "max_iterations" else []
     levers += ["lower the penalty's weight"] if problem.penalties else []

@@ -26,6 +26,7 @@ from .errors import (
 from .misfit import BoundLeastSquares, LeastSquares
 from .models.base import Fields, Model
 from .solves import check_iterations, check_tolerance, default_iterations, require
+from .texts import counted, span
 from .traced import check_signature, scalar
 
 ADAPTIVE = "adaptive"
@@ -148,6 +149,24 @@ class Problem:
         self.pull = compiled(self._pull_of)
         self._evaluations = compiled_loop(self._evaluations_of)
         self._batchable: tuple[Engine, Any] | None = None
+
+    def __repr__(self) -> str:
+        """What is sought, in what, from what."""
+
+        def named(function: Any) -> str:
+            bound = isinstance(function, BoundLeastSquares | Smoothness)
+            name = getattr(function, "__name__", type(function).__name__)
+            return repr(function) if bound else f"{name}, a function"
+
+        lines = [("model", self.model.text)]
+        lines += [("control", repr(c)) for c in self.controls]
+        lines += [("misfit", named(self.misfit))]
+        lines += [("penalty", named(p)) for p in self.penalties]
+        lines += [("known", ", ".join(f"{k} {span(v)}" for k, v in self.known.items()))]
+        tolerance = ADAPTIVE if self.adaptive else f"{self.tolerance:g}"
+        lines += [("engine", f"{self._engine.name}, tolerance {tolerance}")]
+        said = (f"\n  {what:9}{text}" for what, text in lines if text)
+        return f"Problem of {counted(self.size, 'unknown number')}{''.join(said)}"
 
     def __getstate__(self) -> dict[str, Any]:
         """What is compiled stays with its process."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -245,6 +246,29 @@ class Model(ABC):
         return (Path(file).parent if file else Path.cwd()).resolve() / self.julia_source
 
     # Derived
+
+    @property
+    def options_text(self) -> str:
+        """What it was made of beside the grid, in a few words."""
+        return ""
+
+    @property
+    def text(self) -> str:
+        """What it is, on one line."""
+        rest = self.options_text
+        return f"{type(self).__name__} on {self.domain.text}{rest and f'; {rest}'}"
+
+    def __repr__(self) -> str:
+        optional = {p.name for p in self.parameters if p.optional}
+
+        def listed(what: str, variables: Sequence[Variable]) -> str:
+            ends = (" (optional)" if v.name in optional else "" for v in variables)
+            units = zip(variables, ends, strict=True)
+            said = ", ".join(f"{v.name} [{v.units}]{end}" for v, end in units)
+            return textwrap.fill(f"  {what:12}{said}", 100, subsequent_indent=14 * " ")
+
+        lines = listed("unknowns", self.unknowns), listed("parameters", self.parameters)
+        return "\n".join((self.text, *lines))
 
     def equations(self, u: Fields, c: Any) -> Fields:
         """What solvers drive to zero: R; for an unknown with a lower bound, by components,

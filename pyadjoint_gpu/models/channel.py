@@ -17,7 +17,7 @@ from .finite_volume import difference, mean, pad
 from .options import positive
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Channel(Model):
     """Velocity v out of a section, x across and y up, of a fluid that its weight drives:
 
@@ -93,6 +93,10 @@ class Channel(Model):
         set_(self, "no_slip", BoundarySpace(grid, tuple(names)).sides)
         set_(self, "smallest", positive("smallest", smallest))
         set_(self, "viscosity_limit", limit)
+
+    @property
+    def options_text(self) -> str:
+        return f"no slip on {', '.join(self.no_slip)}"
 
     @property
     def unknowns(self) -> tuple[Variable, ...]:  # type: ignore[override]

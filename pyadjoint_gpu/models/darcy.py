@@ -13,6 +13,7 @@ import numpy as np
 from ..core.quantities import shown
 from ..errors import ConfigError
 from ..grid import Grid, number
+from ..texts import counted
 from .base import Elliptic, Fields, Model, Parameter, Variable
 from .finite_volume import Sides, SidesLike, above, below, difference, gather, mean, pad
 
@@ -59,7 +60,7 @@ def _wells(given: Any) -> tuple[Well, ...]:
     return tuple(given)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Darcy(Model):
     """Darcy flow on a cell-centred grid, 1-D to 3-D.
 
@@ -156,6 +157,11 @@ class Darcy(Model):
     @property
     def null_space(self) -> bool:
         return not self.sides
+
+    @property
+    def options_text(self) -> str:
+        sides = self.sides.text("fixed pressure") or "no fixed side"
+        return f"{counted(len(self.wells), 'well')}, {sides}, {self.face_mean} face means"
 
     @property
     def unknowns(self) -> tuple[Variable, ...]:  # type: ignore[override]

@@ -14,6 +14,7 @@ import numpy as np
 from ..core.quantities import points
 from ..errors import ConfigError, DataError, check_keys
 from ..grid import CellSpace, Grid, Quantity, Space, number
+from ..texts import counted
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,13 @@ class Places:
     @property
     def at_points(self) -> bool:
         return self.given[0] == "points"
+
+    @property
+    def text(self) -> str:
+        """Where, in a few words."""
+        if self.everywhere:
+            return "all cells"
+        return counted(self.indices.size, "point" if self.at_points else "cell")
 
     def specification(self) -> Any:
         """The option again."""

@@ -18,13 +18,13 @@ from .base import Fields, Parameter, Variable
 from .explicit import Explicit
 from .finite_volume import below, difference, mean, pad
 from .forcing import ForcingSpace, Places
-from .options import count, positive, time_steps
+from .options import count, positive, steps_text, time_steps
 
 REMAINDER = 1e-3
 """Of a wave that goes straight through a sponge and back."""
 
 
-@dataclass(frozen=True, init=False)
+@dataclass(frozen=True, init=False, repr=False)
 class Wave(Explicit):
     """What the wave models share: the scheme
 
@@ -108,6 +108,12 @@ class Wave(Explicit):
     @abstractmethod
     def own_parameters(self) -> tuple[Parameter, ...]:
         """Those of the medium."""
+
+    @property
+    def options_text(self) -> str:
+        source = [f"source at {self.source.text}"] if self.source else []
+        sides = [f"absorbing {', '.join(self.absorbing)}"] if self.absorbing else []
+        return ", ".join([steps_text(self), *source, *sides])
 
     @property
     def unknowns(self) -> tuple[Variable, ...]:  # type: ignore[override]
@@ -269,7 +275,7 @@ class Wave(Explicit):
         return jnp.sqrt(2.0 / jnp.max(inverse * total))
 
 
-@dataclass(frozen=True, init=False)
+@dataclass(frozen=True, init=False, repr=False)
 class AcousticWave(Wave):
     """Sound: 1/(rho c^2) dp/dt + div v = s, rho dv/dt = -grad p, 1-D to 3-D.
 
@@ -358,7 +364,7 @@ class AcousticWave(Wave):
         return super().specification() | {"density": self.density}
 
 
-@dataclass(frozen=True, init=False)
+@dataclass(frozen=True, init=False, repr=False)
 class ShallowWater(Wave):
     """Long waves on water: d eta/dt + div q = s, dq/dt = -g h grad eta, 1-D or 2-D.
 
