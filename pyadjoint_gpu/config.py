@@ -21,7 +21,8 @@ from .grid import Grid
 from .misfit import MISSING, BoundLeastSquares, LeastSquares, as_dataset
 from .models import build
 from .outputs import inputs
-from .problem import ADAPTIVE, Problem, check_iterations, check_tolerance
+from .problem import ADAPTIVE, Problem
+from .solves import check_iterations, check_tolerance
 
 _KEYS: dict[str, tuple[str, ...]] = {
     "": (

@@ -10,16 +10,18 @@ import jax.numpy as jnp
 import numpy as np
 from jax.nn import sigmoid
 
+from .core.quantities import shown
 from .dataset import layout
 from .errors import ConfigError, DataError
 from .grid import Space, number
 from .models.base import Fields, Model
+from .texts import sizes, span
 
 TRANSFORMS = ("identity", "log", "logistic")
 BASES = ("field", "constant", "plane")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Control:
     """A parameter to be recovered.
 
@@ -54,6 +56,8 @@ class Control:
     truth: Any = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.name, str):
+            raise ConfigError(f"control: found name {shown(self.name)}, expected a text")
         key = f"controls.{self.name}"
         for option, allowed in (("transform", TRANSFORMS), ("basis", BASES)):
             found = getattr(self, option)
@@ -77,6 +81,16 @@ class Control:
             raise ConfigError(f"{key}.bounds: found {low:g}, expected > 0 under transform 'log'")
         if self.basis == "plane" and self.transform != "logistic":
             raise ConfigError(f"{key}.bounds: a plane takes bounds only with transform 'logistic'")
+
+    def __repr__(self) -> str:
+        """As it was made, of arrays only their shapes."""
+        given = [repr(self.name)]
+        for name in ("initial", "bounds", "transform", "basis", "truth"):
+            value = getattr(self, name)
+            usual = isinstance(value, str) and value == getattr(type(self), name)
+            if value is not None and not usual:
+                given.append(f"{name}={shown(value)}")
+        return f"Control({', '.join(given)})"
 
 
 class BoundControl:
@@ -141,6 +155,16 @@ class BoundControl:
         known = {"initial": self.initial, "truth": self.truth}
         called = {k: v for k, v in known.items() if callable(getattr(self.control, k))}
         return self.__dict__ | {"control": replace(self.control, **called)}
+
+    def __repr__(self) -> str:
+        """What is recovered, on one line."""
+        control = self.control
+        what = sizes(self.space.shape) if control.basis == "field" else control.basis
+        said = [f"{self.name} [{self.parameter.units}]: {what}"]
+        said += [control.transform] if control.transform != "identity" else []
+        if control.bounds is not None:
+            said.append(f"bounds {control.bounds[0]:g} to {control.bounds[1]:g}")
+        return ", ".join([*said, f"starts at {span(self.initial)}"])
 
     @property
     def theta(self) -> np.ndarray:

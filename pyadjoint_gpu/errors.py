@@ -37,10 +37,36 @@ class JournalWarning(UserWarning):
     """A journal is damaged in part, or cannot tell whether something changed between runs."""
 
 
+def shown(value: Any) -> str:
+    """What was found, on one line."""
+    kind = type(value).__name__
+    if getattr(value, "shape", ()):
+        return f"{kind} of shape {value.shape}"
+    text = repr(value)
+    return text if len(text) <= 60 and "\n" not in text else kind
+
+
 def check_choice(what: str, found: Any, allowed: tuple[str, ...]) -> None:
     """A `ConfigError` unless `found` is one of those allowed."""
     if found not in allowed:
         raise ConfigError(f"{what}: found {found!r}, expected one of {', '.join(allowed)}")
+
+
+def check_kind(what: str, found: Any, kind: type, also: str = "") -> None:
+    """A `ConfigError` unless `found` is of that class; `also` is what else it may be."""
+    if isinstance(found, kind):
+        return
+    expected = f"expected a {kind.__name__}{also}"
+    if isinstance(found, type):
+        make = f"; make one: {found.__name__}(...)" if issubclass(found, kind) else ""
+        raise ConfigError(f"{what}: found the class {found.__name__}, {expected}{make}")
+    raise ConfigError(f"{what}: found {type(found).__name__}, {expected}")
+
+
+def check_mapping(what: str, found: Any, of: str) -> None:
+    """A `ConfigError` unless `found` has values by name."""
+    if not isinstance(found, Mapping):
+        raise ConfigError(f"{what}: found {shown(found)}, expected a mapping of {of}")
 
 
 def nearest(found: str, allowed: Iterable[str]) -> str:

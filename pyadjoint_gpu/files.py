@@ -8,12 +8,21 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from .errors import DataError
+from .core.quantities import shown
+from .errors import ConfigError, DataError
 
 _SEAL = b"\nsha256 of all before: "
 _LENGTH = len(_SEAL) + 64
 _BLOCK = 2**20  # bytes read at a time
+
+
+def path_of(name: str, given: Any) -> Path:
+    """`given` as a path, or a `ConfigError`."""
+    if not isinstance(given, str | os.PathLike):
+        raise ConfigError(f"{name}: found {shown(given)}, expected a path")
+    return Path(given)
 
 
 def check_writable(path: Path, what: str = "") -> None:

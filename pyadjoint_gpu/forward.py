@@ -10,8 +10,9 @@ import xarray as xr
 from .arithmetic import double
 from .dataset import state_dataset
 from .engines import Engine, get_engine, running
+from .errors import check_kind
 from .models.base import Model
-from .problem import check_iterations, check_tolerance, default_iterations, require
+from .solves import check_iterations, check_tolerance, default_iterations, require
 
 
 @double
@@ -54,6 +55,7 @@ def solve(
     ConvergenceError
         If `max_iterations` is reached or the iteration diverges; the Dataset is its ``result``.
     """
+    check_kind("model", model, Model)
     chosen = running(get_engine(engine, model, solver=solver), model)
     tolerance = check_tolerance("tolerance", tolerance)
     limit = check_iterations("max_iterations", max_iterations, default_iterations(model))

@@ -13,12 +13,12 @@ from jax.core import Tracer
 
 from .engines import Engine, Solution, get_engine, running
 from .engines.embedded import EmbeddedEngine
-from .errors import ConfigError, DataError
+from .errors import ConfigError, DataError, check_kind, check_mapping
 from .models.base import Fields, Model
 from .models.explicit import Explicit
 from .models.transient import Transient
-from .problem import check_iterations, check_tolerance, default_iterations, require
 from .solvers import Convergence
+from .solves import check_iterations, check_tolerance, default_iterations, require
 
 
 def solve_fields(
@@ -65,6 +65,7 @@ def solve_fields(
     ConvergenceError
         If a solve does not converge.
     """
+    check_kind("model", model, Model)
     chosen: Any = running(get_engine(engine, model, solver=solver), model)
     options = {
         "tolerance": check_tolerance("tolerance", tolerance),
@@ -91,8 +92,7 @@ def _traced(value: Any) -> bool:
 
 def _given(model: Model, m: Mapping[str, Any]) -> Fields:
     """All parameters as arrays; only the shape is known of those that are traced."""
-    if not isinstance(m, Mapping):
-        raise ConfigError(f"m: found {type(m).__name__}, expected a mapping of parameter fields")
+    check_mapping("m", m, "parameter fields by name")
     traced = {k: v for k, v in m.items() if _traced(v)}
     # One stands for what is not known yet.
     known = {**m, **dict.fromkeys(traced, 1.0)}

@@ -12,6 +12,7 @@ import numpy as np
 
 from .core.quantities import conversion, converter, numbers, stated
 from .errors import ConfigError, DataError
+from .texts import sizes
 
 AXES = ("z", "y", "x")
 
@@ -100,6 +101,8 @@ class Grid:
         DataError
             If dimensions are not ``x`` (``y``, ``z``), or a coordinate is not one of equal steps.
         """
+        if not (hasattr(field, "dims") and hasattr(field, "coords")):
+            raise DataError(f"grid: found {type(field).__name__}, expected a DataArray")
         dims = [d for d in AXES if d in field.dims]
         if set(dims) != set(field.dims) or tuple(dims) != AXES[-len(dims) :]:
             raise DataError(
@@ -136,6 +139,13 @@ class Grid:
             return self
         how = converter("grid", self.units, "m")
         return Grid(self.shape, [*map(how, self.extent)], [*map(how, self.origin)])
+
+    @property
+    def text(self) -> str:
+        """Its cells and lengths, in a few words."""
+        lengths = sizes(f"{e:.6g}" for e in self.extent)
+        unit = "" if self.units == "1" else f" {self.units}"
+        return f"{sizes(self.shape)} cells ({', '.join(self.dims)}), extent {lengths}{unit}"
 
     @property
     def ndim(self) -> int:

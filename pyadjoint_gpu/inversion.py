@@ -26,12 +26,14 @@ from .dataset import (
     state_coordinates,
     state_variables,
 )
-from .errors import ConfigError, ConvergenceError, ConvergenceWarning, DataError
+from .errors import ConfigError, ConvergenceError, ConvergenceWarning, DataError, check_kind
+from .files import path_of
 from .journal import Journal, Record, digest, inputs, made_with
 from .misfit import MISSING
-from .optimisers import METHODS, check, options
-from .problem import Evaluation, Problem, check_iterations
+from .optimisers import METHODS, check, fit, options
+from .problem import Evaluation, Problem
 from .progress import progress_bar
+from .solves import check_iterations
 
 _FAR = 1e30
 REFUSALS = 10
@@ -125,6 +127,7 @@ def invert(
     ConvergenceError
         If the very first evaluation fails, or as `throw` asks.
     """
+    check_kind("problem", problem, Problem)
     settings = options(
         method=method,
         max_iterations=max_iterations,
@@ -132,10 +135,11 @@ def invert(
         discrepancy=discrepancy,
         title=title,
     )
-    check(problem, settings)
+    check(problem, settings, callback)
     if journal is None:
         return _run(problem, settings, None, callback, progress, throw)
-    fresh = not Path(journal).exists()
+    journal = path_of("journal", journal)
+    fresh = not journal.exists()
     book = Journal.start(journal, problem, settings, overwrite)
     try:
         book.finish(False)
@@ -173,7 +177,9 @@ def resume(
     callback, progress, throw
         As for `invert`.
     """
-    book = Journal.open(journal)
+    if problem is not None:
+        check_kind("problem", problem, Problem)
+    book = Journal.open(path_of("journal", journal))
     made = None
     try:
         settings = dict(book.settings)
@@ -189,7 +195,7 @@ def resume(
             made = problem.engine
         else:
             book.check(made_with(problem))
-        check(problem, settings)
+        check(problem, settings, callback)
         book.finish(False)
         return _run(problem, settings, book, callback, progress, throw)
     finally:
@@ -456,6 +462,8 @@ def _result(run: _Run, status: str, message: str) -> xr.Dataset:
     counts = observation_counts(problem.misfit)
     if counts.get(MISSING):
         message += f"; {counts[MISSING]} of {sum(counts.values())} observations are missing"
+    chi2 = problem.chi2(record.misfit)
+    message += fit(problem, chi2, status, run.settings["discrepancy"])
     variables, coordinates = parameter_variables(model, problem.known)
     state = solution.fields | model.outputs(solution.fields, m)
     for more in (
@@ -479,7 +487,7 @@ def _result(run: _Run, status: str, message: str) -> xr.Dataset:
             message=message,
             solver=solution.convergence.method,
             unknowns=" ".join(v.name for v in model.unknowns),
-            chi2=problem.chi2(record.misfit),
+            chi2=chi2,
             **counts,
             config_json=text,
             # Arrays stand in the text by their own digests.

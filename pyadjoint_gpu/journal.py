@@ -165,7 +165,8 @@ class Journal:
         """
         path = Path(path)
         if not path.is_file():
-            raise DataError(f"{path}: no such journal")
+            found = "a directory, not a journal" if path.is_dir() else "no such journal"
+            raise DataError(f"{path}: {found}")
         file: Any = opened(path, "a journal", "r+")
         with legible(path, file):
             found = str(file.attrs.get("format"))

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
-from .core.quantities import converter, numbers, spelling, stated
+from .core.quantities import converter, numbers, shown, spelling, stated
 from .errors import ConfigError, DataError, nearest
 from .models.base import Fields, Model, Variable
+from .texts import counted, sizes, span
 
 _STANDARD_NAMES = {
     "x": ("projection_x_coordinate",),
@@ -68,13 +70,22 @@ class LeastSquares:
         sigma: float | np.ndarray | None = None,
     ):
         if not isinstance(observations, xr.Dataset):
-            raise DataError(
-                f"observations: found {type(observations).__name__}, expected an xarray.Dataset"
-            )
+            found, path = type(observations).__name__, isinstance(observations, str | Path)
+            how = "; xarray.open_dataset reads one" if path else ""
+            raise DataError(f"observations: found {found}, expected an xarray.Dataset{how}")
         self.observations = observations
         self.variable = variable
         self.observes = observes
         self.sigma = sigma
+
+    def __repr__(self) -> str:
+        """As it was made, of data only their sizes."""
+        names = ", ".join(map(str, self.observations)) or "nothing"
+        given = [f"{names} ({sizes(self.observations.sizes.values())})"]
+        for name in ("variable", "observes", "sigma"):
+            value = getattr(self, name)
+            given += [] if value is None else [f"{name}={shown(value)}"]
+        return f"LeastSquares({', '.join(given)})"
 
     def bind(self, model: Model) -> BoundLeastSquares:
         """The misfit on a model's grid."""
@@ -289,6 +300,15 @@ class BoundLeastSquares:
         self.labels = dict(labels or {})
         self.missing = missing
         self._indices, self._weights = interpolation(model, points, dims)
+
+    def __repr__(self) -> str:
+        """What is observed, on one line."""
+        of = self.variable
+        missing = f", {self.missing} more missing" if self.missing else ""
+        return (
+            f"least squares of {counted(self.size, 'value')} of {of.name} [{of.units}],"
+            f" {span(self.observed)}, sigma {span(self.sigma)}{missing}"
+        )
 
     @property
     def size(self) -> int:

@@ -6,10 +6,15 @@ from typing import Any
 
 import numpy as np
 
+from .control import Smoothness
+from .core.quantities import shown
 from .errors import ConfigError
 from .misfit import BoundLeastSquares
-from .problem import Problem, check_iterations, check_tolerance
+from .problem import Problem
+from .solves import check_iterations, check_tolerance
 
+FITTED = (0.5, 2.0)
+"""chi2 of a fit as good as the data, about: outside a result says what to change."""
 _NEVER = 10**9
 # Our own rules stop a run; scipy's are set so as not to interfere.
 METHODS: dict[str, dict[str, Any]] = {
@@ -26,8 +31,10 @@ _DENSE = ("BFGS", "SLSQP", "trust-constr")
 _DENSE_LIMIT = 4000
 
 
-def check(problem: Problem, settings: dict[str, Any]) -> None:
+def check(problem: Problem, settings: dict[str, Any], callback: Any = None) -> None:
     """A `ConfigError` where an optimiser cannot do what is asked of it."""
+    if callback is not None and not callable(callback):
+        raise ConfigError(f"callback: found {shown(callback)}, expected a function of an Iteration")
     method = settings["method"]
     if not isinstance(method, str) or method not in METHODS:
         raise ConfigError(f"method: found {method!r}, expected one of {', '.join(METHODS)}")
@@ -62,3 +69,20 @@ def options(
         "discrepancy": bool(discrepancy),
         "title": title,
     }
+
+
+def fit(problem: Problem, chi2: float | None, status: str, discrepancy: bool) -> str:
+    """What to add to a result's message where chi2 is far from 1: how to have it nearer."""
+    if chi2 is None or FITTED[0] <= chi2 <= FITTED[1]:
+        return ""
+    smooth = any(isinstance(p, Smoothness) for p in problem.penalties)
+    if chi2 < FITTED[0]:
+        lever = "raise the penalty's weight" if smooth else "give a penalty"
+        lever += "" if discrepancy else " or use discrepancy=True"
+        return f"; chi2 {chi2:.2g}: the data are fitted beyond their errors; {lever}"
+    if status not in ("converged", "stalled", "max_iterations"):
+        return ""  # it went no further, for a reason that the message has
+    levers = ["take more iterations"] if status == "max_iterations" else []
+    levers += ["lower the penalty's weight"] if problem.penalties else []
+    levers.append("the errors (sigma) are too small for what the model leaves out")
+    return f"; chi2 {chi2:.2g}: the data are not fitted to their errors; {', or '.join(levers)}"

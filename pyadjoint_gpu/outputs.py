@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import DataError
-from .files import check_writable
+from .files import check_writable, path_of
 
 _NAMES = {"title", "names"}
 """Keys of run files whose texts are no paths."""
@@ -31,7 +31,7 @@ def check_outputs(
     for what, given in writes.items():
         if given is None:
             continue
-        place = Path(given)
+        place = path_of(what, given)
         check_writable(place, what)
         key = _identity(place)
         other = seen.setdefault(key, what)

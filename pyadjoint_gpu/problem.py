@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -16,10 +15,19 @@ import xarray as xr
 from .arithmetic import compiled, compiled_loop, double
 from .control import BoundControl, Control, Smoothness
 from .engines import Adjoint, Engine, Solution, get_engine, running, selective
-from .errors import ConfigError, ConvergenceError, ConvergenceWarning, DataError, nearest
+from .errors import (
+    ConfigError,
+    ConvergenceError,
+    DataError,
+    check_kind,
+    check_mapping,
+    nearest,
+)
 from .misfit import BoundLeastSquares, LeastSquares
 from .models.base import Fields, Model
-from .solvers import Convergence
+from .solves import check_iterations, check_tolerance, default_iterations, require
+from .texts import counted, span
+from .traced import check_signature, scalar
 
 ADAPTIVE = "adaptive"
 TIGHTEST = 1e-8
@@ -48,37 +56,6 @@ class Evaluations(NamedTuple):
     misfit: Any
     penalty: Any
     gradient: Any
-
-
-def check_tolerance(name: str, value: Any) -> float:
-    """`value` as a float, or a `ConfigError` that names it."""
-    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
-        raise ConfigError(f"{name}: found {value!r}, expected a number in (0, 1)")
-    if not 0.0 < value < 1.0:
-        raise ConfigError(f"{name}: found {value:g}, expected a number in (0, 1)")
-    return float(value)
-
-
-def check_iterations(name: str, value: Any, default: int) -> int:
-    """`value` as a positive int (`default` for None), or a `ConfigError` that names it."""
-    if value is None:
-        return default
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-        raise ConfigError(f"{name}: found {value!r}, expected a whole number >= 1")
-    return int(value)
-
-
-def default_iterations(model: Model) -> int:
-    """A bound that only a solve in trouble reaches: the hard cases take 15 to 45 per cell."""
-    return 1000 * max(model.grid.shape)
-
-
-def require(convergence: Convergence, what: str, result: Any = None) -> None:
-    """Raise or warn where a solve did not meet its tolerance."""
-    if convergence.status == "round-off":
-        warnings.warn(f"{what} {convergence.message}", ConvergenceWarning, stacklevel=3)
-    elif not convergence.usable:
-        raise ConvergenceError(f"{what} {convergence.message}", result)
 
 
 class Problem:
@@ -127,8 +104,7 @@ class Problem:
         adjoint_tolerance: float | None = None,
         max_iterations: int | None = None,
     ):
-        if not isinstance(model, Model):
-            raise ConfigError(f"model: found {type(model).__name__}, expected a Model")
+        check_kind("model", model, Model)
         self.model = model
         self._engine = get_engine(engine, model, solver=solver)
         self.adaptive = isinstance(tolerance, str) and tolerance == ADAPTIVE
@@ -152,7 +128,11 @@ class Problem:
         self.known = self._known(parameters or {})
         self.misfit = misfit.bind(model) if isinstance(misfit, LeastSquares) else misfit
         if not callable(self.misfit):
-            raise ConfigError("misfit: expected LeastSquares or a function of the state")
+            raise ConfigError(
+                f"misfit: found {type(misfit).__name__}, expected LeastSquares(observations) or a"
+                " function of the state"
+            )
+        check_signature("misfit", self.misfit)
         self.penalties = tuple(penalty) if isinstance(penalty, Sequence) else (penalty,)
         self._penalties = tuple(self._bind_penalty(p) for p in self.penalties)
         sizes = [math.prod(c.shape) for c in self.controls]
@@ -169,6 +149,24 @@ class Problem:
         self.pull = compiled(self._pull_of)
         self._evaluations = compiled_loop(self._evaluations_of)
         self._batchable: tuple[Engine, Any] | None = None
+
+    def __repr__(self) -> str:
+        """What is sought, in what, from what."""
+
+        def named(function: Any) -> str:
+            bound = isinstance(function, BoundLeastSquares | Smoothness)
+            name = getattr(function, "__name__", type(function).__name__)
+            return repr(function) if bound else f"{name}, a function"
+
+        lines = [("model", self.model.text)]
+        lines += [("control", repr(c)) for c in self.controls]
+        lines += [("misfit", named(self.misfit))]
+        lines += [("penalty", named(p)) for p in self.penalties]
+        lines += [("known", ", ".join(f"{k} {span(v)}" for k, v in self.known.items()))]
+        tolerance = ADAPTIVE if self.adaptive else f"{self.tolerance:g}"
+        lines += [("engine", f"{self._engine.name}, tolerance {tolerance}")]
+        said = (f"\n  {what:9}{text}" for what, text in lines if text)
+        return f"Problem of {counted(self.size, 'unknown number')}{''.join(said)}"
 
     def __getstate__(self) -> dict[str, Any]:
         """What is compiled stays with its process."""
@@ -216,8 +214,7 @@ class Problem:
         return tuple(BoundControl(c, self.model) for c in given)
 
     def _known(self, parameters: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        if not isinstance(parameters, Mapping):
-            raise ConfigError(f"parameters: found {parameters!r}, expected a mapping")
+        check_mapping("parameters", parameters, "parameter fields by name")
         names = [c.name for c in self.controls]
         for name in parameters:
             if name in names:
@@ -236,8 +233,10 @@ class Problem:
             )
         if not callable(penalty):
             raise ConfigError(
-                f"penalty: found {type(penalty).__name__}, expected Smoothness or a function"
+                f"penalty: found {type(penalty).__name__}, expected Smoothness(name, weight,"
+                " length) or a function of the transformed controls"
             )
+        check_signature("penalty", penalty)
         return penalty
 
     # Vectors
@@ -273,6 +272,7 @@ class Problem:
 
     def theta(self, controls: Mapping[str, Any] | None = None) -> np.ndarray:
         """theta of physical fields; those not given are at their start."""
+        check_mapping("controls", {} if controls is None else controls, "physical fields by name")
         given = dict(controls or {})
         out = []
         for c in self.controls:
@@ -299,10 +299,9 @@ class Problem:
         state = u | self.model.outputs(u, self._parameters_of(theta))
         parts = self.split(theta)
         fields = {c.name: c.expand(parts[c.name]) for c in self.controls}
-        misfit = self.misfit(state)
-        penalty = sum((p(fields) for p in self._penalties), jnp.zeros(()))
-        if jnp.shape(misfit) != ():
-            raise ConfigError(f"misfit: returned shape {jnp.shape(misfit)}, expected a number")
+        misfit = scalar("misfit", self.misfit, state)
+        charges = (scalar("penalty", p, fields) for p in self._penalties)
+        penalty = sum(charges, jnp.zeros(()))
         return misfit + penalty, (misfit, penalty)
 
     def _pull_of(self, theta: Any, m_bar: Fields) -> Any:
@@ -342,7 +341,7 @@ class Problem:
         ConvergenceError
             If a solve does not converge.
         """
-        x = jnp.asarray(theta)
+        x = jnp.asarray(self._checked(theta))
         m = self._parameters(x)
         options = {"max_iterations": self.max_iterations}
         # Only the state: a journal keeps no more, and a resumed run is to be the same.
@@ -377,6 +376,17 @@ class Problem:
             require(adjoint.convergence, "the adjoint solve", adjoint)
             slope = np.asarray(self.pull(x, adjoint.gradient) + direct)
         return Evaluation(float(value), float(misfit), float(penalty), slope, solution, adjoint)
+
+    def _checked(self, theta: Any) -> Any:
+        if np.shape(theta) != (self.size,):
+            raise ConfigError(
+                f"theta: found shape {np.shape(theta)}, expected {(self.size,)}, all controls"
+                " transformed (`theta` makes it of physical fields)"
+            )
+        bad = np.count_nonzero(~np.isfinite(theta))
+        if bad:
+            raise DataError(f"theta: {bad} of {self.size} values are not finite")
+        return theta
 
     @property
     def batchable(self) -> Any:

@@ -10,17 +10,17 @@ import numpy as np
 import xarray as xr
 
 from .arithmetic import double
-from .core.quantities import power
+from .core.quantities import points, power
 from .dataset import describe, grid_coordinates
 from .engines import Engine, get_engine, running, selective
-from .errors import ConfigError, DataError, nearest
+from .errors import ConfigError, check_kind, nearest
 from .fingerprint import model_part
 from .models.base import Fields, Model
 from .models.explicit import Explicit
 from .models.forcing import ForcingSpace
-from .problem import default_iterations, require
 from .progress import progress_bar
 from .rows import followed
+from .solves import default_iterations, require
 
 
 @double
@@ -50,8 +50,9 @@ def block_column(
         In whose parameter `parameter` the state is linear.
     parameters : mapping
         As for `solve`; values of the forcing itself do not matter.
-    sensors : array, shape (n, ndim)
-        Positions in array order; values are interpolated as by `LeastSquares`.
+    sensors : array, shape (n, ndim), or Dataset
+        Positions in array order, or by name (``x``, ``y``, ...), in the grid's unit unless they
+        state another; values are interpolated as by `LeastSquares`.
     parameter : str
     engine : str or Engine
     progress : bool, optional
@@ -74,18 +75,15 @@ def block_column(
         If the model has no such parameter, a sensor lies outside the grid, or the journal is
         truncated, in use, or of other inputs, which are named.
     """
+    check_kind("model", model, Model)
     if not isinstance(model, Explicit):
         raise ConfigError(f"model: found {type(model).__name__}, expected one of explicit steps")
     space = model.space(parameter)
     if parameter not in model.linear_in or not isinstance(space, ForcingSpace):
         forcings = [n for n in model.linear_in if isinstance(model.space(n), ForcingSpace)]
         raise ConfigError(f"parameter: found {parameter!r}{nearest(parameter, forcings)}")
-    grid, where = model.domain, np.asarray(sensors, dtype=float)
-    if where.ndim != 2 or where.shape[1] != grid.ndim or not len(where):
-        raise DataError(
-            f"sensors: found shape {where.shape}, expected (n, {grid.ndim})"
-            f" in the order {', '.join(grid.dims)}"
-        )
+    grid = model.domain
+    where = points("sensors", sensors, dict.fromkeys(grid.dims, grid.units))
     grid.check_inside(where, "sensor")
     chosen: Any = running(get_engine(engine, model), model)
     m = model.fields(parameters)

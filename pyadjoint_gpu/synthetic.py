@@ -9,11 +9,13 @@ import numpy as np
 import xarray as xr
 
 from .arithmetic import double
+from .core.quantities import points as positions
 from .engines import Engine
-from .errors import ConfigError, DataError, nearest
+from .errors import ConfigError, check_kind, nearest
 from .forward import solve
-from .misfit import BoundLeastSquares, check_inside
+from .misfit import BoundLeastSquares, axis_units, check_inside
 from .models.base import Model
+from .models.options import count, finite
 
 
 @double
@@ -34,8 +36,9 @@ def observe(
     ----------
     model, parameters
         As for `solve`.
-    points : array, shape (n, ndim)
-        Positions in array order, ``(y, x)``; ``(time, y, x)`` for a transient model.
+    points : array, shape (n, ndim), or Dataset
+        Positions in array order, ``(y, x)``; ``(time, y, x)`` for a transient model; or by name
+        (``x``, ``y``, ...). In the grid's unit, and the model's of time, unless they state others.
     noise : float
         Standard deviation of the noise, as a fraction of the largest absolute value observed.
         With 0 the values are exact, and the sigmas 1.
@@ -50,12 +53,9 @@ def observe(
         Along ``observation``: coordinates ``x``, ``y``, ..., variables ``<variable>`` and
         ``<variable>_sigma``, as `LeastSquares` takes them.
     """
-    where, dims = np.asarray(points, dtype=float), model.dims
-    if where.ndim != 2 or where.shape[1] != len(dims) or not len(where):
-        raise DataError(
-            f"points: found shape {where.shape}, expected (n, {len(dims)})"
-            f" in the order {', '.join(dims)}"
-        )
+    check_kind("model", model, Model)
+    where = positions("points", points, {d: axis_units(model, d) for d in model.dims})
+    noise, seed = finite("noise", noise, "a number >= 0"), count("seed", seed, 0)
     if not noise >= 0:
         raise ConfigError(f"noise: found {noise!r}, expected a number >= 0")
     check_inside(model, where, "point")

@@ -14,9 +14,11 @@ import numpy as np
 from .arithmetic import double
 from .engines import Engine, get_engine, running
 from .engines.embedded import EmbeddedEngine
-from .errors import ConfigError, ConvergenceWarning
+from .errors import ConvergenceWarning, check_kind
 from .models.base import Fields, Model
-from .problem import Problem, check_tolerance, default_iterations, require
+from .models.options import count, positive
+from .problem import Problem
+from .solves import check_tolerance, default_iterations, require
 
 STEP = 0.1
 HALVINGS = 6
@@ -98,8 +100,8 @@ def taylor_test(
         The largest h, from which it is halved. Where J has kinks (margins of ice, say) near by,
         smaller ones stay between them.
     """
-    if not (np.isfinite(step) and step > 0):
-        raise ConfigError(f"step: found {step!r}, expected a positive number")
+    check_kind("problem", problem, Problem)
+    step, seed = positive("step", step), count("seed", seed, 0)
     theta = problem.theta(controls)
     direction = _direction(problem, theta, seed)
     exact = copy.copy(problem)
@@ -236,6 +238,8 @@ def adjoint_test(
     bound : float
         Largest relative difference that passes.
     """
+    check_kind("model", model, Model)
+    seed = count("seed", seed, 0)
     tested = running(get_engine(engine, model), model)
     m: Fields = {k: jnp.asarray(v) for k, v in model.fields(parameters).items()}
     options: dict[str, Any] = {

@@ -7,12 +7,14 @@ knows them; it is imported where two texts differ.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..errors import DataError
+from ..errors import shown as shown
 
 UNSTATED = ("", "1", "-")
 """Texts that say no more than none at all: what has them is in the units that are wanted."""
@@ -175,21 +177,14 @@ def stated(value: Any) -> str | None:
     return str(value.units) if hasattr(value, "units") and hasattr(value, "magnitude") else None
 
 
-def shown(value: Any) -> str:
-    """What was found, on one line."""
-    kind = type(value).__name__
-    if getattr(value, "shape", ()):
-        return f"{kind} of shape {value.shape}"
-    text = repr(value)
-    return text if len(text) <= 60 and "\n" not in text else kind
-
-
 def _described(value: Any) -> str:
     """What is no number."""
     try:
         array = np.asarray(value)
     except ValueError:
         return "rows of different lengths"
+    except TypeError:  # of a Dataset
+        return shown(value)
     kinds = {"M": "dates", "m": "time differences", "c": "complex numbers"}
     return kinds.get(array.dtype.kind) or shown(value)
 
@@ -227,3 +222,65 @@ def numbers(what: str, value: Any, *, expected: str = "numeric values") -> np.nd
         for filled in np.ravel(attributes.get(name, ())):
             array = np.where(array == filled, np.nan, array)
     return array if masked is None else np.where(masked, np.nan, array)
+
+
+def points(what: str, given: Any, axes: Mapping[str, str], *, expected: str = "") -> np.ndarray:
+    """Positions, one a row.
+
+    Parameters
+    ----------
+    what : str
+        They are, for errors.
+    given : array, shape (n, number of axes), or columns by name
+        An array has the order of `axes`, unless it is a DataArray that names its columns; a Dataset
+        or mapping has one-dimensional variables named as they are. What states units is converted.
+    axes : mapping
+        Names of the axes, and their units.
+    expected : str, optional
+        What else may stand there, for errors.
+
+    Returns
+    -------
+    array, shape (n, number of axes), n > 0
+
+    Raises
+    ------
+    DataError
+        If they are no finite numbers of that shape, or in units that do not convert.
+    """
+    names = list(axes)
+    expected = expected or f"(n, {len(names)}) numbers, n > 0, in the order {', '.join(names)}"
+    if isinstance(given, Mapping) or hasattr(given, "columns"):  # or a table of pandas
+        for name in names:
+            if name not in given:
+                found = ", ".join(map(str, given)) or "none"
+                raise DataError(f"{what}: found columns {found}, expected {', '.join(names)}")
+        columns = [given[name] for name in names]
+        lengths = {np.shape(c) for c in columns}
+        if len(lengths) > 1 or len(*lengths) != 1:
+            raise DataError(
+                f"{what}: found {', '.join(names)} of shapes {', '.join(map(str, lengths))},"
+                " expected columns of one length"
+            )
+        labels = [f"{what}: {name!r}" for name in names]
+        rows = [numbers(label, c) for label, c in zip(labels, columns, strict=True)]
+        array, units = np.stack(rows, axis=1), [stated(c) for c in columns]
+    else:
+        last = given.dims[-1] if getattr(given, "dims", ()) else None
+        if last in getattr(given, "coords", ()) and {*given[last].values.tolist()} == {*names}:
+            given = given.sel({last: names})
+        array, units = numbers(what, given, expected=expected), [stated(given)] * len(names)
+        if array.ndim == 1 and len(names) == 1:
+            array = array[:, None]
+        labels = [what] * len(names)
+    if array.ndim != 2 or array.shape[1] != len(names) or not len(array):
+        found = f"shape {array.shape}" if array.ndim else shown(given)
+        raise DataError(f"{what}: found {found}, expected {expected}")
+    bad = np.flatnonzero(~np.isfinite(array).all(axis=1))
+    if bad.size:
+        raise DataError(
+            f"{what}: the one with number {bad[0]} is not finite ({array[bad[0]].tolist()}),"
+            " expected finite numbers"
+        )
+    each = zip(labels, units, axes.values(), array.T, strict=True)
+    return np.stack([converter(label, u, own)(column) for label, u, own, column in each], axis=1)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..errors import ConfigError, DataError, nearest
+from ..errors import ConfigError, DataError, check_kind, check_mapping, nearest
 from ..grid import CellSpace, Grid, Space
 
 Fields = dict[str, Any]
@@ -131,8 +132,7 @@ class Model(ABC):
 
     def _on(self, grid: Grid) -> None:
         """Sets `grid` and `domain`."""
-        if not isinstance(grid, Grid):
-            raise ConfigError(f"grid: found {type(grid).__name__}, expected a Grid")
+        check_kind("grid", grid, Grid)
         object.__setattr__(self, "grid", grid.si)
         object.__setattr__(self, "domain", grid)
 
@@ -247,6 +247,29 @@ class Model(ABC):
 
     # Derived
 
+    @property
+    def options_text(self) -> str:
+        """What it was made of beside the grid, in a few words."""
+        return ""
+
+    @property
+    def text(self) -> str:
+        """What it is, on one line."""
+        rest = self.options_text
+        return f"{type(self).__name__} on {self.domain.text}{rest and f'; {rest}'}"
+
+    def __repr__(self) -> str:
+        optional = {p.name for p in self.parameters if p.optional}
+
+        def listed(what: str, variables: Sequence[Variable]) -> str:
+            ends = (" (optional)" if v.name in optional else "" for v in variables)
+            units = zip(variables, ends, strict=True)
+            said = ", ".join(f"{v.name} [{v.units}]{end}" for v, end in units)
+            return textwrap.fill(f"  {what:12}{said}", 100, subsequent_indent=14 * " ")
+
+        lines = listed("unknowns", self.unknowns), listed("parameters", self.parameters)
+        return "\n".join((self.text, *lines))
+
     def equations(self, u: Fields, c: Any) -> Fields:
         """What solvers drive to zero: R; for an unknown with a lower bound, by components,
 
@@ -311,6 +334,7 @@ class Model(ABC):
         ConfigError, DataError
             If a parameter is unknown, missing, of the wrong shape, not finite or not positive.
         """
+        check_mapping("parameters", given, "parameter fields by name")
         for key in given:
             self.parameter(key)
         out = {}

@@ -17,7 +17,7 @@ from .finite_volume import difference, mean, pad
 from .options import positive
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Channel(Model):
     """Velocity v out of a section, x across and y up, of a fluid that its weight drives:
 
@@ -80,6 +80,7 @@ class Channel(Model):
         smallest: float,
         viscosity_limit: float | None = None,
     ):
+        self._on(grid)
         if grid.ndim != 2:
             raise ConfigError(f"grid: found axes {', '.join(grid.dims)}, expected y, x")
         names = (no_slip,) if isinstance(no_slip, str) else no_slip
@@ -89,10 +90,13 @@ class Channel(Model):
             raise ConfigError("no_slip: found no side, expected one at least")
         limit = None if viscosity_limit is None else positive("viscosity_limit", viscosity_limit)
         set_ = object.__setattr__
-        self._on(grid)
         set_(self, "no_slip", BoundarySpace(grid, tuple(names)).sides)
         set_(self, "smallest", positive("smallest", smallest))
         set_(self, "viscosity_limit", limit)
+
+    @property
+    def options_text(self) -> str:
+        return f"no slip on {', '.join(self.no_slip)}"
 
     @property
     def unknowns(self) -> tuple[Variable, ...]:  # type: ignore[override]

@@ -10,8 +10,10 @@ from typing import Any, ClassVar
 import jax.numpy as jnp
 import numpy as np
 
+from ..core.quantities import shown
 from ..errors import ConfigError
 from ..grid import Grid, number
+from ..texts import counted
 from .base import Elliptic, Fields, Model, Parameter, Variable
 from .finite_volume import Sides, SidesLike, above, below, difference, gather, mean, pad
 
@@ -39,7 +41,7 @@ class Well:
             amount = number(rate)
         except (TypeError, ValueError):
             raise ConfigError(
-                f"well: found position {position!r} and rate {rate!r}, expected numbers"
+                f"well: found position {shown(position)} and rate {shown(rate)}, expected numbers"
             ) from None
         if not np.isfinite(amount):
             raise ConfigError(f"well at {place}: found rate {rate!r}, expected a finite number")
@@ -47,7 +49,18 @@ class Well:
         object.__setattr__(self, "rate", amount)
 
 
-@dataclass(frozen=True)
+def _wells(given: Any) -> tuple[Well, ...]:
+    """A model's wells, or a `ConfigError`."""
+    how = "expected a list of Well(position, rate)"
+    if not isinstance(given, Sequence) or isinstance(given, str):
+        raise ConfigError(f"wells: found {shown(given)}, {how}")
+    for k, well in enumerate(given):
+        if not isinstance(well, Well):
+            raise ConfigError(f"wells[{k}]: found {shown(well)}, {how}")
+    return tuple(given)
+
+
+@dataclass(frozen=True, repr=False)
 class Darcy(Model):
     """Darcy flow on a cell-centred grid, 1-D to 3-D.
 
@@ -106,6 +119,7 @@ class Darcy(Model):
         fixed_pressure: SidesLike = (),
         pressure_units: str = "Pa",
     ):
+        self._on(grid)
         if face_mean not in FACE_MEANS:
             raise ConfigError(
                 f"face_mean: found {face_mean!r}, expected one of {', '.join(FACE_MEANS)}"
@@ -113,8 +127,7 @@ class Darcy(Model):
         if not isinstance(pressure_units, str) or not pressure_units:
             raise ConfigError(f"pressure_units: found {pressure_units!r}, expected a text")
         set_ = object.__setattr__
-        self._on(grid)
-        set_(self, "wells", tuple(wells))
+        set_(self, "wells", _wells(wells))
         set_(self, "face_mean", face_mean)
         set_(self, "sides", Sides.of(grid, fixed_pressure, "fixed_pressure", pressure_units))
         set_(self, "pressure_units", pressure_units)
@@ -144,6 +157,11 @@ class Darcy(Model):
     @property
     def null_space(self) -> bool:
         return not self.sides
+
+    @property
+    def options_text(self) -> str:
+        sides = self.sides.text("fixed pressure") or "no fixed side"
+        return f"{counted(len(self.wells), 'well')}, {sides}, {self.face_mean} face means"
 
     @property
     def unknowns(self) -> tuple[Variable, ...]:  # type: ignore[override]

@@ -15,7 +15,7 @@ from .finite_volume import Sides, SidesLike, difference, gather, mean, pad
 from .options import positive
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Diffusion(Model):
     """Diffusion whose diffusivity is a power of what diffuses, 1-D to 3-D.
 
@@ -74,6 +74,11 @@ class Diffusion(Model):
         both = set(self.fixed.names) & set(self.inflow.names)
         if both:
             raise ConfigError(f"inflow: side {min(both)!r} has a fixed height")
+
+    @property
+    def options_text(self) -> str:
+        sides = self.fixed.text("fixed height"), self.inflow.text("inflow")
+        return ", ".join(filter(None, sides))
 
     @property
     def unknowns(self) -> tuple[Variable, ...]:  # type: ignore[override]

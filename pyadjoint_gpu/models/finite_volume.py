@@ -47,6 +47,10 @@ class Sides:
             return replace(sides, values=tuple(values.tolist()))
         return sides
 
+    def text(self, what: str) -> str:
+        """Which have it, in a few words; empty where none has."""
+        return f"{what} on {', '.join(self.names)}" if self.names else ""
+
     def __bool__(self) -> bool:
         return bool(self.names)
 

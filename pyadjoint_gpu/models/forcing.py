@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,8 +11,10 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from ..errors import ConfigError, check_keys
+from ..core.quantities import points
+from ..errors import ConfigError, DataError, check_keys
 from ..grid import CellSpace, Grid, Quantity, Space, number
+from ..texts import counted
 
 
 @dataclass(frozen=True)
@@ -44,21 +47,13 @@ class Places:
             if option != "cells":
                 raise ConfigError(f"{name}: found {option!r}, expected 'cells', or which of them")
             return cls(grid, ("cells",))
-        if isinstance(option, Mapping):
+        columns = hasattr(option, "data_vars")
+        if isinstance(option, Mapping) and not columns:
             places = cls(grid, _box(grid, option, name))
+        elif not columns and _logical(option):
+            places = cls(grid, ("mask", _mask(grid, option, name).tobytes()))
         else:
-            try:
-                array = np.asarray(option)
-            except ValueError:  # rows of different lengths
-                array = np.empty((), object)
-            if array.dtype == bool:
-                if array.shape != grid.shape:
-                    raise ConfigError(
-                        f"{name}: found a mask of shape {array.shape}, expected {grid.shape}"
-                    )
-                places = cls(grid, ("mask", array.tobytes()))
-            else:
-                places = cls(grid, ("points", _positions(grid, array, option, name)))
+            places = cls(grid, ("points", _positions(grid, option, name)))
         if not places.indices.size:
             raise ConfigError(f"{name}: found no cell, expected one at least")
         return places
@@ -85,6 +80,13 @@ class Places:
     @property
     def at_points(self) -> bool:
         return self.given[0] == "points"
+
+    @property
+    def text(self) -> str:
+        """Where, in a few words."""
+        if self.everywhere:
+            return "all cells"
+        return counted(self.indices.size, "point" if self.at_points else "cell")
 
     def specification(self) -> Any:
         """The option again."""
@@ -115,6 +117,24 @@ class Places:
         return empty.at[where].add(values).reshape(self.grid.shape)
 
 
+def _logical(option: Any) -> bool:
+    try:
+        return np.asarray(option).dtype.kind == "b"
+    except ValueError:  # rows of different lengths
+        return False
+
+
+def _mask(grid: Grid, option: Any, name: str) -> np.ndarray:
+    """As an array of the grid; a DataArray in any order of dimensions and either direction."""
+    shape = np.shape(option)
+    if len(shape) != grid.ndim or math.prod(shape) != grid.size:
+        raise ConfigError(f"{name}: found a mask of shape {shape}, expected {grid.shape}")
+    if np.ma.isMaskedArray(option):
+        option = option.filled(False)
+    values = option.astype(float) if hasattr(option, "astype") else np.asarray(option, float)
+    return CellSpace(grid).fill(values, name) > 0.5
+
+
 def _box(grid: Grid, option: Mapping[str, Any], name: str) -> tuple[Any, ...]:
     table = check_keys(option, ("low", "high"), name)
     corners = []
@@ -132,16 +152,15 @@ def _box(grid: Grid, option: Mapping[str, Any], name: str) -> tuple[Any, ...]:
     return "box", *corners
 
 
-def _positions(grid: Grid, array: np.ndarray, option: Any, name: str) -> tuple[Any, ...]:
-    if grid.ndim == 1 and array.ndim == 1:
-        array = array[:, None]
-    if array.dtype.kind not in "iuf" or array.ndim != 2 or array.shape[1] != grid.ndim:
-        found = f"shape {array.shape}" if array.ndim else f"{option!r:.60}"
-        raise ConfigError(
-            f"{name}: found {found}, expected 'cells', a mask of shape {grid.shape}, a box, or"
-            f" positions of shape (n, {grid.ndim})"
-        )
-    return tuple(tuple(p) for p in array.astype(float).tolist())
+def _positions(grid: Grid, option: Any, name: str) -> tuple[Any, ...]:
+    expected = (
+        f"'cells', a mask of shape {grid.shape}, a box, or positions of shape (n, {grid.ndim})"
+    )
+    try:
+        array = points(name, option, dict.fromkeys(grid.dims, grid.units), expected=expected)
+    except DataError as error:
+        raise ConfigError(str(error)) from None
+    return tuple(tuple(p) for p in array.tolist())
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ FLATTEST = 1e-6
 """Slope below which D does not fall any more."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Ice(Model):
     """Shallow ice flow over a bed, 1-D or 2-D: in each cell
 
@@ -72,14 +72,19 @@ class Ice(Model):
     name: ClassVar[str] = "ice"
 
     def __init__(self, grid: Grid, *, exponent: float = 3.0, sea_level: float | None = None):
+        self._on(grid)
         if grid.ndim == 3:
             raise ConfigError("grid: found 3 axes, expected 1 or 2: ice has a thickness")
         set_ = object.__setattr__
-        self._on(grid)
         set_(self, "exponent", finite("exponent", exponent))
         set_(self, "sea_level", None if sea_level is None else finite("sea_level", sea_level))
         if self.exponent < 1.0:
             raise ConfigError(f"exponent: found {exponent!r}, expected 1 or more")
+
+    @property
+    def options_text(self) -> str:
+        sea = "" if self.sea_level is None else f", sea level {self.sea_level:g} m"
+        return f"exponent {self.exponent:g}{sea}"
 
     @property
     def unknowns(self) -> tuple[Variable, ...]:  # type: ignore[override]

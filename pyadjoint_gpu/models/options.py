@@ -9,6 +9,7 @@ import numpy as np
 from ..core.quantities import conversion
 from ..errors import ConfigError
 from ..grid import number
+from ..texts import counted
 
 
 def finite(name: str, value: Any, kind: str = "a number") -> float:
@@ -38,6 +39,12 @@ def count(name: str, value: Any, least: int = 1) -> int:
         kind = "a positive whole number" if least == 1 else f"a whole number >= {least}"
         raise ConfigError(f"{name}: found {value!r}, expected {kind}")
     return int(value)
+
+
+def steps_text(model: Any) -> str:
+    """Of a model with time steps, in a few words."""
+    every = f", a state every {model.every}" if model.every > 1 else ""
+    return f"{counted(model.steps, 'step')} of {model.step:g} {model.time_units}{every}"
 
 
 def time_steps(

@@ -12,13 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..core.quantities import converter
-from ..errors import ConfigError
+from ..errors import ConfigError, check_kind
 from ..grid import Grid
 from .base import Bound, Elliptic, Fields, Model, Parameter, Variable
-from .options import time_steps
+from .options import steps_text, time_steps
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Step(Model):
     """One step of du/dt = R(u, m), of a length dt:
 
@@ -56,6 +56,10 @@ class Step(Model):
     @property
     def stencil_radius(self) -> int:  # type: ignore[override]
         return self.model.stencil_radius
+
+    @property
+    def options_text(self) -> str:
+        return f"length {self.length:g} {self.model.time_units}; {self.model.text}"
 
     @property
     def unknowns(self) -> tuple[Variable, ...]:  # type: ignore[override]
@@ -111,7 +115,7 @@ class Step(Model):
         return self.model.elliptic_declared
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Transient(Model):
     """du/dt = R(u, m) from an initial state, in implicit Euler steps
 
@@ -167,8 +171,9 @@ class Transient(Model):
         checkpoints: int | None = None,
         time_units: str | None = None,
     ):
-        if not isinstance(model, Model) or isinstance(model, Transient | Step):
-            raise ConfigError(f"model: found {type(model).__name__}, expected a Model")
+        check_kind("model", model, Model)
+        if isinstance(model, Transient | Step):
+            raise ConfigError(f"model: found {type(model).__name__}, expected a steady Model")
         time_units = model.time_units if time_units is None else time_units
         set_ = object.__setattr__
         set_(self, "model", model)
@@ -199,6 +204,10 @@ class Transient(Model):
     @property
     def linear(self) -> bool:  # type: ignore[override]
         return self.model.linear
+
+    @property
+    def text(self) -> str:
+        return f"{type(self).__name__}, {steps_text(self)}, of {self.model.text}"
 
     @property
     def unknowns(self) -> tuple[Variable, ...]:  # type: ignore[override]

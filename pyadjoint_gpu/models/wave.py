@@ -12,19 +12,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..core.quantities import power as power_of
-from ..errors import ConfigError
+from ..errors import ConfigError, check_kind
 from ..grid import SIDES, BoundarySpace, Grid
 from .base import Fields, Parameter, Variable
 from .explicit import Explicit
 from .finite_volume import below, difference, mean, pad
 from .forcing import ForcingSpace, Places
-from .options import count, positive, time_steps
+from .options import count, positive, steps_text, time_steps
 
 REMAINDER = 1e-3
 """Of a wave that goes straight through a sponge and back."""
 
 
-@dataclass(frozen=True, init=False)
+@dataclass(frozen=True, init=False, repr=False)
 class Wave(Explicit):
     """What the wave models share: the scheme
 
@@ -70,6 +70,7 @@ class Wave(Explicit):
         checkpoints: int | None = None,
         time_units: str = "s",
     ):
+        self._on(grid)
         options = time_steps(step, steps, every, checkpoints, time_units)
         sides = (absorbing,) if isinstance(absorbing, str) else absorbing
         if not isinstance(sides, Sequence) or not all(isinstance(s, str) for s in sides):
@@ -83,7 +84,6 @@ class Wave(Explicit):
         if sponge and not sides:
             raise ConfigError(f"sponge: found {sponge}, but no side is absorbing")
         options["source"] = None if source is None else Places.of(grid, source, "source")
-        self._on(grid)
         for name, value in options.items():
             object.__setattr__(self, name, value)
         for axis, n in enumerate(grid.shape):
@@ -108,6 +108,12 @@ class Wave(Explicit):
     @abstractmethod
     def own_parameters(self) -> tuple[Parameter, ...]:
         """Those of the medium."""
+
+    @property
+    def options_text(self) -> str:
+        source = [f"source at {self.source.text}"] if self.source else []
+        sides = [f"absorbing {', '.join(self.absorbing)}"] if self.absorbing else []
+        return ", ".join([steps_text(self), *source, *sides])
 
     @property
     def unknowns(self) -> tuple[Variable, ...]:  # type: ignore[override]
@@ -269,7 +275,7 @@ class Wave(Explicit):
         return jnp.sqrt(2.0 / jnp.max(inverse * total))
 
 
-@dataclass(frozen=True, init=False)
+@dataclass(frozen=True, init=False, repr=False)
 class AcousticWave(Wave):
     """Sound: 1/(rho c^2) dp/dt + div v = s, rho dv/dt = -grad p, 1-D to 3-D.
 
@@ -358,7 +364,7 @@ class AcousticWave(Wave):
         return super().specification() | {"density": self.density}
 
 
-@dataclass(frozen=True, init=False)
+@dataclass(frozen=True, init=False, repr=False)
 class ShallowWater(Wave):
     """Long waves on water: d eta/dt + div q = s, dq/dt = -g h grad eta, 1-D or 2-D.
 
@@ -411,6 +417,7 @@ class ShallowWater(Wave):
         checkpoints: int | None = None,
         time_units: str = "s",
     ):
+        check_kind("grid", grid, Grid)
         if grid.ndim == 3:
             raise ConfigError("grid.shape: found three axes, shallow water has one or two")
         object.__setattr__(self, "gravity", positive("gravity", gravity))

@@ -12,10 +12,9 @@ import xarray as xr
 from ..arrays import finite, real
 from ..dataset import named, provenance
 from ..errors import ConfigError, DataError
-from ..files import intact, sealed
+from ..files import intact, path_of, sealed
 from ..models.options import count
 from .covariance import check_fit
-from .network import path_of
 from .noise import Noise
 from .offline import Offline, solved, variance
 from .prior import SpaceTimePrior, restored

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..arrays import finite, shown
+from ..arrays import finite
 from ..errors import ConfigError, DataError
 
 
@@ -102,13 +100,6 @@ class Network:
         free = np.ones(self.candidates, dtype=bool)
         free[[*self.existing, *self.forbidden]] = False
         return free
-
-
-def path_of(name: str, given: Any) -> Path:
-    """Of a file, or a `ConfigError`."""
-    if not isinstance(given, str | os.PathLike):
-        raise ConfigError(f"{name}: found {shown(given)}, expected a path")
-    return Path(given)
 
 
 def integers(given: Any) -> np.ndarray | None:

@@ -13,13 +13,14 @@ import xarray as xr
 from ..arrays import shown
 from ..dataset import provenance
 from ..errors import DataError
+from ..files import path_of
 from ..models.options import count
 from ..outputs import check_outputs
 from .blocks import Covariance, DenseCovariance
 from .communicator import Alone, Communicator, safely, share
 from .covariance import FormedCovariance, check_fit, covariance
 from .information import information
-from .network import Network, path_of
+from .network import Network
 from .noise import Noise
 from .offline import seen, solved
 from .prior import SpaceTimePrior

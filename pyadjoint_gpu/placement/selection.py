@@ -13,11 +13,12 @@ import numpy as np
 
 from ..arrays import shown
 from ..errors import ConfigError, DataError, check_choice
+from ..files import path_of
 from ..progress import progress_bar
 from .blocks import Covariance
 from .candidates import LAZY_STEPS, TIE, Candidates
 from .communicator import Alone, Communicator, owner, safely, share
-from .network import Network, path_of
+from .network import Network
 from .noise import objective
 from .record import Record
 from .threads import workers

@@ -18,9 +18,8 @@ from ..arithmetic import double
 from ..arrays import real
 from ..dataset import save
 from ..errors import ConfigError, DataError, check_choice
-from ..files import intact
+from ..files import intact, path_of
 from ..pickling import AsGiven
-from .network import path_of
 
 DTYPES = ("float64", "float32")
 
