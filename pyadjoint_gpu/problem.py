@@ -19,6 +19,7 @@ from .engines import Adjoint, Engine, Solution, get_engine, running, selective
 from .errors import ConfigError, ConvergenceError, ConvergenceWarning, DataError, nearest
 from .misfit import BoundLeastSquares, LeastSquares
 from .models.base import Fields, Model
+from .progress import first_use, times
 from .solvers import Convergence
 
 ADAPTIVE = "adaptive"
@@ -412,7 +413,9 @@ class Problem:
                 continue
             # A short batch is filled up: one shape, one compilation.
             fill = np.arange(batch) % len(rows)
-            parts, good = self._evaluations(how, jnp.asarray(rows[fill]), limits)
+            what = f"compiling {batch} solves side by side for {times(self.model.grid.shape)}"
+            with first_use((id(self._evaluations), how, batch), what):
+                parts, good = self._evaluations(how, jnp.asarray(rows[fill]), limits)
             for i, row in enumerate(rows):
                 one = Evaluations(*(np.asarray(a)[i] for a in parts))
                 found.append(one if good[i] and np.isfinite(one.objective) else self._one(row))
