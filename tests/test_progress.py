@@ -65,9 +65,9 @@ def test_what_is_over_soon_leaves_no_line(capsys: pytest.CaptureFixture[str]):
 
 
 def test_what_holds_python_up_is_said_at_once(capsys: pytest.CaptureFixture[str]):
-    with progress.progress_bar(shown=None, desc="inversion"):
-        with progress.phase("starting Julia", at_once=True):
-            assert capsys.readouterr().err == "inversion: starting Julia ...\n"
+    bar = progress.progress_bar(shown=None, desc="inversion")
+    with bar, progress.phase("starting Julia", at_once=True):
+        assert capsys.readouterr().err == "inversion: starting Julia ...\n"
 
 
 def test_a_terminal_has_a_bar_and_phases(quick: None, monkeypatch: pytest.MonkeyPatch):
@@ -93,12 +93,14 @@ def test_false_says_nothing(quick: None, capsys: pytest.CaptureFixture[str]):
 
 def test_records():
     heard: list[dict] = []
-    with progress.heard_by(heard.append):
-        with progress.progress_bar(shown=None, desc="SMC", unit="moves") as task:
-            with progress.first_use(("test_records", 1), "compiling"):
-                task.update(gamma=0.5)
-            with progress.first_use(("test_records", 1), "compiling"):
-                pass
+    with (
+        progress.heard_by(heard.append),
+        progress.progress_bar(shown=None, desc="SMC", unit="moves") as task,
+    ):
+        with progress.first_use(("test_records", 1), "compiling"):
+            task.update(gamma=0.5)
+        with progress.first_use(("test_records", 1), "compiling"):
+            pass
     assert heard == [
         {"event": "phase", "task": "SMC", "phase": "compiling"},
         {"event": "progress", "task": "SMC", "done": 1, "total": None, "unit": "moves",
