@@ -9,6 +9,8 @@ from typing import Any, ParamSpec, TypeVar
 import jax
 import jax.numpy as jnp
 
+from .compilation import keep_compiled
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -25,6 +27,7 @@ def double(function: Callable[P, T]) -> Callable[P, T]:
 
     @wraps(function)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
+        keep_compiled()
         with jax.enable_x64(True):
             return function(*args, **kwargs)
 
@@ -34,6 +37,7 @@ def double(function: Callable[P, T]) -> Callable[P, T]:
 @cache
 def _options() -> tuple[dict[str, Any], dict[str, Any]]:
     """Compiler options for repeatable bits and for speed, as far as this JAX knows them."""
+    keep_compiled()
     try:
         jax.jit(lambda x: x + 1, compiler_options=_REPEATABLE)(1)
     except Exception:  # an XLA without the option

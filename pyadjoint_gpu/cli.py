@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import contextlib
 import shlex
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import __version__
+from .console import Console
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -24,20 +24,16 @@ def main(arguments: list[str] | None = None) -> int:
     from .errors import ConfigError, ConvergenceError, DataError, EngineError
 
     command: Callable[[argparse.Namespace], int] = options.command
+    console = options.console = Console(options.quiet, options.json)
     try:
-        return command(options)
+        with console.watching():
+            return command(options)
     except (ConfigError, DataError, EngineError) as error:
-        return _complain(error, BAD_INPUT)
+        return console.error(error, BAD_INPUT)
     except ConvergenceError as error:
-        return _complain(error, FAILED)
+        return console.error(error, FAILED)
     except KeyboardInterrupt:
-        return _complain("interrupted before there was anything to keep", FAILED)
-
-
-def _complain(error: object, code: int) -> int:
-    text = " ".join(str(error).split())
-    print(f"pyadjoint-gpu: error: {text}", file=sys.stderr)
-    return code
+        return console.error("interrupted before there was anything to keep", FAILED)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -51,8 +47,26 @@ def _parser() -> argparse.ArgumentParser:
 
     def add(name: str, command: Callable[[argparse.Namespace], int], text: str) -> Any:
         sub = commands.add_parser(name, help=text, description=text)
-        sub.set_defaults(command=command)
+        sub.set_defaults(command=command, quiet=False, json=False)
         return sub
+
+    def add_words(sub: Any) -> None:
+        words = sub.add_mutually_exclusive_group()
+        words.add_argument(
+            "-q", "--quiet", action="store_true", help="say no more than warnings and errors"
+        )
+        words.add_argument(
+            "--json",
+            action="store_true",
+            help="print progress, the result's summary and errors as JSON lines",
+        )
+
+    def add_dry_run(sub: Any) -> None:
+        sub.add_argument(
+            "--dry-run",
+            action="store_true",
+            help="check all that is given, say what would be done, and solve nothing",
+        )
 
     def add_settings(sub: Any) -> None:
         sub.add_argument("config", metavar="CONFIG", help="a run file (TOML)")
@@ -64,6 +78,8 @@ def _parser() -> argparse.ArgumentParser:
             dest="overrides",
             help="override a key of the run file, such as inversion.max_iterations=20",
         )
+        add_words(sub)
+        add_dry_run(sub)
 
     for sub in (
         add("run", _run, "run the inversion, or the sampler, of a run file"),
@@ -87,6 +103,8 @@ def _parser() -> argparse.ArgumentParser:
         metavar="COMMAND",
         help='run on other ranks than before, such as "mpiexec -n 2"',
     )
+    add_words(resume)
+    add_dry_run(resume)
     plot = add("plot", _plot, "draw a result")
     plot.add_argument(
         "result", metavar="RESULT.nc", help="a result of run, resume, place or a sampler"
@@ -110,24 +128,34 @@ def _run(options: argparse.Namespace) -> int:
     if sampled(tables):
         return _sample(options, tables)
     from .inversion import invert
-    from .journal import inputs
+    from .journal import Journal, inputs
+    from .optimisers import check
     from .optimisers import options as settings_of
     from .outputs import check_replaced
 
     file = checked(tables, Path(options.config))
     problem = build_problem(file.tables)
     places, path = _places(file.output, file.reads, options.output)
+    settings = settings_of(**file.inversion, title=file.title)
+    journal = places.get("output.journal")
     if not options.overwrite:
-        settings = settings_of(**file.inversion)
         check_replaced(path, inputs(problem, settings), settings["max_iterations"])
+    if options.dry_run:
+        check(problem, settings)
+        done = 0
+        if journal is not None and journal.exists() and not options.overwrite:
+            with Journal.start(journal, problem, settings) as book:
+                done = book.count
+        return _plan(options, [_inversion(problem, settings), *_from(journal, done)], places)
     result = invert(
         problem,
-        journal=places.get("output.journal"),
+        journal=journal,
         overwrite=options.overwrite,
         title=file.title,
+        progress=options.console.progress,
         **file.inversion,
     )
-    return _deliver(result, path, places.get("output.figure"))
+    return _deliver(options, result, path, places.get("output.figure"))
 
 
 def _sample(options: argparse.Namespace, tables: dict[str, Any]) -> int:
@@ -152,23 +180,23 @@ def _carry_out(options: argparse.Namespace, file: Any, kind: Any) -> int:
     the module of what is run."""
     from .outputs import check_replaced
 
+    console: Console = options.console
     places, path = _places(file.output, file.reads, options.output)
     if not options.overwrite:
         check_replaced(path, kind.inputs(file))
     journal, figure = (places.get(f"output.{k}") for k in ("journal", "figure"))
+    if options.dry_run:
+        return _plan(options, [kind.plan(file)], places)
     try:
-        result = kind.run(file, overwrite=options.overwrite)
+        result = kind.run(file, overwrite=options.overwrite, progress=console.progress)
     except KeyboardInterrupt:
         if journal is None or not journal.is_file():
             raise
-        return _complain(f"interrupted; the same command goes on from {journal}", FAILED)
+        return console.error(f"interrupted; the same command goes on from {journal}", FAILED)
     result.pag.save(path)
     for line in result.attrs.get("warnings", "").splitlines():
-        print(f"pyadjoint-gpu: warning: {line}", file=sys.stderr)
-    print(*kind.summary(result), f"wrote {path}", sep="\n")
-    if figure is not None:
-        result.pag.plot(figure)
-        print(f"wrote {figure}")
+        console.warn(line)
+    _told(options, result, kind.summary(result), path, figure)
     return DONE
 
 
@@ -178,6 +206,7 @@ def _places(
     """Where a run's files go, by what says so, and where its result goes."""
     from .errors import ConfigError
     from .outputs import check_outputs
+    from .plot import check_drawable
 
     places = {f"output.{key}": place for key, place in output.items()}
     if asked:
@@ -188,7 +217,7 @@ def _places(
         raise ConfigError("output.path is missing (or give -o OUT.nc)")
     check_outputs(places, reads)
     if "output.figure" in places:
-        _drawable(places["output.figure"], "output.figure")
+        check_drawable(places["output.figure"], "output.figure")
     return places, path
 
 
@@ -204,55 +233,104 @@ def _resume(options: argparse.Namespace) -> int:
     output = Path(options.output or journal.with_suffix(".nc"))
     check_outputs({"journal": journal, "--output": output})
     with Journal.open(journal) as book:
-        made = book.config(options.max_iterations)
+        made, done, settings = book.config(options.max_iterations), book.count, book.settings
     if made is not None:
         check_replaced(output, *made)
+    if options.dry_run:
+        most = options.max_iterations or settings["max_iterations"]
+        what = f"an inversion by {settings['method']}, {most} iterations at most"
+        return _plan(options, [what, *_from(journal, done)], {"--output": output})
     with contextlib.ExitStack() as stack:
         if options.launcher:
             from .engines.ranks import Launch
 
             stack.enter_context(Launch(shlex.split(options.launcher)))
-        result = resume(journal, max_iterations=options.max_iterations)
-    return _deliver(result, output, None)
+        result = resume(
+            journal, max_iterations=options.max_iterations, progress=options.console.progress
+        )
+    return _deliver(options, result, output, None)
 
 
-def _drawable(place: Path, what: str) -> None:
-    from matplotlib.figure import Figure
+def _plan(options: argparse.Namespace, what: list[str], places: dict[str, Path]) -> int:
+    """What a command would do, all that it is given being right."""
+    writes = {k: str(p) for k, p in places.items()}
+    files = [f"would write {p}" + " (there now)" * p.exists() for p in places.values()]
+    lines = [*what, *files, "dry run: nothing was solved, nothing was written"]
+    options.console.tell("plan", *lines, what=what, writes=writes)
+    return DONE
 
-    from .errors import ConfigError
 
-    formats = Figure().canvas.get_supported_filetypes()
-    if place.suffix.lstrip(".") not in formats:
-        raise ConfigError(f"{what}: found {str(place)!r}, expected the ending png, pdf or svg")
+def _inversion(problem: Any, settings: dict[str, Any]) -> str:
+    from .progress import times
+
+    model, data = problem.model, getattr(problem.misfit, "size", None)
+    return (
+        f"an inversion of {', '.join(c.name for c in problem.controls)} ({problem.size} unknowns"
+        + (f", {data} data" if data else "")
+        + f") by {settings['method']}, {settings['max_iterations']} iterations at most; model"
+        f" {model.name!r} on {times(model.grid.shape)} cells, engine {problem.engine.name!r}"
+    )
 
 
-def _deliver(result: xr.Dataset, path: Path, figure: Path | None) -> int:
+def _from(journal: Path | None, done: int) -> list[str]:
+    return [f"would go on from {journal}, which has {done} evaluations"] if done else []
+
+
+def _deliver(
+    options: argparse.Namespace, result: xr.Dataset, path: Path, figure: Path | None
+) -> int:
     from .outputs import check_replaced
 
-    history = result["misfit"].values
-    if result.attrs["status"] == "interrupted":
-        check_replaced(path, result.attrs["config_json"], len(history) - 1)
+    a, history = result.attrs, result["misfit"].values
+    if a["status"] == "interrupted":
+        check_replaced(path, a["config_json"], len(history) - 1)
     result.pag.save(path)
-    chi2 = result.attrs.get("chi2")
-    print(f"{result.attrs['status']}: {result.attrs['message']}")
-    print(
+    chi2 = a.get("chi2")
+    numbers = {
+        "iterations": len(history) - 1,
+        "evaluations": int(result["evaluations"][-1]),
+        "wall_time": float(result["wall_time"][-1]),
+    }
+    lines = [
+        f"{a['status']}: {a['message']}",
         f"misfit {history[0]:.4g} -> {history[-1]:.4g}"
         + ("" if chi2 is None else f" (chi2 {chi2:.3g})")
-        + f", {len(history) - 1} iterations, {int(result['evaluations'][-1])} evaluations,"
-        f" {float(result['wall_time'][-1]):.1f} s"
-    )
-    print(f"wrote {path}")
+        + f", {numbers['iterations']} iterations, {numbers['evaluations']} evaluations,"
+        f" {numbers['wall_time']:.1f} s",
+    ]
+    _told(options, result, lines, path, figure, misfit=[history[0], history[-1]], **numbers)
+    return DONE if a["status"] in ("converged", "stopped") else FAILED
+
+
+_NUMBERS = ("chi2", "log_evidence", "log_evidence_error", "wall_time")
+"""Attributes of results that their summaries have."""
+
+
+def _told(
+    options: argparse.Namespace,
+    result: xr.Dataset,
+    lines: list[str],
+    path: Path,
+    figure: Path | None,
+    **numbers: Any,
+) -> None:
+    """How a run went, whose result lies at `path`; and its figure."""
+    found = {k: result.attrs[k] for k in ("status", "message", *_NUMBERS) if k in result.attrs}
+    console: Console = options.console
+    values = found | numbers | {"path": str(path), "summary": lines}
+    console.tell("result", *lines, f"wrote {path}", **values)
     if figure is not None:
         result.pag.plot(figure)
-        print(f"wrote {figure}")
-    return DONE if result.attrs["status"] in ("converged", "stopped") else FAILED
+        console.tell("figure", f"wrote {figure}", path=str(figure))
 
 
 def _check(options: argparse.Namespace) -> int:
     from .config import build_problem, checked, parse, sampled
     from .errors import ConfigError
+    from .progress import progress_bar
     from .verify import adjoint_test, taylor_test
 
+    console: Console = options.console
     tables = parse(options.config, options.overrides)
     if sampled(tables):
         raise ConfigError(
@@ -260,12 +338,26 @@ def _check(options: argparse.Namespace) -> int:
             " is for inversions"
         )
     problem = build_problem(checked(tables, Path(options.config)).tables)
-    taylor = taylor_test(problem)
-    print(taylor, end="\n\n")
-    start = problem.known | {c.name: c.initial for c in problem.controls}
-    adjoint = adjoint_test(problem.model, start, engine=problem.engine)
-    print(adjoint)
-    return DONE if taylor.passed and adjoint.passed else FAILED
+    if options.dry_run:
+        what = f"a Taylor test and an adjoint test of model {problem.model.name!r}"
+        return _plan(options, [what], {})
+    tests = progress_bar(shown=console.progress, desc="check", unit="tests", total=2)
+    with tests:
+        taylor = taylor_test(problem)
+        tests.update()
+        start = problem.known | {c.name: c.initial for c in problem.controls}
+        adjoint = adjoint_test(problem.model, start, engine=problem.engine)
+        tests.update()
+    passed = taylor.passed and adjoint.passed
+    console.tell(
+        "result",
+        f"{taylor}\n",
+        adjoint,
+        status="passed" if passed else "failed",
+        taylor_test={k: getattr(taylor, k) for k in ("passed", "message", "slope")},
+        adjoint_test={k: getattr(adjoint, k) for k in ("passed", "message", "error")},
+    )
+    return DONE if passed else FAILED
 
 
 def _plot(options: argparse.Namespace) -> int:
@@ -274,11 +366,12 @@ def _plot(options: argparse.Namespace) -> int:
     from .errors import DataError
     from .files import intact
     from .outputs import check_outputs
+    from .plot import check_drawable
 
     path = Path(options.result)
     output = Path(options.output or path.with_suffix(".png"))
     check_outputs({"--output": output}, {"the result": path})
-    _drawable(output, "--output")
+    check_drawable(output, "--output")
     if not path.is_file():
         raise DataError(f"no file {path}")
     intact(path)

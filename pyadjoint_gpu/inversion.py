@@ -80,7 +80,7 @@ def invert(
     tolerance: float = 1e-6,
     discrepancy: bool = False,
     callback: Callable[[Iteration], Any] | None = None,
-    progress: bool = True,
+    progress: bool | None = None,
     journal: str | Path | None = None,
     overwrite: bool = False,
     throw: bool = False,
@@ -101,8 +101,9 @@ def invert(
         Stop also when chi2 = 2 misfit / n <= 1 (Morozov's discrepancy principle).
     callback : callable, optional
         Gets an `Iteration` after each iterate; a true result stops.
-    progress : bool
-        A progress bar, on a terminal or in a notebook.
+    progress : bool, optional
+        A bar where someone looks, on a terminal or in a notebook, else a line a minute; False for
+        nothing.
     journal : path, optional
         Keep every evaluation there. The same call again, or `resume`, continues from it, bit for
         bit, or returns what is finished; `max_iterations` may be another. Other inputs are refused.
@@ -158,7 +159,7 @@ def resume(
     *,
     max_iterations: int | None = None,
     callback: Callable[[Iteration], Any] | None = None,
-    progress: bool = True,
+    progress: bool | None = None,
     throw: bool = False,
 ) -> xr.Dataset:
     """Continue a journalled run, bit for bit as if it had never stopped.
@@ -353,8 +354,7 @@ class _Run:
     def _stop_if_done(self, theta: np.ndarray, record: Record, norm: float) -> None:
         iteration = len(self.rows) - 1
         chi2 = self.problem.chi2(record.misfit)
-        self.bar.set_postfix_str(f"J={record.objective:.3e} |g|={norm:.1e}", refresh=False)
-        self.bar.update(iteration - self.bar.n)
+        self.bar.update(iteration - self.bar.done, J=record.objective, gradient_norm=norm)
         if self.callback is not None and self.callback(
             Iteration(
                 iteration,
@@ -388,15 +388,11 @@ def _run(
     settings: dict[str, Any],
     journal: Journal | None,
     callback: Callable[[Iteration], Any] | None,
-    progress: bool,
+    progress: bool | None,
     throw: bool,
 ) -> xr.Dataset:
     bar = progress_bar(
-        shown=None if progress else False,
-        total=settings["max_iterations"],
-        desc="inversion",
-        unit="it",
-        delay=1.0,
+        shown=progress, total=settings["max_iterations"], desc="inversion", unit="iterations"
     )
     run = _Run(problem, settings, journal, callback, bar)
     try:

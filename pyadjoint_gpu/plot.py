@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from .errors import DataError, EngineError
+from .errors import ConfigError, DataError, EngineError
 from .files import whole
 
 if TYPE_CHECKING:
@@ -92,11 +92,25 @@ def arranged(panels: list[Any], wide: float, title: str, path: str | Path | None
 
 def new_figure(width: float, height: float, **options: Any) -> Figure:
     """An empty one, in inches, of no window."""
+    return _figure_type("plots")(figsize=(width, height), **options)
+
+
+def check_drawable(path: Path, what: str) -> None:
+    """A `ConfigError`, which begins with `what`, unless figures can be saved under that name; an
+    `EngineError` if matplotlib is missing."""
+    formats = _figure_type(what)().canvas.get_supported_filetypes()
+    if path.suffix.lstrip(".") not in formats:
+        raise ConfigError(f"{what}: found {str(path)!r}, expected the ending png, pdf or svg")
+
+
+def _figure_type(what: str) -> type[Figure]:
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise EngineError("plots need matplotlib: pip install 'pyadjoint_gpu[plots]'") from None
-    return Figure(figsize=(width, height), **options)
+        raise EngineError(
+            f"{what}: figures need matplotlib, which is missing: pip install 'pyadjoint_gpu[plots]'"
+        ) from None
+    return Figure
 
 
 def saved(figure: Figure, path: str | Path | None) -> Figure:

@@ -25,6 +25,7 @@ from .errors import (
 )
 from .misfit import BoundLeastSquares, LeastSquares
 from .models.base import Fields, Model
+from .progress import first_use, times
 from .solves import check_iterations, check_tolerance, default_iterations, require
 from .texts import counted, span
 from .traced import check_signature, scalar
@@ -422,7 +423,9 @@ class Problem:
                 continue
             # A short batch is filled up: one shape, one compilation.
             fill = np.arange(batch) % len(rows)
-            parts, good = self._evaluations(how, jnp.asarray(rows[fill]), limits)
+            what = f"compiling {batch} solves side by side for {times(self.model.grid.shape)}"
+            with first_use((id(self._evaluations), how, batch), what):
+                parts, good = self._evaluations(how, jnp.asarray(rows[fill]), limits)
             for i, row in enumerate(rows):
                 one = Evaluations(*(np.asarray(a)[i] for a in parts))
                 found.append(one if good[i] and np.isfinite(one.objective) else self._one(row))

@@ -31,7 +31,7 @@ def block_column(
     *,
     parameter: str = "source",
     engine: str | Engine = "auto",
-    progress: bool | None = False,
+    progress: bool | None = None,
     journal: str | Path | None = None,
     overwrite: bool = False,
 ) -> xr.Dataset:
@@ -56,7 +56,7 @@ def block_column(
     parameter : str
     engine : str or Engine
     progress : bool, optional
-        Show a bar; where None, if someone looks.
+        A bar where someone looks, else a line a minute; False for nothing.
     journal : path, optional
         Each sensor's row is kept there (HDF5) as soon as it is computed; with a file that is there
         already the run goes on where it stopped, to the same bits.
@@ -95,7 +95,9 @@ def block_column(
         overwrite,
     )
     blocks = np.empty((space.count, len(where), *space.shape[1:]))
-    for k, row in progress_bar(rows, shown=progress, total=len(where), unit="sensor"):
+    for k, row in progress_bar(
+        rows, shown=progress, total=len(where), unit="sensors", desc="block column"
+    ):
         # The last value's derivatives by the values of the last interval, the one before, ...
         blocks[:, k] = row[::-1]
     unknown, declared = model.unknowns[0], model.parameter(parameter)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -137,6 +138,13 @@ def everything(folder: Path) -> dict[str, bytes | None]:
 
 def settings(*overrides: str) -> list[str]:
     return ["run", "run.toml", *(a for o in overrides for a in ("--set", o))]
+
+
+def noted(stderr: str) -> str:
+    """Standard error without the lines that only tell that a run still goes on, as it does where
+    the machine is slow."""
+    progress = re.compile(r"^\w[\w ]*: .*( \.\.\.| min)$")
+    return "".join(x for x in stderr.splitlines(keepends=True) if not progress.match(x.strip()))
 
 
 def process(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

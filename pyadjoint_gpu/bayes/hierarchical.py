@@ -228,7 +228,7 @@ class HierarchicalSMC(AsGiven):
             Processes import the program anew (in place of a pool that forks, which JAX cannot bear,
             as many others start): a file that is run has ``if __name__ == "__main__":``.
         progress : bool, optional
-            Whether to show a bar; by default where someone looks.
+            A bar where someone looks, else a line a minute; False for nothing.
 
         Returns
         -------

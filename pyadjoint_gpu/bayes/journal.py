@@ -16,7 +16,7 @@ from ..files import intact, sealed
 from ..fingerprint import check_made_with, fingerprint
 from ..hdf5 import legible, opened, replaceable
 from ..outputs import check_outputs
-from ..progress import progress_bar
+from ..progress import phase, progress_bar
 
 FORMAT = "pyadjoint_gpu sampler 2"
 
@@ -56,19 +56,19 @@ def followed(
         mark = fingerprint(**made_with())
         if not (overwrite and path.exists() and replaceable(path)):
             states = load(path, mark, kind)
-    with progress_bar(shown=progress, unit="move", desc="SMC") as bar:
+    with progress_bar(shown=progress, unit="moves", desc="SMC") as bar:
 
         def keep(now: Any, k: int) -> None:
             states[k:] = [now]
             if path is not None:
                 save(path, mark, states)
-            bar.set_postfix(gamma=f"{now.gamma:.3g}", ln_Z=f"{now.log_evidence:.2f}")
-            bar.update()
+            bar.update(gamma=now.gamma, ln_Z=now.log_evidence)
 
         for k in range(repeats):
             now: Any = states[k] if k < len(states) else None
             if now is None:
-                now = first(k)
+                with phase("compiling, and drawing from the prior"):
+                    now = first(k)
                 keep(now, k)
             while now.gamma < 1.0 or now.move < moves:
                 now = moved(now, k)

@@ -207,7 +207,7 @@ class ProblemSMC(AsGiven):
         overwrite : bool
             Start the journal anew.
         progress : bool, optional
-            Whether to show a bar; by default where someone looks.
+            A bar where someone looks, else a line a minute; False for nothing.
 
         Returns
         -------

@@ -15,6 +15,7 @@ from ..arithmetic import double
 from ..config import plain
 from ..dataset import named
 from ..outputs import check_outputs
+from ..progress import phase, progress_bar
 from .checks import SamplingWarning
 from .data import AXES, DISPLACEMENT
 from .hierarchical import HierarchicalSMC
@@ -44,7 +45,7 @@ def run(file: SlipFile, *, overwrite: bool = False, progress: bool | None = None
     overwrite : bool
         Start its journal anew.
     progress : bool, optional
-        Show a bar; if someone looks, unless given.
+        A bar where someone looks, else a line a minute; False for nothing.
 
     Returns
     -------
@@ -69,7 +70,13 @@ def run(file: SlipFile, *, overwrite: bool = False, progress: bool | None = None
                 progress=progress,
             )
         else:
-            result = sampler.run(**options)
+            with (
+                progress_bar(
+                    shown=progress, desc="SMC", unit="runs", total=options.get("repeats", 1)
+                ),
+                phase("compiling, and sampling"),
+            ):
+                result = sampler.run(**options)
     said = list(dict.fromkeys(_text(w) for w in caught if issubclass(w.category, SamplingWarning)))
     for w in caught:
         if not issubclass(w.category, SamplingWarning):
@@ -134,6 +141,17 @@ def _message(result: xr.Dataset, geometry: Geometry | None, unknown: bool) -> st
         f"{samples // runs} samples" if runs == 1 else f"{runs} runs of {samples // runs} samples"
     )
     return f"{each} of {what}, {stages} stages"
+
+
+def plan(file: SlipFile) -> str:
+    """What `run` does, in a line."""
+    sampler, runs = file.sampler, file.options.get("repeats", 1)
+    size = sampler.particles if isinstance(sampler, HierarchicalSMC) else sampler.settings.particles
+    what = "slip" if file.geometry is None else ", ".join([*file.geometry.priors, "slip"])
+    return (
+        f"{runs} run{'s' * (runs > 1)} of {size} samples of {what}, given"
+        f" {len(np.asarray(sampler.data))} data, by {type(sampler).__name__}"
+    )
 
 
 def inputs(file: SlipFile) -> str:

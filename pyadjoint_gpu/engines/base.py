@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from functools import wraps
+from typing import Any, Protocol, TypeVar
 
 from ..models.base import Fields, Model
+from ..progress import first_use, times
 from ..solvers.base import Convergence
+
+M = TypeVar("M", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True)
@@ -76,3 +81,19 @@ class Engine(Protocol):
     def info(self) -> dict[str, Any]:
         """``engine``, ``engine_version``, ``device``, ``dtype`` and ``ranks``, for records."""
         ...
+
+
+def compiling(what: str) -> Callable[[M], M]:
+    """For methods of JAX's engines that take a model: the first call is a phase of its own, since
+    it waits for the compiler. `what` they compile says it."""
+
+    def decorate(method: M) -> M:
+        @wraps(method)
+        def wrapper(self: Any, model: Model, *args: Any, **kwargs: Any) -> Any:
+            key = (what, model, str(self.settings()))
+            with first_use(key, f"compiling {what} for {times(model.grid.shape)}"):
+                return method(self, model, *args, **kwargs)
+
+        return wrapper  # type: ignore[return-value]
+
+    return decorate

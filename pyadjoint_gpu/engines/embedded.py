@@ -15,7 +15,7 @@ from ..models.base import Fields, Model
 from ..solvers import Operator, continuation, multigrid, newton, pseudo_transient
 from ..solvers.base import Convergence, Spectrum, gauged
 from . import SOLVERS
-from .base import Adjoint, Solution
+from .base import Adjoint, Solution, compiling
 
 
 class EmbeddedEngine:
@@ -56,6 +56,7 @@ class EmbeddedEngine:
         }
 
     @double
+    @compiling("the forward solve")
     def solve(
         self,
         model: Model,
@@ -79,6 +80,7 @@ class EmbeddedEngine:
         return Solution(_settled(model, u, args[0]), convergence, reusable)
 
     @double
+    @compiling("the adjoint solve")
     def adjoint(
         self,
         model: Model,
@@ -127,6 +129,7 @@ class EmbeddedEngine:
         return self.linearised(model, parameters, solution, source, **options)
 
     @double
+    @compiling("the tangent solve")
     def linearised(
         self,
         model: Model,
@@ -183,7 +186,7 @@ class EmbeddedEngine:
                 f"{convergence.method}: the {operator.kind} solve {convergence.message}; it goes"
                 " on by pseudo-transient iterations",
                 ConvergenceWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
             earlier = convergence
             if convergence.status == "stagnated":

@@ -11,6 +11,7 @@ import sys
 import threading
 import tomllib
 from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager
 from functools import cache
 from typing import Any
 
@@ -19,6 +20,7 @@ import numpy as np
 from ..errors import DataError, EngineError, check_choice
 from ..models.base import Fields, Model
 from ..models.explicit import Explicit
+from ..progress import first_use, phase, times
 from ..solvers.base import Convergence, Spectrum
 from . import installation
 from .base import Adjoint, Solution
@@ -61,7 +63,8 @@ class Driven(ABC):
         if start:
             arrays["initial"] = start[unknown]
         options = _options(tolerance, max_iterations, initial)
-        found, report = self._run("solve", model, arrays, options)
+        with self._compiling("forward", model):
+            found, report = self._run("solve", model, arrays, options)
         return Solution({unknown: found["state"]}, _convergence(report, tolerance))
 
     def adjoint(
@@ -81,11 +84,18 @@ class Driven(ABC):
         if initial:
             arrays["initial"] = initial.multiplier[unknown]
         options = _options(tolerance, max_iterations, initial or solution)
-        found, report = self._run("adjoint", model, arrays, options)
+        with self._compiling("adjoint", model):
+            found, report = self._run("adjoint", model, arrays, options)
         multiplier = found.pop("multiplier")
         return Adjoint(
             completed(found, parameters), {unknown: multiplier}, _convergence(report, tolerance)
         )
+
+    def _compiling(self, kind: str, model: Model) -> AbstractContextManager:
+        """What Julia compiles, for all sizes of grids, holds this process up."""
+        key = (kind, type(model), model.grid.ndim, str(self.settings()))  # type: ignore
+        what = f"compiling the {kind} solve for {times(model.grid.shape)} in Julia"
+        return first_use(key, what, at_once=True)
 
 
 def _options(
@@ -279,7 +289,7 @@ def _poll() -> None:
 @cache
 def _start() -> Any:
     """Julia with our package loaded, started if it is not running yet."""
-    with _one_at_a_time:
+    with _one_at_a_time, phase("starting Julia", at_once=True):
         found = installation.find()
         if "juliacall" not in sys.modules:
             _set_defaults(found)

@@ -29,6 +29,7 @@ import numpy as np
 from ..errors import ConfigError, EngineError, check_choice
 from ..models.base import Fields, Model
 from ..models.explicit import Explicit
+from ..progress import phase
 from . import installation
 from .active import launches
 from .julia import JULIA_BACKENDS, Driven, describe, translated
@@ -147,7 +148,10 @@ class Launch(Driven):
         token = secrets.token_hex(16)
         backend = JULIA_BACKENDS[self._resolved()]
         try:
-            with socket.create_server((self.host, 0)) as server:
+            with (
+                phase("starting Julia on the ranks"),
+                socket.create_server((self.host, 0)) as server,
+            ):
                 port = server.getsockname()[1]
                 atexit.register(self.close)
                 self._spawn([self.host, str(port), token, str(self._folder), backend])

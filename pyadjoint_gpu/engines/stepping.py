@@ -17,7 +17,7 @@ from ..arithmetic import compiled, double
 from ..models.base import Fields, Model
 from ..models.explicit import Explicit
 from ..solvers.base import Convergence
-from .base import Adjoint, Solution
+from .base import Adjoint, Solution, compiling
 from .embedded import EmbeddedEngine
 
 
@@ -73,6 +73,7 @@ class Stepping:
         return self.engine.settings()
 
     @double
+    @compiling("the steps")
     def solve(
         self,
         model: Model,
@@ -101,6 +102,7 @@ class Stepping:
         return Solution(fields, report, kept)
 
     @double
+    @compiling("the steps back")
     def adjoint(
         self,
         model: Model,
@@ -147,6 +149,7 @@ class Stepping:
         return Adjoint(gradient, jax.tree.map(jnp.negative, source), report)
 
     @double
+    @compiling("the tangent steps")
     def tangent(
         self,
         model: Model,

@@ -13,6 +13,7 @@ from ..config import plain
 from ..dataset import describe, grid_coordinates, named
 from ..engines import running
 from ..outputs import check_outputs
+from ..progress import times
 from ..responses import block_column
 from .placing import place_sensors
 from .run_file import FORECAST, PlacementFile
@@ -41,7 +42,7 @@ def run(
     overwrite : bool
         Start anew what it keeps on disk.
     progress : bool, optional
-        Show bars; if someone looks, unless given.
+        A bar where someone looks, else a line a minute; False for nothing.
 
     Returns
     -------
@@ -97,6 +98,16 @@ def run(
         **attributes,
     )
     return out
+
+
+def plan(file: PlacementFile) -> str:
+    """What `run` does, in a line."""
+    seen = len(file.candidates) + len(file.points)
+    return (
+        f"a block column of {seen} adjoint runs of model {file.model.name!r} on"
+        f" {times(file.model.grid.shape)} cells, then the choice of sensors among"
+        f" {len(file.candidates)} candidates (budget {file.placement.get('budget')})"
+    )
 
 
 def inputs(file: PlacementFile) -> str:

@@ -128,7 +128,7 @@ def select(
     overwrite : bool
         Start the journal anew.
     progress : bool, optional
-        Show a bar; by default if someone looks.
+        A bar where someone looks, else a line a minute; False for nothing.
 
     Returns
     -------
@@ -210,7 +210,7 @@ def _greedy(
     known = list(record.steps.get(rule, ()))
     shown = progress if comm.Get_rank() == 0 else False
     total = network.most if network.costs is None else None
-    with progress_bar(shown=shown, total=total, unit="sensor") as bar:
+    with progress_bar(shown=shown, total=total, unit="sensors", desc="placement") as bar:
         while (able := network.able(order)).any():
             p, gain = known.pop(0) if known else (_best(candidates, able, divisor, comm), None)
             found = _append(p, candidates, network, comm)
@@ -221,8 +221,7 @@ def _greedy(
                 raise DataError(f"{record.path}: of another covariance; sensor {p} gains otherwise")
             order.append(p)
             gains.append(gain)
-            bar.set_postfix(EIG=f"{before + sum(gains):.2f}")
-            bar.update()
+            bar.update(EIG=before + sum(gains))
     return order, gains, before
 
 

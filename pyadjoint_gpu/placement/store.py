@@ -75,7 +75,7 @@ class CovarianceFile:
         overwrite : bool
             Start anew.
         progress : bool, optional
-            Show a bar; if someone looks unless given.
+            A bar where someone looks, else a line a minute; False for nothing.
 
         Raises
         ------
@@ -88,7 +88,7 @@ class CovarianceFile:
         shape, chunks = (of.sensors, of.steps) * 2, (1, of.steps) * 2
         with Rows(path, shape, made_with, chunks, of.sensors, overwrite) as rows:
             missing = np.flatnonzero(~rows.done)
-            for k in progress_bar(missing, shown=progress, unit="sensor", desc="covariance"):
+            for k in progress_bar(missing, shown=progress, unit="sensors", desc="covariance"):
                 rows[k] = slab(factors.left[k : k + 1], factors.right)[0]
         return cls(path)
 

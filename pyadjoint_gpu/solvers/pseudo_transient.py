@@ -38,6 +38,7 @@ from jax import lax
 
 from ..arithmetic import compiled, compiled_loop
 from ..models.base import Fields
+from ..progress import note
 from .base import ERROR, TINY, Convergence, Operator, Spectrum, dot, fold, largest, summary
 
 SAFETY = 0.99
@@ -123,6 +124,7 @@ def solve(
         floor = max(floor, least)
         iterations += steps
         history.append((iterations, residual / scale))
+        note(f"{operator.kind} solve, {iterations} iterations, residual {residual / scale:.1e}")
         if not operator.affine and not residual <= RISE * best[0]:
             # The derivatives of R had changed too much on the way: again, with smaller steps.
             residual, u = best

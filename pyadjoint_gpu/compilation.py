@@ -1,0 +1,70 @@
+"""What the compiler made is kept between processes, where the user did not say otherwise."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import tempfile
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jax
+
+CACHE = "PYADJOINT_GPU_CACHE"
+"""The environment variable with the folder; "off" for none."""
+_LEAST = 0.1  # seconds of compilation from which on it is kept
+_JAX_LEAST = 1.0  # the same unless someone says otherwise
+
+
+@cache
+def keep_compiled() -> None:
+    """Have JAX keep compiled code in the user's cache folder. Nothing is changed where JAX was told
+    of a folder, or that it is to keep nothing, or where the folder cannot be written."""
+    config: Any = jax.config
+    place = folder()
+    if place is None or not config.jax_enable_compilation_cache:
+        return
+    if config.jax_compilation_cache_dir is not None:
+        return
+    try:
+        # Who can write there can have this user run anything.
+        place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError:
+        return
+    config.update("jax_compilation_cache_dir", str(place))
+    if config.jax_persistent_cache_min_compile_time_secs == _JAX_LEAST:
+        config.update("jax_persistent_cache_min_compile_time_secs", _LEAST)
+
+
+def folder() -> Path | None:
+    """Where compiled code is kept: ``PYADJOINT_GPU_CACHE``, or ``pyadjoint_gpu/jax`` in the user's
+    cache folder (``XDG_CACHE_HOME``, or ``~/.cache``); below it a folder for each kind of
+    processor, whose code others may not run. None for nowhere."""
+    chosen = os.environ.get(CACHE, "")
+    if chosen.lower() == "off":
+        return None
+    try:
+        base = Path(chosen).expanduser() if chosen else _users() / "pyadjoint_gpu" / "jax"
+    except RuntimeError:  # no home
+        return None
+    return base.absolute() / _processor()
+
+
+def _users() -> Path:
+    given = os.environ.get("XDG_CACHE_HOME", "")
+    # One that is not absolute is to be ignored, says the specification.
+    return Path(given) if os.path.isabs(given) else Path.home() / ".cache"
+
+
+def _processor() -> str:
+    """The instructions that this processor has, as far as the system tells."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = [platform.processor()]
+    told = [x for x in lines if x.startswith(("flags", "Features"))] or lines
+    return f"{platform.machine()}-{hashlib.sha256(''.join(told[:1]).encode()).hexdigest()[:12]}"
