@@ -9,7 +9,9 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from ..arrays import real
 from ..control import BoundControl
+from ..core.quantities import converter, stated
 from ..elliptic import MaternField
 from ..errors import ConfigError, DataError
 from .inputs import check_units
@@ -45,8 +47,10 @@ class FieldPrior:
         """
         key = f"prior.{self.name}"
         check_units(f"{key}.sd", self.sd)
+        own = control.parameter.units if control.control.transform == "identity" else "1"
+        how = converter(f"{key}.sd", stated(self.sd), own)
         try:
-            sd = np.broadcast_to(np.asarray(self.sd, dtype=float), control.shape)
+            sd = np.broadcast_to(how.difference(real(f"{key}.sd", self.sd)), control.shape)
         except (TypeError, ValueError):
             raise ConfigError(
                 f"{key}.sd: found {self.sd!r}, expected a number, or an array of {control.shape}"
@@ -57,7 +61,11 @@ class FieldPrior:
             if self.length is not None:
                 raise ConfigError(f"{key}.length: the control is not a field; leave it out")
             return BoundPrior(control, lambda x: jnp.asarray(sd) * x)
-        field = MaternField(control.space, self.length, key)
+        length, units = self.length, stated(self.length)
+        if units is not None:
+            how = converter(f"{key}.length", units, control.space.grid.units)
+            length = how(real(f"{key}.length", length)).item()
+        field = MaternField(control.space, length, key)
         return BoundPrior(control, lambda x: jnp.asarray(sd) * field.root(x))
 
 

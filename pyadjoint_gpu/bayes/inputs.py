@@ -10,6 +10,7 @@ import numpy as np
 import scipy.linalg
 
 from ..arrays import factor, finite
+from ..core.quantities import converter, power, spelling, stated
 from ..errors import ConfigError, DataError
 from .hmc import Box, Quadratic
 
@@ -87,7 +88,11 @@ def fixed(data: Any, noise: Any, prior: Any, bounds: Any) -> Fixed:
     gaussian = normal(prior)
     n = len(gaussian.vector)
     check_units("noise", noise)
-    root = factor("noise", finite("noise", noise), len(d))
+    own, values = spelling(stated(data)), finite("noise", noise)
+    if own != "1":
+        wanted = own if values.ndim < 2 else power((own, 2))
+        values = converter("noise", stated(noise), wanted).difference(values)
+    root = factor("noise", values, len(d))
     diagonal = root if root.ndim == 1 else np.diag(root)
     white = d / root if root.ndim == 1 else scipy.linalg.solve_triangular(root, d, lower=True)
     constant = -float(np.sum(np.log(diagonal))) - 0.5 * len(d) * np.log(2 * np.pi)

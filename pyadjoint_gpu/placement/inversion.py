@@ -10,12 +10,13 @@ import numpy as np
 import xarray as xr
 
 from ..arrays import finite, real
+from ..core.quantities import converter, spelling, stated
 from ..dataset import named, provenance
 from ..errors import ConfigError, DataError
 from ..files import intact, path_of, sealed
 from ..models.options import count
 from .covariance import check_fit
-from .noise import Noise
+from .noise import Noise, in_units
 from .offline import Offline, solved, variance
 from .prior import SpaceTimePrior, restored
 from .toeplitz import ToeplitzMap
@@ -64,7 +65,7 @@ class LinearInversion:
         if forecast is not None:
             check_fit(forecast, prior, "forecast")
         self.map, self.prior, self.forecast = of, prior, forecast
-        self.noise = Noise(noise, of.sensors, of.steps)
+        self.noise = Noise(in_units(noise, of.units[0]), of.sensors, of.steps)
         self.offline = offline or Offline.of(of, prior, self.noise, forecast)
 
     def infer(self, data: Any, until: int | None = None) -> xr.Dataset:
@@ -211,11 +212,19 @@ class LinearInversion:
             raise ConfigError(f"until: found {until}, expected 1 to {steps}")
         return until
 
+    def _rows(self, data: Any) -> np.ndarray:
+        """Of times, in the units of the map's data; by their names where they have these."""
+        if set(getattr(data, "dims", ())) == {"time", "sensor"}:
+            data = data.transpose("time", "sensor")
+        array, units = real("data", data), self.map.units[0]
+        own = stated(data) if spelling(units) != "1" else None
+        return np.array(converter("data", own, units)(array))
+
     def _checked(self, data: Any, until: int | None) -> tuple[np.ndarray, int]:
         """Zero where unknown, and how many times are known."""
         known = self._known(until)
         shape = (self.map.steps, self.map.sensors)
-        array = np.array(real("data", data))
+        array = self._rows(data)
         if array.shape != shape:
             raise DataError(f"data: found shape {array.shape}, expected {shape}")
         array[known:] = 0.0
@@ -307,7 +316,7 @@ class Stream:
             If there are more than times left, or values that are not finite.
         """
         of = self._inversion.map
-        array = np.atleast_2d(finite("data", rows))
+        array = np.atleast_2d(finite("data", self._inversion._rows(rows)))
         left = of.steps - self.known
         if array.ndim != 2 or array.shape[1] != of.sensors or not 0 < len(array) <= left:
             raise DataError(

@@ -8,9 +8,25 @@ from typing import Any
 import numpy as np
 
 from ..arrays import finite, shown
+from ..core.quantities import converter, power, spelling, stated
 from ..errors import ConfigError, DataError
 from .blocks import Covariance, check_symmetric, diagonal_blocks
 from .roundoff import refusal
+
+
+def in_units(given: Any, units: str) -> Any:
+    """Noise in the units of data, or the squares of these for covariances, where both state them.
+
+    Raises
+    ------
+    DataError
+        If its own do not convert.
+    """
+    own = stated(given)
+    if own is None or spelling(units) == "1":
+        return given
+    wanted = units if np.ndim(given) < 2 else power((units, 2))
+    return converter("noise", own, wanted).difference(finite("noise", given))
 
 
 class Noise:

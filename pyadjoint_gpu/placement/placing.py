@@ -21,7 +21,7 @@ from .communicator import Alone, Communicator, safely, share
 from .covariance import FormedCovariance, check_fit, covariance
 from .information import information
 from .network import Network
-from .noise import Noise
+from .noise import Noise, in_units
 from .offline import seen, solved
 from .prior import SpaceTimePrior
 from .roundoff import factorised
@@ -136,7 +136,7 @@ def place_sensors(
             f"goal: expected a ToeplitzMap, or places: expected {prior.places} true or false, found"
             f" {shown(goal)}"
         )
-    noise = Noise(noise, of.sensors, of.steps)
+    noise = Noise(in_units(noise, of.units[0]), of.sensors, of.steps)
     network = Network.of(of.sensors, budget, costs, existing, forbidden)
     objective = prior if weights is None else prior.weighted(weights)
     generator = np.random.default_rng(count("seed", seed, 0))
