@@ -15,6 +15,8 @@ from .solves import check_iterations, check_tolerance
 
 FITTED = (0.5, 2.0)
 """chi2 of a fit as good as the data, about: outside a result says what to change."""
+CHANCE = 0.01
+"""How often chi2 of few data may be said to be too small, or too large, and is not."""
 _NEVER = 10**9
 # Our own rules stop a run; scipy's are set so as not to interfere.
 METHODS: dict[str, dict[str, Any]] = {
@@ -72,8 +74,15 @@ def options(
 
 
 def fit(problem: Problem, chi2: float | None, status: str, discrepancy: bool) -> str:
-    """What to add to a result's message where chi2 is far from 1: how to have it nearer."""
+    """What to add to a result's message where chi2 is far from 1, and farther than errors of so
+    many data bring it in one case of a hundred: how to have it nearer."""
     if chi2 is None or FITTED[0] <= chi2 <= FITTED[1]:
+        return ""
+    from scipy.special import chdtr
+
+    assert isinstance(problem.misfit, BoundLeastSquares)
+    below = float(chdtr(problem.misfit.size, chi2 * problem.misfit.size))
+    if CHANCE < below < 1.0 - CHANCE:
         return ""
     smooth = any(isinstance(p, Smoothness) for p in problem.penalties)
     if chi2 < FITTED[0]:
