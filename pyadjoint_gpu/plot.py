@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 INK = "#333333"
+NAMED = 5
+"""Observations whose names are written beside them."""
 MOST = 1000
 """Observations that a map can show."""
 
@@ -61,6 +63,31 @@ def plot(result: xr.Dataset, path: str | Path | None = None) -> Figure:
         panels.append(lambda ax: _fit(ax, result))
     panels.append(lambda ax: _history(ax, result))
     return arranged(panels, aspect(result), str(result.attrs.get("title", "")), path)
+
+
+def _name_farthest(ax: Axes, result: xr.Dataset) -> None:
+    """The names, where there are some, of the observations that are missed by most."""
+    names = [
+        c.values
+        for c in result.coords.values()
+        if c.dims == ("observation",) and (c.dtype.kind == "U" or c.dtype == object)
+    ]
+    if not names:
+        return
+    off = np.abs(result["residual"].values / result["sigma"].values)
+    for k in np.argsort(off)[::-1][:NAMED]:
+        at = float(result["observed"][k]), float(result["predicted"][k])
+        above = at[1] > at[0]  # away from the line
+        ax.annotate(
+            str(names[0][k]),
+            at,
+            xytext=(-3, 3) if above else (3, -3),
+            textcoords="offset points",
+            ha="right" if above else "left",
+            va="bottom" if above else "top",
+            fontsize=7,
+            color=INK,
+        )
 
 
 def integers(ax: Axes) -> None:
@@ -360,6 +387,7 @@ def _fit(ax: Axes, result: xr.Dataset) -> None:
         ecolor="#9ec9d6",
         elinewidth=0.8,
     )
+    _name_farthest(ax, result)
     units = result["observed"].attrs.get("units", "1")
     suffix = "" if units == "1" else f" ({units})"
     ax.set_xlabel(f"observed{suffix}")

@@ -188,6 +188,9 @@ def test_a_result_says_what_was_missing_and_keeps_names(tmp_path):
         assert "1 of 4 observations are missing" in found.attrs["message"]
         assert found["well"].dims == ("observation",)
         assert list(found["well"].values) == ["A 1", "B 2", "D 4"]
+        figure = found.pag.plot()
+        written = [t.get_text() for axes in figure.axes for t in axes.texts]
+        assert {"A 1", "B 2", "D 4"} <= set(written)
 
 
 def test_all_missing_is_no_data():

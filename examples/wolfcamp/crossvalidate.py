@@ -21,6 +21,8 @@ run = config.read(here / "wolfcamp.toml", [f'misfit.observations="{data}/wolfcam
 heads = run.tables["misfit"]["observations"]
 x, y, observed = heads["x"].values, heads["y"].values, heads["head"].values
 order = np.random.default_rng(0).permutation(len(observed))
+labels = [c for c in heads.variables.values() if c.dtype.kind in "OUS"]
+names = labels[0].values if labels else [f"head {k}" for k in range(len(observed))]
 errors, plane_errors = np.zeros(len(observed)), np.zeros(len(observed))
 
 for k, left_out in enumerate(np.array_split(order, folds)):
@@ -40,5 +42,7 @@ for k, left_out in enumerate(np.array_split(order, folds)):
         flush=True,
     )
 
+worst = int(np.argmax(np.abs(errors)))
+print(f"farthest off: {names[worst]}, by {errors[worst]:.0f} m")
 for name, e in (("inversion", errors), ("plane", plane_errors)):
     print(f"{name}: rms {np.sqrt(np.mean(e**2)):.1f} m, median {np.median(np.abs(e)):.1f} m")
