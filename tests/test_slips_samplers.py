@@ -143,7 +143,7 @@ ROWS: list[Row] = [
     (
         lambda: linear(green=[["a"] * 3] * 6),
         DataError,
-        "green: found .*'a'.*, expected real numbers",
+        "green: found list, expected real numbers",
     ),
     (
         lambda: smc(forward=FAULT.forward(POINTS, LOOKS, east=0.0, north=0.0, depth=1.0)),
