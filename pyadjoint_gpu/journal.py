@@ -71,8 +71,8 @@ _DATASETS = (
 SETTINGS = ("method", "tolerance", "discrepancy")
 """Of an optimiser, that decide its path and where it ends."""
 _OTHERS = {
-    "pyadjoint_gpu sampler": "a sampler's journal; the same call or `pyadjoint-gpu run` with its run"
-    " file",
+    "pyadjoint_gpu sampler": "a sampler's journal; the same call, or `pyadjoint-gpu run` with its"
+    " run file",
     "pyadjoint_gpu rows": "a journal of rows; the same call (`pyadjoint-gpu place`)",
     "pyadjoint_gpu selection": "a journal of a selection; the same call (`pyadjoint-gpu place`)",
 }
