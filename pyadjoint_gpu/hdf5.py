@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 
 from .errors import DataError
-from .files import whole
+from .files import intact, whole
 
 _VERSION = ("v108", "v108")
 """Of HDF5's format. Structures of an older one have no checksums; a file of a newer one that its
@@ -31,13 +31,15 @@ def make(path: Path, fill: Callable[[Any], None]) -> None:
 
 
 def opened(path: Path, what: str, mode: str = "r", **options: Any) -> Any:
-    """An existing file; `what` it is meant to be.
+    """An existing file; `what` it is meant to be. One with a seal is only read: writing takes it.
 
     Raises
     ------
     DataError
         If it cannot be opened.
     """
+    if mode != "r" and path.is_file() and intact(path):
+        mode = "r"
     try:
         # h5py's types do not tell groups from datasets.
         return h5py.File(path, mode, **options)

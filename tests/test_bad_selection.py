@@ -11,13 +11,7 @@ from pyadjoint_gpu.placement.blocks import DenseCovariance
 from pyadjoint_gpu.placement.information import information
 from pyadjoint_gpu.placement.selection import select
 
-
-class Sized:
-    """A covariance of other sizes."""
-
-    candidates, steps = C, T + 1
-
-
+SIZED = DenseCovariance(np.einsum("ab,ij->aibj", np.eye(C), np.eye(T + 1)))
 NAN = smooth().array.copy()
 NAN[2, 1, 3, 0] = NAN[3, 0, 2, 1] = np.nan
 SKEW = smooth().array.copy()
@@ -43,7 +37,7 @@ SKEW[2, 1, 3, 0] += 1.0
         ({"forbidden": [1, 2], "existing": [2]}, ConfigError, "forbidden: sensor 2 is one of"),
         ({"costs": np.r_[-1.0, np.ones(8)]}, DataError, "costs: found -1, expected values > 0"),
         ({"costs": np.ones(4)}, DataError, r"costs: found shape \(4,\), expected \(9,\)"),
-        ({"costs": "cheap"}, DataError, "costs: found 'cheap', expected numbers"),
+        ({"costs": "cheap"}, DataError, "costs: found 'cheap', expected real numbers"),
         ({"costs": np.full(C, np.inf)}, DataError, "costs: 9 values are not finite"),
         ({"noise": 0.0}, DataError, "noise: found 0, expected values > 0"),
         ({"noise": -np.ones(C)}, DataError, "noise: found -1, expected values > 0"),
@@ -61,7 +55,8 @@ SKEW[2, 1, 3, 0] += 1.0
             DataError,
             "noise: it is not positive definite",
         ),
-        ({"conditional": Sized()}, DataError, "conditional: found 9 candidates and 5 steps, exp"),
+        ({"conditional": SIZED}, DataError, "conditional: found 9 candidates and 5 steps, exp"),
+        ({"conditional": NAN}, ConfigError, "conditional: found .* expected a Covariance"),
         ({"dtype": "half"}, ConfigError, "dtype: found 'half'"),
         ({"lazy": True, "noise": np.zeros(())}, DataError, "noise: found 0"),
         (
@@ -90,7 +85,7 @@ def test_bad_input(given, error, message):
         (np.ones((3, 4, 3)), r"covariance: found shape \(3, 4, 3\), expected \(C, T, C, T\)"),
         (np.ones((3, 4, 3, 5)), "covariance: found shape"),
         (np.ones((0, 4, 0, 4)), "covariance: found shape"),
-        ("X", "covariance: found 'X', expected numbers"),
+        ("X", "covariance: found 'X', expected real numbers"),
     ],
 )
 def test_bad_covariances(array, message):
@@ -105,7 +100,7 @@ def test_bad_covariances(array, message):
         ([[0, 0]], "designs: a sensor is named twice"),
         ([0, 1], r"designs: found shape \(2,\), expected \(R, k\)"),
         (np.zeros((0, 3)), r"designs: found shape \(0, 3\)"),
-        ([[0.5, 1.0]], r"designs: found array\(\[0.5, 1"),
+        ([[0.5, 1.0]], r"designs: found \[\[0\.5, 1\.0\]\], expected indices of shape"),
     ],
 )
 def test_bad_designs(designs, message):

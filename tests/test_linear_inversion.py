@@ -302,7 +302,7 @@ def test_wrong_shapes_are_named():
         (np.ones((SENSORS, STEPS)), r"found shape \(4, 6\)"),
         (-np.array([np.eye(STEPS)] * SENSORS), "not positive definite"),
         (np.nan, "not finite"),
-        ("loud", "expected numbers"),
+        ("loud", "expected real numbers"),
     ],
 )
 def test_noise_that_cannot_be(noise: object, message: str):

@@ -135,3 +135,15 @@ def test_where_zero_is_another_solution(kind):
     state = pag.solve(model, {"rate": 3.0})
     assert state.attrs["status"] == "converged"
     np.testing.assert_allclose(state["u"], 1.0, atol=1e-5)
+
+
+def test_lengths_of_the_grid_are_not_those_of_a_residual():
+    """Computed beside spacings in metres, a diffusivity in km2 would be wrong by 1e6."""
+
+    class Stated(Fisher):
+        parameters = (Parameter("diffusivity", "km2 year-1"), *Fisher.parameters[1:])
+
+    grid = pag.Grid((3, 4), (1.0, 2.0), units="km")
+    with pytest.raises(ConfigError, match=r"diffusivity is in 'km2 year-1', expected metres"):
+        pag.solve(Stated(grid), {"diffusivity": 0.05, "growth": 1.0})
+    Fisher(grid).fields({"diffusivity": 0.05, "growth": 1.0, "arrivals": 0.1})

@@ -329,7 +329,7 @@ def test_fields(shape):
 
 
 def test_nothing_to_draw():
-    with pytest.raises(DataError, match="it has no samples"):
+    with pytest.raises(DataError, match="not a result of pyadjoint_gpu"):
         xr.Dataset().pag.plot()
     with pytest.raises(DataError, match="nothing to draw"):
         xr.Dataset({"k": (("sample", "x"), np.zeros((2, 3)))}).pag.plot()

@@ -197,7 +197,7 @@ def test_bad_input():
         ((inner, 0.0, 5), "step: found 0.0, expected a positive number"),
         ((inner, 0.1, 0), "steps: found 0, expected a positive whole number"),
         ((inner, 0.1, 2.5), "steps: found 2.5, expected a positive whole number"),
-        ((plume(), 0.1, 5), "model: found Transient, expected a Model"),
+        ((plume(), 0.1, 5), "model: found Transient, expected a steady Model"),
     ):
         with pytest.raises(ConfigError, match=message):
             Transient(*args)

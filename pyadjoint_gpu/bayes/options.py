@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError
 from ..models.options import count, finite
+from ..outputs import check_outputs
 
 RESERVED = frozenset(
     (
@@ -57,18 +56,5 @@ def fraction(name: str, value: Any, *, zero: bool = False) -> None:
 def check_run(seed: Any, repeats: Any, journal: Any = None) -> tuple[int, int]:
     """`seed` and `repeats` of a sampler's method `run` as int, and whether its journal can be
     written."""
-    if journal is not None:
-        _check_place(journal)
+    check_outputs({"journal": journal})
     return count("seed", seed, 0), count("repeats", repeats)
-
-
-def _check_place(journal: Any) -> None:
-    if not isinstance(journal, str | os.PathLike):
-        raise ConfigError(f"journal: found {journal!r}, expected a path")
-    path = Path(journal)
-    if not path.parent.is_dir():
-        raise DataError(f"journal: cannot write {str(path)!r}, no such directory; make it first")
-    if path.is_dir():
-        raise DataError(f"journal: found the directory {str(path)!r}, expected a file's path")
-    if not os.access(path.parent, os.W_OK):
-        raise DataError(f"journal: cannot write {str(path)!r}, the directory is not writable")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import textwrap
 from abc import ABC, abstractmethod
@@ -334,6 +335,7 @@ class Model(ABC):
         ConfigError, DataError
             If a parameter is unknown, missing, of the wrong shape, not finite or not positive.
         """
+        self._check_units()
         check_mapping("parameters", given, "parameter fields by name")
         for key in given:
             self.parameter(key)
@@ -346,6 +348,20 @@ class Model(ABC):
                 raise ConfigError(f"parameter {p.name!r} of model {self.name!r} is not given")
             out[p.name] = self.field(p.name, value)
         return out
+
+    def _check_units(self) -> None:
+        """A `ConfigError` if a variable is stated in the lengths of a grid that is not in metres:
+        what is so written would be computed beside spacings in metres."""
+        length = self.domain.units
+        if length == "m":
+            return
+        for v in (*self.unknowns, *self.parameters):
+            if re.search(rf"(?<![A-Za-z]){re.escape(length)}(?![A-Za-z])", v.units):
+                raise ConfigError(
+                    f"model {self.name!r}: {v.name} is in {v.units!r}, expected metres: residuals"
+                    f" are computed in metres, on a grid in {length!r} too; values in {v.units!r}"
+                    " are converted where they state it"
+                )
 
     def check(self, name: str, field: np.ndarray) -> np.ndarray:
         """`field`, or a `DataError` where the parameter must be positive and is not."""
