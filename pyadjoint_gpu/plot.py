@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
+from .core.quantities import power
 from .errors import ConfigError, DataError, EngineError
 from .files import whole
 
@@ -160,7 +161,7 @@ def over_all_time(result: xr.Dataset) -> xr.Dataset:
         if field.dims[:1] == ("interval",) and set(field.dims[1:]) <= {"z", "y", "x"}:
             total = length * field.sum("interval")
             total.attrs = field.attrs | {
-                "units": f"{field.attrs.get('units', '1')} {units}",
+                "units": power((field.attrs.get("units", "1"), 1), (units, 1)),
                 "long_name": f"{field.attrs.get('long_name', name)}, over all time",
             }
             out[name] = total

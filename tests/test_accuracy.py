@@ -19,6 +19,7 @@ def away_from_the_optimum(shape, case, **options):
     return pag.Problem(model, control, pag.LeastSquares(data), tolerance="adaptive")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sides", [{}, {"x_min": 1.0, "x_max": 0.0}], ids=["closed", "fixed"])
 @pytest.mark.parametrize("case", CASES)
 def test_errors_are_estimated(case, sides):
@@ -56,12 +57,14 @@ def test_an_adaptive_inversion_takes_half_the_work_to_the_same_objective():
         assert work[1] < 0.6 * work[0], factor
 
 
+@pytest.mark.slow
 def test_an_adaptive_inversion_by_pseudo_transient_solves():
     fixed, adaptive = run(1e-8, "pseudo-transient"), run("adaptive", "pseudo-transient")
     assert float(adaptive["objective"][-1]) < 1.05 * float(fixed["objective"][-1])
     assert float(adaptive["work"].sum()) < float(fixed["work"].sum())
 
 
+@pytest.mark.slow
 def test_a_killed_adaptive_run_goes_on_to_the_same_bits(tmp_path):
     def go(**options):
         tested = problem((15, 31), tolerance="adaptive")

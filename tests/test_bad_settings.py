@@ -219,6 +219,7 @@ WRONG_VALUES = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", WRONG_VALUES, ids=lambda case: case[0][:70])
 def test_settings(case: tuple[str, ...], refused):
     override, *patterns = case

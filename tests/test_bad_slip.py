@@ -126,6 +126,7 @@ WRONG: list[tuple[list[str], list[str]]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("overrides", "patterns"), WRONG, ids=lambda c: str(c)[:60])
 def test_what_is_wrong_is_refused_by_name(overrides, patterns, folder, refused):
     if any("inf.nc" in o for o in overrides):

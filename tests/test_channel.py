@@ -28,6 +28,7 @@ def slab(n, cells, side="y_min"):
     return found, np.abs(found - exact[:, None])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", LAWS)
 def test_a_slab_on_a_slope(n):
     """Between the bed and halfway up to second order; with n = 3 dv/dy has a cube root at the
@@ -41,11 +42,13 @@ def test_a_slab_on_a_slope(n):
     assert everywhere[-1] < 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", ["y_max", "x_min", "x_max"])
 def test_sides_are_alike(side):
     np.testing.assert_allclose(slab(1 / 3, 16, side)[0], slab(1 / 3, 16)[0], rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_a_newtonian_duct():
     """n = 1 between walls at x = 0, x = 2 and y = 0, and a free surface at y = 1: half of a duct
     2 x 2, whose series is in White, Viscous Fluid Flow (1991), section 3-3.3."""
@@ -69,6 +72,7 @@ def test_a_newtonian_duct():
     assert errors[0] / errors[1] > 3.7 and errors[1] / errors[2] > 3.7, errors
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("width", "factor"), [(1, 0.558), (2, 0.789)])
 def test_ice_in_a_rectangular_channel(width, factor):
     """The shape factors of Nye (1965, J. Glaciol. 5, 661), for half the width over the depth: the
@@ -80,6 +84,7 @@ def test_ice_in_a_rectangular_channel(width, factor):
     assert found == pytest.approx(factor, rel=3e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [1 / 3, 3.0])
 def test_second_order_on_a_manufactured_solution(n):
     """v = sin(pi y / 2) sin(pi x / 4), zero on two sides and level on the others, k = 1 + x y / 4;
@@ -117,6 +122,7 @@ def jacobian(model, m, v):
     ).reshape(size, size)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [1 / 3, 3.0])
 @pytest.mark.parametrize("no_slip", [("y_min", "x_min"), ("x_max",), ("y_min", "x_min", "x_max")])
 def test_the_jacobian_is_symmetric_and_negative_definite(no_slip, n):
@@ -127,6 +133,7 @@ def test_the_jacobian_is_symmetric_and_negative_definite(no_slip, n):
     assert np.max(np.linalg.eigvalsh(j)) < 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [1 / 3, 3.0])
 def test_solvers_agree_and_drag_balances_the_weight(n):
     model = section()
@@ -142,6 +149,7 @@ def test_solvers_agree_and_drag_balances_the_weight(n):
     assert state["viscosity"].min() > 0 and state["viscosity"].max() < 20.0
 
 
+@pytest.mark.slow
 def test_what_flows_backwards():
     """R is odd in v and f together."""
     model = section()
@@ -158,6 +166,7 @@ def surface(model, count=6):
     return [(1.0, x) for x in np.linspace(0.05, 1.95, count)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [1 / 3, 3.0])
 def test_gradients(n):
     model = section()
@@ -176,6 +185,7 @@ def test_gradients(n):
     assert tested.passed, tested
 
 
+@pytest.mark.slow
 @double
 def test_the_outer_cells_belong_to_the_adjoint():
     """Surface data act in the outer cells, and walls hold there. An adjoint that keeps these at

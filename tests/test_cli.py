@@ -207,6 +207,7 @@ def test_run_to_convergence(folder: Path, capsys: pytest.CaptureFixture[str]):
     assert load(folder / "result.nc").attrs["status"] == "converged"
 
 
+@pytest.mark.slow
 def test_output_option(folder: Path, capsys: pytest.CaptureFixture[str]):
     assert main(["run", "run.toml", "-o", "other.nc"]) == 1
     assert "wrote other.nc" in capsys.readouterr().out
@@ -214,6 +215,7 @@ def test_output_option(folder: Path, capsys: pytest.CaptureFixture[str]):
     assert not (folder / "result.nc").exists()
 
 
+@pytest.mark.slow
 def test_set(folder: Path, capsys: pytest.CaptureFixture[str]):
     changes = ["title=Two steps", "inversion.max_iterations=2", 'inversion.method="TNC"',
                "controls.permeability.initial=2.0", "parameters={}"]  # fmt: skip
@@ -262,6 +264,7 @@ def test_check(folder: Path, capsys: pytest.CaptureFixture[str]):
     assert {p.name for p in folder.iterdir()} == before
 
 
+@pytest.mark.slow
 def test_check_of_an_unusable_problem_fails(folder: Path, capsys: pytest.CaptureFixture[str]):
     """So few digits of J tell nothing about its gradient."""
     settings = ["check", "run.toml", "--set", "solver.method=pseudo-transient", "--set"]
@@ -272,6 +275,7 @@ def test_check_of_an_unusable_problem_fails(folder: Path, capsys: pytest.Capture
 # resume
 
 
+@pytest.mark.slow
 def test_resume_gives_the_run_again(
     done: tuple[Path, subprocess.CompletedProcess], tmp_path: Path
 ):  # fmt: skip
@@ -284,6 +288,7 @@ def test_resume_gives_the_run_again(
     assert_same(load(tmp_path / "result.nc"), load(folder / "result.nc"))
 
 
+@pytest.mark.slow
 def test_resume_goes_on_as_if_never_stopped(folder: Path):
     assert main(["run", "run.toml", "-o", "whole.nc", "--set", "inversion.max_iterations=4"]) == 1
     assert main(["run", "run.toml", "--set", "inversion.max_iterations=2"]) == 1
@@ -294,6 +299,7 @@ def test_resume_goes_on_as_if_never_stopped(folder: Path):
 # plot
 
 
+@pytest.mark.slow
 def test_plot(
     done: tuple[Path, subprocess.CompletedProcess],
     folder: Path,
@@ -395,6 +401,7 @@ def test_the_package_imports_nothing_heavy():
     assert min(times) < 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "imports",
     [
@@ -415,6 +422,7 @@ def test_datasets_have_the_accessor(imports: str, tmp_path: Path):
         assert ended.stdout == "PagAccessor xarray\n"
 
 
+@pytest.mark.slow
 def test_the_installed_command(done: tuple[Path, subprocess.CompletedProcess], tmp_path: Path):
     """The script that pip installs starts otherwise than ``python -m``."""
     script = Path(sys.executable).with_name("pyadjoint-gpu")

@@ -38,6 +38,7 @@ def solved(before: str = "", before_dir: str = "None", **variables: str) -> tupl
     return place, int(hits)
 
 
+@pytest.mark.slow
 def test_a_second_process_finds_it(tmp_path: Path):
     place, hits = solved(XDG_CACHE_HOME=str(tmp_path))
     assert Path(place).parent == tmp_path / "pyadjoint_gpu" / "jax"
@@ -51,6 +52,7 @@ def test_a_second_process_finds_it(tmp_path: Path):
     assert {p for p in Path(place).iterdir() if p.suffix != ".lock"} >= set(kept)
 
 
+@pytest.mark.slow
 def test_the_users_own_folder_is_kept(tmp_path: Path):
     own = str(tmp_path / "own")
     before = f"jax.config.update('jax_compilation_cache_dir', {own!r})"

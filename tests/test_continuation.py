@@ -48,6 +48,7 @@ class Undeclared(Membrane):
     elliptic = Model.elliptic
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("membrane", [Membrane, Undeclared])
 def test_the_obstacle_problem(membrane):
     """By hand: u'' = -8 within w = 0.1 of the middle of the load, 1 from there to where it leaves
@@ -74,6 +75,7 @@ def barely_fed(model):
     return m | {"balance_lapse": 0.25 * m["balance_lapse"]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("inputs", "shape"), [(inland_ice, (20, 25)), (barely_fed, (20, 25))])
 def test_either_solver_of_the_steps(inputs, shape):
     model = ice_cap(shape)
@@ -85,6 +87,7 @@ def test_either_solver_of_the_steps(inputs, shape):
     assert found.attrs["solver"] == expected.attrs["solver"] == "continuation"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_rough_beds_and_flow_from_far_away(seed):
     """Every face its own slope, steps of the bed higher than the ice is thick."""
@@ -117,6 +120,7 @@ def _rate(model, m, h):
     return np.asarray(model.residual({"thickness": jnp.asarray(h)}, c)["thickness"])
 
 
+@pytest.mark.slow
 def test_without_a_steady_state():
     """Snow everywhere, and nowhere to go."""
     model = pag.models.Ice(pag.Grid((5,), (50e3,)))
@@ -126,6 +130,7 @@ def test_without_a_steady_state():
     assert caught.value.result.attrs["residual"] > 0.5
 
 
+@pytest.mark.slow
 def test_stops_at_the_limit_of_the_arithmetic():
     model, engine = ice_cap((12, 15)), pag.EmbeddedEngine()
     m = model.fields(inland_ice(model))

@@ -36,6 +36,7 @@ def slip(folder: Path) -> None:
     write(folder)
 
 
+@pytest.mark.slow
 def test_every_module_can_be_imported():
     code = f"""
 import importlib, pkgutil, sys
@@ -54,6 +55,7 @@ for name in pyadjoint_gpu.__all__:
     assert ended.returncode == 0, ended.stderr
 
 
+@pytest.mark.slow
 def test_a_run_without_a_figure(bare: None, folder: Path, capsys, monkeypatch):
     monkeypatch.chdir(folder)
     assert main(["check", "run.toml", "--dry-run"]) == 0

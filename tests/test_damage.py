@@ -114,6 +114,7 @@ def flipped(path: Path, whole: bytes, bit: int) -> None:
     path.write_bytes(raw)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run", KINDS)
 def test_one_bit(run: Callable[[Path], Any], tmp_path: Path):
     """Anywhere: in numbers, in HDF5's structures, in names."""
@@ -145,6 +146,7 @@ def outcomes(run: Callable[[Path], Any], path: Path, whole: bytes, expected: Any
     return found
 
 
+@pytest.mark.slow
 def test_one_bit_of_a_journal_that_goes_on(tmp_path: Path):
     path = tmp_path / "kept.h5"
     inverted(path)

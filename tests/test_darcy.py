@@ -9,6 +9,7 @@ SIDES = {"x_min": 1.0, "y_max": -0.5}
 SHAPES = [(31, 63), (8, 12, 17)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("face_mean", ["arithmetic", "harmonic"])
 @pytest.mark.parametrize("sides", [None, SIDES], ids=["closed", "fixed"])
 @pytest.mark.parametrize("shape", SHAPES, ids=["2d", "3d"])
@@ -29,6 +30,7 @@ def test_agrees_with_a_direct_solve(case, shape, sides, face_mean, solver):
         assert abs(float(state["pressure"].mean())) < 1e-12
 
 
+@pytest.mark.slow
 def test_second_order_in_space():
     """-div(K grad P) = Q with P = cos(pi y) cos(pi x), K = exp(x/2), pressure fixed at x = 0
     and x = 2 (P there), no flux at y = 0 and y = 1."""
@@ -55,6 +57,7 @@ def test_second_order_in_space():
     assert np.all(rates > 1.9), (errors, rates)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sides", [(), {"x_min": 1.0, "x_max": 0.0}], ids=["closed", "fixed"])
 def test_fluxes_balance_the_wells_in_every_cell(sides):
     grid = grid_of((15, 31))
@@ -66,6 +69,7 @@ def test_fluxes_balance_the_wells_in_every_cell(sides):
     assert np.all(state["flux_y"][[0, -1]] == 0)
 
 
+@pytest.mark.slow
 def test_linear_pressure_between_fixed_sides_in_one_to_three_dimensions():
     for shape in ((20,), (6, 20), (4, 6, 20)):
         grid = pag.Grid(shape, [1.0] * len(shape))
@@ -76,6 +80,7 @@ def test_linear_pressure_between_fixed_sides_in_one_to_three_dimensions():
         np.testing.assert_allclose(state["flux_x"], 4.0, rtol=1e-8)
 
 
+@pytest.mark.slow
 def test_a_plane_on_all_sides_is_the_solution():
     grid = pag.Grid((10, 14), (1.0, 2.0))
     plane = {"value": 5.0, "gradient": [1.0, -2.0]}
@@ -86,6 +91,7 @@ def test_a_plane_on_all_sides_is_the_solution():
     np.testing.assert_allclose(state["pressure"], 5 + (y - 0.5) - 2 * (x - 1.0), rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_harmonic_means_are_exact_for_layers():
     grid = pag.Grid((10,), (1.0,))
     k = np.where(grid.centers[0] < 0.5, 1.0, 1e-3)
@@ -96,12 +102,14 @@ def test_harmonic_means_are_exact_for_layers():
     assert float(state["flux_x"][3]) == pytest.approx(1.0 / (0.5 / 1.0 + 0.5 / 1e-3), rel=1e-6)
 
 
+@pytest.mark.slow
 def test_porosity_gives_the_pore_velocity():
     grid = grid_of((9, 17))
     state = pag.solve(doublet(grid), {"permeability": 1.0, "porosity": 0.2})
     np.testing.assert_allclose(state["velocity_x"], 5.0 * state["flux_x"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("case", "allowed"), list(zip(CASES, (11, 11, 11, 27, 27), strict=True)))
 def test_iterations_grow_with_nx_only(case, allowed):
     """6 to 11 nx for homogeneous, barrier and white; 15 to 27 nx for the others."""
@@ -140,6 +148,7 @@ def test_too_few_iterations_are_an_error_with_the_result_attached(solver, few):
     assert caught.value.result["pressure"].shape == grid.shape
 
 
+@pytest.mark.slow
 def test_single_precision_on_request():
     grid = grid_of((15, 31))
     state = pag.solve(
@@ -161,6 +170,7 @@ def test_equal_models_share_compiled_code():
     assert hash(a) == hash(b)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_nothing_flows_without_a_source(dtype):
     engine = pag.EmbeddedEngine(dtype=dtype)

@@ -16,6 +16,7 @@ def published(points=101, **sides):
     return Diffusion(pag.Grid((points,), (20.0,)), {"x_min": 1.0, "x_max": 0.5} | sides)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.parametrize("n", [0.0, 0.5, 1.0, 3.0])
 def test_steady_profile(n, solver):
@@ -36,6 +37,7 @@ def test_steady_profile(n, solver):
         assert errors[-1] < 1e-4
 
 
+@pytest.mark.slow
 def test_second_order_on_a_manufactured_solution():
     """H = 1 + sin(pi y) sin(pi x) / 2 on the unit square, k = 1 + x y, n = 2; Q by differences of
     the exact flux."""
@@ -66,6 +68,7 @@ def test_second_order_on_a_manufactured_solution():
     assert errors[0] / errors[1] > 3.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(20, 25), (6, 10, 12)], ids=["2d", "3d"])
 def test_solvers_agree_and_flows_balance(shape):
     model = power_law_box(shape)
@@ -83,6 +86,7 @@ def test_solvers_agree_and_flows_balance(shape):
     assert inflow == pytest.approx(-produced, rel=1e-8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(15,), (12, 15), (5, 7, 8)], ids=["1d", "2d", "3d"])
 def test_gradients(shape):
     model = published(15) if len(shape) == 1 else power_law_box(shape)
@@ -105,6 +109,7 @@ def test_gradients(shape):
     assert pag.adjoint_test(model, start).passed
 
 
+@pytest.mark.slow
 def test_the_published_case():
     """n = 3 from a start at 1; profiles of 101 points."""
     model = published()
@@ -122,6 +127,7 @@ def test_the_published_case():
     assert abs(float(result["exponent"].mean()) - 3.0) < 1e-6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(15,), (12, 15)], ids=["1d", "2d"])
 def test_plots(shape, tmp_path):
     """Of fields along a line, and of two boundary controls with different sides."""

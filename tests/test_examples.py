@@ -17,6 +17,7 @@ from pyadjoint_gpu.placement import run_file as placements
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "says"),
     [
@@ -33,6 +34,7 @@ def test_runs(name, says, tmp_path):
     assert (tmp_path / f"{name}.png").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_slip(tmp_path):
     """And its run file is as good as its script, as far as the sampler."""
     done = run([EXAMPLES / "slip.py", "--small"], tmp_path)
@@ -55,6 +57,7 @@ def test_tsunami():
     assert 2.9 < total.max() < 3.0  # a cell's middle is not the rupture's
 
 
+@pytest.mark.slow
 def test_a_notebook_runs_from_top_to_bottom():
     """Its cells of code in turn, as a script that is in no file, as a notebook is."""
     notebook = json.loads((EXAMPLES / "reaction_diffusion.ipynb").read_text(encoding="utf-8"))

@@ -20,6 +20,7 @@ def green(fault, points=POINTS, look=LOOK, **geometry):
     return np.asarray(fault.green(points, look, **(AT | geometry)))
 
 
+@pytest.mark.slow
 def test_patches_are_parts_of_the_fault():
     one, many = Fault(10.0, 6.0), Fault(10.0, 6.0, along=5, down=3)
     parts = green(many).reshape(len(POINTS), 2, 15).sum(axis=2)
@@ -76,6 +77,7 @@ def test_smoothing():
     assert np.all(lap[:24, 24:] == 0.0)
 
 
+@pytest.mark.slow
 def test_the_published_case():
     """Nine patches, 108 data: mean, standard deviations and ln Z of the closed form."""
     folder = os.environ.get("PYADJOINT_GPU_DATA", "../shared/data")

@@ -147,6 +147,7 @@ def test_values_that_are_the_same():
     assert mark(np.arange(3, dtype="f4")) == mark(jnp.arange(3, dtype="f4"))
 
 
+@pytest.mark.slow
 def test_another_process_finds_the_same():
     """Of texts in sets, too, whose order differs from process to process."""
     code = (

@@ -78,6 +78,7 @@ def objective(make, **options):
     return value, problem, jnp.asarray(problem.initial).reshape(problem.controls[0].shape)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_derivatives_agree_with_the_problem_and_with_differences(case):
     value, problem, theta = objective(CASES[case])
@@ -95,6 +96,7 @@ def test_derivatives_agree_with_the_problem_and_with_differences(case):
     assert np.log2(left[0] / left[1]) == pytest.approx(2.0, abs=0.2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["darcy", "in time", "water"])
 def test_compiled_and_mapped(case):
     value, _, theta = objective(CASES[case])
@@ -108,6 +110,7 @@ def test_compiled_and_mapped(case):
         np.testing.assert_allclose(found, one, atol=1e-9 * size, rtol=0, err_msg=name)
 
 
+@pytest.mark.slow
 def test_second_derivatives():
     value, _, theta = objective(darcy)
     direction = jnp.asarray(np.random.default_rng(2).standard_normal(theta.shape))
@@ -118,6 +121,7 @@ def test_second_derivatives():
     np.testing.assert_allclose(product, central, atol=1e-6 * np.max(np.abs(product)), rtol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_fields_are_those_of_solve(case):
     model, m, _ = CASES[case]()
@@ -165,6 +169,7 @@ class Elsewhere:
         return self._right.info()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["darcy", "in time"])
 def test_another_engine_has_gradients_only(case):
     here, _, theta = objective(CASES[case])

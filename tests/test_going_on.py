@@ -47,6 +47,7 @@ def unsolved(monkeypatch: pytest.MonkeyPatch) -> None:
 # Inversions
 
 
+@pytest.mark.slow
 def test_the_same_call_returns_what_is_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     path = tmp_path / "run.h5"
     first = inverted(path)

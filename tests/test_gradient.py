@@ -50,6 +50,7 @@ def twin(shape, case, sides=(), **options):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sides", [(), SIDES], ids=["closed", "fixed"])
 @pytest.mark.parametrize("shape", SHAPES, ids=["2d", "3d"])
 @pytest.mark.parametrize("case", CASES)
@@ -79,6 +80,7 @@ def test_gradient_agrees_with_central_differences_in_every_component_tried(case,
         assert abs(central - gradient[i]) < 1e-6 * scale, (i, central, gradient[i])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sides", [(), SIDES], ids=["closed", "fixed"])
 @pytest.mark.parametrize("shape", SHAPES, ids=["2d", "3d"])
 @pytest.mark.parametrize("case", CASES)
@@ -89,6 +91,7 @@ def test_taylor(case, shape, sides, solver):
     assert report.slope == pytest.approx(2.0, abs=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sides", [(), SIDES], ids=["closed", "fixed"])
 @pytest.mark.parametrize("shape", SHAPES, ids=["2d", "3d"])
 @pytest.mark.parametrize("case", CASES)
@@ -140,6 +143,7 @@ def test_taylor_with_few_coefficients(basis):
     assert gradient["permeability"].size == {"constant": 1, "plane": 3}[basis]
 
 
+@pytest.mark.slow
 def test_a_misfit_of_ones_own_sees_the_fluxes():
     tested = problem(penalty=(), tolerance=1e-12, data=observations((15, 31)))
     tested = pag.Problem(
@@ -244,6 +248,7 @@ def test_noise_is_never_estimated_as_nothing(value):
     assert eps * value < report.noise < 1e4 * eps
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["multigrid", "newton", "continuation"])
 def test_solves_end_at_round_off_where_its_estimate_is_nothing(kind, monkeypatch):
     """As where u is 0, which has no rounding of its own."""
@@ -271,6 +276,7 @@ class Cubic(Model):
         return {"u": transport - c["k"] * u["u"] ** 3 + c["q"]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("drift", [0.0, 20.0])
 def test_a_nonlinear_model_of_ones_own(drift):
     model = Cubic(pag.Grid((20, 24), (1.0, 1.0)))

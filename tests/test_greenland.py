@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 import xarray as xr
 
 from pyadjoint_gpu.cli import main
@@ -30,6 +31,7 @@ def settings(data, folder):
     ]
 
 
+@pytest.mark.slow
 def test_another_resolution_with_y_descending(tmp_path, capsys):
     with xr.open_dataset(DATA) as data:
         coarse = data.coarsen(x=3, y=3, boundary="trim").mean().isel(y=slice(None, None, -1))
@@ -50,6 +52,7 @@ def test_another_resolution_with_y_descending(tmp_path, capsys):
     assert (tmp_path / "out.png").stat().st_size > 50_000
 
 
+@pytest.mark.slow
 def test_the_example_says_how_well_it_fits(tmp_path):
     done = subprocess.run(
         [sys.executable, str(EXAMPLE / "maps.py"), str(DATA), "--small"],

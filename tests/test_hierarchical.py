@@ -80,6 +80,7 @@ def same(a, b):
         np.testing.assert_array_equal(a[name], b[name], err_msg=name)
 
 
+@pytest.mark.slow
 def test_against_quadrature():
     smc = problem(particles=300, batch=30, inner=Settings(particles=100, leapfrogs=40))
     log_evidence, mean, sd, s_mean, s_sd = quadrature(smc)
@@ -112,6 +113,7 @@ def test_a_function_of_numpy_will_do(usual):
         np.testing.assert_allclose(found[name], usual[name], rtol=1e-9, atol=1e-9, err_msg=name)
 
 
+@pytest.mark.slow
 def test_the_journal_goes_on_where_it_was(tmp_path, usual):
     path, smc = tmp_path / "run.h5", problem()
 
@@ -146,11 +148,13 @@ def test_the_journal_goes_on_where_it_was(tmp_path, usual):
         quietly(smc, journal=path)
 
 
+@pytest.mark.slow
 def test_the_number_of_processes_does_not_matter(usual):
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as executor:
         same(quietly(problem(), executor=executor), usual)
 
 
+@pytest.mark.slow
 def test_a_pool_that_forks(tmp_path, usual):
     """As documented: `ProcessPoolExecutor()` as it comes, which forks where it always did, after
     JAX has started its threads."""
@@ -162,6 +166,7 @@ def test_a_pool_that_forks(tmp_path, usual):
     same(elsewhere(tmp_path / "forks.nc", lines, [sys.executable], timeout=300), usual)
 
 
+@pytest.mark.slow
 def test_what_other_processes_cannot_run_is_refused(tmp_path):
     with (
         ProcessPoolExecutor(1) as executor,
@@ -187,6 +192,7 @@ def test_what_other_processes_cannot_run_is_refused(tmp_path):
     assert "EngineError: executor: one of its processes died" in found.stderr.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_all_is_compiled_once(monkeypatch):
     """G and the sampler of s, for all stages of all runs, and for short batches."""
     traced, original = [], estimates.posterior
@@ -221,6 +227,7 @@ def elsewhere(path, lines, command=(), timeout=None, **variables):
         return found.load()
 
 
+@pytest.mark.slow
 def test_the_number_of_devices_does_not_matter(tmp_path, usual):
     """Two of them, of one CPU: the four batches of particles come round to the first again."""
     lines = "import jax; assert jax.local_device_count() == 2; result = quietly(problem())"
@@ -277,6 +284,7 @@ def test_what_is_wrong_is_refused_by_name(change, error, match):
         replace(problem(), **change)
 
 
+@pytest.mark.slow
 def test_warnings_that_matter():
     hard = problem(inner=Settings(particles=4, moves=1, leapfrogs=2))
     with pytest.warns(SamplingWarning) as caught:
@@ -286,6 +294,7 @@ def test_warnings_that_matter():
     assert "scatter by" in said
 
 
+@pytest.mark.slow
 def test_one_geometry():
     """Beside the closed form, all runs side by side."""
     smc = problem()

@@ -64,6 +64,7 @@ def test_symmetric_where_the_data_are(cap):
     assert np.max(np.abs(state["thickness"].values - state["thickness"].values[:, ::-1])) > 1.0
 
 
+@pytest.mark.slow
 def test_ice_does_not_come_out_of_bare_rock():
     """A peak above its glacier, and nothing but melt on it."""
     grid = pag.Grid((40,), (40e3,))
@@ -90,6 +91,7 @@ def halfar(t, r, ndim, n=3.0, a1=3e-5, height=1000.0, radius=100e3):
     return height * s**-alpha * np.maximum(inner, 0.0) ** (n / (2 * n + 1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(60,), (20, 20)], ids=["1d", "2d"])
 def test_the_similarity_solution(shape):
     """Mean error over the dome: first order in space and time together."""
@@ -123,6 +125,7 @@ CONTROLS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CONTROLS)
 def test_gradients(name):
     model = ice_cap((12, 15))
@@ -141,12 +144,14 @@ def test_gradients(name):
     assert report.slope == pytest.approx(2.0, abs=0.1)
 
 
+@pytest.mark.slow
 def test_adjoint_is_the_transpose(cap):
     model, _ = cap
     report = pag.adjoint_test(model, snowy(model))
     assert report.passed, report
 
 
+@pytest.mark.slow
 def test_nothing_outside_the_ice_matters_to_it(cap):
     """The gradient of the volume: zero where there is no ice, and no neighbour has any."""
     model, state = cap
@@ -168,6 +173,7 @@ def test_nothing_outside_the_ice_matters_to_it(cap):
     assert np.all(np.asarray(found.gradient["balance"])[~ice[1:-1, 1:-1]] == 0)
 
 
+@pytest.mark.slow
 def test_transient_gradients_and_steady_state(cap):
     model = ice_cap((12, 15))
     m = inland_ice(model)
@@ -191,6 +197,7 @@ def test_transient_gradients_and_steady_state(cap):
     assert report.passed, report
 
 
+@pytest.mark.slow
 def test_the_sea_takes_ice_and_floats_it():
     """An island: no ice in water, and its surface is that of the sea."""
     grid = pag.Grid((60,), (300e3,), (-150e3,))
@@ -211,6 +218,7 @@ def test_the_sea_takes_ice_and_floats_it():
     assert np.all(marine["thickness"].values[grounded] > 10)
 
 
+@pytest.mark.slow
 @double
 def test_bounds_make_a_complementarity_problem():
     """Zeros of what is solved are those of min(H, -R); its derivatives those of R on the ice."""

@@ -11,6 +11,7 @@ from pyadjoint_gpu.errors import ConfigError, ConvergenceError
 from pyadjoint_gpu.optimisers import METHODS
 
 
+@pytest.mark.slow
 def test_the_workshop_problem_falls_below_1e_4_within_50_iterations():
     """8 x 8 exact observations, start K = 1; the published multi-GPU run reached 1.7e-3."""
     shape = (63, 127)
@@ -27,6 +28,7 @@ def test_the_workshop_problem_falls_below_1e_4_within_50_iterations():
     assert np.all(np.diff(result["objective"]) <= 0)
 
 
+@pytest.mark.slow
 def test_noisy_data_are_fitted_to_their_errors_and_no_further():
     tested = problem((31, 63), data=observations((31, 63)))
     result = pag.invert(tested, discrepancy=True, progress=False)
@@ -39,6 +41,7 @@ def test_noisy_data_are_fitted_to_their_errors_and_no_further():
     )
 
 
+@pytest.mark.slow
 def test_the_optimum_is_one():
     tested = problem(tolerance=1e-12)
     result = pag.invert(tested, max_iterations=500, tolerance=1e-5, progress=False)
@@ -164,6 +167,7 @@ def test_warm_starts_save_iterations():
     assert forward[-3:].mean() < 0.7 * forward[1:4].mean()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["white", "smooth"])
 def test_a_field_is_recovered_where_the_data_see_it(case):
     """Pressures everywhere: ln K is recovered up to what the data cannot tell."""
@@ -186,6 +190,7 @@ def test_a_field_is_recovered_where_the_data_see_it(case):
     assert float((error**2).mean()) < 0.3 * float((start**2).mean())
 
 
+@pytest.mark.slow
 def test_smoothness_has_a_length_that_does_not_change_with_the_grid():
     """One observation of a 1-D field theta = ln k through a linear misfit: theta falls off as
     exp(-r/length) on every grid."""
@@ -211,6 +216,7 @@ def test_smoothness_has_a_length_that_does_not_change_with_the_grid():
         assert -1.0 / slope == pytest.approx(length, rel=0.03)
 
 
+@pytest.mark.slow
 def test_penalty_of_a_field_does_not_change_with_the_grid():
     values = []
     for n in (20, 80):
@@ -230,6 +236,7 @@ def test_penalty_of_a_field_does_not_change_with_the_grid():
     assert values[0] == pytest.approx(exact, rel=1e-2)
 
 
+@pytest.mark.slow
 def test_steps_do_not_depend_on_the_grid():
     """The L2 inner product: the same problem on a finer grid takes the same path."""
     paths = []
@@ -252,6 +259,7 @@ ATTRIBUTES = [
 ]
 
 
+@pytest.mark.slow
 def test_result_is_a_cf_dataset_that_survives_netcdf(tmp_path):
     data = observations((15, 31))
     tested = pag.Problem(
@@ -296,6 +304,7 @@ def test_result_is_a_cf_dataset_that_survives_netcdf(tmp_path):
             xr.testing.assert_identical(again.load(), result)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(15, 31), (6, 10, 14)], ids=["2d", "3d"])
 def test_pictures_are_drawn(shape, tmp_path):
     grid = grid_of(shape)
@@ -330,6 +339,7 @@ def test_synthetic_observations_have_the_noise_they_say():
     xr.testing.assert_identical(noisy, again)
 
 
+@pytest.mark.slow
 def test_single_precision_engine_inverts():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", pag.ConvergenceWarning)

@@ -36,6 +36,7 @@ def reference(**options):
     )
 
 
+@pytest.mark.slow
 def test_killed_at_random_instants_it_opens_and_ends_in_the_same_bits(tmp_path, monkeypatch):
     path = tmp_path / "run.h5"
     whole = reference()
@@ -72,6 +73,7 @@ def test_killed_at_random_instants_it_opens_and_ends_in_the_same_bits(tmp_path, 
     assert_same_bits(resumed, whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", ["multigrid", "pseudo-transient"])
 @pytest.mark.parametrize("shape", [(33, 65), (31, 63)], ids=str)
 def test_bits_do_not_depend_on_where_memory_happens_to_be(solver, shape):
@@ -89,6 +91,7 @@ def test_bits_do_not_depend_on_where_memory_happens_to_be(solver, shape):
     assert len(bits) == 1
 
 
+@pytest.mark.slow
 def test_a_finished_run_goes_on_with_more_iterations(tmp_path):
     path = tmp_path / "run.h5"
     data = observations((15, 31), noise=0.001)
@@ -100,6 +103,7 @@ def test_a_finished_run_goes_on_with_more_iterations(tmp_path):
     assert_same_bits(pag.resume(path, max_iterations=5, progress=False), first)
 
 
+@pytest.mark.slow
 def test_ctrl_c_and_callbacks_leave_a_journal_that_resumes(tmp_path):
     path = tmp_path / "run.h5"
 
@@ -118,6 +122,7 @@ def test_ctrl_c_and_callbacks_leave_a_journal_that_resumes(tmp_path):
     assert_same_bits(pag.resume(path, progress=False), reference())
 
 
+@pytest.mark.slow
 def test_a_journal_grows(tmp_path, monkeypatch):
     from pyadjoint_gpu import journal
 
@@ -131,6 +136,7 @@ def test_a_journal_grows(tmp_path, monkeypatch):
     assert [p.name for p in tmp_path.iterdir()] == ["run.h5"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["TNC", "SLSQP", "trust-constr", "L-BFGS-B"])
 def test_resume_is_exact_with_other_methods(method, tmp_path):
     path = tmp_path / "run.h5"

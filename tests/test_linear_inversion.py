@@ -104,6 +104,7 @@ def test_a_block_column_of_plain_hdf5(tmp_path: Path):
 # Priors
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", SOURCES)
 @pytest.mark.parametrize("duration", [None, 0.3])
 def test_a_prior_of_a_forcing(source: str, duration: float | None):
@@ -244,6 +245,7 @@ def test_saved_and_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     np.testing.assert_array_equal(again.draws(DATA, 2), found.draws(DATA, 2))
 
 
+@pytest.mark.slow
 def test_an_inversion_on_all_cells_is_loaded(tmp_path: Path):
     space = water().space("source")
     before = SpaceTimePrior.matern(space, 1.0, 2.0)

@@ -33,6 +33,7 @@ def correlated(n, seed=0):
     return np.linalg.inv(a @ a.T / n + 0.1 * np.eye(n))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "within"), [("float64", 0.05), ("float32", 0.05)])
 def test_evidence_and_moments_in_closed_form(dtype, within):
     """d = G s + e: ln N(d; G mu, I + G Lambda^-1 G^T)."""
@@ -72,6 +73,7 @@ SIDES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lower, upper", SIDES)
 def test_in_a_box_by_quadrature(lower, upper):
     prior = gaussian([[3.0, 1.5], [1.5, 2.0]], [0.2, -0.1])
@@ -98,6 +100,7 @@ def test_in_a_box_by_quadrature(lower, upper):
     np.testing.assert_allclose(np.mean(found.s, axis=(0, 2)), mean, atol=0.01)
 
 
+@pytest.mark.slow
 def test_finished_members_wait():
     """A member's samples do not depend on what is sampled beside it."""
     generator = np.random.default_rng(2)
@@ -118,6 +121,7 @@ def test_finished_members_wait():
     np.testing.assert_array_equal(quick.s[0], slow.s[0])
 
 
+@pytest.mark.slow
 @double
 def test_side_by_side_as_on_a_gpu(monkeypatch):
     """Where finished members wait, masked; on CPUs one is sampled after another."""
@@ -155,6 +159,7 @@ def test_reflection_is_a_billiard():
     np.testing.assert_allclose(w, 10_000 * d, rtol=1e-9)
 
 
+@pytest.mark.slow
 @double
 @pytest.mark.parametrize("leapfrogs", [1, 2, 3, 8])
 @pytest.mark.parametrize("sides", [None, ([-0.5, -INFINITE, 0.0], [0.5, 0.3, INFINITE])])
@@ -189,6 +194,7 @@ def test_a_trajectory_by_the_textbook(leapfrogs, sides):
     np.testing.assert_allclose(found, np.where(good, x, s), rtol=0, atol=1e-12)
 
 
+@pytest.mark.slow
 @double
 def test_the_next_temperature():
     logs = jnp.asarray(np.random.default_rng(0).standard_normal(1000) * 30)
@@ -218,6 +224,7 @@ def test_systematic_resampling():
     np.testing.assert_allclose(count / 1600, w, atol=0.02)
 
 
+@pytest.mark.slow
 def test_compiled_once():
     """Whatever the data, and for all stages."""
     traced = []

@@ -100,6 +100,7 @@ path = "out.nc"
 """
 
 
+@pytest.mark.slow
 def test_a_run_file_takes_its_grid_from_a_map(tmp_path, capsys):
     """Whose first row is the northernmost, say."""
     values = np.random.default_rng(0).random((6, 8))

@@ -39,6 +39,7 @@ def dense(function, shape):
     return np.asarray(columns).reshape(n, -1).T
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "shape", [(7,), (8,), (5, 6), (7, 9), (1, 5), (2, 3), (4, 5, 6), (3, 2, 5)]
 )
@@ -63,6 +64,7 @@ def test_coarse_operators_are_the_triple_product(shape):
         np.testing.assert_allclose(dense(fine.apply, halved), a, atol=1e-12 * np.abs(a).max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(29, 41), (9, 14, 11)])
 @double
 def test_the_cycle_is_symmetric_and_close_to_the_inverse(shape):
@@ -86,6 +88,7 @@ def channels(grid):
     return np.where(np.abs(smooth / smooth.std()) < 0.15, 10.0, 0.1)
 
 
+@pytest.mark.slow
 def test_iterations_do_not_grow_with_the_grid():
     counts = {}
     for shape in [(63, 127), (255, 511)]:
@@ -106,6 +109,7 @@ def test_iterations_do_not_grow_with_the_grid():
 CLOSED, FIXED = {}, {"x_min": 1.0, "x_max": 0.0}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("shape", "extent", "sides"),
     [
@@ -137,6 +141,7 @@ def test_any_shape_and_spacing(shape, extent, sides):
     assert state.attrs["iterations"] <= 20
 
 
+@pytest.mark.slow
 def test_solvers_agree_in_single_precision():
     grid = grid_of((63, 127))
     m = {"permeability": permeability(grid, "white")}
@@ -182,6 +187,7 @@ class Misled(Reaction):
 M = {"rate": 3.0, "q": lambda y, x: np.sin(3 * x) + y}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("told", "drift", "kind"),
     [(1.0, 0.0, "exact"), (1.5, 0.0, "symmetric"), (1.0, 20.0, "general")],
@@ -215,6 +221,7 @@ class double_arrays:
         return self.x64.__exit__(*error)
 
 
+@pytest.mark.slow
 def test_a_solve_that_stagnates_goes_on_by_the_other_method():
     model = Misled(pag.Grid((40, 56), (1.0, 1.5)))
     expected = pag.solve(model, M, solver="pseudo-transient", tolerance=1e-10)
@@ -236,6 +243,7 @@ def test_coefficients_of_every_unknown_must_be_declared():
         pag.solve(Partial(pag.Grid((10, 12), (1.0, 1.0))), M)
 
 
+@pytest.mark.slow
 def test_the_solver_is_chosen_by_name(monkeypatch):
     class Plain(Reaction):
         elliptic = Model.elliptic

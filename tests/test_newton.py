@@ -49,6 +49,7 @@ def box(n):
     return Heat(pag.Grid((n, n + n // 4), (1.0, 1.25)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("c", "k"), [(0.0, 30.0), (1.0, 0.0), (0.5, 5.0)])
 def test_agrees_with_the_pseudo_transient_iteration(c, k):
     m = {"c": c, "k": k, "q": lambda y, x: 0.1 * source(y, x)}
@@ -60,6 +61,7 @@ def test_agrees_with_the_pseudo_transient_iteration(c, k):
     )
 
 
+@pytest.mark.slow
 def test_a_manufactured_solution_to_second_order():
     """u = sin(pi y) sin(pi x) on the unit square."""
     errors = []
@@ -77,6 +79,7 @@ def test_a_manufactured_solution_to_second_order():
     assert np.all(np.log2(np.divide(errors[:-1], errors[1:])) > 1.8), errors
 
 
+@pytest.mark.slow
 def test_iterations_do_not_grow_with_the_grid():
     counts = []
     for n in (64, 128):
@@ -86,6 +89,7 @@ def test_iterations_do_not_grow_with_the_grid():
     assert counts[1] <= 1.25 * counts[0], counts
 
 
+@pytest.mark.slow
 def test_far_from_the_solution_steps_are_shortened():
     """The first step solves without the cubic sink and overshoots a hundredfold."""
     model, options = box(32), {"tolerance": 1e-9, "max_iterations": 500}
@@ -100,6 +104,7 @@ def test_far_from_the_solution_steps_are_shortened():
     assert 0.5 * exact < np.max(np.asarray(state.fields["u"])) < 1.5 * exact
 
 
+@pytest.mark.slow
 def test_gradients_are_exact():
     model = box(24)
     m = {"c": 1.0, "k": 5.0, "q": source}
@@ -118,6 +123,7 @@ def test_gradients_are_exact():
     assert report.passed, report
 
 
+@pytest.mark.slow
 def test_warm_starts_save_iterations():
     model, engine = box(48), EmbeddedEngine()
     options = {"tolerance": 1e-8, "max_iterations": 500}
@@ -129,6 +135,7 @@ def test_warm_starts_save_iterations():
     assert again.convergence.iterations <= 2
 
 
+@pytest.mark.slow
 def test_a_nonlinear_inversion_resumes_to_the_bit(tmp_path):
     model = box(16)
     m = {"c": 0.5, "k": 5.0}

@@ -65,6 +65,7 @@ def test_fluxes_are_inverted_as_fluxes(name: str):
     assert mapped.evaluate(p.initial).misfit == p.evaluate(p.initial).misfit
 
 
+@pytest.mark.slow
 def test_an_output_in_time_is_seen_between_states():
     inner = pag.models.Diffusion(pag.Grid(8, 1.0), {"x_min": 1.0, "x_max": 0.5})
     model = pag.models.Transient(inner, 0.05, 4)
@@ -173,6 +174,7 @@ def test_weights_multiply_the_squares():
         problem(data)
 
 
+@pytest.mark.slow
 def test_a_result_says_what_was_missing_and_keeps_names(tmp_path):
     data, _ = with_gap("nan")
     data = data.assign_coords(well=("observation", ["A 1", "B 2", "lost", "D 4"]))

@@ -70,6 +70,7 @@ def test_far_away_it_is_a_point_source(slip):
     assert np.linalg.norm(double_area) / np.linalg.norm(near) == pytest.approx(2.0, rel=0.01)
 
 
+@pytest.mark.slow
 @double
 @pytest.mark.parametrize("slip", SLIPS)
 @pytest.mark.parametrize("dip", [10.0, 45.0, 90.0, 130.0, np.rad2deg(np.pi / 2 + 0.99e-3)])
@@ -88,6 +89,7 @@ def test_derivatives_by_the_geometry(slip, dip):
         np.testing.assert_allclose(found[..., k], fourth, rtol=2e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 @double
 @pytest.mark.parametrize("slip", SLIPS)
 def test_in_line_with_edges(slip):
@@ -137,6 +139,7 @@ X, Y = np.array([1.1, -2.0, 0.0, 3.0, 1.5, -1.0]), np.array([0.9, 2.0, 0.0, -3.0
 OFF = [0.0, 1e-12, 1e-9, 1e-6, 1e-4, 1e-3, 0.01, 0.09, 0.2, 0.5, 1.2, 1.5, 0.5 * np.pi]
 
 
+@pytest.mark.slow
 @double
 @pytest.mark.parametrize("slip", SLIPS)
 def test_dips_on_either_side_of_the_vertical(slip):
@@ -170,6 +173,7 @@ def at(slip, *arguments):
     return [np.asarray(a)[: arrays[0].size].reshape(*arrays[0].shape, 3) for a in found]
 
 
+@pytest.mark.slow
 @double
 @pytest.mark.parametrize("slip", SLIPS)
 def test_continuous_through_the_vertical(slip):
@@ -239,6 +243,7 @@ def test_patches_of_a_fault_that_reaches_the_surface_add_up(slip):
         np.testing.assert_allclose(*both(dip), atol=1e-12, err_msg=f"{dip}")
 
 
+@pytest.mark.slow
 @double
 @pytest.mark.parametrize("slip", SLIPS)
 def test_everything_is_finite(slip):

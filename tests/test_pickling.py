@@ -212,6 +212,7 @@ def problem_of_one():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SPECIFICATIONS)
 def test_round_trip(name):
     make, gives = SPECIFICATIONS[name]
@@ -255,6 +256,7 @@ def test_a_copy_shares_compiled_code():
     assert one.tolerance == 1e-10
 
 
+@pytest.mark.slow
 def test_a_worker_started_by_spawn_finds_the_same_bits():
     tested = problem(squares, pag.Smoothness("permeability", 2.0, 0.1))
     with multiprocessing.get_context("spawn").Pool(1) as pool:

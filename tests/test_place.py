@@ -155,6 +155,7 @@ def test_interrupted_it_goes_on(bare, capsys, monkeypatch):
     assert len(rows) == 5 + 8  # four of twelve were there
 
 
+@pytest.mark.slow
 def test_covariances_on_disk(bare):
     whole = place(bare, "placement.random=1")
     found = place(bare, "placement.random=1", 'output.covariance="k.h5"', "placement.dtype=float32")
@@ -165,6 +166,7 @@ def test_covariances_on_disk(bare):
     assert bare.with_name("gauges-selection.h5").is_file()
 
 
+@pytest.mark.slow
 def test_sensors_in_place_and_forbidden_costs_and_goals(bare):
     options = ["sensors.existing=[1, 5]", "sensors.forbidden=[0, 6]", "placement.random=1"]
     found = place(bare, *options)
@@ -179,6 +181,7 @@ def test_sensors_in_place_and_forbidden_costs_and_goals(bare):
     assert "goal" in found.attrs["guarantee"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", ["box", "cells"])
 def test_files(source, run):
     """Of everything that can come from one; and all cells may move."""
@@ -208,6 +211,7 @@ def test_files(source, run):
         assert result["integral"].dims == ("y", "x")
 
 
+@pytest.mark.slow
 def test_without_a_rupture_or_a_forecast(bare):
     result = place(bare, "placement.random=1", DRAWN)
     assert "integral" not in result and "point_x" not in result

@@ -249,6 +249,7 @@ def test_files_that_are_no_covariance(tmp_path: Path, kind: str):
 # As users do
 
 
+@pytest.mark.slow
 def test_a_placement_by_the_wave_model():
     """From the block column on: units, coordinates, and the more sensors the less uncertain."""
     grid = pag.Grid((8, 10), (8.0, 10.0))

@@ -127,6 +127,7 @@ CASES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("make", "solver"), CASES)
 def test_single_precision_is_that_and_near_double(make, solver):
     model, m, control = make()

@@ -58,6 +58,7 @@ def matrix(smc):
 # Priors
 
 
+@pytest.mark.slow
 @double
 @pytest.mark.parametrize("sides", [None, ("x_min", "y_max")])
 def test_the_prior_is_that_of_an_elliptic_operator(sides):
@@ -86,6 +87,7 @@ def test_the_prior_is_that_of_an_elliptic_operator(sides):
     np.testing.assert_allclose(s @ s.T, scale[:, None] * covariance * scale, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [32, 64])
 def test_the_correlation_length_does_not_depend_on_the_grid(n):
     grid = pag.Grid((n, n), (1.0, 1.0))
@@ -116,6 +118,7 @@ def test_the_ends_of_a_line_are_independent():
     np.testing.assert_allclose(s @ s.T, 4.0 * np.eye(2), atol=1e-12)
 
 
+@pytest.mark.slow
 def test_draws_are_physical_fields():
     smc = ProblemSMC(one_number(), FieldPrior("permeability", sd=0.3))
     draws = [smc.draw(seed)["permeability"] for seed in range(3)]
@@ -126,6 +129,7 @@ def test_draws_are_physical_fields():
 # Many evaluations
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(6, 9), (4, 5, 6)])
 @pytest.mark.parametrize("fixed", [False, True])
 def test_many_evaluations_are_those_one_by_one(shape, fixed):
@@ -151,6 +155,7 @@ def test_many_evaluations_are_those_one_by_one(shape, fixed):
     np.testing.assert_array_equal(again.gradient, many.gradient[[1, 4, 0]])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", ["multigrid", "pseudo-transient"])
 def test_where_nothing_can_be_solved_j_is_infinite(solver):
     problem = one_number(cells=400, max_iterations=1, solver=solver)
@@ -164,6 +169,7 @@ def test_where_nothing_can_be_solved_j_is_infinite(solver):
 # Posteriors
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("leapfrogs", "moves"), [(4, 2), (1, 6)])
 def test_a_gaussian_posterior_in_closed_form(leapfrogs, moves):
     problem = linear()
@@ -197,6 +203,7 @@ def test_a_gaussian_posterior_in_closed_form(leapfrogs, moves):
     assert np.nanmin(rate) > (0.9 if leapfrogs > 1 else 0.4)
 
 
+@pytest.mark.slow
 def test_a_nonlinear_posterior_by_quadrature():
     problem = one_number()
     smc = ProblemSMC(problem, FieldPrior("permeability", sd=1.0), particles=200, batch=200)
@@ -242,6 +249,7 @@ def test_nothing_is_computed_twice(usual):
     np.testing.assert_array_equal(found["permeability"], usual["permeability"])
 
 
+@pytest.mark.slow
 def test_the_journal_goes_on_where_it_was(tmp_path, usual):
     class Killed(Exception):
         pass
@@ -270,6 +278,7 @@ def test_the_journal_goes_on_where_it_was(tmp_path, usual):
         small(moves=3).run(journal=tmp_path / "run.h5", progress=False)
 
 
+@pytest.mark.slow
 def test_engines_that_solve_one_by_one(usual):
     problem = one_number(solver="pseudo-transient", tolerance=1e-10)
     smc = ProblemSMC(
@@ -330,6 +339,7 @@ WRONG = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("make", "error", "match"), WRONG)
 def test_what_is_wrong_is_refused_by_name(make, error, match):
     with pytest.raises(error, match=match):
@@ -343,6 +353,7 @@ def test_bounds_are_refused():
         ProblemSMC(problem, PRIOR)
 
 
+@pytest.mark.slow
 def test_warnings_that_matter():
     with pytest.warns(SamplingWarning, match="turn by 0.1 only"):
         checks.check_turns(0.1)

@@ -108,6 +108,7 @@ def test_records():
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_solves_tell_what_they_compile():
     heard: list[dict] = []
     grid = pag.Grid((5, 7), (800.0, 1200.0), (0.0, -600.0))
@@ -143,6 +144,7 @@ def told(capsys: pytest.CaptureFixture[str]) -> list[dict]:
     return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 
+@pytest.mark.slow
 def test_json(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch):
     monkeypatch.chdir(folder)
     assert main(["run", "run.toml", "--json", "--overwrite"]) == 1

@@ -191,6 +191,7 @@ RESULTS: dict[str, tuple[str, Callable[[Path], xr.Dataset]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RESULTS)
 def test_every_result_is_drawn_saved_and_drawn_again(name: str, tmp_path: Path):
     kind, make = RESULTS[name]

@@ -75,6 +75,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(counted, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["rows.h5"]
 
 
+@pytest.mark.slow
 def test_killed_at_random_instants(tmp_path):
     """No row that counts is ever lost, or anything but whole."""
     path, child = tmp_path / "rows.h5", Path(rows_child.__file__)

@@ -113,6 +113,7 @@ def inverted(factor: float, penalty: Any = (), **options: Any) -> xr.Dataset:
     return pag.invert(problem, progress=False, **options)
 
 
+@pytest.mark.slow
 def test_data_that_are_fitted_to_their_errors_need_no_word():
     """Twelve data may have a chi2 of 0.4."""
     result = inverted(1.0)

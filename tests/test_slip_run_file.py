@@ -315,6 +315,7 @@ def test_an_interrupted_run_goes_on(done, folder, capsys, monkeypatch):
     )
 
 
+@pytest.mark.slow
 def test_a_fixed_geometry_and_bounds(folder, capsys):
     bounds = ["slip_prior.kind=gaussian", "slip_prior.sd={strike = 0.5, dip = 1.0}",
               "slip_prior.bounds={strike = [-inf, inf], dip = [0.0, inf]}"]  # fmt: skip
@@ -338,6 +339,7 @@ def test_a_fixed_geometry_and_bounds(folder, capsys):
     assert float(result["dip"]) == 55.0
 
 
+@pytest.mark.slow
 def test_the_published_case(tmp_path, capsys):
     """Nine patches, 108 data, from the file with its G: ln Z of the closed form."""
     folder = os.environ.get("PYADJOINT_GPU_DATA", "../shared/data")

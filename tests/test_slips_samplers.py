@@ -115,8 +115,8 @@ ROWS: list[Row] = [
         (lambda new=new, path=path: new().run(journal=path), error, match)
         for new in (smc, fields)
         for path, error, match in (
-            ("none/run.h5", DataError, "journal: .*'none/run.h5', no such directory; make it"),
-            (".", DataError, r"journal: found the directory '\.', expected a file's path"),
+            ("none/run.h5", DataError, "journal: .*'none/run.h5', no such directory 'none'"),
+            (".", DataError, r"journal: cannot write '\.', it is a directory, expected a file"),
             (3, ConfigError, "journal: found 3, expected a path"),
         )
     ),
@@ -251,6 +251,7 @@ def test_slips_in_run_files(override, match, inputs, tmp_path):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::pyadjoint_gpu.bayes.SamplingWarning")
 def test_whole_numbers_of_numpy_will_do():
     inner = Settings(np.int64(8), np.int32(1), np.int64(2))
@@ -261,6 +262,7 @@ def test_whole_numbers_of_numpy_will_do():
     assert found.sizes["sample"] == 8
 
 
+@pytest.mark.slow
 def test_names_of_results_are_reserved():
     """All that results have, but the unknowns, is refused as a name; and what is not is kept."""
     found = quietly(smc(theta_prior={"shift": PRIOR["shift"], "length": PRIOR["shift"]}))
@@ -294,6 +296,7 @@ def steep(theta):
     return jnp.where(shift > 0.05, jnp.nan, G + shift)
 
 
+@pytest.mark.slow
 def test_a_particle_whose_matrix_is_not_finite_has_no_likelihood():
     many = smc(forward=steep, particles=16)
     with pytest.warns(RuntimeWarning, match=r"not finite for \d+ of \d+ .*such as shift = 0\.\d+"):

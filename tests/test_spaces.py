@@ -77,6 +77,7 @@ def the_problem(model):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "nodes", "cells"),
     [

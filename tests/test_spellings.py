@@ -164,12 +164,14 @@ WAYS = [(c, s) for c in STEADY for s in ("multigrid", "pseudo-transient")]
 WAYS.remove((reaction, "multigrid"))  # it declares no coefficients
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("case", "solver"), WAYS)
 def test_steady_states(case: Case, solver: str):
     expected = state(case, "m", "s", solver=solver)
     same(state(case, "km", "s", solver=solver), expected, "km", "s", 1e-7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", SECONDS)
 def test_states_in_time(case: Case):
     expected = state(case, "m", "s")
@@ -177,6 +179,7 @@ def test_states_in_time(case: Case):
         same(state(case, length, time), expected, length, time, 1e-9)
 
 
+@pytest.mark.slow
 def test_ice_in_time():
     expected = state(ice_in_time, "m", "year")
     same(state(ice_in_time, "km", "day"), expected, "km", "day", 1e-7)
@@ -195,6 +198,7 @@ SPELT = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("length", ["m", "km"])
 @pytest.mark.parametrize("names", [["bed"], ["balance"], ["bed", "balance"]])
 def test_the_largest_surface_of_an_ice_sheet(length: str, names: list[str]):
@@ -206,6 +210,7 @@ def test_the_largest_surface_of_an_ice_sheet(length: str, names: list[str]):
     assert plain > 1000.0
 
 
+@pytest.mark.slow
 def test_a_problem_is_the_same_in_any_spelling():
     """Value and gradient, with data, errors and a penalty's length in other units."""
     found = []

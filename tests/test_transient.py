@@ -30,6 +30,7 @@ def plume(shape=(10, 12), steps=12, **options):
 M = {"diffusivity": 1.0, "exponent": 2.0, "source": 0.3, "initial_height": bump}
 
 
+@pytest.mark.slow
 @double
 def test_every_step_is_solved():
     model = plume()
@@ -49,6 +50,7 @@ def test_every_step_is_solved():
     assert change == pytest.approx(0.01 * (into + produced), rel=1e-8)
 
 
+@pytest.mark.slow
 def test_first_order_in_time_on_a_decaying_mode():
     """n = 0 with H = 0 at the ends: sin(pi x) decays by exp(-pi^2 t)."""
     errors = []
@@ -62,6 +64,7 @@ def test_first_order_in_time_on_a_decaying_mode():
     assert 1.8 < errors[0] / errors[1] < 2.2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", ["multigrid", "pseudo-transient"])
 def test_a_closed_box_comes_to_its_steady_state(solver):
     """Linear, and without a null space in a step: the mean is that of the start."""
@@ -85,6 +88,7 @@ def observed(model, m, seed=0):
     return pag.synthetic.observe(model, m, points, noise=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", ["multigrid", "pseudo-transient"])
 def test_taylor_over_a_hundred_steps(solver):
     model = plume((8, 9), 100, every=5)
@@ -102,12 +106,14 @@ def test_taylor_over_a_hundred_steps(solver):
     assert report.slope == pytest.approx(2.0, abs=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("every", [1, 4])
 def test_adjoint_is_the_transpose(every):
     report = pag.adjoint_test(plume(every=every), M)
     assert report.passed, report
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("checkpoints", [1, 3, 5, 12])
 def test_gradients_do_not_depend_on_checkpoints(checkpoints):
     found = []
@@ -123,6 +129,7 @@ def test_gradients_do_not_depend_on_checkpoints(checkpoints):
     np.testing.assert_array_equal(found[0].gradient, found[1].gradient)
 
 
+@pytest.mark.slow
 def test_memory_grows_as_the_root_of_the_steps():
     """States alive at once, counted as the engine hands them out."""
     most = {}
@@ -161,6 +168,7 @@ class Counting(EmbeddedEngine):
         return super().adjoint(*args, **options)
 
 
+@pytest.mark.slow
 def test_recovers_the_initial_state_and_resumes(tmp_path):
     model = plume((12, 15), 10, every=2)
     data = observed(model, M)
@@ -216,6 +224,7 @@ def test_bad_input():
     assert isinstance(pag.solve(model, M), xr.Dataset)
 
 
+@pytest.mark.slow
 @double
 def test_a_model_of_ones_own_marches():
     """A population spreads: its steps, and the gradient through them."""
@@ -269,6 +278,7 @@ path = "out.nc"
 """
 
 
+@pytest.mark.slow
 def test_a_run_file(tmp_path, capsys):
     model = plume((8, 9), 4, every=2)
     data = observed(model, M | {"source": 0.0})

@@ -80,6 +80,7 @@ def test_it_spreads_from_its_origin():
     assert rupture().origin == (50 * KM, 150 * KM)
 
 
+@pytest.mark.slow
 def test_the_sea_rises_by_as_much_water():
     """Between walls."""
     source = {"low": [10 * KM, 120 * KM], "high": [90 * KM, 180 * KM]}

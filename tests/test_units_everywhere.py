@@ -86,6 +86,7 @@ POSITIONS: dict[str, Callable[[Any], Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("door", POSITIONS)
 @pytest.mark.parametrize("spelling", SPELLINGS)
 def test_positions_are_the_same_in_any_spelling(door: str, spelling: str):

@@ -52,6 +52,7 @@ SIDES = {
 # Solutions
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [AcousticWave, ShallowWater])
 @pytest.mark.parametrize("ndim", [1, 2])
 def test_second_order_on_a_standing_wave(kind, ndim):
@@ -79,6 +80,7 @@ def test_second_order_on_a_standing_wave(kind, ndim):
     assert errors[-1] < 2e-3
 
 
+@pytest.mark.slow
 @double
 @pytest.mark.parametrize("make", [sound, water])
 def test_energy_is_conserved_to_round_off(make):
@@ -128,6 +130,7 @@ def reflected(sponge, *, absorbing="x_max", angle=0.0):
     )
 
 
+@pytest.mark.slow
 def test_absorbing_sides():
     """Pulses of about 15 cells."""
     assert reflected(0) < 0.03
@@ -167,6 +170,7 @@ def test_long_waves_travel_at_the_root_of_g_h():
 # Derivatives
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sides", SIDES)
 @pytest.mark.parametrize("shape", [(20,), (9, 12), (5, 6, 7)], ids=["1d", "2d", "3d"])
 @pytest.mark.parametrize("make", [sound, water])
@@ -195,6 +199,7 @@ def test_adjoint_of_some_sources(make, places):
     assert report.passed, report
 
 
+@pytest.mark.slow
 @double
 @pytest.mark.parametrize("checkpoints", [1, 2, 3, 5, 7, 11, 24])
 def test_gradients_do_not_depend_on_checkpoints(checkpoints):
@@ -229,6 +234,7 @@ def observed(model, m):
     return pag.synthetic.observe(model, m, points, noise=0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [sound, water])
 def test_taylor(make):
     model = make(steps=20, every=5, absorbing=("x_max", "y_min"), sponge=3)
@@ -249,6 +255,7 @@ def test_taylor(make):
 # The map from a forcing to sensors
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [sound, water])
 @pytest.mark.parametrize("source", ["cells", "points"])
 def test_block_column_is_the_forward_map(make, source):
@@ -277,6 +284,7 @@ def at_sensors(model, m, sensors):
     ].values.reshape(model.intervals, len(sensors))
 
 
+@pytest.mark.slow
 def test_block_column_is_the_dense_map_column_by_column():
     model = sound((4, 5), 12, every=3, absorbing="y_max")
     m = {"wave_speed": 0.8}
@@ -292,6 +300,7 @@ def test_block_column_is_the_dense_map_column_by_column():
 # Use
 
 
+@pytest.mark.slow
 def test_recovers_where_and_when_the_floor_rose(tmp_path):
     """And goes on from a journal; the source is written, plotted and read again."""
     where = [[0.3, 0.4], [0.6, 0.9]]

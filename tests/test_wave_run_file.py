@@ -52,6 +52,7 @@ def run(tmp_path):
     return path
 
 
+@pytest.mark.slow
 def test_run(run, capsys):
     assert main(["run", str(run)]) == 1
     assert "max_iterations: 3 iterations done" in capsys.readouterr().out
@@ -63,6 +64,7 @@ def test_run(run, capsys):
     assert run.with_name("wave.png").stat().st_size > 20_000
 
 
+@pytest.mark.slow
 def test_check(run, capsys):
     """Without a wave the depth changes nothing; the adjoint test must not stop there."""
     assert main(["check", str(run)]) == 0

@@ -26,6 +26,7 @@ def settings(data, folder):
     ]
 
 
+@pytest.mark.slow
 def test_the_run_file_takes_the_data_as_they_are(tmp_path, capsys):
     options = [x for s in settings(DATA, tmp_path) for x in ("--set", s)]
     assert main(["run", str(EXAMPLE / "wolfcamp.toml"), *options]) == 0
@@ -40,6 +41,7 @@ def test_the_run_file_takes_the_data_as_they_are(tmp_path, capsys):
     assert (tmp_path / "out.png").stat().st_size > 50_000
 
 
+@pytest.mark.slow
 def test_heads_left_out_are_predicted_better_than_by_a_plane():
     found = subprocess.run(
         [sys.executable, str(EXAMPLE / "crossvalidate.py"), str(EXAMPLE)],
@@ -69,6 +71,7 @@ def named(data):
     return out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [turned, named])
 def test_the_same_data_in_another_form_give_the_same_problem(change, tmp_path):
     data = xr.load_dataset(DATA)

@@ -16,6 +16,7 @@ import xarray as xr
 
 from ..arithmetic import double
 from ..arrays import real
+from ..core.quantities import power
 from ..dataset import save
 from ..errors import ConfigError, DataError, check_choice
 from ..files import intact, path_of
@@ -150,10 +151,7 @@ class ToeplitzMap(AsGiven):
         attributes = self.column.attrs
         data, forcing = (attributes.get(f"{k}_units", "1") for k in ("observed", "parameter"))
         time = self.column["lag"].attrs.get("units", "1") if "lag" in self.column.coords else "1"
-        whole = forcing.removesuffix(f"{time}-1").strip()
-        if whole == forcing:
-            whole = " ".join(u for u in (forcing, time) if u != "1")
-        return data, forcing, whole or "1"
+        return data, forcing, power((forcing, 1), (time, 1))
 
     @property
     def blocks(self) -> np.ndarray:
