@@ -456,7 +456,7 @@ class Meets(DenseCovariance):
         self.events, self.met = defaultdict(Event), []
 
     def wait(self, *event):
-        self.met.append(self.events[event].wait(5.0))
+        self.met.append(self.events[event].wait(60.0))
 
     def row(self, p, which):
         self.events["read", p, which.start].set()
