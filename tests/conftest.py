@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -12,25 +13,39 @@ from pathlib import Path
 # Before NumPy is there: processes side by side, each with as many threads as there are cores for
 # small products, mostly wait for each other.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # A compiler that divides each program among all cores takes a tenth more of their time.
+    os.environ["XLA_FLAGS"] = (
+        os.environ.get("XLA_FLAGS", "") + " --xla_cpu_parallel_codegen_split_count=1"
+    )
 
 import jax
 import pytest
 from run_files import RUN_FILE, everything, fields, observations, save
 
 import pyadjoint_gpu as pag
+from pyadjoint_gpu import compilation
 from pyadjoint_gpu.cli import main
 from pyadjoint_gpu.engines import AUTO
 from pyadjoint_gpu.engines.installation import find
 from pyadjoint_gpu.errors import EngineError
 
 # Compiling takes most of the time, of the same things again and again: in modules after each
-# other, side by side, and in processes of examples and of the command line.
+# other, side by side, in processes of examples and of the command line, and in the next run of
+# the tests. So what is compiled is kept, as the package keeps it, but beside what users have.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-    _CACHE = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
+    kept = compilation.folder()
+    if kept is None:
+        _CACHE = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+        kept = Path(_CACHE.name)
+    else:
+        kept = kept.parents[1] / "tests" / kept.name
+        if sum(f.stat().st_size for f in kept.glob("*")) > 2**30:
+            shutil.rmtree(kept, ignore_errors=True)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(kept)
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
-    jax.config.update("jax_compilation_cache_dir", _CACHE.name)
+    jax.config.update("jax_compilation_cache_dir", str(kept))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 

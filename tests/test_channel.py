@@ -190,7 +190,7 @@ def test_gradients(n):
 def test_the_outer_cells_belong_to_the_adjoint():
     """Surface data act in the outer cells, and walls hold there. An adjoint that keeps these at
     zero never sees the data; and even the right one, zeroed there, is a third off or more."""
-    model = section((16, 32))
+    model = section()
     m = model.fields(varied(model))
     engine = pag.EmbeddedEngine()
     options = {"tolerance": 1e-10, "max_iterations": 1000}

@@ -6,7 +6,7 @@ import pyadjoint_gpu as pag
 from pyadjoint_gpu.errors import ConvergenceError, ConvergenceWarning
 
 SIDES = {"x_min": 1.0, "y_max": -0.5}
-SHAPES = [(31, 63), (8, 12, 17)]
+SHAPES = [(31, 63), (6, 10, 14)]
 
 
 @pytest.mark.slow

@@ -46,7 +46,7 @@ def test_killed_at_random_instants_it_opens_and_ends_in_the_same_bits(tmp_path, 
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([os.path.dirname(__file__), *sys.path]))
     context = get_context("forkserver")
     context.set_forkserver_preload(["journal_child"])
-    while kills < 20:
+    while kills < 12:
         ready = context.Semaphore(0)
         process = context.Process(target=journalled, args=(path, ITERATIONS, ready))
         process.start()

@@ -92,7 +92,7 @@ def test_iterations_do_not_grow_with_the_grid():
 @pytest.mark.slow
 def test_far_from_the_solution_steps_are_shortened():
     """The first step solves without the cubic sink and overshoots a hundredfold."""
-    model, options = box(32), {"tolerance": 1e-9, "max_iterations": 500}
+    model, options = box(24), {"tolerance": 1e-9, "max_iterations": 500}
     engine = EmbeddedEngine(solver="multigrid")
     m = model.fields({"c": 0.0, "k": 1e6, "q": source})
     state = engine.solve(model, m, **options)
@@ -125,7 +125,7 @@ def test_gradients_are_exact():
 
 @pytest.mark.slow
 def test_warm_starts_save_iterations():
-    model, engine = box(48), EmbeddedEngine()
+    model, engine = box(24), EmbeddedEngine()
     options = {"tolerance": 1e-8, "max_iterations": 500}
     m = model.fields({"c": 1.0, "k": 5.0, "q": source})
     cold = engine.solve(model, m, **options)
@@ -137,7 +137,7 @@ def test_warm_starts_save_iterations():
 
 @pytest.mark.slow
 def test_a_nonlinear_inversion_resumes_to_the_bit(tmp_path):
-    model = box(16)
+    model = box(24)
     m = {"c": 0.5, "k": 5.0}
     points = [(0.3, 0.3), (0.5, 0.9), (0.8, 0.4), (0.2, 1.0)]
     data = pag.synthetic.observe(model, m | {"q": source}, points, noise=0.01)

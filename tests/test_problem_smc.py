@@ -130,7 +130,7 @@ def test_draws_are_physical_fields():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("shape", [(6, 9), (4, 5, 6)])
+@pytest.mark.parametrize("shape", [(6, 8), (4, 5, 6)])
 @pytest.mark.parametrize("fixed", [False, True])
 def test_many_evaluations_are_those_one_by_one(shape, fixed):
     grid = pag.Grid(shape, tuple(0.1 * n for n in shape))

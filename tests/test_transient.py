@@ -91,7 +91,7 @@ def observed(model, m, seed=0):
 @pytest.mark.slow
 @pytest.mark.parametrize("solver", ["multigrid", "pseudo-transient"])
 def test_taylor_over_a_hundred_steps(solver):
-    model = plume((8, 9), 100, every=5)
+    model = plume((5, 6), 100, every=5)
     data = observed(model, M | {"exponent": 1.5})
     controls = [
         pag.Control("diffusivity", 1.1, transform="log"),
