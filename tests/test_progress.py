@@ -9,14 +9,16 @@ import sys
 import time
 from pathlib import Path
 
+import placement_files
 import pytest
+import slip_files
 from run_files import everything, observations
 
 import pyadjoint_gpu as pag
 from pyadjoint_gpu import progress
 from pyadjoint_gpu.bayes import HierarchicalSMC, ProblemSMC
 from pyadjoint_gpu.cli import main
-from pyadjoint_gpu.placement import CovarianceFile, place_sensors, select
+from pyadjoint_gpu.placement import CovarianceFile, case, place_sensors, select
 
 
 class Terminal(io.StringIO):
@@ -253,3 +255,52 @@ def test_dry_run_of_a_run_that_goes_on(
     assert "result.h5" in capsys.readouterr().err
     assert main(["run", "run.toml", "--dry-run", "--overwrite", *other]) == 0
     assert everything(folder) == before
+
+
+def test_dry_run_of_fault_slip(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    slip_files.write(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(pag.bayes.HierarchicalSMC, "run", lambda *_, **__: pytest.fail("it ran"))
+    before = everything(tmp_path)
+    assert main(["run", "run.toml", "--dry-run"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "1 run of 8 samples of east, dip, slip, given 22 data, by HierarchicalSMC",
+        "would write result.nc",
+        "would write result.h5",
+        "dry run: nothing was solved, nothing was written",
+    ]
+    assert main(["run", "run.toml", "--dry-run", "--set", "output.path=insar.nc"]) == 2
+    assert "insar.nc" in capsys.readouterr().err
+    assert everything(tmp_path) == before
+
+
+def test_dry_run_of_a_placement(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "run.toml").write_text(placement_files.BARE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(case, "block_column", lambda *_, **__: pytest.fail("it was solved"))
+    before = everything(tmp_path)
+    assert main(["place", "run.toml", "--dry-run", "--json"]) == 0
+    (plan,) = told(capsys)
+    assert plan["event"] == "plan"
+    assert plan["what"] == [
+        "a block column of 12 adjoint runs of model 'shallow-water' on 12 x 16 cells, then the"
+        " choice of sensors among 12 candidates (budget 4)"
+    ]
+    assert plan["writes"] == {"output.path": "gauges.nc", "output.journal": "gauges.h5"}
+    assert everything(tmp_path) == before
+
+
+def test_json_of_a_placement(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "run.toml").write_text(placement_files.BARE)
+    monkeypatch.chdir(tmp_path)
+    assert main(["place", "run.toml", "--json"]) == 0
+    records = told(capsys)
+    assert {"phase", "result"} <= {r["event"] for r in records}
+    assert records[-1]["event"] == "result" and records[-1]["path"] == "gauges.nc"
+    assert (tmp_path / "gauges.nc").exists()
