@@ -39,7 +39,7 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         _CACHE = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         kept = Path(_CACHE.name)
     else:
-        kept = kept.parents[1] / "tests" / kept.name
+        kept = kept.parent / "tests" / kept.name
         if sum(f.stat().st_size for f in kept.glob("*")) > 2**30:
             shutil.rmtree(kept, ignore_errors=True)
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(kept)

@@ -85,9 +85,8 @@ def same_history(a, b, spectrum=1e-12):
     np.testing.assert_allclose(a.history[:n, 1][clear], b.history[:n, 1][clear], 1e-6, 2e-11)
     assert clear.sum() > 5
     assert a.spectrum.high == pytest.approx(b.spectrum.high, rel=spectrum)
-    assert below(a, 10 * TIGHT["tolerance"]) == pytest.approx(
-        below(b, 10 * TIGHT["tolerance"]), 0.02
-    )
+    nearly = 10 * TIGHT["tolerance"]
+    assert below(a, nearly) == pytest.approx(below(b, nearly), rel=0.02)
 
 
 def below(convergence, residual):
