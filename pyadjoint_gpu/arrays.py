@@ -24,16 +24,22 @@ def finite(name: str, value: Any) -> np.ndarray:
     return array
 
 
+def check_errors(name: str, given: np.ndarray, n: int) -> None:
+    """A `DataError` unless these may be the errors of n values: one standard deviation, n of them,
+    or a covariance."""
+    if given.ndim == 1 and len(given) != n:
+        raise DataError(f"{name}: found {len(given)} values, expected {n}")
+    if given.ndim > 1 and given.shape != (n, n):
+        raise DataError(f"{name}: found an array of shape {given.shape}, expected {(n, n)}")
+
+
 def factor(name: str, given: np.ndarray, n: int) -> np.ndarray:
     """Of a covariance its lower Cholesky factor; of standard deviations themselves."""
+    check_errors(name, given, n)
     if given.ndim < 2:
-        if given.ndim and len(given) != n:
-            raise DataError(f"{name}: found {len(given)} values, expected {n}")
         if not np.all(given > 0):
             raise DataError(f"{name}: found {np.min(given):g}, expected values > 0")
         return np.broadcast_to(given, n).copy()
-    if given.shape != (n, n):
-        raise DataError(f"{name}: found an array of shape {given.shape}, expected {(n, n)}")
     if not np.allclose(given, given.T, rtol=1e-8, atol=1e-12 * np.max(np.abs(given))):
         raise DataError(f"{name}: the covariance is not symmetric")
     try:

@@ -146,7 +146,8 @@ def _run(options: argparse.Namespace) -> int:
         if journal is not None and journal.exists() and not options.overwrite:
             with Journal.start(journal, problem, settings) as book:
                 done = book.count
-        return _plan(options, [_inversion(problem, settings), *_from(journal, done)], places)
+        what = [_inversion(problem, settings), *_from(journal, _evaluations(done))]
+        return _plan(options, what, places)
     result = invert(
         problem,
         journal=journal,
@@ -186,7 +187,8 @@ def _carry_out(options: argparse.Namespace, file: Any, kind: Any) -> int:
         check_replaced(path, kind.inputs(file))
     journal, figure = (places.get(f"output.{k}") for k in ("journal", "figure"))
     if options.dry_run:
-        return _plan(options, [kind.plan(file)], places)
+        what, done = kind.plan(file, overwrite=options.overwrite)
+        return _plan(options, [what, *_from(journal, done)], places)
     try:
         result = kind.run(file, overwrite=options.overwrite, progress=console.progress)
     except KeyboardInterrupt:
@@ -239,7 +241,7 @@ def _resume(options: argparse.Namespace) -> int:
     if options.dry_run:
         most = options.max_iterations or settings["max_iterations"]
         what = f"an inversion by {settings['method']}, {most} iterations at most"
-        return _plan(options, [what, *_from(journal, done)], {"--output": output})
+        return _plan(options, [what, *_from(journal, _evaluations(done))], {"--output": output})
     with contextlib.ExitStack() as stack:
         if options.launcher:
             from .engines.ranks import Launch
@@ -272,8 +274,12 @@ def _inversion(problem: Any, settings: dict[str, Any]) -> str:
     )
 
 
-def _from(journal: Path | None, done: int) -> list[str]:
-    return [f"would go on from {journal}, which has {done} evaluations"] if done else []
+def _from(journal: Path | None, done: str) -> list[str]:
+    return [f"would go on from {journal}, which has {done}"] if done else []
+
+
+def _evaluations(count: int) -> str:
+    return f"{count} evaluations" if count else ""
 
 
 def _deliver(

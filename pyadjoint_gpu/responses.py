@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from .models.base import Fields, Model
 from .models.explicit import Explicit
 from .models.forcing import ForcingSpace
 from .progress import progress_bar
-from .rows import followed
+from .rows import count, followed
 from .solves import default_iterations, require
 
 
@@ -75,32 +76,16 @@ def block_column(
         If the model has no such parameter, a sensor lies outside the grid, or the journal is
         truncated, in use, or of other inputs, which are named.
     """
-    check_kind("model", model, Model)
-    if not isinstance(model, Explicit):
-        raise ConfigError(f"model: found {type(model).__name__}, expected one of explicit steps")
-    space = model.space(parameter)
-    if parameter not in model.linear_in or not isinstance(space, ForcingSpace):
-        forcings = [n for n in model.linear_in if isinstance(model.space(n), ForcingSpace)]
-        raise ConfigError(f"parameter: found {parameter!r}{nearest(parameter, forcings)}")
-    grid = model.domain
-    where = points("sensors", sensors, dict.fromkeys(grid.dims, grid.units))
-    grid.check_inside(where, "sensor")
-    chosen: Any = running(get_engine(engine, model), model)
-    m = model.fields(parameters)
-    rows = followed(
-        journal,
-        (len(where), *space.shape),
-        lambda: _made_with(chosen, model, m, parameter, where),
-        lambda missing: _rows(chosen, model, m, parameter, where[missing]),
-        overwrite,
-    )
-    blocks = np.empty((space.count, len(where), *space.shape[1:]))
+    of = _Column.of(model, parameters, sensors, parameter, engine)
+    rows = followed(journal, of.shape, of.made_with, of.rows, overwrite)
+    space, sensors = of.space, len(of.sensors)
+    blocks = np.empty((space.count, sensors, *space.shape[1:]))
     for k, row in progress_bar(
-        rows, shown=progress, total=len(where), unit="sensors", desc="block column"
+        rows, shown=progress, total=sensors, unit="sensors", desc="block column"
     ):
         # The last value's derivatives by the values of the last interval, the one before, ...
         blocks[:, k] = row[::-1]
-    unknown, declared = model.unknowns[0], model.parameter(parameter)
+    unknown, declared = of.model.unknowns[0], of.model.parameter(parameter)
     return xr.Dataset(
         {
             "response": (
@@ -114,43 +99,106 @@ def block_column(
                 },
             )
         },
-        _coordinates(model, space, where),
+        _coordinates(of.model, space, of.sensors),
         describe(
-            f"block column of {model.name}", chosen, kind="block-column", intervals=space.count
+            f"block column of {of.model.name}",
+            of.engine,
+            kind="block-column",
+            intervals=space.count,
         ),
     )
 
 
-def _rows(
-    engine: Any, model: Model, m: Fields, parameter: str, sensors: np.ndarray
-) -> Iterator[np.ndarray]:
-    """The derivatives of each sensor's last value."""
-    if not len(sensors):
-        return
-    options: dict[str, Any] = {"tolerance": 1e-8, "max_iterations": default_iterations(model)}
-    solution = engine.solve(model, m, **options)
-    require(solution.convergence, "the forward solve", solution)
-    if selective(engine):
-        options["wanted"] = (parameter,)
-    for indices, weights in zip(*model.domain.interpolation(sensors), strict=True):
-        impulse = np.zeros(model.shape)
-        np.add.at(impulse[-1].reshape(-1), indices, weights)
-        adjoint = engine.adjoint(model, m, solution, {model.unknowns[0].name: impulse}, **options)
-        yield np.asarray(adjoint.gradient[parameter])
+@double
+def rows_done(
+    model: Model,
+    parameters: Mapping[str, Any],
+    sensors: Any,
+    *,
+    parameter: str = "source",
+    engine: str | Engine = "auto",
+    journal: str | Path,
+) -> int:
+    """How many sensors' rows `block_column`, called so, would find in its journal.
+
+    Raises
+    ------
+    ConfigError, DataError
+        As by `block_column`; nothing is solved.
+    """
+    of = _Column.of(model, parameters, sensors, parameter, engine)
+    return count(journal, of.shape, of.made_with)
 
 
-def _made_with(
-    engine: Any, model: Explicit, m: Fields, parameter: str, sensors: np.ndarray
-) -> dict[str, Any]:
-    """What decides the blocks, to their last bit."""
-    return {
-        "engine": {k: engine.info().get(k) for k in ("engine", "dtype")},
-        "grid": model.domain,
-        "model": model_part(model),
-        "parameters": {k: np.asarray(v) for k, v in m.items() if k not in model.linear_in},
-        "parameter": parameter,
-        "sensors": sensors,
-    }
+@dataclass(frozen=True)
+class _Column:
+    """What `block_column` is asked for, checked."""
+
+    engine: Any
+    model: Explicit
+    m: Fields
+    parameter: str
+    space: ForcingSpace
+    sensors: np.ndarray
+
+    @classmethod
+    def of(
+        cls,
+        model: Model,
+        parameters: Mapping[str, Any],
+        sensors: Any,
+        parameter: str,
+        engine: str | Engine,
+    ) -> _Column:
+        check_kind("model", model, Model)
+        if not isinstance(model, Explicit):
+            raise ConfigError(
+                f"model: found {type(model).__name__}, expected one of explicit steps"
+            )
+        space = model.space(parameter)
+        if parameter not in model.linear_in or not isinstance(space, ForcingSpace):
+            forcings = [n for n in model.linear_in if isinstance(model.space(n), ForcingSpace)]
+            raise ConfigError(f"parameter: found {parameter!r}{nearest(parameter, forcings)}")
+        grid = model.domain
+        where = points("sensors", sensors, dict.fromkeys(grid.dims, grid.units))
+        grid.check_inside(where, "sensor")
+        chosen = running(get_engine(engine, model), model)
+        return cls(chosen, model, model.fields(parameters), parameter, space, where)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of all rows, one a sensor."""
+        return len(self.sensors), *self.space.shape
+
+    def rows(self, which: np.ndarray) -> Iterator[np.ndarray]:
+        """The derivatives of the last value of each of these sensors."""
+        if not len(which):
+            return
+        engine, model = self.engine, self.model
+        options: dict[str, Any] = {"tolerance": 1e-8, "max_iterations": default_iterations(model)}
+        solution = engine.solve(model, self.m, **options)
+        require(solution.convergence, "the forward solve", solution)
+        if selective(engine):
+            options["wanted"] = (self.parameter,)
+        near = model.domain.interpolation(self.sensors[which])
+        for indices, weights in zip(*near, strict=True):
+            impulse = np.zeros(model.shape)
+            np.add.at(impulse[-1].reshape(-1), indices, weights)
+            last = {model.unknowns[0].name: impulse}
+            adjoint = engine.adjoint(model, self.m, solution, last, **options)
+            yield np.asarray(adjoint.gradient[self.parameter])
+
+    def made_with(self) -> dict[str, Any]:
+        """What decides the blocks, to their last bit."""
+        model = self.model
+        return {
+            "engine": {k: self.engine.info().get(k) for k in ("engine", "dtype")},
+            "grid": model.domain,
+            "model": model_part(model),
+            "parameters": {k: np.asarray(v) for k, v in self.m.items() if k not in model.linear_in},
+            "parameter": self.parameter,
+            "sensors": self.sensors,
+        }
 
 
 def _coordinates(model: Model, space: ForcingSpace, sensors: np.ndarray) -> dict[str, Any]:

@@ -74,6 +74,22 @@ def followed(
             yield k, row
 
 
+def count(
+    journal: str | Path, shape: tuple[int, ...], made_with: Callable[[], Mapping[str, Any]]
+) -> int:
+    """How many rows `followed` would find in a journal.
+
+    Raises
+    ------
+    DataError
+        If it is of other rows, or none.
+    """
+    if not Path(journal).exists():
+        return 0
+    with Rows(journal, shape, fingerprint(**made_with())) as kept:
+        return int(np.count_nonzero(kept.done))
+
+
 class Rows:
     """Rows of equal shape in a file from which a computation of them goes on.
 

@@ -62,10 +62,15 @@ class Dense:
     correlation: str
     noise: str
     until: int = STEPS
+    missing: tuple[int, ...] = ()
+
+    @cached_property
+    def rows(self) -> np.ndarray:
+        return np.setdiff1d(np.arange(self.until * SENSORS), self.missing)
 
     @cached_property
     def forward(self) -> np.ndarray:
-        return decaying(SENSORS, 1).dense()[: self.until * SENSORS]
+        return decaying(SENSORS, 1).dense()[self.rows]
 
     @cached_property
     def points(self) -> np.ndarray:
@@ -79,9 +84,8 @@ class Dense:
         return np.linalg.inv(np.linalg.inv(before) + self.forward.T @ self.weighed(self.forward))
 
     def mean(self, d: np.ndarray) -> np.ndarray:
-        flat = d[: self.until].ravel()
+        flat = d.ravel()[self.rows]
         return self.covariance @ self.forward.T @ self.weighed(flat)
 
     def weighed(self, x: np.ndarray) -> np.ndarray:
-        known = self.until * SENSORS
-        return np.linalg.solve(noise_matrix(self.noise)[:known, :known], x)
+        return np.linalg.solve(noise_matrix(self.noise)[np.ix_(self.rows, self.rows)], x)

@@ -260,7 +260,7 @@ WRONG = [
     ({"theta_prior": {"log_width": 3.0}}, ConfigError, "log_width: found 3.0, expected a distrib"),
     ({"inner": Settings(leapfrogs=0)}, ConfigError, "leapfrogs: found 0"),
     ({"data": np.zeros((3, 5))}, DataError, "data: found an array of shape"),
-    ({"data": np.full(15, np.nan)}, DataError, "data: 15 values are not finite"),
+    ({"data": np.full(15, np.nan)}, DataError, "data: none of 15 values is observed"),
     ({"data": np.zeros(7)}, DataError, "forward: found a matrix of shape"),
     ({"noise": 0.0}, DataError, "noise: found 0, expected values > 0"),
     ({"noise": -np.eye(15)}, DataError, "noise: the covariance is not positive definite"),

@@ -175,15 +175,32 @@ def test_a_product_and_sums_down_diagonals(correlation: str):
 # Inversions
 
 
+# One value; a sensor that fails after the first interval; an interval of which nothing arrives.
+GAPS = {"none": (), "one": (2,), "sensor": tuple(range(5, 4 * 6, 4)), "interval": (0, 1, 2, 3)}
+
+
 @pytest.mark.parametrize("noise", NOISES)
 @pytest.mark.parametrize("correlation", CORRELATIONS)
-@pytest.mark.parametrize("until", [1, 4, STEPS])
-def test_against_the_normal_equations(correlation: str, noise: str, until: int):
-    dense = Dense(correlation, noise, until)
+@pytest.mark.parametrize(
+    ("until", "gaps"),
+    [
+        (1, "none"),
+        (4, "none"),
+        (STEPS, "none"),
+        *((4, g) for g in GAPS if g != "none"),
+        (STEPS, "sensor"),
+        (1, "one"),
+    ],
+)
+def test_against_the_normal_equations(correlation: str, noise: str, until: int, gaps: str):
+    dense = Dense(correlation, noise, until, GAPS[gaps])
     found = inversion(correlation, noise)
     data = DATA.copy()
     data[until:] = np.nan
+    data.ravel()[list(GAPS[gaps])] = np.nan
     answer = found.infer(data, until)
+    assert answer.attrs["observed_used"] == len(dense.rows)
+    assert answer.attrs["observed_missing"] == until * SENSORS - len(dense.rows)
     mean = dense.mean(DATA)
     np.testing.assert_allclose(answer["mean"].values.ravel(), mean, atol=1e-10)
     total = np.tile(np.eye(PLACES), STEPS)
@@ -195,16 +212,21 @@ def test_against_the_normal_equations(correlation: str, noise: str, until: int):
     np.testing.assert_allclose(
         answer["forecast_sd"].values.ravel() ** 2, np.diag(ahead), atol=1e-10
     )
+    if gaps != "none":
+        return
     of_all = found.forecast_covariance(until).reshape(ahead.shape)
     np.testing.assert_allclose(of_all, ahead, atol=1e-10)
     if until == STEPS:
         np.testing.assert_allclose(found.variance.ravel(), np.diag(dense.covariance), atol=1e-10)
 
 
+@pytest.mark.parametrize("gaps", ["none", "sensor"])
 @pytest.mark.parametrize("noise", NOISES)
-def test_samples_of_the_posterior(noise: str):
-    dense, count = Dense("exponential", noise, 4), 20_000
-    found = inversion("exponential", noise).draws(DATA, count, seed=1, until=4).reshape(count, -1)
+def test_samples_of_the_posterior(noise: str, gaps: str):
+    dense, count = Dense("exponential", noise, 4, GAPS[gaps]), 20_000
+    data = DATA.copy()
+    data.ravel()[list(GAPS[gaps])] = np.nan
+    found = inversion("exponential", noise).draws(data, count, seed=1, until=4).reshape(count, -1)
     sd = np.sqrt(np.diag(dense.covariance))
     assert np.max(np.abs(found.mean(axis=0) - dense.mean(DATA)) / sd) < 5.0 / np.sqrt(count)
     error = np.abs(np.cov(found.T) - dense.covariance) / np.outer(sd, sd)
@@ -222,9 +244,11 @@ def test_noise_has_its_covariance(noise: str):
 def test_data_that_arrive_bit_by_bit():
     found = inversion("exponential", "full")
     stream = found.stream()
+    data = DATA.copy()
+    data[2, 1] = data[4, 3] = np.nan
     for first, last in ((0, 1), (1, 4), (4, STEPS)):
-        answer = stream.update(DATA[first:last])
-        expected = found.infer(DATA, last)
+        answer = stream.update(np.ma.masked_invalid(data[first:last]))
+        expected = found.infer(data, last)
         assert answer.attrs["known"] == last == stream.known
         for name in expected:
             np.testing.assert_allclose(answer[name], expected[name], atol=1e-12, err_msg=str(name))
@@ -289,6 +313,8 @@ def test_wrong_shapes_are_named():
     found = inversion()
     with pytest.raises(pag.DataError, match="data: found shape"):
         found.infer(DATA.T)
+    with pytest.raises(pag.DataError, match="data: none of 4 values is observed"):
+        found.infer(np.where(np.arange(24).reshape(6, 4) < 4, np.nan, DATA), 1)
     with pytest.raises(pag.DataError, match="data: 1 values are not finite"):
         found.infer(np.where(np.arange(24).reshape(6, 4) == 5, np.inf, DATA))
     for wrong in (0, 7, 2.5):

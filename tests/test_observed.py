@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+import warnings
 from typing import Any
 
 import numpy as np
 import pytest
+import scipy.stats
 import xarray as xr
 
 import pyadjoint_gpu as pag
+from pyadjoint_gpu.bayes import HierarchicalSMC, LinearSMC, SamplingWarning, Settings
 from pyadjoint_gpu.errors import ConfigError, DataError
 
 GRID = pag.Grid((6, 8), (1.0, 2.0), (0.0, -1.0))
@@ -244,3 +247,64 @@ def test_dates_are_no_times_since_the_start():
             pag.LeastSquares(data, sigma=1.0),
             parameters={"diffusivity": 1.0},
         )
+
+
+G = np.vander(np.linspace(0.0, 1.0, 6), 3)
+ROOT = 0.1 * np.eye(6) + 0.02 * np.tri(6)
+COVARIANCE = ROOT @ ROOT.T
+KEPT = np.array([0, 1, 3, 5])
+
+
+def _spoilt(data: np.ndarray, value: float) -> np.ndarray:
+    data = data.copy()
+    data[[2, 4]] = value
+    return data
+
+
+GAPS: dict[str, tuple[Any, Any, Any]] = {
+    "NaN": (lambda d: _spoilt(d, np.nan), 0.1, 0.1),
+    "masked": (lambda d: np.ma.masked_equal(_spoilt(d, 99.0), 99.0), 0.1, 0.1),
+    "filled": (
+        lambda d: xr.DataArray(_spoilt(d, -9999.0), attrs={"_FillValue": -9999.0}),
+        np.full(6, 0.1),
+        np.full(4, 0.1),
+    ),
+    "infinite sigma": (lambda d: d, _spoilt(np.full(6, 0.1), np.inf), 0.1),
+    "covariance": (lambda d: _spoilt(d, np.nan), COVARIANCE, COVARIANCE[np.ix_(KEPT, KEPT)]),
+}
+
+
+@pytest.mark.filterwarnings("ignore::pyadjoint_gpu.bayes.SamplingWarning")
+@pytest.mark.parametrize("gap", GAPS)
+def test_samplers_know_what_is_observed(gap: str):
+    """The same samples as without the rows of what is not."""
+    data = G @ [1.0, -1.0, 0.5]
+    spoil, noise, less = GAPS[gap]
+    settings = Settings(particles=32, moves=1, leapfrogs=4)
+    found = LinearSMC(G, spoil(data), noise, np.ones(3), settings=settings).run()
+    expected = LinearSMC(G[KEPT], data[KEPT], less, np.ones(3), settings=settings).run()
+    xr.testing.assert_equal(found, expected)
+    counts = [[r.attrs[f"observed_{k}"] for k in ("used", "missing")] for r in (found, expected)]
+    assert counts == [[4, 2], [4, 0]]
+
+
+@pytest.mark.slow
+def test_a_hierarchical_sampler_knows_what_is_observed(tmp_path):
+    data, options = G @ [1.0, -1.0, 0.5], {"particles": 4, "batch": 4, "moves": 1}
+    options |= {"inner": Settings(particles=8, moves=1, leapfrogs=2), "draws": 2}
+    prior = {"shift": scipy.stats.norm(0.0, 0.1)}
+
+    def smc(green, data, noise=0.1):
+        forward = lambda theta: green + theta["shift"]  # noqa: E731
+        return HierarchicalSMC(forward, data, noise, np.ones(3), prior, **options)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SamplingWarning)
+        journal = tmp_path / "run.h5"
+        found = smc(G, _spoilt(data, np.nan)).run(progress=False, journal=journal)
+        expected = smc(G[KEPT], data[KEPT]).run(progress=False)
+        xr.testing.assert_equal(found, expected)
+        assert (found.attrs["observed_used"], found.attrs["observed_missing"]) == (4, 2)
+        # Where the gaps are decides the samples.
+        with pytest.raises(DataError, match="other forward, data"):
+            smc(G, np.roll(_spoilt(data, np.nan), 1)).run(progress=False, journal=journal)

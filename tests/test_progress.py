@@ -294,7 +294,7 @@ def test_dry_run_of_a_placement(
     assert everything(tmp_path) == before
 
 
-def test_json_of_a_placement(
+def test_json_of_a_placement_and_dry_run_of_one_that_goes_on(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
     (tmp_path / "run.toml").write_text(placement_files.BARE)
@@ -304,3 +304,13 @@ def test_json_of_a_placement(
     assert {"phase", "result"} <= {r["event"] for r in records}
     assert records[-1]["event"] == "result" and records[-1]["path"] == "gauges.nc"
     assert (tmp_path / "gauges.nc").exists()
+    before = everything(tmp_path)
+    again = ["place", "run.toml", "--dry-run", "-o", "other.nc"]
+    assert main(again) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[1] == "would go on from gauges.h5, which has 12 of 12 adjoint runs"
+    other = ["--set", "model.step=11.0"]
+    assert main([*again, *other]) == 2
+    assert "gauges.h5: a journal made with other inputs" in capsys.readouterr().err
+    assert main([*again, *other, "--overwrite"]) == 0
+    assert everything(tmp_path) == before

@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections import defaultdict
 from itertools import combinations
 from threading import Event
 
@@ -453,13 +452,17 @@ class Meets(DenseCovariance):
 
     def __init__(self, array):
         super().__init__(array)
-        self.events, self.met = defaultdict(Event), []
+        self.events, self.met = {}, []
 
-    def wait(self, *event):
-        self.met.append(self.events[event].wait(60.0))
+    def event(self, *which):
+        # In one step: of two threads that ask for a new event, either gets the same one.
+        return self.events.setdefault(which, Event())
+
+    def wait(self, *which):
+        self.met.append(self.event(*which).wait(60.0))
 
     def row(self, p, which):
-        self.events["read", p, which.start].set()
+        self.event("read", p, which.start).set()
         if which.start > 0:
             self.wait("work", p, which.start - 3)
         return super().row(p, which)
@@ -474,7 +477,7 @@ def test_the_next_blocks_are_read_while_these_are_worked_on(monkeypatch):
 
     def meets(group, *given):
         p = usual.order[group.level]
-        x.events["work", p, group.which.start].set()
+        x.event("work", p, group.which.start).set()
         extend(group, *given)
         if group.which.stop < C:
             x.wait("read", p, group.which.stop)

@@ -183,7 +183,7 @@ SPOILT: list[tuple[str, Callable[[xr.Dataset], Any], str]] = [
     ("insar", put("look_up", 0.5), "look vector of pixel 2 .* is 0.789.* expected a unit vector"),
     ("insar", put("look_east", np.nan), "'look_east': 1 values are not finite"),
     ("insar", put(LOS, -np.inf), "displacements: 1 values are not finite"),
-    ("insar", lambda d: d.assign({LOS: d[LOS] * np.nan}), "none of 7 displacements"),
+    ("insar", lambda d: d.assign({LOS: d[LOS] * np.nan}), "displacements: none of 7 values is observed"),
     ("insar", lambda d: d.drop_vars("look_up"), "no variable 'look_up'; did you mean"),
     ("insar", lambda d: d.drop_vars(f"{LOS}_sigma"), "neither 'displacement_los_sigma' nor"),
     ("insar", lambda d: d.assign(correlated(d)), "both 'displacement_los_sigma' and"),
@@ -303,6 +303,17 @@ def test_an_interrupted_run_goes_on(done, folder, capsys, monkeypatch):
     assert main(["run", "run.toml"]) == 1
     assert capsys.readouterr().err.splitlines()[-1].endswith("goes on from result.h5")
     assert not (folder / "result.nc").exists()
+    begun = (folder / "result.h5").read_bytes()
+    assert main(["run", "run.toml", "--dry-run"]) == 0
+    assert re.search(
+        r"would go on from result\.h5, which has 1 of 1 runs, the last at gamma = 0\.\d+\n",
+        capsys.readouterr().out,
+    )
+    assert main(["run", "run.toml", "--dry-run", "--set", "sampler.seed=4"]) == 2
+    assert "made with other inputs than now: other seed;" in capsys.readouterr().err
+    assert main(["run", "run.toml", "--dry-run", "--overwrite", "--set", "sampler.seed=4"]) == 0
+    assert (folder / "result.h5").read_bytes() == begun
+    capsys.readouterr()
     # What else may be done with its journal.
     assert main(["resume", "result.h5"]) == 2
     assert "`pyadjoint-gpu run` with its run file goes on" in capsys.readouterr().err

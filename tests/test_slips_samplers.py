@@ -161,7 +161,9 @@ ROWS: list[Row] = [
     # Data and their errors
     (lambda: linear(data=np.ones(6) * 1j), DataError, "data: found complex numbers"),
     (lambda: linear(data=[]), DataError, r"data: .*shape \(0,\), expected one axis of data"),
-    (lambda: linear(data=np.r_[np.nan, np.ones(5)]), DataError, "data: 1 values are not finite"),
+    (lambda: linear(data=np.full(6, np.nan)), DataError, "data: none of 6 values is observed"),
+    (lambda: linear(noise=np.full(6, np.inf)), DataError, "data: none of 6 values is observed"),
+    (lambda: linear(data=np.r_[np.inf, np.ones(5)]), DataError, "data: 1 values are not finite"),
     (lambda: linear(noise=[]), DataError, "noise: found 0 values, expected 6"),
     (lambda: linear(noise=np.nan), DataError, "noise: 1 values are not finite"),
     (lambda: linear(noise="0.1 m"), DataError, "noise: found '0.1 m', expected real numbers"),

@@ -14,7 +14,7 @@ import xarray as xr
 
 from ..core.quantities import Conversion, converter, numbers, power, spelling
 from ..errors import DataError, nearest
-from .inputs import factor, finite
+from .inputs import factor, finite, observed
 
 AXES = ("east", "north", "up")
 DISPLACEMENT = "m"
@@ -75,17 +75,10 @@ class SlipData:
         DataError
             If nothing is, a displacement is infinite, or an error is none.
         """
-        n = len(displacement)
-        errors = noise if noise.ndim < 2 else np.diag(noise)
-        used = ~np.isnan(displacement) & np.isfinite(errors)
-        if not np.any(used):
-            raise DataError(
-                f"{where}: none of {n} displacements is observed, expected one at least"
-            )
-        d = finite(f"{where}: displacements", displacement[used])
+        names = f"{where}: displacements", f"{where}: errors of displacements"
+        used, d, _ = observed(names[0], displacement, names[1], noise)
         noise = noise[used] if noise.ndim < 2 else noise[np.ix_(used, used)]
-        factor(f"{where}: errors of displacements", finite(f"{where}: errors", noise), len(d))
-        return cls(points[used], look[used], d, noise, n - len(d))
+        return cls(points[used], look[used], d, noise, len(used) - len(d))
 
 
 Datasets = xr.Dataset | Iterable[xr.Dataset]

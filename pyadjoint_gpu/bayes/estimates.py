@@ -114,7 +114,7 @@ class Work:
     def start(self, theta: np.ndarray, tags: np.ndarray, device: Any = None) -> Estimates:
         """One batch, set going. `tags`, one row each, is where its random numbers come from."""
         fill = _filling(theta, self.batch)
-        given = (self.green(theta)[fill], *self.fixed[:1], *self.fixed[2:])
+        given = (self.green(theta)[fill], *self.fixed.shared)
         arrays = jax.tree.map(lambda a: np.asarray(a, self.dtype), given)
         arrays = jax.device_put((tags[fill], *arrays), device)
         found = _estimated((self.settings, self.draws), *arrays)

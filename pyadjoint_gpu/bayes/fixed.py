@@ -84,8 +84,9 @@ class LinearSMC(AsGiven):
         """
         seed, repeats = check_run(seed, repeats)
         keys = jax.random.split(jax.random.key(seed), repeats)
-        given = (np.broadcast_to(self._white, (repeats, *self._white.shape)), self._fixed.data)
-        arrays = jax.tree.map(lambda a: np.asarray(a, self.dtype), (*given, *self._fixed[2:]))
+        green = np.broadcast_to(self._white, (repeats, *self._white.shape))
+        given = (green, *self._fixed.shared)
+        arrays = jax.tree.map(lambda a: np.asarray(a, self.dtype), given)
         found: Sampled = jax.tree.map(np.asarray, sample(self.settings, keys, *arrays))
         stages = int(np.max(found.count))
         path = {k: v[:, :stages] for k, v in found.stages._asdict().items()}
@@ -108,5 +109,10 @@ class LinearSMC(AsGiven):
         return xr.Dataset(
             variables,
             {"run": ("sample", np.repeat(np.arange(repeats), self.settings.particles))},
-            attributes("SMC of a linear problem", **evidence(found.log_evidence), seed=seed),
+            attributes(
+                "SMC of a linear problem",
+                **evidence(found.log_evidence),
+                **self._fixed.counts,
+                seed=seed,
+            ),
         )

@@ -97,9 +97,9 @@ class HierarchicalSMC(AsGiven):
         Theta, a dict of numbers by name, to G, shape (m, n). Where it is of JAX operations, those
         of a batch are computed at once. Where G is not finite, the likelihood is zero.
     data : array, shape (m,)
-        d.
+        d; what is missing (NaN, or masked) is not observed.
     noise : float or array
-        Standard deviations of e, or its covariance (m, m).
+        Standard deviations of e, infinite where d is not observed, or its covariance (m, m).
     slip_prior : array or GaussianPrior
         Of s: standard deviations (n,) or a covariance (n, n), around zero.
     theta_prior : mapping
@@ -271,6 +271,22 @@ class HierarchicalSMC(AsGiven):
         check_noise(noise)
         return self._dataset(states[:repeats], seed, noise)
 
+    def started(
+        self, journal: str | Path, *, seed: int = 0, overwrite: bool = False
+    ) -> list[float]:
+        """The exponents of the likelihood at which the runs stand that `run`, called so, would go
+        on from; nothing is sampled.
+
+        Raises
+        ------
+        DataError
+            As by `run`.
+        """
+        states = journals.started(
+            Path(journal), lambda: self._made_with(seed), State, overwrite=overwrite
+        )[1]
+        return [now.gamma for now in states]
+
     def _check_possible(self, states: list[State], seed: int) -> None:
         count = sum(now.impossible for now in states)
         if not count:
@@ -317,6 +333,7 @@ class HierarchicalSMC(AsGiven):
             attributes(
                 f"hierarchical SMC of {', '.join(self.theta_prior)}",
                 **total,
+                **self._work.fixed.counts,
                 log_likelihood_noise=noise,
                 inner_acceptance=min(now.worst[0] for now in states),
                 not_finite=sum(now.impossible for now in states),
@@ -330,7 +347,7 @@ class HierarchicalSMC(AsGiven):
         theta = self._drawn(np.random.default_rng(0), PROBED)
         return {
             "forward": [self.forward, self._work.green(theta)],
-            "data": given.data,
+            "data": [given.data, given.used],
             "noise": given.noise,
             "slip_prior": given.prior,
             "theta_prior": [list(self.theta_prior.items()), theta, self._log_prior(theta)],

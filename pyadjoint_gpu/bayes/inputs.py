@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy.linalg
 
-from ..arrays import factor, finite
+from ..arrays import check_errors, factor, finite, real
 from ..core.quantities import converter, power, spelling, stated
 from ..errors import ConfigError, DataError
+from ..misfit import MISSING
 from .hmc import Box, Quadratic
 
 STIFFEST = 1e12
@@ -43,13 +44,15 @@ class Fixed(NamedTuple):
     Attributes
     ----------
     data : array, shape (m,)
-        L^-1 d, with Sigma = L L^T.
+        L^-1 d of what is observed, with Sigma = L L^T.
     noise : array, shape (m,) or (m, m)
         L, or its diagonal.
     constant : float
         -ln det(2 pi Sigma) / 2.
     prior : Quadratic
     box : Box or None
+    used : array of bool
+        Which of the data are observed.
     """
 
     data: np.ndarray
@@ -57,18 +60,30 @@ class Fixed(NamedTuple):
     constant: float
     prior: Quadratic
     box: Box | None
+    used: np.ndarray
+
+    @property
+    def shared(self) -> tuple[Any, ...]:
+        """What a posterior is made of beside G, as `linear.posterior` takes it."""
+        return self.data, self.constant, self.prior, self.box
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many of the data are observed, and how many are not: attributes."""
+        return {"observed_used": len(self.data), MISSING: int(np.count_nonzero(~self.used))}
 
     def whiten(self, green: Any, name: str = "forward") -> np.ndarray:
-        """L^-1 G of one G or a batch, (..., m, n)."""
+        """L^-1 G of one G or a batch, (..., m, n), of which the rows of what is observed count."""
         if np.iscomplexobj(green):
             raise DataError(f"{name}: found complex numbers, expected real ones")
         green = np.asarray(green, dtype=float)
-        wanted = (len(self.data), len(self.prior.vector))
+        wanted = (len(self.used), len(self.prior.vector))
         if green.shape[-2:] != wanted:
             raise DataError(
                 f"{name}: found a matrix of shape {green.shape[-2:]}, expected {wanted},"
                 " data by components of s"
             )
+        green = green[..., self.used, :]
         if self.noise.ndim == 1:
             return green / self.noise[:, None]
         return np.linalg.solve(self.noise, green)
@@ -82,24 +97,50 @@ def fixed(data: Any, noise: Any, prior: Any, bounds: Any) -> Fixed:
     ConfigError, DataError
         If one of them has a wrong shape or value, or the prior is improper.
     """
-    d = finite("data", data)
+    d = real("data", data)
     if d.ndim != 1 or d.size == 0:
         raise DataError(f"data: found an array of shape {d.shape}, expected one axis of data")
     gaussian = normal(prior)
     n = len(gaussian.vector)
     check_units("noise", noise)
-    own, values = spelling(stated(data)), finite("noise", noise)
+    own, values = spelling(stated(data)), real("noise", noise)
     if own != "1":
         wanted = own if values.ndim < 2 else power((own, 2))
         values = converter("noise", stated(noise), wanted).difference(values)
-    root = factor("noise", values, len(d))
+    used, d, root = observed("data", d, "noise", values)
     diagonal = root if root.ndim == 1 else np.diag(root)
     white = d / root if root.ndim == 1 else scipy.linalg.solve_triangular(root, d, lower=True)
     constant = -float(np.sum(np.log(diagonal))) - 0.5 * len(d) * np.log(2 * np.pi)
     sides = None if bounds is None else box(bounds, n)
     if sides is not None:
         _check_within(gaussian, sides)
-    return Fixed(white, root, constant, gaussian, sides)
+    return Fixed(white, root, constant, gaussian, sides, used)
+
+
+def observed(
+    name: str, values: np.ndarray, noise_name: str, noise: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of n values, which are observed, these, and the `factor` of their noise. What is NaN, or of
+    an error that is infinite or NaN, nobody observed.
+
+    Raises
+    ------
+    DataError
+        If none is, one is infinite, or the noise is not positive definite.
+    """
+    n = len(values)
+    check_errors(noise_name, noise, n)
+    used = ~np.isnan(values)
+    if noise.ndim:
+        used &= np.isfinite(noise if noise.ndim == 1 else np.diag(noise))
+        noise = noise[used] if noise.ndim == 1 else noise[np.ix_(used, used)]
+    if not np.any(used):
+        raise DataError(
+            f"{name}: none of {n} values is observed (each missing, or of an error that is infinite"
+            " or NaN), expected one at least"
+        )
+    found = finite(name, values[used])
+    return used, found, factor(noise_name, finite(noise_name, noise), len(found))
 
 
 def check_units(name: str, value: Any) -> None:

@@ -53,9 +53,7 @@ def followed(
     states: list[Any] = []
     if path is not None:
         check_outputs({"journal": path})
-        mark = fingerprint(**made_with())
-        if not (overwrite and path.exists() and replaceable(path)):
-            states = load(path, mark, kind)
+        mark, states = started(path, made_with, kind, overwrite=overwrite)
     with progress_bar(shown=progress, unit="moves", desc="SMC") as bar:
 
         def keep(now: Any, k: int) -> None:
@@ -74,6 +72,23 @@ def followed(
                 now = moved(now, k)
                 keep(now, k)
     return states
+
+
+def started(
+    path: Path, made_with: Callable[[], Mapping[str, Any]], kind: type[T], *, overwrite: bool
+) -> tuple[dict[str, str], list[T]]:
+    """The fingerprint of a journal, and the states that a run goes on from; the file stays as it
+    is.
+
+    Raises
+    ------
+    DataError
+        If it is no such file, damaged, or of other data or settings.
+    """
+    mark = fingerprint(**made_with())
+    if overwrite and path.exists() and replaceable(path):
+        return mark, []
+    return mark, load(path, mark, kind)
 
 
 def save(path: Path, made_with: Mapping[str, str], states: Sequence[Any]) -> None:

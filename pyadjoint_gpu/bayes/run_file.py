@@ -277,7 +277,7 @@ def _given(
     d, vector = _array(table, "displacement", base)
     if vector.ndim != 1:
         raise DataError(f"data.displacement: found shape {vector.shape}, expected one dimension")
-    green = _array(table, "green", base)[1]
+    green = inputs.finite("data.green", _array(table, "green", base)[1])
     patches = geometry and geometry.fault.components
     if (
         green.ndim != 2
@@ -297,17 +297,15 @@ def _given(
         noise = converter("data.sigma", sigma.attrs.get("units", own), DISPLACEMENT)(noise)
     else:
         noise = np.asarray(metres(positive("data.sigma", table["sigma"])))
-    factor = inputs.factor(
-        f"data.{'sigma' if noise.ndim < 2 else 'covariance'}", noise, len(vector)
-    )
-    noise = factor if noise.ndim < 2 else noise
+    name = f"data.{'sigma' if noise.ndim < 2 else 'covariance'}"
+    inputs.observed("data.displacement", vector, name, noise)
     return green, metres(vector), noise
 
 
 def _array(table: dict[str, Any], key: str, base: Path) -> tuple[xr.DataArray, np.ndarray]:
     where = f"data.{key}"
     found = field(as_text(table[key], where), base, where)
-    return found, inputs.finite(where, given_numbers(where, found))
+    return found, given_numbers(where, found)
 
 
 @double

@@ -14,11 +14,14 @@ import xarray as xr
 from ..arithmetic import double
 from ..config import plain
 from ..dataset import named
+from ..misfit import MISSING
 from ..outputs import check_outputs
 from ..progress import phase, progress_bar
 from .checks import SamplingWarning
 from .data import AXES, DISPLACEMENT
+from .fixed import LinearSMC
 from .hierarchical import HierarchicalSMC
+from .inputs import Fixed
 from .run_file import Geometry, SlipFile
 
 _TEXTS = {
@@ -124,7 +127,10 @@ def summary(result: xr.Dataset) -> list[str]:
             f"{what}: means {m.min():.3g} to {m.max():.3g} {DISPLACEMENT}, standard deviations"
             f" {s.min():.2g} to {s.max():.2g} {DISPLACEMENT}"
         )
-    lines.append(f"mean prediction: chi2 {a['chi2']:.3g} per datum, {a['data']} data")
+    missing = f", {a[MISSING]} more missing" if a[MISSING] else ""
+    lines.append(
+        f"mean prediction: chi2 {a['chi2']:.3g} per datum, {a['observed_used']} data{missing}"
+    )
     return lines
 
 
@@ -143,15 +149,19 @@ def _message(result: xr.Dataset, geometry: Geometry | None, unknown: bool) -> st
     return f"{each} of {what}, {stages} stages"
 
 
-def plan(file: SlipFile) -> str:
-    """What `run` does, in a line."""
+def plan(file: SlipFile, *, overwrite: bool = False) -> tuple[str, str]:
+    """What `run` does, in a line, and what its journal has of it."""
     sampler, runs = file.sampler, file.options.get("repeats", 1)
     size = sampler.particles if isinstance(sampler, HierarchicalSMC) else sampler.settings.particles
     what = "slip" if file.geometry is None else ", ".join([*file.geometry.priors, "slip"])
-    return (
+    text = (
         f"{runs} run{'s' * (runs > 1)} of {size} samples of {what}, given"
-        f" {len(np.asarray(sampler.data))} data, by {type(sampler).__name__}"
+        f" {len(_fixed(sampler).data)} data, by {type(sampler).__name__}"
     )
+    journal, done = file.output.get("journal"), []
+    if isinstance(sampler, HierarchicalSMC) and journal is not None:
+        done = sampler.started(journal, seed=file.options.get("seed", 0), overwrite=overwrite)
+    return text, f"{len(done)} of {runs} runs, the last at gamma = {done[-1]:.3g}" if done else ""
 
 
 def inputs(file: SlipFile) -> str:
@@ -159,12 +169,17 @@ def inputs(file: SlipFile) -> str:
     return json.dumps(plain(file.specification), sort_keys=True)
 
 
+def _fixed(sampler: HierarchicalSMC | LinearSMC) -> Fixed:
+    return sampler._work.fixed if isinstance(sampler, HierarchicalSMC) else sampler._fixed
+
+
 @double
 def _fit(result: xr.Dataset, file: SlipFile) -> xr.Dataset:
     """With the data beside what the samples make of them, on average."""
     sampler = file.sampler
+    fixed = _fixed(sampler)
     if isinstance(sampler, HierarchicalSMC):
-        fixed, batch = sampler._work.fixed, sampler.batch
+        batch = sampler.batch
         theta = np.column_stack([result[k].values for k in sampler.theta_prior])
         slips = result["slip"].mean("draw").values
         white = np.zeros_like(fixed.data)
@@ -173,9 +188,8 @@ def _fit(result: xr.Dataset, file: SlipFile) -> xr.Dataset:
             white += np.einsum("bmn,bn->m", sampler._work.green(theta[rows]), slips[rows])
         white /= len(theta)
     else:
-        fixed = sampler._fixed
         white = sampler._white @ result["slip_mean"].values
-    root, d = fixed.noise, np.asarray(sampler.data, dtype=float)
+    root, d = fixed.noise, np.asarray(sampler.data, dtype=float)[fixed.used]
     if root.ndim == 2:
         predicted, sigma = root @ white, np.linalg.norm(root, axis=1)
     else:
@@ -187,9 +201,10 @@ def _fit(result: xr.Dataset, file: SlipFile) -> xr.Dataset:
         "sigma": (sigma, "standard deviation of observed displacement"),
     }
     result = result.assign({k: ("observation", v, named(text)) for k, (v, text) in columns.items()})
-    result = result.assign_attrs(chi2=float(np.mean((fixed.data - white) ** 2)), data=len(d))
+    result = result.assign_attrs(chi2=float(np.mean((fixed.data - white) ** 2)))
     if file.data is None or file.geometry is None:
         return result
+    result.attrs[MISSING] += file.data.missing
     places = {f"observation_{k}": file.data.points[:, i] for i, k in enumerate("xy")}
     looks = {f"look_{k}": file.data.look[:, i] for i, k in enumerate(AXES)}
     return result.assign_coords(

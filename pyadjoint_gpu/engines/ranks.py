@@ -19,7 +19,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -247,12 +247,10 @@ class Launch(Driven):
                 f"rank {report['rank']} failed: {report['message']} (log: {log})",
                 log.read_text(errors="replace"),
             )
-        for found in re.findall(r"\d+", output):
-            if int(found) in pids:
-                log = folder / f"rank-{pids[int(found)]}.log"
-                raise EngineError(
-                    f"rank {pids[int(found)]} died, and with it all others (log: {log})"
-                )
+        dead = ended(output, pids)
+        if dead is not None:
+            log = folder / f"rank-{dead}.log"
+            raise EngineError(f"rank {dead} died, and with it all others (log: {log})")
         lines = [line.strip() for line in output.splitlines() if line.strip()]
         said = next((line for line in lines if "error" in line.lower()), (lines or ["no word"])[-1])
         text = f"{what}, launcher exit code {code}" if code is not None else what
@@ -410,3 +408,10 @@ def _is_julia(pid: int) -> bool:
         return b"AdjointGPU" in Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return False
+
+
+def ended(output: str, pids: Mapping[int, int]) -> int | None:
+    """The rank whose end a launcher tells, of those with these process numbers. MPICH, Intel MPI
+    and Open MPI all write PID before one; other numbers may be those of ranks that merely warn."""
+    told = (int(found) for found in re.findall(r"\bPID\s+(\d+)", output))
+    return next((pids[pid] for pid in told if pid in pids), None)

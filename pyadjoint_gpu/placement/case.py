@@ -14,7 +14,7 @@ from ..dataset import describe, grid_coordinates, named
 from ..engines import running
 from ..outputs import check_outputs
 from ..progress import times
-from ..responses import block_column
+from ..responses import block_column, rows_done
 from .placing import place_sensors
 from .run_file import FORECAST, PlacementFile
 from .toeplitz import ToeplitzMap
@@ -55,13 +55,7 @@ def run(
     check_outputs({f"output.{k}": place for k, place in kept.items()}, file.reads)
     sensors = len(file.candidates)
     column = block_column(
-        file.model,
-        file.parameters,
-        np.concatenate([file.candidates, file.points]),
-        engine=file.engine,
-        progress=progress,
-        journal=kept["journal"],
-        overwrite=overwrite,
+        **_asked(file), progress=progress, journal=kept["journal"], overwrite=overwrite
     )
     whole = ToeplitzMap.of(column)
     of = whole.select(np.arange(sensors))
@@ -100,14 +94,29 @@ def run(
     return out
 
 
-def plan(file: PlacementFile) -> str:
-    """What `run` does, in a line."""
+def plan(file: PlacementFile, *, overwrite: bool = False) -> tuple[str, str]:
+    """What `run` does, in a line, and what its journal of the block column has of it. Those of the
+    covariance and of the selection are of what the block column turns out to be."""
     seen = len(file.candidates) + len(file.points)
-    return (
+    text = (
         f"a block column of {seen} adjoint runs of model {file.model.name!r} on"
         f" {times(file.model.grid.shape)} cells, then the choice of sensors among"
         f" {len(file.candidates)} candidates (budget {file.placement.get('budget')})"
     )
+    journal, done = file.output.get("journal"), 0
+    if journal is not None and not overwrite:
+        done = rows_done(**_asked(file), journal=journal)
+    return text, f"{done} of {seen} adjoint runs" if done else ""
+
+
+def _asked(file: PlacementFile) -> dict[str, Any]:
+    """Of the block column, those where sensors may stand and those where a forecast is wanted."""
+    return {
+        "model": file.model,
+        "parameters": file.parameters,
+        "sensors": np.concatenate([file.candidates, file.points]),
+        "engine": file.engine,
+    }
 
 
 def inputs(file: PlacementFile) -> str:

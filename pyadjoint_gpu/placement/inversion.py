@@ -14,6 +14,7 @@ from ..core.quantities import converter, spelling, stated
 from ..dataset import named, provenance
 from ..errors import ConfigError, DataError
 from ..files import intact, path_of, sealed
+from ..misfit import MISSING
 from ..models.options import count
 from .covariance import check_fit
 from .noise import Noise, in_units
@@ -74,23 +75,24 @@ class LinearInversion:
         Parameters
         ----------
         data : array, shape (T, C)
-            Row k at the end of interval k.
+            Row k at the end of interval k; what is missing (NaN, or masked) is not observed.
         until : int, optional
-            Use the first so many rows only; later ones may be missing (NaN). All unless given.
+            Use the first so many rows only. All unless given.
 
         Returns
         -------
         Dataset
             ``mean`` of m, ``integral`` of m over all times with ``integral_sd``; with quantities of
-            interest ``forecast`` and ``forecast_sd``, of all times.
+            interest ``forecast`` and ``forecast_sd``, of all times. The attributes
+            ``observed_used`` and ``observed_missing`` count the data.
 
         Raises
         ------
         DataError
-            If the data have another shape, or values that are not finite.
+            If the data have another shape, none is observed, or one is infinite.
         """
-        data, known = self._checked(data, until)
-        return self.answer(self._whitened(data[None])[:, 0], known)
+        data, observed = self._checked(data, until)
+        return self._answer(self._whitened(data[None])[:, 0], observed)
 
     def stream(self) -> Stream:
         """Takes data as they arrive."""
@@ -110,14 +112,15 @@ class LinearInversion:
         -------
         array, shape (size, T, *places)
         """
-        data, known = self._checked(data, until)
+        data, observed = self._checked(data, until)
         rng = np.random.default_rng(count("seed", seed, 0))
         inner = (self.prior.steps, *self.prior.places)
         before = self.prior.root(rng.standard_normal((count("size", size), *inner)))
         misfit = data - self.map.matvec(before) - self.noise.draw(rng, size)
-        misfit[:, known:] = 0.0
         white = self._whitened(misfit)
-        white[known * self.map.sensors :] = 0.0
+        white[observed.size :] = 0.0
+        told = self._told(observed)
+        white -= told @ (told.T @ white)
         return before + self._mean(white)
 
     def forecast_covariance(self, until: int | None = None) -> np.ndarray:
@@ -197,6 +200,18 @@ class LinearInversion:
         """L^-1 d of data (batch, T, C), of shape (T C, batch)."""
         return solved(self.offline.factor, data.reshape(len(data), -1).T)
 
+    def _told(self, observed: np.ndarray) -> np.ndarray:
+        """An orthonormal basis (T C, gaps) of L^-1 E, E the unit vectors of what is missing of the
+        times that are known (k, C). Without it P L^-1 d is left of L^-1 d, and w = L^-T P L^-1 d is
+        the solution for the data that are there: zero at gaps, with K w = d elsewhere.
+        """
+        gaps = np.flatnonzero(~observed)
+        unit = np.zeros((len(self.offline.factor), len(gaps)))
+        unit[gaps, np.arange(len(gaps))] = 1.0
+        white = solved(self.offline.factor, unit)
+        white[observed.size :] = 0.0
+        return np.linalg.qr(white)[0]
+
     def _mean(self, white: np.ndarray) -> np.ndarray:
         """Gamma F^T L^-T of (T C, batch), of shape (batch, T, *places). Rows of zeros at the end
         stay so: the solve is then one with the leading part of L."""
@@ -220,49 +235,61 @@ class LinearInversion:
         own = stated(data) if spelling(units) != "1" else None
         return np.array(converter("data", own, units)(array))
 
-    def _checked(self, data: Any, until: int | None) -> tuple[np.ndarray, int]:
-        """Zero where unknown, and how many times are known."""
+    def _checked(self, data: Any, until: int | None) -> tuple[np.ndarray, np.ndarray]:
+        """Zero where unknown, and what is observed of the times that are known (k, C)."""
         known = self._known(until)
         shape = (self.map.steps, self.map.sensors)
         array = self._rows(data)
         if array.shape != shape:
             raise DataError(f"data: found shape {array.shape}, expected {shape}")
         array[known:] = 0.0
-        return finite("data", array), known
+        array, observed = gaps_filled(array)
+        if not np.any(observed[:known]):
+            raise DataError(f"data: none of {observed[:known].size} values is observed")
+        return array, observed[:known]
 
-    def answer(self, white: np.ndarray, known: int) -> xr.Dataset:
-        """What data until then say, from L^-1 d."""
+    def _answer(self, white: np.ndarray, observed: np.ndarray) -> xr.Dataset:
+        """What data say of which these are observed, from L^-1 d with any number in gaps."""
         offline, steps, interval = self.offline, self.map.steps, self.map.interval
-        rows = known * self.map.sensors
+        rows, known = observed.size, len(observed)
         white = np.where(np.arange(len(white)) < rows, white, 0.0)
+        told = self._told(observed)
+        white -= told @ (told.T @ white)
         mean = self._mean(white[:, None])[0]
         places = self.map.column.dims[2:]
         left = offline.integral_prior - offline.integral_reduction[known - 1]
-        _, forcing, whole = self.map.units
+        # What is missing takes nothing away.
+        if told.size:
+            whole = interval * self._mean(told).sum(axis=1)
+            left = left + np.sum(np.square(whole.reshape(len(whole), -1)), axis=0)
+        _, forcing, summed = self.map.units
         variables: dict[str, Any] = {
             "mean": (("interval", *places), mean, named("posterior mean", forcing)),
             "integral": (
                 places,
                 interval * mean.sum(axis=0),
-                named("posterior mean of the time integral", whole),
+                named("posterior mean of the time integral", summed),
             ),
             "integral_sd": (
                 places,
                 _root(left).reshape(self.prior.places),
-                named("posterior standard deviation of the time integral", whole),
+                named("posterior standard deviation of the time integral", summed),
             ),
         }
         if self.forecast is not None:
             seen = offline.forecast[:rows]
             shape, dims = (steps, self.forecast.sensors), ("time", "point")
             variance = np.diag(offline.forecast_prior) - np.sum(np.square(seen), axis=0)
+            variance = variance + np.sum(np.square(told[:rows].T @ seen), axis=0)
             ahead, spread = seen.T @ white[:rows], _root(variance)
             units = self.forecast.units[0]
             about = named("forecast", units)
             variables["forecast"] = (dims, ahead.reshape(shape), about)
             about = named("posterior standard deviation of the forecast", units)
             variables["forecast_sd"] = (dims, spread.reshape(shape), about)
-        return xr.Dataset(variables, self._coordinates, {"kind": KIND, "known": known})
+        attributes = {"kind": KIND, "known": known, "observed_used": int(np.sum(observed))}
+        attributes[MISSING] = rows - attributes["observed_used"]
+        return xr.Dataset(variables, self._coordinates, attributes)
 
     @cached_property
     def _coordinates(self) -> dict[Any, Any]:
@@ -295,7 +322,11 @@ class Stream:
     def __init__(self, inversion: LinearInversion):
         self._inversion = inversion
         self._white = np.zeros(len(inversion.offline.factor))
-        self.known = 0
+        self._observed = np.zeros((0, inversion.map.sensors), dtype=bool)
+
+    @property
+    def known(self) -> int:
+        return len(self._observed)
 
     def update(self, rows: Any) -> xr.Dataset:
         """What the data say with these.
@@ -303,7 +334,7 @@ class Stream:
         Parameters
         ----------
         rows : array, shape (k, C) or (C,)
-            Those of the next k times.
+            Those of the next k times; what is missing (NaN, or masked) is not observed.
 
         Returns
         -------
@@ -313,10 +344,10 @@ class Stream:
         Raises
         ------
         DataError
-            If there are more than times left, or values that are not finite.
+            If there are more than times left, or one is infinite.
         """
         of = self._inversion.map
-        array = np.atleast_2d(finite("data", self._inversion._rows(rows)))
+        array, observed = gaps_filled(np.atleast_2d(self._inversion._rows(rows)))
         left = of.steps - self.known
         if array.ndim != 2 or array.shape[1] != of.sensors or not 0 < len(array) <= left:
             raise DataError(
@@ -326,8 +357,14 @@ class Stream:
         new = slice(first, first + array.size)
         misfit = array.ravel() - factor[new, :first] @ self._white[:first]
         self._white[new] = solved(factor[new, new], misfit)
-        self.known += len(array)
-        return self._inversion.answer(self._white, self.known)
+        self._observed = np.concatenate([self._observed, observed])
+        return self._inversion._answer(self._white, self._observed)
+
+
+def gaps_filled(data: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """With zero where they are missing, and where they are not."""
+    observed = ~np.isnan(data)
+    return finite("data", np.where(observed, data, 0.0)), observed
 
 
 def _root(variance: np.ndarray) -> np.ndarray:
