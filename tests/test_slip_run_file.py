@@ -183,7 +183,7 @@ SPOILT: list[tuple[str, Callable[[xr.Dataset], Any], str]] = [
     ("insar", put("look_up", 0.5), "look vector of pixel 2 .* is 0.789.* expected a unit vector"),
     ("insar", put("look_east", np.nan), "'look_east': 1 values are not finite"),
     ("insar", put(LOS, -np.inf), "displacements: 1 values are not finite"),
-    ("insar", lambda d: d.assign({LOS: d[LOS] * np.nan}), "displacements: none of 7 values is observed"),
+    ("insar", lambda d: d.assign({LOS: d[LOS] * np.nan}), "none of 7 values is observed"),
     ("insar", lambda d: d.drop_vars("look_up"), "no variable 'look_up'; did you mean"),
     ("insar", lambda d: d.drop_vars(f"{LOS}_sigma"), "neither 'displacement_los_sigma' nor"),
     ("insar", lambda d: d.assign(correlated(d)), "both 'displacement_los_sigma' and"),
