@@ -394,3 +394,15 @@ def test_displacements_that_are_missing_are_not_observed(spoil):
     noise = expected.noise[np.ix_(kept, kept)] if expected.noise.ndim == 2 else expected.noise[kept]
     np.testing.assert_array_equal(found.noise, noise)
     assert (slip_data(stations(), units="km") + found).missing == 1
+
+
+@pytest.mark.slow
+def test_a_run_says_what_is_missing(folder, capsys):
+    """By the sampler's result, and at the command line."""
+    spoilt = put(LOS, np.nan)(pixels())
+    spoilt.to_netcdf("insar.nc", engine="h5netcdf")
+    assert main(settings(*FIXED)) == 0
+    assert re.search(r"per datum, 21 data, 1 more missing\n", capsys.readouterr().out)
+    result = load(folder / "result.nc")
+    assert (result.attrs["observed_used"], result.attrs["observed_missing"]) == (21, 1)
+    assert result.sizes["observation"] == 21
