@@ -154,6 +154,14 @@ def test_single_precision_is_that_and_near_double(name, solver):
         np.testing.assert_allclose(single, double, atol=2e-3 * size, rtol=0)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", STEADY)
+def test_both_solvers_in_double_precision(name):
+    marched = evaluated(name, "pseudo-transient", "float64", 1e-8)
+    for one, other in zip(marched, in_double(name), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5 * np.max(np.abs(other)), rtol=0)
+
+
 def test_a_forward_solve_in_single_precision():
     model, m, _ = darcy(fixed_pressure=SIDES)
     state = pag.solve(model, m, engine=pag.EmbeddedEngine(dtype="float32"), tolerance=1e-5)
