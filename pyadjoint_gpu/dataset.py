@@ -16,7 +16,7 @@ from . import __version__
 from .core.quantities import inverse
 from .files import sealed
 from .grid import Grid
-from .misfit import MISSING, BoundLeastSquares, point_coordinates
+from .misfit import BoundLeastSquares, point_coordinates, used_and_missing
 from .models.base import Fields, Model, Variable
 
 if TYPE_CHECKING:
@@ -262,7 +262,7 @@ def observation_counts(misfit: Any) -> dict[str, int]:
     """How many data were used, and how many were missing: attributes."""
     if not isinstance(misfit, BoundLeastSquares):
         return {}
-    return {"observed_used": misfit.size, MISSING: misfit.missing}
+    return used_and_missing(misfit.size, misfit.missing)
 
 
 def observation_variables(misfit: Any, state: Fields) -> tuple[dict[str, Any], dict[str, Any]]:

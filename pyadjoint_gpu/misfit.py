@@ -28,6 +28,11 @@ MISSING = "observed_missing"
 """Attribute: how many more observations there were that are missing."""
 
 
+def used_and_missing(used: int, missing: int) -> dict[str, int]:
+    """Attributes: how many data were observed, and how many were not."""
+    return {"observed_used": used, MISSING: missing}
+
+
 class LeastSquares:
     """Weighted squares of the differences at points.
 

@@ -110,23 +110,16 @@ def block_column(
 
 
 @double
-def rows_done(
-    model: Model,
-    parameters: Mapping[str, Any],
-    sensors: Any,
-    *,
-    parameter: str = "source",
-    engine: str | Engine = "auto",
-    journal: str | Path,
-) -> int:
-    """How many sensors' rows `block_column`, called so, would find in its journal.
+def rows_done(journal: str | Path, **asked: Any) -> int:
+    """How many sensors' rows `block_column` would find in its journal, asked for the same `model`,
+    `parameters`, `sensors`, `parameter` and `engine`.
 
     Raises
     ------
     ConfigError, DataError
         As by `block_column`; nothing is solved.
     """
-    of = _Column.of(model, parameters, sensors, parameter, engine)
+    of = _Column.of(**asked)
     return count(journal, of.shape, of.made_with)
 
 

@@ -76,8 +76,8 @@ class SlipData:
             If nothing is, a displacement is infinite, or an error is none.
         """
         names = f"{where}: displacements", f"{where}: errors of displacements"
-        used, d, _ = observed(names[0], displacement, names[1], noise)
-        noise = noise[used] if noise.ndim < 2 else noise[np.ix_(used, used)]
+        used, d, noise = observed(names[0], displacement, names[1], noise)
+        factor(names[1], noise, len(d))
         return cls(points[used], look[used], d, noise, len(used) - len(d))
 
 

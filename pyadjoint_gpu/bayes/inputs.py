@@ -12,7 +12,7 @@ import scipy.linalg
 from ..arrays import check_errors, factor, finite, real
 from ..core.quantities import converter, power, spelling, stated
 from ..errors import ConfigError, DataError
-from ..misfit import MISSING
+from ..misfit import used_and_missing
 from .hmc import Box, Quadratic
 
 STIFFEST = 1e12
@@ -70,7 +70,7 @@ class Fixed(NamedTuple):
     @property
     def counts(self) -> dict[str, int]:
         """How many of the data are observed, and how many are not: attributes."""
-        return {"observed_used": len(self.data), MISSING: int(np.count_nonzero(~self.used))}
+        return used_and_missing(len(self.data), int(np.count_nonzero(~self.used)))
 
     def whiten(self, green: Any, name: str = "forward") -> np.ndarray:
         """L^-1 G of one G or a batch, (..., m, n), of which the rows of what is observed count."""
@@ -107,7 +107,8 @@ def fixed(data: Any, noise: Any, prior: Any, bounds: Any) -> Fixed:
     if own != "1":
         wanted = own if values.ndim < 2 else power((own, 2))
         values = converter("noise", stated(noise), wanted).difference(values)
-    used, d, root = observed("data", d, "noise", values)
+    used, d, values = observed("data", d, "noise", values)
+    root = factor("noise", values, len(d))
     diagonal = root if root.ndim == 1 else np.diag(root)
     white = d / root if root.ndim == 1 else scipy.linalg.solve_triangular(root, d, lower=True)
     constant = -float(np.sum(np.log(diagonal))) - 0.5 * len(d) * np.log(2 * np.pi)
@@ -120,13 +121,13 @@ def fixed(data: Any, noise: Any, prior: Any, bounds: Any) -> Fixed:
 def observed(
     name: str, values: np.ndarray, noise_name: str, noise: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of n values, which are observed, these, and the `factor` of their noise. What is NaN, or of
-    an error that is infinite or NaN, nobody observed.
+    """Of n values, which are observed, these, and their noise. What is NaN, or of an error that is
+    infinite or NaN, nobody observed.
 
     Raises
     ------
     DataError
-        If none is, one is infinite, or the noise is not positive definite.
+        If none is, or one or what is left of the noise is not finite.
     """
     n = len(values)
     check_errors(noise_name, noise, n)
@@ -139,8 +140,7 @@ def observed(
             f"{name}: none of {n} values is observed (each missing, or of an error that is infinite"
             " or NaN), expected one at least"
         )
-    found = finite(name, values[used])
-    return used, found, factor(noise_name, finite(noise_name, noise), len(found))
+    return used, finite(name, values[used]), finite(noise_name, noise)
 
 
 def check_units(name: str, value: Any) -> None:

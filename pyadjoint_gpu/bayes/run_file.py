@@ -298,7 +298,8 @@ def _given(
     else:
         noise = np.asarray(metres(positive("data.sigma", table["sigma"])))
     name = f"data.{'sigma' if noise.ndim < 2 else 'covariance'}"
-    inputs.observed("data.displacement", vector, name, noise)
+    _, seen, errors = inputs.observed("data.displacement", vector, name, noise)
+    inputs.factor(name, errors, len(seen))
     return green, metres(vector), noise
 
 

@@ -105,7 +105,7 @@ def plan(file: PlacementFile, *, overwrite: bool = False) -> tuple[str, str]:
     )
     journal, done = file.output.get("journal"), 0
     if journal is not None and not overwrite:
-        done = rows_done(**_asked(file), journal=journal)
+        done = rows_done(journal, **_asked(file))
     return text, f"{done} of {seen} adjoint runs" if done else ""
 
 
@@ -115,6 +115,7 @@ def _asked(file: PlacementFile) -> dict[str, Any]:
         "model": file.model,
         "parameters": file.parameters,
         "sensors": np.concatenate([file.candidates, file.points]),
+        "parameter": "source",
         "engine": file.engine,
     }
 

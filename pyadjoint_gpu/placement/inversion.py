@@ -14,7 +14,7 @@ from ..core.quantities import converter, spelling, stated
 from ..dataset import named, provenance
 from ..errors import ConfigError, DataError
 from ..files import intact, path_of, sealed
-from ..misfit import MISSING
+from ..misfit import used_and_missing
 from ..models.options import count
 from .covariance import check_fit
 from .noise import Noise, in_units
@@ -243,7 +243,7 @@ class LinearInversion:
         if array.shape != shape:
             raise DataError(f"data: found shape {array.shape}, expected {shape}")
         array[known:] = 0.0
-        array, observed = gaps_filled(array)
+        array, observed = _gaps_filled(array)
         if not np.any(observed[:known]):
             raise DataError(f"data: none of {observed[:known].size} values is observed")
         return array, observed[:known]
@@ -287,8 +287,8 @@ class LinearInversion:
             variables["forecast"] = (dims, ahead.reshape(shape), about)
             about = named("posterior standard deviation of the forecast", units)
             variables["forecast_sd"] = (dims, spread.reshape(shape), about)
-        attributes = {"kind": KIND, "known": known, "observed_used": int(np.sum(observed))}
-        attributes[MISSING] = rows - attributes["observed_used"]
+        used = int(np.count_nonzero(observed))
+        attributes = {"kind": KIND, "known": known, **used_and_missing(used, rows - used)}
         return xr.Dataset(variables, self._coordinates, attributes)
 
     @cached_property
@@ -347,7 +347,7 @@ class Stream:
             If there are more than times left, or one is infinite.
         """
         of = self._inversion.map
-        array, observed = gaps_filled(np.atleast_2d(self._inversion._rows(rows)))
+        array, observed = _gaps_filled(np.atleast_2d(self._inversion._rows(rows)))
         left = of.steps - self.known
         if array.ndim != 2 or array.shape[1] != of.sensors or not 0 < len(array) <= left:
             raise DataError(
@@ -361,7 +361,7 @@ class Stream:
         return self._inversion._answer(self._white, self._observed)
 
 
-def gaps_filled(data: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _gaps_filled(data: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """With zero where they are missing, and where they are not."""
     observed = ~np.isnan(data)
     return finite("data", np.where(observed, data, 0.0)), observed
