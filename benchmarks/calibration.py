@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 import scipy.stats
 
-from pyadjoint_gpu.arithmetic import double
-from pyadjoint_gpu.bayes import Fault, HierarchicalSMC, SamplingWarning, Settings, gnss
+from pyadjoint_gpu.core.precision import double
+from pyadjoint_gpu.geophysics import Fault, gnss
+from pyadjoint_gpu.sampling import HierarchicalSMC, SamplingWarning, Settings
 
 LEVEL = 0.9
 PRIOR = {

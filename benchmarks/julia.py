@@ -32,7 +32,7 @@ def run(*, quick: bool = False) -> dict[str, Any]:
         engine = pag.JuliaEngine(backend="threads")
     except pag.EngineError as error:
         return {"skipped": str(error)}
-    from pyadjoint_gpu.engines.julia import _start
+    from pyadjoint_gpu.engines.julia.engine import _start
 
     julia = _start()
     julia.seval(f'include("{WORKSHOP}")')

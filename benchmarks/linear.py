@@ -29,18 +29,10 @@ from typing import Any
 
 import numpy as np
 
-from pyadjoint_gpu.placement import (
-    A100,
-    CovarianceFile,
-    DenseCovariance,
-    LinearInversion,
-    Machine,
-    SpaceTimePrior,
-    ToeplitzMap,
-    placement_cost,
-    select,
-)
-from pyadjoint_gpu.placement.covariance import covariance
+from pyadjoint_gpu.lti import CovarianceFile, LinearInversion, ToeplitzMap
+from pyadjoint_gpu.lti.covariance import covariance
+from pyadjoint_gpu.placement import A100, Machine, placement_cost, select
+from pyadjoint_gpu.statistics import DenseCovariance, SpaceTimePrior
 
 from .machine import best, timed
 

@@ -91,7 +91,8 @@ def _in_a_process(form: str, size: tuple[int, int, int], cores: set[int]) -> dic
 
 
 def measure(form: str, candidates: int, steps: int, budget: int) -> dict[str, Any]:
-    from pyadjoint_gpu.placement.references import select_by_schur_complements, select_naively
+    from references import select_by_schur_complements, select_naively
+
     from pyadjoint_gpu.placement.selection import select
 
     alone = len(os.sched_getaffinity(0)) == 1
@@ -140,7 +141,7 @@ def flops(form: str, candidates: int, steps: int, budget: int) -> float:
 
 def _covariance(candidates: int, steps: int) -> Any:
     """Of candidates in the plane, smooth over 2 of 6 x 6, and in time over 3 steps."""
-    from pyadjoint_gpu.placement.blocks import DenseCovariance
+    from pyadjoint_gpu.statistics.covariance import DenseCovariance
 
     generator = np.random.default_rng(0)
     where = generator.uniform(0.0, 6.0, (candidates, 2))

@@ -38,10 +38,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from pyadjoint_gpu.arithmetic import compiled_loop
-from pyadjoint_gpu.bayes import hmc
-from pyadjoint_gpu.bayes.hmc import Quadratic, product
-from pyadjoint_gpu.bayes.linear import USUAL, Settings, sample
+from pyadjoint_gpu.core.precision import compiled_loop
+from pyadjoint_gpu.sampling import hmc
+from pyadjoint_gpu.sampling.hmc import Quadratic, product
+from pyadjoint_gpu.sampling.linear import USUAL, Settings, sample
 
 from .machine import timed
 

@@ -14,13 +14,8 @@ import numpy as np
 import scipy.stats
 import xarray as xr
 
-from pyadjoint_gpu.bayes import (
-    Fault,
-    HierarchicalSMC,
-    SamplingWarning,
-    Settings,
-    slip_data,
-)
+from pyadjoint_gpu.geophysics import Fault, slip_data
+from pyadjoint_gpu.sampling import HierarchicalSMC, SamplingWarning, Settings
 
 small = "--small" in sys.argv  # a quick look
 

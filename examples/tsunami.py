@@ -14,14 +14,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import pyadjoint_gpu as pag
-from pyadjoint_gpu.placement import (
-    LinearInversion,
-    Rupture,
-    SpaceTimePrior,
-    ToeplitzMap,
-    continental_margin,
-    place_sensors,
-)
+from pyadjoint_gpu.geophysics import Rupture, continental_margin
+from pyadjoint_gpu.lti import LinearInversion, ToeplitzMap
+from pyadjoint_gpu.placement import place_sensors
+from pyadjoint_gpu.statistics import SpaceTimePrior
 
 small = "--small" in sys.argv  # a quick look
 

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import __version__
-from .console import Console
+from .core.console import Console
+from .core.version import __version__
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -21,7 +21,7 @@ DONE, FAILED, BAD_INPUT = 0, 1, 2
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit code: 0 done, 1 ran but failed, 2 bad input."""
     options = _parser().parse_args(arguments)
-    from .errors import ConfigError, ConvergenceError, DataError, EngineError
+    from .core.errors import ConfigError, ConvergenceError, DataError, EngineError
 
     command: Callable[[argparse.Namespace], int] = options.command
     console = options.console = Console(options.quiet, options.json)
@@ -122,16 +122,18 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from .config import build_problem, checked, parse, sampled
+    from .problem.specification import build_problem
+    from .runfiles.inversion import checked, sampled
+    from .runfiles.tables import parse
 
     tables = parse(options.config, options.overrides)
     if sampled(tables):
         return _sample(options, tables)
-    from .inversion import invert
-    from .journal import Journal, inputs
-    from .optimisers import check
-    from .optimisers import options as settings_of
-    from .outputs import check_replaced
+    from .core.outputs import check_replaced
+    from .inversion.invert import invert
+    from .inversion.journal import Journal, inputs
+    from .inversion.optimisers import check
+    from .inversion.optimisers import options as settings_of
 
     file = checked(tables, Path(options.config))
     problem = build_problem(file.tables)
@@ -161,15 +163,17 @@ def _run(options: argparse.Namespace) -> int:
 
 def _sample(options: argparse.Namespace, tables: dict[str, Any]) -> int:
     """The run of a run file of fault slip."""
-    from .bayes import run_file, slip
+    from .runfiles import slip as run_file
+    from .runfiles import slip_run as slip
 
     file = run_file.checked(tables, Path(options.config))
     return _carry_out(options, file, slip)
 
 
 def _place(options: argparse.Namespace) -> int:
-    from .config import parse
-    from .placement import case, run_file
+    from .runfiles import placement as run_file
+    from .runfiles import placement_run as case
+    from .runfiles.tables import parse
 
     tables = parse(options.config, options.overrides)
     file = run_file.checked(tables, Path(options.config))
@@ -179,7 +183,7 @@ def _place(options: argparse.Namespace) -> int:
 def _carry_out(options: argparse.Namespace, file: Any, kind: Any) -> int:
     """A run that goes on from its journal by itself; its result saved, told and drawn. `kind` is
     the module of what is run."""
-    from .outputs import check_replaced
+    from .core.outputs import check_replaced
 
     console: Console = options.console
     places, path = _places(file.output, file.reads, options.output)
@@ -206,9 +210,9 @@ def _places(
     output: dict[str, Path], reads: dict[str, Path], asked: str | None
 ) -> tuple[dict[str, Path], Path]:
     """Where a run's files go, by what says so, and where its result goes."""
-    from .errors import ConfigError
-    from .outputs import check_outputs
-    from .plot import check_drawable
+    from .core.errors import ConfigError
+    from .core.outputs import check_outputs
+    from .plots.fields import check_drawable
 
     places = {f"output.{key}": place for key, place in output.items()}
     if asked:
@@ -224,10 +228,10 @@ def _places(
 
 
 def _resume(options: argparse.Namespace) -> int:
-    from .errors import DataError
-    from .inversion import resume
-    from .journal import Journal
-    from .outputs import check_outputs, check_replaced
+    from .core.errors import DataError
+    from .core.outputs import check_outputs, check_replaced
+    from .inversion.invert import resume
+    from .inversion.journal import Journal
 
     journal = Path(options.journal)
     if not journal.is_file():
@@ -244,7 +248,7 @@ def _resume(options: argparse.Namespace) -> int:
         return _plan(options, [what, *_from(journal, _evaluations(done))], {"--output": output})
     with contextlib.ExitStack() as stack:
         if options.launcher:
-            from .engines.ranks import Launch
+            from .engines.julia.ranks import Launch
 
             stack.enter_context(Launch(shlex.split(options.launcher)))
         result = resume(
@@ -263,7 +267,7 @@ def _plan(options: argparse.Namespace, what: list[str], places: dict[str, Path])
 
 
 def _inversion(problem: Any, settings: dict[str, Any]) -> str:
-    from .progress import times
+    from .core.progress import times
 
     model, data = problem.model, getattr(problem.misfit, "size", None)
     return (
@@ -285,7 +289,7 @@ def _evaluations(count: int) -> str:
 def _deliver(
     options: argparse.Namespace, result: xr.Dataset, path: Path, figure: Path | None
 ) -> int:
-    from .outputs import check_replaced
+    from .core.outputs import check_replaced
 
     a, history = result.attrs, result["misfit"].values
     if a["status"] == "interrupted":
@@ -331,10 +335,12 @@ def _told(
 
 
 def _check(options: argparse.Namespace) -> int:
-    from .config import build_problem, checked, parse, sampled
-    from .errors import ConfigError
-    from .progress import progress_bar
-    from .verify import adjoint_test, taylor_test
+    from .core.errors import ConfigError
+    from .core.progress import progress_bar
+    from .problem.specification import build_problem
+    from .problem.verify import adjoint_test, taylor_test
+    from .runfiles.inversion import checked, sampled
+    from .runfiles.tables import parse
 
     console: Console = options.console
     tables = parse(options.config, options.overrides)
@@ -369,10 +375,10 @@ def _check(options: argparse.Namespace) -> int:
 def _plot(options: argparse.Namespace) -> int:
     import xarray as xr
 
-    from .errors import DataError
-    from .files import intact
-    from .outputs import check_outputs
-    from .plot import check_drawable
+    from .core.errors import DataError
+    from .core.files import intact
+    from .core.outputs import check_outputs
+    from .plots.fields import check_drawable
 
     path = Path(options.result)
     output = Path(options.output or path.with_suffix(".png"))
@@ -401,7 +407,7 @@ def _doctor(_: argparse.Namespace) -> int:
 
 
 def _install_julia(options: argparse.Namespace) -> int:
-    from .engines.installation import install
+    from .engines.julia.installation import install
 
     found = install(options.backend)
     print(f"Julia {found.executable}, project {found.project}")

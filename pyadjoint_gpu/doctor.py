@@ -8,10 +8,17 @@ import platform
 import shutil
 from importlib import metadata
 
-from . import __version__
+from .core.errors import EngineError
+from .core.version import __version__
 from .engines import automatic
-from .engines.installation import BACKENDS, PACKAGE, RANKS, Installation, available_cores, find
-from .errors import EngineError
+from .engines.julia.installation import (
+    BACKENDS,
+    PACKAGE,
+    RANKS,
+    Installation,
+    available_cores,
+    find,
+)
 
 
 def report() -> str:

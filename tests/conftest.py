@@ -24,11 +24,11 @@ import pytest
 from run_files import RUN_FILE, everything, fields, observations, save
 
 import pyadjoint_gpu as pag
-from pyadjoint_gpu import compilation
 from pyadjoint_gpu.cli import main
+from pyadjoint_gpu.core import compilation
+from pyadjoint_gpu.core.errors import EngineError
 from pyadjoint_gpu.engines import AUTO
-from pyadjoint_gpu.engines.installation import find
-from pyadjoint_gpu.errors import EngineError
+from pyadjoint_gpu.engines.julia.installation import find
 
 # Compiling takes most of the time, of the same things again and again: in modules after each
 # other, side by side, in processes of examples and of the command line, and in the next run of

@@ -8,7 +8,8 @@ from functools import cached_property
 import numpy as np
 import scipy.linalg
 
-from pyadjoint_gpu.placement import SpaceTimePrior, ToeplitzMap
+from pyadjoint_gpu.lti import ToeplitzMap
+from pyadjoint_gpu.statistics import SpaceTimePrior
 
 STEPS, SENSORS, PLACES, POINTS = 6, 4, 7, 2
 

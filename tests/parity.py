@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from cases import doublet, grid_of, permeability
 
-from pyadjoint_gpu.arithmetic import double
+from pyadjoint_gpu.core.precision import double
 
 TIGHT = {"tolerance": 1e-12, "max_iterations": 200_000}
 

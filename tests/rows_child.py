@@ -4,7 +4,7 @@ import sys
 
 import numpy as np
 
-from pyadjoint_gpu.rows import followed
+from pyadjoint_gpu.lti.rows import followed
 
 COUNT, SHAPE = 400, (30, 211)
 

@@ -14,7 +14,7 @@ import numpy as np
 import xarray as xr
 
 import pyadjoint_gpu as pag
-from pyadjoint_gpu.journal import Journal
+from pyadjoint_gpu.inversion.journal import Journal
 
 GRID = pag.Grid((8, 12), (800.0, 1200.0), (0.0, -600.0))
 WELLS = (pag.Well((400.0, -350.0), 1.0), pag.Well((400.0, 350.0), -1.0))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pyadjoint_gpu.placement.blocks import DenseCovariance
+from pyadjoint_gpu.statistics.covariance import DenseCovariance
 
 C, T = 9, 4
 

@@ -11,8 +11,8 @@ import numpy as np
 import xarray as xr
 from run_files import save
 
-from pyadjoint_gpu.arithmetic import double
-from pyadjoint_gpu.bayes import Fault, gnss
+from pyadjoint_gpu.core.precision import double
+from pyadjoint_gpu.geophysics import Fault, gnss
 
 FAULT = Fault(10.0, 6.0, along=3, down=2, slips=("strike", "dip"))
 AT = {"east": 1.0, "north": -2.0, "depth": 1.5, "strike": 20.0, "dip": 55.0}

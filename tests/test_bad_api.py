@@ -12,7 +12,7 @@ import xarray as xr
 from run_files import GRID, WELLS, everything, journal, observations, problem
 
 import pyadjoint_gpu as pag
-from pyadjoint_gpu.errors import ConfigError, DataError
+from pyadjoint_gpu.core.errors import ConfigError, DataError
 
 API = [
     (lambda: pag.Grid((8, 12.5), (1, 1)), ConfigError, r"grid\.shape.*12\.5.*whole"),

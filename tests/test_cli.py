@@ -389,7 +389,7 @@ def test_help_imports_next_to_nothing():
 
 def test_the_package_imports_nothing_heavy():
     found = packages("-c", "import pyadjoint_gpu")
-    assert "pyadjoint_gpu.accessor" in found
+    assert "pyadjoint_gpu.plots.accessor" in found
     heavy = {"jax", "jaxlib", "numpy", "pandas", "xarray", "scipy", "h5py", "matplotlib", "tqdm"}
     assert not found & heavy
     # Processor time: others may use the machine.

@@ -14,15 +14,16 @@ import xarray as xr
 from cases import observations, problem
 
 import pyadjoint_gpu as pag
-from pyadjoint_gpu.bayes import journal as samplers
-from pyadjoint_gpu.config import open_dataset
-from pyadjoint_gpu.dataset import save
-from pyadjoint_gpu.errors import DataError, JournalWarning
-from pyadjoint_gpu.placement import SpaceTimePrior, ToeplitzMap
-from pyadjoint_gpu.placement.blocks import DenseCovariance
+from pyadjoint_gpu.core.errors import DataError, JournalWarning
+from pyadjoint_gpu.lti import ToeplitzMap
+from pyadjoint_gpu.lti.rows import followed
+from pyadjoint_gpu.lti.store import CovarianceFile
 from pyadjoint_gpu.placement.selection import select
-from pyadjoint_gpu.placement.store import CovarianceFile
-from pyadjoint_gpu.rows import followed
+from pyadjoint_gpu.results.dataset import save
+from pyadjoint_gpu.runfiles.tables import open_dataset
+from pyadjoint_gpu.sampling import journal as samplers
+from pyadjoint_gpu.statistics import SpaceTimePrior
+from pyadjoint_gpu.statistics.covariance import DenseCovariance
 
 FLIPS = 30
 SENSORS, STEPS, PLACES = 4, 5, 3

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pyadjoint_gpu.bayes import HierarchicalSMC
-from pyadjoint_gpu.bayes.run_file import read
-from pyadjoint_gpu.placement import run_file as placements
+from pyadjoint_gpu.runfiles import placement as placements
+from pyadjoint_gpu.runfiles.slip import read
+from pyadjoint_gpu.sampling import HierarchicalSMC
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 

@@ -14,16 +14,16 @@ from cases import observations, problem
 from test_damage import MAP, PRIOR
 
 import pyadjoint_gpu as pag
-from pyadjoint_gpu.bayes import HierarchicalSMC
-from pyadjoint_gpu.bayes import journal as samplers
-from pyadjoint_gpu.bayes.linear import Settings
-from pyadjoint_gpu.errors import DataError, JournalWarning
-from pyadjoint_gpu.journal import Journal
+from pyadjoint_gpu.core.errors import DataError, JournalWarning
+from pyadjoint_gpu.inversion.journal import Journal
 from pyadjoint_gpu.models import ShallowWater
-from pyadjoint_gpu.placement.blocks import DenseCovariance
 from pyadjoint_gpu.placement.placing import place_sensors
 from pyadjoint_gpu.placement.selection import select
-from pyadjoint_gpu.problem import Problem
+from pyadjoint_gpu.problem.problem import Problem
+from pyadjoint_gpu.sampling import HierarchicalSMC
+from pyadjoint_gpu.sampling import journal as samplers
+from pyadjoint_gpu.sampling.linear import Settings
+from pyadjoint_gpu.statistics.covariance import DenseCovariance
 
 SHAPE = (9, 17)
 
@@ -207,7 +207,7 @@ SAMPLERS = [
 def test_samplers_are_told_by_all_that_they_are_given(tmp_path: Path):
     """What is said of them by name; nothing is sampled."""
     path = tmp_path / "run.h5"
-    from pyadjoint_gpu.fingerprint import fingerprint
+    from pyadjoint_gpu.core.fingerprint import fingerprint
 
     samplers.save(path, fingerprint(**sampler()._made_with(0)), [])
     for given, named in SAMPLERS:
@@ -226,7 +226,7 @@ def test_samplers_are_told_by_all_that_they_are_given(tmp_path: Path):
     lambda path: place_sensors(MAP, PRIOR, 0.1, 2, random=0, journal=path),
     lambda path: place_sensors(MAP, PRIOR, 0.1, 2, random=0, store=path),
     lambda path: inverted(path),
-    lambda path: pag.placement.LinearInversion(MAP, PRIOR, 0.1).save(path),
+    lambda path: pag.lti.LinearInversion(MAP, PRIOR, 0.1).save(path),
     MAP.save,
 ])  # fmt: skip
 def test_where_nothing_can_be_written(run: Any, tmp_path: Path, unsolved: None, monkeypatch):

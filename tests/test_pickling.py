@@ -16,14 +16,14 @@ from linear_systems import NOISES, SENSORS, decaying, prior
 from slip_files import pixels, stations
 
 import pyadjoint_gpu as pag
-from pyadjoint_gpu import bayes, placement
+from pyadjoint_gpu import geophysics, lti, sampling, statistics
+from pyadjoint_gpu.core.grid import BoundarySpace, CellSpace
 from pyadjoint_gpu.engines import get_engine
-from pyadjoint_gpu.engines.julia import JuliaEngine
-from pyadjoint_gpu.engines.ranks import Launch
-from pyadjoint_gpu.grid import BoundarySpace, CellSpace
+from pyadjoint_gpu.engines.julia.engine import JuliaEngine
+from pyadjoint_gpu.engines.julia.ranks import Launch
 from pyadjoint_gpu.models import AcousticWave, ShallowWater, Transient
 
-pytestmark = pytest.mark.filterwarnings("ignore::pyadjoint_gpu.bayes.checks.SamplingWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::pyadjoint_gpu.sampling.checks.SamplingWarning")
 
 GRID = grid_of((6, 8))
 BOX = pag.Grid((6, 8), (1.0, 2.0), (0.0, -1.0), units="km")
@@ -76,7 +76,7 @@ def filled(space):
     return np.concatenate([np.ravel(p) for p in space.positions()])
 
 
-FAULT = bayes.Fault(4.0, 2.0, 2, 3)
+FAULT = geophysics.Fault(4.0, 2.0, 2, 3)
 AT = {"east": 1.0, "north": -2.0, "depth": 1.5, "strike": 20.0, "dip": 55.0}
 LOOK = np.eye(3)
 RANDOM_POINTS = RANDOM.normal(size=(3, 2))
@@ -84,7 +84,7 @@ RANDOM_POINTS = RANDOM.normal(size=(3, 2))
 
 G = RANDOM.normal(size=(5, 3))
 D = RANDOM.normal(size=5)
-SETTINGS = bayes.Settings(particles=8, leapfrogs=2)
+SETTINGS = sampling.Settings(particles=8, leapfrogs=2)
 
 
 def forward(theta):
@@ -92,11 +92,11 @@ def forward(theta):
 
 
 def hierarchical():
-    return bayes.HierarchicalSMC(
+    return sampling.HierarchicalSMC(
         forward,
         D,
         0.5,
-        bayes.GaussianPrior(np.eye(3), 0.1),
+        sampling.GaussianPrior(np.eye(3), 0.1),
         {"a": scipy.stats.norm(1.0, 0.1)},
         particles=4,
         inner=SETTINGS,
@@ -162,10 +162,10 @@ SPECIFICATIONS = {
         lambda e: [e.dtype, e.solver],
     ),
     "FieldPrior": (
-        lambda: bayes.FieldPrior("permeability", 0.5, 0.2),
-        lambda p: bayes.ProblemSMC(problem_of_one(), p).draw(0)["permeability"],
+        lambda: sampling.FieldPrior("permeability", 0.5, 0.2),
+        lambda p: sampling.ProblemSMC(problem_of_one(), p).draw(0)["permeability"],
     ),
-    "GaussianPrior": (lambda: bayes.GaussianPrior(np.eye(3), 0.1), lambda p: p.precision),
+    "GaussianPrior": (lambda: sampling.GaussianPrior(np.eye(3), 0.1), lambda p: p.precision),
     "Settings": (lambda: SETTINGS, lambda s: s.particles),
     "Fault": (lambda: FAULT, lambda f: f.green(RANDOM_POINTS, LOOK, **AT)),
     "Fault.forward": (
@@ -173,30 +173,30 @@ SPECIFICATIONS = {
         lambda forward: forward({"dip": 55.0}),
     ),
     "LinearSMC": (
-        lambda: bayes.LinearSMC(G, D, 0.5, np.ones(3), settings=SETTINGS),
+        lambda: sampling.LinearSMC(G, D, 0.5, np.ones(3), settings=SETTINGS),
         lambda s: random_of(s.run(), ["slip"]),
     ),
     "HierarchicalSMC": (hierarchical, lambda s: random_of(s.run(progress=False), ["a"])),
     "ProblemSMC": (
-        lambda: bayes.ProblemSMC(problem_of_one(), bayes.FieldPrior("permeability", 0.5, 0.2)),
+        lambda: sampling.ProblemSMC(
+            problem_of_one(), sampling.FieldPrior("permeability", 0.5, 0.2)
+        ),
         lambda s: s.draw(1)["permeability"],
     ),
     "ToeplitzMap": (lambda: decaying(4, 1), lambda m: m.matvec(np.ones((6, 7)))),
     "SpaceTimePrior": (lambda: prior("smooth"), lambda p: p.draws(2)),
     "SpaceTimePrior.matern": (
-        lambda: placement.SpaceTimePrior.matern(
+        lambda: statistics.SpaceTimePrior.matern(
             ShallowWater(GRID, 0.01, 4, source="cells").space("source"), 1.0, 0.3, 0.02
         ),
         lambda p: p.draws(2),
     ),
     "LinearInversion": (
-        lambda: placement.LinearInversion(
-            decaying(SENSORS, 1), prior(), NOISES["full"], decaying(2, 2)
-        ),
+        lambda: lti.LinearInversion(decaying(SENSORS, 1), prior(), NOISES["full"], decaying(2, 2)),
         lambda i: random_of(i.infer(np.ones((6, SENSORS))), ["mean", "forecast_sd"]),
     ),
     "Rupture": (
-        lambda: placement.Rupture((0.5, 0.2), 2.0, 0.4, 0.3, 0.1, 0.2),
+        lambda: geophysics.Rupture((0.5, 0.2), 2.0, 0.4, 0.3, 0.1, 0.2),
         lambda r: r(np.full(3, 0.1), np.linspace(0, 1, 3), np.linspace(-1, 1, 3)),
     ),
 }
@@ -225,7 +225,7 @@ def test_round_trip(name):
 
 
 def test_slip_data():
-    found = bayes.slip_data(stations(), pixels())
+    found = geophysics.slip_data(stations(), pixels())
     back = pickle.loads(pickle.dumps(found))
     assert len(back) == len(found)
     for name, value in vars(found).items():

@@ -15,10 +15,12 @@ import slip_files
 from run_files import everything, observations
 
 import pyadjoint_gpu as pag
-from pyadjoint_gpu import progress
-from pyadjoint_gpu.bayes import HierarchicalSMC, ProblemSMC
 from pyadjoint_gpu.cli import main
-from pyadjoint_gpu.placement import CovarianceFile, case, place_sensors, select
+from pyadjoint_gpu.core import progress
+from pyadjoint_gpu.lti import CovarianceFile
+from pyadjoint_gpu.placement import place_sensors, select
+from pyadjoint_gpu.runfiles import placement_run as case
+from pyadjoint_gpu.sampling import HierarchicalSMC, ProblemSMC
 
 
 class Terminal(io.StringIO):
@@ -262,7 +264,7 @@ def test_dry_run_of_fault_slip(
 ):
     slip_files.write(tmp_path)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(pag.bayes.HierarchicalSMC, "run", lambda *_, **__: pytest.fail("it ran"))
+    monkeypatch.setattr(pag.sampling.HierarchicalSMC, "run", lambda *_, **__: pytest.fail("it ran"))
     before = everything(tmp_path)
     assert main(["run", "run.toml", "--dry-run"]) == 0
     assert capsys.readouterr().out.splitlines() == [

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pyadjoint_gpu.bayes import SamplingWarning
+from pyadjoint_gpu.sampling import SamplingWarning
 
 README = Path(__file__).parents[1] / "README.md"
 BLOCK = re.compile(r"(?:<!-- not run: (?P<why>.*?) -->\n)?```(?P<kind>\w+)\n(?P<code>.*?)```", re.S)

@@ -17,26 +17,23 @@ from placement_files import RUN_FILE as PLACEMENT
 from slip_files import FIXED, write
 
 import pyadjoint_gpu as pag
-from pyadjoint_gpu.accessor import _kind
-from pyadjoint_gpu.bayes import (
+from pyadjoint_gpu.cli import main
+from pyadjoint_gpu.lti import LinearInversion, ToeplitzMap
+from pyadjoint_gpu.placement import place_sensors
+from pyadjoint_gpu.plots.accessor import _kind
+from pyadjoint_gpu.runfiles import placement as placement_file
+from pyadjoint_gpu.runfiles import placement_run as case
+from pyadjoint_gpu.runfiles import slip as slip_file
+from pyadjoint_gpu.runfiles import slip_run as slip
+from pyadjoint_gpu.sampling import (
     FieldPrior,
     HierarchicalSMC,
     LinearSMC,
     ProblemSMC,
     SamplingWarning,
     Settings,
-    slip,
 )
-from pyadjoint_gpu.bayes import run_file as slip_file
-from pyadjoint_gpu.cli import main
-from pyadjoint_gpu.placement import (
-    LinearInversion,
-    SpaceTimePrior,
-    ToeplitzMap,
-    case,
-    place_sensors,
-)
-from pyadjoint_gpu.placement import run_file as placement_file
+from pyadjoint_gpu.statistics import SpaceTimePrior
 
 GRID = pag.Grid((6, 8), (1.0, 1.5))
 LINE = pag.Grid((8,), (1.0,))

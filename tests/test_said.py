@@ -12,6 +12,7 @@ import xarray as xr
 from run_files import GRID, WELLS, observations
 
 import pyadjoint_gpu as pag
+from pyadjoint_gpu.inversion.optimisers import fit
 from pyadjoint_gpu.models import (
     AcousticWave,
     Channel,
@@ -21,7 +22,6 @@ from pyadjoint_gpu.models import (
     ShallowWater,
     Transient,
 )
-from pyadjoint_gpu.optimisers import fit
 
 DARCY = Darcy(GRID, WELLS)
 LINE = pag.Grid(8, 2.0, units="km")

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 import pyadjoint_gpu as pag
-from pyadjoint_gpu.config import build_problem, read
-from pyadjoint_gpu.errors import ConfigError, DataError
+from pyadjoint_gpu.core.errors import ConfigError, DataError
+from pyadjoint_gpu.problem.specification import build_problem
+from pyadjoint_gpu.runfiles.inversion import read
 
 
 def test_data():

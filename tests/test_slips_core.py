@@ -15,7 +15,7 @@ import xarray as xr
 from run_files import GRID, WELLS, observations
 
 import pyadjoint_gpu as pag
-from pyadjoint_gpu.errors import ConfigError, DataError
+from pyadjoint_gpu.core.errors import ConfigError, DataError
 from pyadjoint_gpu.models import AcousticWave, Channel, Darcy, Diffusion, Ice, Transient
 
 K = {"permeability": 1.0}

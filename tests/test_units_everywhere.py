@@ -14,12 +14,14 @@ import xarray as xr
 from run_files import GRID
 
 import pyadjoint_gpu as pag
-from pyadjoint_gpu.bayes import FieldPrior, HierarchicalSMC
-from pyadjoint_gpu.bayes.inputs import fixed
-from pyadjoint_gpu.control import BoundControl
-from pyadjoint_gpu.errors import ConfigError, DataError
+from pyadjoint_gpu.core.errors import ConfigError, DataError
+from pyadjoint_gpu.lti import LinearInversion, ToeplitzMap
 from pyadjoint_gpu.models import AcousticWave, Darcy, ShallowWater
-from pyadjoint_gpu.placement import LinearInversion, SpaceTimePrior, ToeplitzMap, place_sensors
+from pyadjoint_gpu.placement import place_sensors
+from pyadjoint_gpu.problem.control import BoundControl
+from pyadjoint_gpu.sampling import FieldPrior, HierarchicalSMC
+from pyadjoint_gpu.sampling.inputs import fixed
+from pyadjoint_gpu.statistics import SpaceTimePrior
 
 PLACES = np.array([(310.0, -240.0), (520.0, 130.0)])
 

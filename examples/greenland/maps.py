@@ -17,7 +17,9 @@ import matplotlib
 import numpy as np
 import xarray as xr
 
-from pyadjoint_gpu import config, invert, solve
+from pyadjoint_gpu import invert, solve
+from pyadjoint_gpu.problem.specification import build_problem
+from pyadjoint_gpu.runfiles.inversion import read
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -36,12 +38,12 @@ places = {
     "parameters.reference_thickness": "ice_thickness",
     "misfit.observations": "ice_thickness",
 }
-run = config.read(
+run = read(
     here / "greenland.toml",
     [f'{key}="{path}:{name}"' for key, name in places.items()]
     + (["inversion.max_iterations=3", "solver.tolerance=1e-5"] if small else []),
 )
-problem = config.build_problem(run.tables)
+problem = build_problem(run.tables)
 result = invert(problem, title=run.title, **run.inversion)
 result.to_netcdf("greenland.nc", engine="h5netcdf")
 

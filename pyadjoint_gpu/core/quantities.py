@@ -13,8 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..errors import DataError
-from ..errors import shown as shown
+from .errors import DataError, shown
 
 UNSTATED = ("", "1", "-")
 """Texts that say no more than none at all: what has them is in the units that are wanted."""

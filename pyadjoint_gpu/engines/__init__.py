@@ -52,7 +52,8 @@ def get_engine(
     EngineError
         If it cannot run here.
     """
-    from ..errors import ConfigError, EngineError, check_choice, nearest
+    from ..core.checks import check_choice
+    from ..core.errors import ConfigError, EngineError, nearest
 
     check_choice("solver", solver, SOLVERS)
     if hasattr(engine, "solve"):
@@ -83,10 +84,10 @@ def get_engine(
         return EmbeddedEngine(solver=solver, **options)
     try:
         if launcher is not None:
-            from .ranks import Launch
+            from .julia.ranks import Launch
 
             return Launch(launcher, topology=topology, **options)
-        from .julia import JuliaEngine
+        from .julia.engine import JuliaEngine
 
         return JuliaEngine(**options)
     except EngineError as error:
@@ -95,8 +96,8 @@ def get_engine(
 
 def automatic(model: Model | None = None) -> tuple[str, str]:
     """The engine that "auto" stands for, and why."""
-    from ..errors import ConfigError, EngineError, nearest
-    from .installation import find
+    from ..core.errors import ConfigError, EngineError, nearest
+    from .julia.installation import find
 
     chosen = os.environ.get(AUTO, "auto")
     if chosen != "auto":
@@ -116,7 +117,7 @@ def automatic(model: Model | None = None) -> tuple[str, str]:
 def running(engine: Engine, model: Model) -> Engine:
     """What solves a model now: the innermost `Launch` under way, or `engine`; step by step where
     the model is transient, and without solves where its steps are explicit."""
-    from ..errors import ConfigError
+    from ..core.errors import ConfigError
     from ..models.explicit import Explicit
     from .active import launches
 
@@ -127,10 +128,10 @@ def running(engine: Engine, model: Model) -> Engine:
         return chosen
     if isinstance(model, Explicit):
         from .embedded import EmbeddedEngine
-        from .stepping import Stepping
+        from .explicit_time import Stepping
 
         return Stepping(chosen) if isinstance(chosen, EmbeddedEngine) else chosen
-    from .marching import Marching
+    from .implicit_time import Marching
 
     return Marching(chosen)
 

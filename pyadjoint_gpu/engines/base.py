@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import Any, Protocol, TypeVar
 
+from ..core.progress import first_use, times
 from ..models.base import Fields, Model
-from ..progress import first_use, times
 from ..solvers.base import Convergence
 
 M = TypeVar("M", bound=Callable[..., Any])

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from ..arithmetic import double
+from ..core.precision import double
 from ..models.base import Fields, Model
 from ..solvers import Operator, multigrid
 from ..solvers.base import ERROR, TINY, gauged, largest

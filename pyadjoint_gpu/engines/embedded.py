@@ -9,8 +9,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ..arithmetic import compiled, double
-from ..errors import ConfigError, ConvergenceWarning, check_choice
+from ..core.checks import check_choice
+from ..core.errors import ConfigError, ConvergenceWarning
+from ..core.precision import compiled, double
 from ..models.base import Fields, Model
 from ..solvers import Operator, continuation, multigrid, newton, pseudo_transient
 from ..solvers.base import Convergence, Spectrum, gauged

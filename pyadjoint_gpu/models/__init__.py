@@ -5,8 +5,9 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-from ..errors import ConfigError, check_keys, check_table, nearest
-from ..grid import Grid
+from ..core.checks import check_keys, check_table
+from ..core.errors import ConfigError, nearest
+from ..core.grid import Grid
 from .base import Elliptic, Model, Parameter, Variable
 from .channel import Channel
 from .darcy import Darcy, Well

@@ -16,8 +16,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..errors import ConfigError, DataError, check_kind, check_mapping, nearest
-from ..grid import CellSpace, Grid, Space
+from ..core.checks import check_kind, check_mapping
+from ..core.errors import ConfigError, DataError, nearest
+from ..core.grid import CellSpace, Grid, Space
 
 Fields = dict[str, Any]
 """Arrays by name."""

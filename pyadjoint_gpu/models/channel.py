@@ -10,11 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from ..errors import ConfigError
-from ..grid import BoundarySpace, Grid
+from ..core.checks import positive
+from ..core.errors import ConfigError
+from ..core.grid import BoundarySpace, Grid
 from .base import Elliptic, Fields, Model, Parameter, Variable
 from .finite_volume import difference, mean, pad
-from .options import positive
 
 
 @dataclass(frozen=True, repr=False)

@@ -10,10 +10,10 @@ from typing import Any, ClassVar
 import jax.numpy as jnp
 import numpy as np
 
-from ..core.quantities import shown
-from ..errors import ConfigError
-from ..grid import Grid, number
-from ..texts import counted
+from ..core.checks import number
+from ..core.errors import ConfigError, shown
+from ..core.grid import Grid
+from ..core.texts import counted
 from .base import Elliptic, Fields, Model, Parameter, Variable
 from .finite_volume import Sides, SidesLike, above, below, difference, gather, mean, pad
 

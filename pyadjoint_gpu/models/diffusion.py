@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 import jax.numpy as jnp
 import numpy as np
 
-from ..errors import ConfigError
-from ..grid import Grid
+from ..core.checks import positive
+from ..core.errors import ConfigError
+from ..core.grid import Grid
 from .base import Elliptic, Fields, Model, Parameter, Variable
 from .finite_volume import Sides, SidesLike, difference, gather, mean, pad
-from .options import positive
 
 
 @dataclass(frozen=True, repr=False)

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from ..arithmetic import compiled, double
+from ..core.errors import DataError
+from ..core.precision import compiled, double
 from ..core.quantities import converter
-from ..errors import DataError
 from .base import Fields, Model
 
 

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from ..errors import ConfigError
-from ..grid import BoundarySpace, FieldLike, Grid
+from ..core.errors import ConfigError
+from ..core.grid import BoundarySpace, FieldLike, Grid
 from .base import Elliptic, Parameter, Variable
 
 

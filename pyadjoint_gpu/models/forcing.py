@@ -11,10 +11,11 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from ..core.checks import check_keys, number
+from ..core.errors import ConfigError, DataError
+from ..core.grid import CellSpace, Grid, Quantity, Space
 from ..core.quantities import points
-from ..errors import ConfigError, DataError, check_keys
-from ..grid import CellSpace, Grid, Quantity, Space, number
-from ..texts import counted
+from ..core.texts import counted
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from ..errors import ConfigError
-from ..grid import Grid
+from ..core.checks import finite
+from ..core.errors import ConfigError
+from ..core.grid import Grid
 from .base import Bound, Elliptic, Fields, Model, Parameter, Variable
 from .finite_volume import above, below, difference, gather, holding, mean, pad
-from .options import finite
 
 DENSITY = 917.0
 """Of ice, in kg m-3: what a mass balance in ``kg m-2 year-1`` is in metres of ice."""

@@ -11,11 +11,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..core.checks import check_kind
+from ..core.errors import ConfigError
+from ..core.grid import Grid
 from ..core.quantities import converter
-from ..errors import ConfigError, check_kind
-from ..grid import Grid
 from .base import Bound, Elliptic, Fields, Model, Parameter, Variable
-from .options import steps_text, time_steps
+from .time_steps import steps_text, time_steps
 
 
 @dataclass(frozen=True, repr=False)

@@ -11,14 +11,15 @@ from typing import Any, ClassVar
 import jax.numpy as jnp
 import numpy as np
 
+from ..core.checks import check_kind, count, positive
+from ..core.errors import ConfigError
+from ..core.grid import SIDES, BoundarySpace, Grid
 from ..core.quantities import power as power_of
-from ..errors import ConfigError, check_kind
-from ..grid import SIDES, BoundarySpace, Grid
 from .base import Fields, Parameter, Variable
 from .explicit import Explicit
 from .finite_volume import below, difference, mean, pad
 from .forcing import ForcingSpace, Places
-from .options import count, positive, steps_text, time_steps
+from .time_steps import steps_text, time_steps
 
 REMAINDER = 1e-3
 """Of a wave that goes straight through a sponge and back."""

@@ -11,9 +11,8 @@ import jax
 import numpy as np
 
 from .device import DevicePanel
-from .noise import Whitened
+from .objective import Roundoff, Whitened
 from .panel import Panel
-from .roundoff import Roundoff
 
 TIE = 1e-10
 """Relative difference of gains that makes no difference."""

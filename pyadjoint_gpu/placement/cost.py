@@ -10,12 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import shown
-from ..errors import ConfigError, check_choice
-from ..models.options import count, positive
-from .blocks import DenseCovariance
+from ..core.checks import check_choice, count, positive
+from ..core.errors import ConfigError, shown
+from ..statistics.covariance import DenseCovariance
 from .candidates import COLUMNS
-from .noise import objective
+from .objective import objective
 from .panel import Panel
 from .threads import cores, workers
 

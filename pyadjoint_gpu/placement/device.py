@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from ..arithmetic import double
-from ..errors import DataError
+from ..core.errors import DataError
+from ..core.precision import double
 from .panel import Panel
 
 SENSORS = 8

@@ -8,13 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import shown
-from ..errors import ConfigError
-from .blocks import Covariance
+from ..core.errors import ConfigError, shown
+from ..statistics.covariance import Covariance
+from ..statistics.roundoff import check, cholesky
 from .candidates import combined
 from .network import indices, integers
-from .noise import Whitened, objective
-from .roundoff import check, cholesky
+from .objective import Whitened, objective
 from .threads import workers
 
 

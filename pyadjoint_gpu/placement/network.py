@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import finite
-from ..errors import ConfigError, DataError
+from ..core.checks import finite_array
+from ..core.errors import ConfigError, DataError
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def indices(given: Any, candidates: int, name: str) -> tuple[int, ...]:
 def _costs(given: Any, candidates: int) -> np.ndarray | None:
     if given is None:
         return None
-    costs = finite("costs", given)
+    costs = finite_array("costs", given)
     if costs.shape != (candidates,):
         raise DataError(f"costs: found shape {costs.shape}, expected {(candidates,)}")
     if not (costs > 0.0).all():

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import scipy.linalg
 
-from ..errors import DataError
+from ..core.errors import DataError
 
 
 class Panel:

@@ -10,24 +10,23 @@ import numpy as np
 import scipy.linalg
 import xarray as xr
 
-from ..arrays import shown
-from ..dataset import provenance
-from ..errors import DataError
-from ..files import path_of
-from ..models.options import count
-from ..outputs import check_outputs
-from .blocks import Covariance, DenseCovariance
+from ..core.checks import count
+from ..core.errors import DataError, shown
+from ..core.files import path_of
+from ..core.outputs import check_outputs
+from ..lti.covariance import FormedCovariance, check_fit, covariance
+from ..lti.offline import seen, solved
+from ..lti.store import CovarianceFile
+from ..lti.toeplitz import ToeplitzMap
+from ..results.dataset import provenance
+from ..statistics.covariance import Covariance, DenseCovariance
+from ..statistics.noise import Noise, in_units
+from ..statistics.roundoff import factorised
+from ..statistics.space_time import SpaceTimePrior
 from .communicator import Alone, Communicator, safely, share
-from .covariance import FormedCovariance, check_fit, covariance
 from .information import information
 from .network import Network
-from .noise import Noise, in_units
-from .offline import seen, solved
-from .prior import SpaceTimePrior
-from .roundoff import factorised
 from .selection import Selection, select
-from .store import CovarianceFile
-from .toeplitz import ToeplitzMap
 
 LARGEST = 2**31
 """Bytes of a covariance that is kept in memory; blocks of a larger one are formed as they are asked

@@ -10,15 +10,15 @@ from typing import Any
 
 import h5py
 
-from ..errors import DataError, JournalWarning
-from ..files import intact, sealed
-from ..fingerprint import check_made_with, fingerprint
-from ..hdf5 import legible, opened, replaceable
-from ..outputs import check_outputs
-from .blocks import Covariance
+from ..core.errors import DataError, JournalWarning
+from ..core.files import intact, sealed
+from ..core.fingerprint import check_made_with, fingerprint
+from ..core.hdf5 import legible, opened, replaceable
+from ..core.outputs import check_outputs
+from ..statistics.covariance import Covariance
 from .communicator import Communicator, safely
 from .network import Network
-from .noise import Whitened
+from .objective import Whitened
 
 FORMAT = "pyadjoint_gpu selection 2"
 

@@ -11,15 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import shown
-from ..errors import ConfigError, DataError, check_choice
-from ..files import path_of
-from ..progress import progress_bar
-from .blocks import Covariance
+from ..core.checks import check_choice
+from ..core.errors import ConfigError, DataError, shown
+from ..core.files import path_of
+from ..core.progress import progress_bar
+from ..statistics.covariance import Covariance
 from .candidates import LAZY_STEPS, TIE, Candidates
 from .communicator import Alone, Communicator, owner, safely, share
 from .network import Network
-from .noise import objective
+from .objective import objective
 from .record import Record
 from .threads import workers
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any, Literal
@@ -12,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from ..core.errors import ConvergenceError, ConvergenceWarning
 from ..models.base import Fields, Model
 
 ERROR = 100.0  # largest estimated error of u, in units of the tolerance
@@ -203,3 +205,16 @@ def traffic(u: Fields, args: tuple) -> int:
     unknown = sum(a.nbytes for a in jax.tree.leaves(u))
     known = sum(a.nbytes for a in jax.tree.leaves(args[:1]))
     return 5 * unknown + known
+
+
+def default_iterations(model: Model) -> int:
+    """A bound that only a solve in trouble reaches: the hard cases take 15 to 45 per cell."""
+    return 1000 * max(model.grid.shape)
+
+
+def require(convergence: Convergence, what: str, result: Any = None) -> None:
+    """Raise or warn where a solve did not meet its tolerance."""
+    if convergence.status == "round-off":
+        warnings.warn(f"{what} {convergence.message}", ConvergenceWarning, stacklevel=3)
+    elif not convergence.usable:
+        raise ConvergenceError(f"{what} {convergence.message}", result)

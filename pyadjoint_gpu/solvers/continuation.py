@@ -23,8 +23,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..arithmetic import compiled
-from ..grid import Grid
+from ..core.grid import Grid
+from ..core.precision import compiled
 from ..models.base import Elliptic, Fields, Model
 from ..models.finite_volume import holding
 from . import multigrid, pseudo_transient

@@ -27,8 +27,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from ..arithmetic import compiled, compiled_loop
-from ..errors import ConfigError
+from ..core.errors import ConfigError
+from ..core.precision import compiled, compiled_loop
 from ..models.base import Elliptic, Fields, Model
 from ..models.finite_volume import holding
 from .base import (

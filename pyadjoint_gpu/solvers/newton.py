@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..arithmetic import compiled
+from ..core.precision import compiled
 from ..models.base import Fields
 from . import multigrid
 from .base import ERROR, TINY, Convergence, Operator, dot, largest, round_off, summary

@@ -36,9 +36,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from ..arithmetic import compiled, compiled_loop
+from ..core.precision import compiled, compiled_loop
+from ..core.progress import note
 from ..models.base import Fields
-from ..progress import note
 from .base import ERROR, TINY, Convergence, Operator, Spectrum, dot, fold, largest, summary
 
 SAFETY = 0.99

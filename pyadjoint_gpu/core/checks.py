@@ -1,0 +1,134 @@
+"""Checks: each gives a value in the form that is used, or an error that says where, what was found
+and what was expected."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from .errors import ConfigError, DataError, nearest, shown
+from .quantities import numbers, stated
+
+
+def finite(name: str, value: Any, kind: str = "a number") -> float:
+    """`value` as a float, or a `ConfigError`."""
+    try:
+        found = number(value)
+    except (TypeError, ValueError):
+        found = np.nan
+    if not np.isfinite(found):
+        raise ConfigError(f"{name}: found {value!r}, expected {kind}")
+    return found
+
+
+def positive(name: str, value: Any) -> float:
+    """`value` as a float > 0, or a `ConfigError`."""
+    kind = "a positive number"
+    found = finite(name, value, kind)
+    if found <= 0:
+        raise ConfigError(f"{name}: found {value!r}, expected {kind}")
+    return found
+
+
+def count(name: str, value: Any, least: int = 1) -> int:
+    """`value` as an int, or a `ConfigError`."""
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not whole or value < least:
+        kind = "a positive whole number" if least == 1 else f"a whole number >= {least}"
+        raise ConfigError(f"{name}: found {value!r}, expected {kind}")
+    return int(value)
+
+
+def real_array(name: str, value: Any) -> np.ndarray:
+    """An array of real numbers, NaN where one is missing, or a `DataError`."""
+    return numbers(name, value, expected="real numbers")
+
+
+def finite_array(name: str, value: Any) -> np.ndarray:
+    """An array of numbers, or a `DataError`."""
+    array = real_array(name, value)
+    if not np.all(np.isfinite(array)):
+        raise DataError(f"{name}: {np.count_nonzero(~np.isfinite(array))} values are not finite")
+    return array
+
+
+def check_choice(what: str, found: Any, allowed: tuple[str, ...]) -> None:
+    """A `ConfigError` unless `found` is one of those allowed."""
+    if found not in allowed:
+        raise ConfigError(f"{what}: found {found!r}, expected one of {', '.join(allowed)}")
+
+
+def check_kind(what: str, found: Any, kind: type, also: str = "") -> None:
+    """A `ConfigError` unless `found` is of that class; `also` is what else it may be."""
+    if isinstance(found, kind):
+        return
+    expected = f"expected a {kind.__name__}{also}"
+    if isinstance(found, type):
+        make = f"; make one: {found.__name__}(...)" if issubclass(found, kind) else ""
+        raise ConfigError(f"{what}: found the class {found.__name__}, {expected}{make}")
+    raise ConfigError(f"{what}: found {type(found).__name__}, {expected}")
+
+
+def check_mapping(what: str, found: Any, of: str) -> None:
+    """A `ConfigError` unless `found` has values by name."""
+    if not isinstance(found, Mapping):
+        raise ConfigError(f"{what}: found {shown(found)}, expected a mapping of {of}")
+
+
+def check_keys(table: Any, allowed: Iterable[str], where: str) -> dict[str, Any]:
+    """`table`, or a `ConfigError` that names the first key it should not have."""
+    if not isinstance(table, Mapping):
+        raise ConfigError(f"{where}: found {table!r}, expected a table")
+    allowed = list(allowed)
+    for key in table:
+        if key not in allowed:
+            full = f"{where}.{key}" if where else str(key)
+            raise ConfigError(f"{full}: unknown key{nearest(str(key), allowed)}")
+    return dict(table)
+
+
+def check_table(table: Any, where: str) -> dict[str, Any]:
+    """`table` as a dict, or a `ConfigError`."""
+    return check_keys(table, table if isinstance(table, Mapping) else (), where)
+
+
+def check_tolerance(name: str, value: Any) -> float:
+    """`value` as a float, or a `ConfigError` that names it."""
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+        raise ConfigError(f"{name}: found {value!r}, expected a number in (0, 1)")
+    if not 0.0 < value < 1.0:
+        raise ConfigError(f"{name}: found {value:g}, expected a number in (0, 1)")
+    return float(value)
+
+
+def check_iterations(name: str, value: Any, default: int) -> int:
+    """`value` as a positive int (`default` for None), or a `ConfigError` that names it."""
+    if value is None:
+        return default
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise ConfigError(f"{name}: found {value!r}, expected a whole number >= 1")
+    return int(value)
+
+
+def as_text(value: Any, where: str) -> str:
+    """A text that is not empty, or a `ConfigError`."""
+    if not isinstance(value, str) or not value:
+        raise ConfigError(f"{where}: found {value!r}, expected a text")
+    return value
+
+
+def number(value: Any) -> float:
+    """`value` as a float; a TypeError for a text, a truth value, what states units and the like."""
+    if isinstance(value, bool | np.bool_ | str) or stated(value) is not None:
+        raise TypeError
+    return float(value)
+
+
+def fraction(name: str, value: Any, *, zero: bool = False) -> None:
+    """A `ConfigError` where it is not between 0 and 1; `zero` says whether 0 is allowed."""
+    expected = f"a number between 0{' (allowed)' if zero else ''} and 1"
+    found = finite(name, value, expected)
+    if not (0.0 <= found < 1.0 if zero else 0.0 < found < 1.0):
+        raise ConfigError(f"{name}: found {value}, expected {expected}")

@@ -1,0 +1,53 @@
+"""Errors and warnings: a small hierarchy over the builtins."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import Any
+
+
+class ConfigError(ValueError):
+    """A setting is missing, misspelt or has a wrong value."""
+
+
+class DataError(ValueError):
+    """Data (an array, a Dataset, a file) cannot be used as it is."""
+
+
+class EngineError(RuntimeError):
+    """An engine is not available, or failed; ``trace`` is what it printed, where it did."""
+
+    trace: str | None = None
+
+
+class ConvergenceError(RuntimeError):
+    """A solve or an inversion stopped short; what it reached is in ``result``."""
+
+    def __init__(self, message: str, result: Any = None):
+        super().__init__(message)
+        self.result = result
+
+
+class ConvergenceWarning(RuntimeWarning):
+    """Round-off stopped a solve above the tolerance, or one solver had to give way to another."""
+
+
+class JournalWarning(UserWarning):
+    """A journal is damaged in part, or cannot tell whether something changed between runs."""
+
+
+def shown(value: Any) -> str:
+    """What was found, on one line."""
+    kind = type(value).__name__
+    if getattr(value, "shape", ()):
+        return f"{kind} of shape {value.shape}"
+    text = repr(value)
+    return text if len(text) <= 60 and "\n" not in text else kind
+
+
+def nearest(found: str, allowed: Iterable[str]) -> str:
+    """What to add to an error about an unknown name."""
+    names = list(allowed)
+    close = difflib.get_close_matches(found, names, n=1)
+    return f"; did you mean {close[0]!r}?" if close else f"; expected one of {', '.join(names)}"

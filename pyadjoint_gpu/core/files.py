@@ -1,0 +1,95 @@
+"""Files that appear whole or not at all, and tell where they were damaged since."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from .errors import ConfigError, DataError, shown
+
+_SEAL = b"\nsha256 of all before: "
+_LENGTH = len(_SEAL) + 64
+_BLOCK = 2**20  # bytes read at a time
+
+
+def path_of(name: str, given: Any) -> Path:
+    """`given` as a path, or a `ConfigError`."""
+    if not isinstance(given, str | os.PathLike):
+        raise ConfigError(f"{name}: found {shown(given)}, expected a path")
+    return Path(given)
+
+
+def check_writable(path: Path, what: str = "") -> None:
+    """A `DataError`, which begins with `what`, unless a file can be written there."""
+    said = f"{what}: cannot write {str(path)!r}" if what else f"{path}: cannot be written"
+    if path.is_dir():
+        raise DataError(f"{said}, it is a directory, expected a file")
+    if not path.parent.is_dir():
+        raise DataError(f"{said}, no such directory {str(path.parent)!r}")
+    try:
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise DataError(f"{said}: {error.strerror or error}") from None
+    if path.exists() and not os.access(path, os.W_OK):
+        raise DataError(f"{said}: no permission to change it")
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A path beside `path` to write to; renamed to it if the block succeeds, removed if not."""
+    check_writable(path)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield beside
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+@contextmanager
+def sealed(path: Path) -> Iterator[Path]:
+    """The same, with a digest of the file after its end, where readers of HDF5 do not look. It goes
+    when another program adds to the file."""
+    with whole(path) as beside:
+        yield beside
+        with beside.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        with beside.open("ab") as file:
+            file.write(_SEAL + digest.encode())
+
+
+def intact(path: Path) -> bool:
+    """Whether the file has a seal.
+
+    Raises
+    ------
+    DataError
+        If it has one of other bytes: it was damaged.
+    """
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END) - _LENGTH
+            file.seek(max(size, 0))
+            end = file.read(_LENGTH)
+            if size < 0 or not end.startswith(_SEAL):
+                return False
+            file.seek(0)
+            digest, left = hashlib.sha256(), size
+            while left:
+                part = file.read(min(left, _BLOCK))
+                digest.update(part)
+                left -= len(part)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
+    if digest.hexdigest().encode() != end[len(_SEAL) :]:
+        raise DataError(
+            f"{path}: damaged since it was written (its SHA-256 is another), nothing of it can be"
+            " relied on; take it from a backup, or make it anew (overwrite=True, --overwrite)"
+        )
+    return True

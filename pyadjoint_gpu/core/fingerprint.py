@@ -1,0 +1,326 @@
+"""What a journal is made with, as digests by name, so that a refusal says what differs."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import site
+import sys
+import sysconfig
+import types
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from .errors import DataError, JournalWarning
+
+_NUMERICAL = {"jax", "jaxlib", "numpy", "scipy", "xarray", __name__.partition(".")[0]}
+"""Packages whose code counts by its name wherever it is met."""
+_NOT_CODE = {"__doc__", "__module__", "__firstlineno__", "__dataclass_fields__", "_abc_impl"}
+"""What the namespace of a class has besides."""
+
+
+def fingerprint(**parts: Any) -> dict[str, str]:
+    """SHA-256 of each part: of arrays' bits, of data and settings by value, of functions by the
+    bytecode that runs (sources may have been edited since), their defaults, closures and the
+    globals they name, and of the functions and classes of the user's that these call. What is
+    installed beside them counts by its name.
+
+    Warns
+    -----
+    JournalWarning
+        Of what has no such digest, such as a function of a compiled library: whether it is another
+        than before cannot be told.
+    """
+    out, doubts = {}, []
+    for name, part in parts.items():
+        walk = _Walk(_home(part))
+        out[name] = walk.digest(part, name).hex()
+        doubts += walk.doubts
+    if doubts:
+        warnings.warn(
+            f"the journal cannot tell whether this changes between runs: {', '.join(doubts)}; give"
+            " another journal, or overwrite=True, where it does",
+            JournalWarning,
+            stacklevel=3,
+        )
+    return out
+
+
+def differing(found: Any, expected: Mapping[str, str]) -> list[str]:
+    """The names of parts whose digests differ."""
+    found = found if isinstance(found, Mapping) else {}
+    return [k for k in {**expected, **found} if found.get(k) != expected.get(k)]
+
+
+def check_made_with(path: Path, what: str, found: Any, expected: Mapping[str, str]) -> None:
+    """A `DataError` unless a journal (`what` it is) was made with what is expected.
+
+    Parameters
+    ----------
+    found : str
+        A `fingerprint` as JSON.
+    """
+    try:
+        names = differing(json.loads(found), expected)
+    except (TypeError, ValueError):
+        raise DataError(f"{path}: damaged, what it was made with cannot be read") from None
+    if names:
+        raise DataError(
+            f"{path}: {what} made with other inputs than now: other {', '.join(names)}; give"
+            " another path, or overwrite=True (--overwrite) to start anew"
+        )
+
+
+def model_part(model: Any) -> Any:
+    """A model, for `fingerprint`: its run file's table where there is one, else all of it."""
+    table = model.specification()
+    return model if table is None else [type(model), table]
+
+
+def _home(part: Any) -> set[str]:
+    """The packages of functions given themselves: their code counts, installed or not."""
+    values = list(part.values()) if isinstance(part, Mapping) else [part]
+    values = part if isinstance(part, list | tuple) else values
+    out = set()
+    for value in values:
+        while inner := getattr(value, "func", getattr(value, "__wrapped__", None)):
+            value = inner
+        if isinstance(value, types.FunctionType | types.MethodType):
+            out.add(str(value.__module__).partition(".")[0])
+    return out - _NUMERICAL - sys.stdlib_module_names
+
+
+@functools.cache
+def _installed(package: str) -> bool:
+    if package in sys.stdlib_module_names or package in _NUMERICAL:
+        return True
+    file = getattr(sys.modules.get(package), "__file__", None)
+    places = {sysconfig.get_path(k) for k in ("purelib", "platlib")}
+    places |= {*site.getsitepackages(), site.getusersitepackages()}
+    return file is not None and any(Path(file).is_relative_to(p) for p in places)
+
+
+class _Walk:
+    """Over a value and all that it is made of.
+
+    Parameters
+    ----------
+    home : set of str
+        Packages whose code counts although they are installed.
+
+    Attributes
+    ----------
+    doubts : list of str
+        What has no digest, and where.
+    """
+
+    def __init__(self, home: set[str]):
+        self.home, self.doubts = home, []
+        # By identity, with the value itself, so that no other takes its place.
+        self._done: dict[int, tuple[Any, bytes]] = {}
+        self._active: list[int] = []
+
+    def digest(self, value: Any, where: str) -> bytes:
+        key = id(value)
+        if key in self._done:
+            return self._done[key][1]
+        if key in self._active:
+            return _hash("above", len(self._active) - self._active.index(key))
+        self._active.append(key)
+        try:
+            found = self._digest(value, where)
+        finally:
+            self._active.pop()
+        self._done[key] = value, found
+        return found
+
+    def _digest(self, value: Any, where: str) -> bytes:
+        if isinstance(value, np.generic):
+            value = value.item()
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            same = isinstance(value, float) or abs(value) < 2**53
+            return _hash("number", repr(float(value)) if same else repr(value))
+        if value is None or isinstance(value, bool | complex | str | bytes | range | slice):
+            return _hash(type(value).__name__, repr(value))
+        if isinstance(value, Path):
+            return _hash("path", str(value))
+        if isinstance(value, np.ndarray) or _of_jax(value):
+            found = self._array(value, where)
+            if found is not None:
+                return found
+        if isinstance(value, xr.Variable):
+            return self._all("variable", where, value.dims, np.asarray(value.values), value.attrs)
+        if isinstance(value, xr.DataArray):
+            return self._all("array", where, value.variable, dict(value.coords.variables))
+        if isinstance(value, xr.Dataset):
+            return self._all("dataset", where, dict(value.variables), value.attrs)
+        if isinstance(value, Mapping):
+            pairs = [(self.digest(k, where), self.digest(v, _at(where, k))) for k, v in
+                     value.items()]  # fmt: skip
+            return _hash("mapping", *(d for pair in sorted(pairs) for d in pair))
+        if isinstance(value, list | tuple):
+            return _hash("list", *(self.digest(v, where) for v in value))
+        if isinstance(value, set | frozenset):
+            return _hash("set", *sorted(self.digest(v, where) for v in value))
+        return self._code(value, where)
+
+    def _all(self, kind: str, where: str, *values: Any) -> bytes:
+        return _hash(kind, *(self.digest(v, where) for v in values))
+
+    def _array(self, value: Any, where: str) -> bytes | None:
+        if isinstance(value, np.ma.MaskedArray):
+            return self._all("masked", where, value.filled(0), np.ma.getmaskarray(value))
+        try:
+            array = np.asarray(value)
+        except TypeError:  # what only JAX can read
+            return None
+        if array.dtype.hasobject:
+            return self._all("objects", where, array.shape, array.ravel().tolist())
+        raw = np.ascontiguousarray(array)
+        return _hash("array", repr((array.shape, array.dtype.str)), raw.data if raw.size else b"")
+
+    # Code
+
+    def _code(self, value: Any, where: str) -> bytes:
+        if isinstance(value, types.FunctionType):
+            return self._function(value, where)
+        if isinstance(value, types.CodeType):
+            return self._compiled(value, where)
+        if isinstance(value, types.ModuleType):
+            return _hash("module", value.__name__)
+        if isinstance(value, type):
+            return self._class(value, where)
+        if isinstance(value, functools.partial):
+            return self._all("partial", where, value.func, value.args, value.keywords)
+        if isinstance(value, types.MethodType):
+            return self._all("method", where, value.__func__, value.__self__)
+        if isinstance(value, classmethod | staticmethod):
+            return self._all(type(value).__name__, where, value.__func__)
+        if isinstance(value, property):
+            return self._all("property", where, value.fget)
+        if isinstance(value, functools.cached_property):
+            return self._all("property", where, value.func)
+        if isinstance(value, types.BuiltinFunctionType | types.WrapperDescriptorType | np.ufunc):
+            return self._builtin(value, where)
+        if hasattr(value, "__wrapped__"):  # jax.jit, functools.cache
+            return self._all("wrapped", where, value.__wrapped__)
+        return self._object(value, where)
+
+    def _function(self, value: types.FunctionType, where: str) -> bytes:
+        cells = [_content(c) for c in value.__closure__ or ()]
+        given = [value.__defaults__, value.__kwdefaults__, cells]
+        if not self._counts(value.__module__):
+            given.append(f"{value.__module__}.{value.__qualname__}")
+            return self._all("function", where, given)
+        code, names = value.__code__, set(_names(value.__code__))
+        if value.__doc__ is not None and code.co_consts[:1] == (value.__doc__,):
+            code = code.replace(co_consts=(None, *code.co_consts[1:]))
+        used = {k: v for k, v in value.__globals__.items() if k in names}
+        for key, module in list(used.items()):
+            if isinstance(module, types.ModuleType) and self._counts(module.__name__):
+                own = {f"{key}.{n}": v for n, v in vars(module).items() if n in names}
+                used |= own
+        label = value.__name__ if where.endswith(value.__name__) else _at(where, value.__name__)
+        return self._all("function", label, given, code, used)
+
+    def _compiled(self, code: types.CodeType, where: str) -> bytes:
+        python = sys.version_info[:2]  # bytecode is of a version of Python
+        names = code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars
+        return self._all("code", where, python, code.co_code, names, code.co_consts)
+
+    def _class(self, value: type, where: str) -> bytes:
+        name = f"{value.__module__}.{value.__qualname__}"
+        if not self._counts(value.__module__):
+            return _hash("class", name)
+        own = {k: v for k, v in vars(value).items() if k not in _NOT_CODE and _is_own(v)}
+        return self._all("class", _at(where, value.__name__), name, value.__bases__, own)
+
+    def _builtin(self, value: Any, where: str) -> bytes:
+        name = getattr(value, "__qualname__", value.__name__)
+        owner = getattr(value, "__self__", None)
+        module = getattr(value, "__module__", None) or getattr(owner, "__name__", None) or "numpy"
+        if owner is not None and not isinstance(owner, types.ModuleType | type):
+            return self._all("builtin", where, owner, name)
+        if self._counts(module):
+            self.doubts.append(f"{where} ({module}.{name} has no code to be read)")
+        return _hash("builtin", f"{module}.{name}")
+
+    def _object(self, value: Any, where: str) -> bytes:
+        if hasattr(value, "dist") and hasattr(value, "kwds"):  # a frozen one of scipy.stats
+            return self._all("distribution", where, value.dist, value.args, value.kwds)
+        if is_dataclass(value):
+            state: Any = {f.name: getattr(value, f.name) for f in fields(value)}
+            return self._all("object", where, type(value), state)
+        try:
+            reduced = value.__reduce_ex__(4)
+        except Exception:  # whatever classes raise that are not to be copied
+            kind = f"{type(value).__module__}.{type(value).__qualname__}"
+            self.doubts.append(f"{where} (a {kind})")
+            return _hash("opaque", kind)
+        if isinstance(reduced, str):
+            return _hash("global", reduced)
+        make, given, state, *items = (*reduced, None)[:3] + tuple(reduced[3:])
+        items = [None if i is None else list(i) for i in items]
+        return self._all("object", where, make, given, _kept(state, type(value)), items)
+
+    def _counts(self, module: str | None) -> bool:
+        """Whether code of this module does, not its name alone."""
+        package = str(module).partition(".")[0]
+        return package in self.home or not _installed(package)
+
+
+def _kept(state: Any, kind: type) -> Any:
+    """The state of an object without what it has computed, or draws from."""
+    if not isinstance(state, dict):
+        return state
+    cached = {
+        k for c in kind.__mro__ for k, v in vars(c).items()
+        if isinstance(v, functools.cached_property)
+    }  # fmt: skip
+    return {k: v for k, v in state.items() if k not in cached and k != "_random_state"}
+
+
+def _of_jax(value: Any) -> bool:
+    """Whether it is an array of JAX's (which is not imported for it)."""
+    return hasattr(value, "__array__") and type(value).__module__.startswith("jaxlib")
+
+
+def _is_own(value: Any) -> bool:
+    """Whether it is of a class as it was written, not as Python made it."""
+    return not isinstance(value, types.GetSetDescriptorType | types.MemberDescriptorType)
+
+
+def _names(code: types.CodeType) -> Iterable[str]:
+    yield from code.co_names
+    for inner in code.co_consts:
+        if isinstance(inner, types.CodeType):
+            yield from _names(inner)
+
+
+def _content(cell: Any) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # of a function under way
+        return None
+
+
+def _at(where: str, name: Any) -> str:
+    return f"{where}.{name}" if isinstance(name, str) else where
+
+
+def _hash(kind: str, *parts: Any) -> bytes:
+    """Of parts that cannot be taken for each other."""
+    digest = hashlib.sha256(kind.encode())
+    for part in parts:
+        raw = part if isinstance(part, bytes | memoryview) else str(part).encode()
+        size = raw.nbytes if isinstance(raw, memoryview) else len(raw)
+        digest.update(size.to_bytes(8, "little"))
+        digest.update(raw)
+    return digest.digest()

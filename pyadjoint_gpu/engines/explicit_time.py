@@ -1,0 +1,344 @@
+"""Explicit steps in JAX; gradients through all of them from checkpoints."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from ..core.precision import compiled, double
+from ..models.base import Fields, Model
+from ..models.explicit import Explicit
+from ..solvers.base import Convergence
+from .base import Adjoint, Solution, compiling
+from .embedded import EmbeddedEngine
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A part of the steps between two checkpoints: intervals of the model, or a part of one."""
+
+    model: Explicit
+    intervals: int
+    steps: int
+    """In each interval."""
+
+    def march(self, x: Fields, c: Fields, values: Fields) -> tuple[Fields, Fields]:
+        return self.model.march(x, c, values, self.intervals, self.steps)
+
+
+def segments(model: Explicit) -> Iterator[tuple[Segment, int, bool]]:
+    """All of them, one a checkpoint or so; with the first interval of each, and whether it ends
+    there where an interval does."""
+    longest = -(-model.steps // model.checkpoints)
+    together = longest // model.every
+    if together:
+        for k in range(0, model.intervals, together):
+            yield Segment(model, min(together, model.intervals - k), model.every), k, True
+        return
+    parts = -(-model.every // longest)
+    ends = [model.every * j // parts for j in range(parts + 1)]
+    for k in range(model.intervals):
+        for j in range(parts):
+            yield Segment(model, 1, ends[j + 1] - ends[j]), k, j == parts - 1
+
+
+class Stepping:
+    """Runs `Explicit` models in the precision of an embedded engine.
+
+    There is nothing to solve: tolerances are of no use, and the steps are what is reported as
+    iterations. The throughput counts what a step cannot avoid to move: the state read and written,
+    the coefficients read; and on the way back the same once more to have the states again, these
+    read, the adjoint state and the gradient read and written, and the coefficients read.
+    """
+
+    selective = True
+
+    def __init__(self, engine: EmbeddedEngine):
+        self.engine = engine
+        self.name = engine.name
+
+    def info(self) -> dict[str, Any]:
+        return self.engine.info()
+
+    def settings(self) -> dict[str, Any]:
+        """What of a run file makes the engine."""
+        return self.engine.settings()
+
+    @double
+    @compiling("the steps")
+    def solve(
+        self,
+        model: Model,
+        parameters: Fields,
+        *,
+        tolerance: float,
+        max_iterations: int,
+        initial: Solution | None = None,
+    ) -> Solution:
+        """All steps; the checkpoints are kept for the adjoint."""
+        assert isinstance(model, Explicit)
+        model.check_step(parameters)
+        begun = time.perf_counter()
+        x, c, values, first = _prepared(model, self._cast(parameters))
+        kept, found = [], [_extended(first)]
+        for segment, k, whole in segments(model):
+            kept.append(x)
+            x, u = _forward(segment, x, c, values, k)
+            if whole:
+                found.append(u)
+        fields = _joined(found)
+        finite = all(bool(jnp.all(jnp.isfinite(a))) for a in jax.tree.leaves(x))
+        report = _report(
+            model, "converged" if finite else "diverged", begun, 2 * _bytes(x) + _bytes(c)
+        )
+        return Solution(fields, report, kept)
+
+    @double
+    @compiling("the steps back")
+    def adjoint(
+        self,
+        model: Model,
+        parameters: Fields,
+        solution: Solution,
+        source: Fields,
+        *,
+        tolerance: float,
+        max_iterations: int,
+        initial: Adjoint | None = None,
+        wanted: Collection[str] | None = None,
+    ) -> Adjoint:
+        """Back through the steps, each segment run once more from its checkpoint. Where only
+        derivatives by parameters `wanted` are asked for, and u is linear in these, the states are
+        neither needed nor computed."""
+        assert isinstance(model, Explicit)
+        names = tuple(parameters if wanted is None else wanted)
+        linear = set(names) <= set(model.linear_in)
+        kept: list[Fields] = solution.reusable or []
+        if not kept and not linear:
+            options = {"tolerance": tolerance, "max_iterations": max_iterations}
+            kept = self.solve(model, parameters, **options).reusable
+        begun = time.perf_counter()
+        m, source = self._cast(parameters), self._cast(source)
+        x, c, values, _ = _prepared(model, m)
+        x_bar, c_bar, f_bar = jax.tree.map(jnp.zeros_like, (x, c, values))
+        parts = list(enumerate(segments(model)))
+        most = max(segment.intervals * segment.steps for _, (segment, _, _) in parts)
+        room = {} if linear else {n: jnp.zeros((most, *a.shape), a.dtype) for n, a in x.items()}
+        for number, (segment, k, whole) in reversed(parts):
+            given = (values, source, k, float(whole))
+            if linear:
+                x_bar, f_bar = _backward_linear(segment, x_bar, f_bar, x, c, *given)
+            else:
+                room, x_bar, c_bar, f_bar = _backward(
+                    segment, room, x_bar, c_bar, f_bar, kept[number], c, *given
+                )
+        first = {n: a[0] for n, a in source.items()}
+        gradient = _pull(model, names, m, (x_bar, c_bar, f_bar, first))
+        jax.block_until_ready(gradient)
+        once = 2 * _bytes(x) + _bytes(c)
+        moved = once if linear else 2 * once + _bytes(x) + 2 * _bytes(c)
+        report = _report(model, "converged", begun, moved)
+        return Adjoint(gradient, jax.tree.map(jnp.negative, source), report)
+
+    @double
+    @compiling("the tangent steps")
+    def tangent(
+        self,
+        model: Model,
+        parameters: Fields,
+        solution: Solution,
+        direction: Fields,
+        *,
+        tolerance: float,
+        max_iterations: int,
+    ) -> tuple[Fields, Convergence]:
+        """(du/dm) direction, forward through the steps."""
+        assert isinstance(model, Explicit)
+        begun = time.perf_counter()
+        both = _prepared_tangent(model, self._cast(parameters), self._cast(direction))
+        (x, c, values, _), (dx, dc, changes, first) = both
+        found = [_extended(first)]
+        for segment, k, whole in segments(model):
+            (x, dx), du = _tangent(segment, (x, c, values), (dx, dc, changes), k)
+            if whole:
+                found.append(du)
+        out = _joined(found)
+        return out, _report(model, "converged", begun, 4 * _bytes(x) + 2 * _bytes(c))
+
+    def _cast(self, fields: Fields) -> Fields:
+        return {k: jnp.asarray(v, self.engine.dtype) for k, v in fields.items()}
+
+
+def _setup(model: Explicit, m: Fields) -> tuple[Fields, Fields, Fields, Fields]:
+    """x_0, c, what is behind f, and u at the start."""
+    x = model.start(m)
+    return x, model.coefficients(m), model.forcing(m), model.observe(x)
+
+
+_prepared = compiled(_setup, static_argnums=0)
+
+
+@partial(compiled, static_argnums=0)
+def _prepared_tangent(model: Explicit, m: Fields, direction: Fields) -> Any:
+    return jax.jvp(partial(_setup, model), (m,), (direction,))
+
+
+@partial(compiled, static_argnums=(0, 1))
+def _pull(model: Explicit, names: tuple[str, ...], m: Fields, bars: Any) -> Fields:
+    """The derivatives by the parameters of those names, from those by what `_setup` gives."""
+    _, pull = jax.vjp(lambda own: _setup(model, m | own), {k: m[k] for k in names})
+    return pull(bars)[0]
+
+
+@partial(compiled, static_argnums=0)
+def _forward(segment: Segment, x: Fields, c: Fields, values: Fields, k: Any) -> Any:
+    return segment.march(x, c, _part(values, segment, k))
+
+
+@partial(compiled, static_argnums=0)
+def _tangent(segment: Segment, primal: Any, changes: Any, k: Any) -> Any:
+    (x, c, values), (dx, dc, df) = primal, changes
+    (x, _), (dx, du) = jax.jvp(
+        segment.march,
+        (x, c, _part(values, segment, k)),
+        (dx, dc, _part(df, segment, k)),
+    )
+    return (x, dx), du
+
+
+@partial(compiled, static_argnums=0, donate_argnums=(1, 2, 3, 4))
+def _backward(
+    segment: Segment,
+    room: Fields,
+    x_bar: Fields,
+    c_bar: Fields,
+    f_bar: Fields,
+    x: Fields,
+    c: Fields,
+    values: Fields,
+    source: Fields,
+    k: Any,
+    whole: Any,
+) -> Any:
+    """Derivatives by what is before a segment, from those by what is after it. The states are run
+    through first, and kept in `room`, the same memory for all segments."""
+    model, steps = segment.model, segment.steps
+
+    def ahead(j: Any, carried: Any) -> Any:
+        f = model.load(_at(values, k + j))
+
+        def step(i: Any, carried: Any) -> Any:
+            room, x = carried
+            room = {n: a.at[j * steps + i].set(x[n]) for n, a in room.items()}
+            return room, model.advance(x, c, f)
+
+        return lax.fori_loop(0, steps, step, carried)
+
+    room, _ = lax.fori_loop(0, segment.intervals, ahead, (room, x))
+
+    def back(n: Any, bars: Any) -> Any:
+        j = segment.intervals - 1 - n
+        x_bar, c_bar, f_bar = bars
+        f, pull_load = jax.vjp(model.load, _at(values, k + j))
+
+        def step(i: Any, bars: Any) -> Any:
+            x = _at(room, j * steps + steps - 1 - i)
+            _, pull = jax.vjp(model.advance, x, c, f)
+            before, *added = pull(bars[0])
+            return (before, *jax.tree.map(jnp.add, bars[1:], tuple(added)))
+
+        x_bar = _observed(model, x_bar, _at(source, k + j + 1), whole)
+        start = (x_bar, c_bar, jax.tree.map(jnp.zeros_like, f))
+        x_bar, c_bar, added = lax.fori_loop(0, steps, step, start)
+        return x_bar, c_bar, _added(f_bar, k + j, pull_load(added)[0])
+
+    return room, *lax.fori_loop(0, segment.intervals, back, (x_bar, c_bar, f_bar))
+
+
+@partial(compiled, static_argnums=0, donate_argnums=(1, 2))
+def _backward_linear(
+    segment: Segment,
+    x_bar: Fields,
+    f_bar: Fields,
+    x: Fields,
+    c: Fields,
+    values: Fields,
+    source: Fields,
+    k: Any,
+    whole: Any,
+) -> Any:
+    """The same where the steps are linear in x and f: any will do, and none is computed."""
+    model = segment.model
+
+    def back(n: Any, bars: Any) -> Any:
+        j = segment.intervals - 1 - n
+        f, pull_load = jax.vjp(model.load, _at(values, k + j))
+
+        def step(i: Any, bars: Any) -> Any:
+            _, pull = jax.vjp(lambda x, f: model.advance(x, c, f), x, f)
+            before, added = pull(bars[0])
+            return before, jax.tree.map(jnp.add, bars[1], added)
+
+        x_bar = _observed(model, bars[0], _at(source, k + j + 1), whole)
+        start = (x_bar, jax.tree.map(jnp.zeros_like, f))
+        x_bar, added = lax.fori_loop(0, segment.steps, step, start)
+        return x_bar, _added(bars[1], k + j, pull_load(added)[0])
+
+    return lax.fori_loop(0, segment.intervals, back, (x_bar, f_bar))
+
+
+def _observed(model: Explicit, x_bar: Fields, u_bar: Fields, whole: Any) -> Fields:
+    """With what comes from u at the end of an interval, where that is the segment's."""
+    _, pull = jax.vjp(model.observe, x_bar)  # x has that shape
+    return jax.tree.map(lambda a, b: a + whole * b, x_bar, pull(u_bar)[0])
+
+
+def _at(fields: Fields, k: Any) -> Fields:
+    return {n: a[k] for n, a in fields.items()}
+
+
+def _added(fields: Fields, k: Any, part: Fields) -> Fields:
+    return {n: a.at[k].add(part[n]) for n, a in fields.items()}
+
+
+def _part(fields: Fields, segment: Segment, k: Any) -> Fields:
+    """Of values by interval, those of a segment."""
+    return {n: lax.dynamic_slice_in_dim(a, k, segment.intervals) for n, a in fields.items()}
+
+
+def _extended(fields: Fields) -> Fields:
+    return {n: a[None] for n, a in fields.items()}
+
+
+def _joined(parts: list[Fields]) -> Fields:
+    """Along time, once all is computed."""
+    return jax.block_until_ready(jax.tree.map(lambda *a: jnp.concatenate(a), *parts))
+
+
+def _bytes(fields: Fields) -> int:
+    return sum(a.nbytes for a in jax.tree.leaves(fields))
+
+
+def _report(model: Explicit, status: str, begun: float, moved: int) -> Convergence:
+    """Of all steps, `moved` the bytes that each of them cannot avoid to move."""
+    wall = time.perf_counter() - begun
+    return Convergence(
+        status=status,
+        iterations=model.steps,
+        residual=0.0,
+        tolerance=0.0,
+        wall_time=wall,
+        spectrum=None,
+        throughput=model.steps * moved / wall,
+        history=np.array([[model.steps, 0.0]]),
+        method="explicit",
+        work=float(model.steps),
+    )

@@ -1,0 +1,223 @@
+"""Time steps, one solve of another engine each; gradients through all of them from checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from ..core.precision import double
+from ..models.base import Fields, Model
+from ..models.transient import Transient
+from ..solvers.base import Convergence
+from .base import Adjoint, Engine, Solution
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A checkpoint: the solution of a step, and the state before it, from which the next solve's
+    start is extrapolated. With both, the same steps are the same bits."""
+
+    now: Solution
+    before: Fields
+
+
+class Marching:
+    """Solves a `Transient` model by an engine that solves its steps.
+
+    Each solve starts from the last two states, extrapolated. The sum over the steps is
+    reported: iterations, work, seconds; and the largest residual.
+    """
+
+    def __init__(self, engine: Engine):
+        self.engine = engine
+        self.name = engine.name
+
+    def info(self) -> dict[str, Any]:
+        return self.engine.info()
+
+    def settings(self) -> dict[str, Any]:
+        """What of a run file makes the engine of the steps."""
+        return self.engine.settings()  # type: ignore[attr-defined]
+
+    @double
+    def solve(
+        self,
+        model: Model,
+        parameters: Fields,
+        *,
+        tolerance: float,
+        max_iterations: int,
+        initial: Solution | None = None,
+    ) -> Solution:
+        """All steps; `initial` is not used, as the step before is near by."""
+        assert isinstance(model, Transient)
+        own, start = model.split(parameters)
+        solve = self._step(model, own, tolerance, max_iterations)
+        saved = [start]
+        reports: list[Convergence] = []
+        kept: dict[int, Kept | None] = {0: None}
+        last: Kept | None = None
+        stride = _stride(model.steps, model.checkpoints)
+        for k in range(1, model.steps + 1):
+            last = solve(last, start)
+            reports.append(last.now.convergence)
+            if not last.now.convergence.usable:
+                saved += [last.now.fields] * (len(model.times) - len(saved))
+                break
+            if k % model.every == 0:
+                saved.append(last.now.fields)
+            if k % stride == 0:
+                kept[k] = last
+        fields = {}
+        for v in model.unknowns:
+            # The initial state comes as it was given, all others in the engine's precision.
+            dtype = np.asarray(saved[-1][v.name]).dtype
+            fields[v.name] = np.stack([np.asarray(s[v.name], dtype) for s in saved])
+        return Solution(fields, _together(reports, tolerance), kept)
+
+    @double
+    def adjoint(
+        self,
+        model: Model,
+        parameters: Fields,
+        solution: Solution,
+        source: Fields,
+        *,
+        tolerance: float,
+        max_iterations: int,
+        initial: Adjoint | None = None,
+    ) -> Adjoint:
+        """Back through the steps, each segment between checkpoints solved for once more; with the
+        multipliers of the steps that the state has."""
+        assert isinstance(model, Transient)
+        own, start = model.split(parameters)
+        names = [v.name for v in model.unknowns]
+        forward = self._step(model, own, solution.convergence.tolerance, max_iterations)
+        kept: dict[int, Kept | None] = solution.reusable or {0: None}
+        # In the precision of the state.
+        given = {k: np.asarray(source[k], np.asarray(solution.fields[k]).dtype) for k in names}
+        dtype = np.result_type(*(a.dtype for a in given.values()))
+        bar = {k: np.zeros_like(given[k][0]) for k in names}
+        gradient = {k: np.zeros(np.shape(v), dtype) for k, v in own.items()}
+        multipliers = {k: np.zeros_like(given[k]) for k in names}
+        reports: list[Convergence] = []
+        back = None
+        end = model.steps
+        for first in sorted(kept, reverse=True):
+            states = [kept[first]]
+            while first + len(states) <= end:
+                states.append(forward(states[-1], start))
+            for k in range(end, first, -1):
+                now, before = states[k - first], states[k - first - 1]
+                assert now is not None
+                if k % model.every == 0:
+                    bar = {n: bar[n] + given[n][k // model.every] for n in names}
+                m = own | _previous(before.now.fields if before else start)
+                back = self.engine.adjoint(
+                    model.one_step,
+                    m,
+                    now.now,
+                    bar,
+                    tolerance=tolerance,
+                    max_iterations=max_iterations,
+                    initial=back,
+                )
+                reports.append(back.convergence)
+                gradient = {n: gradient[n] + np.asarray(back.gradient[n]) for n in gradient}
+                bar = {n: np.asarray(back.gradient[f"previous_{n}"]) for n in names}
+                if k % model.every == 0:
+                    for n in names:
+                        multipliers[n][k // model.every] = back.multiplier[n]
+                if not back.convergence.usable:
+                    return Adjoint(gradient, multipliers, _together(reports, tolerance))
+            end = first
+        gradient |= {f"initial_{n}": bar[n] + given[n][0] for n in names}
+        return Adjoint(gradient, multipliers, _together(reports, tolerance))
+
+    @double
+    def tangent(
+        self,
+        model: Model,
+        parameters: Fields,
+        solution: Solution,
+        direction: Fields,
+        *,
+        tolerance: float,
+        max_iterations: int,
+    ) -> tuple[Fields, Convergence]:
+        """(du/dm) direction, step by step."""
+        assert isinstance(model, Transient)
+        own, start = model.split(parameters)
+        along, change = model.split(direction)
+        forward = self._step(model, own, solution.convergence.tolerance, max_iterations)
+        reports: list[Convergence] = []
+        last = None
+        saved = [change]
+        for k in range(1, model.steps + 1):
+            m = own | _previous(last.now.fields if last else start)
+            last = forward(last, start)
+            change, convergence = self.engine.tangent(  # type: ignore[attr-defined]
+                model.one_step,
+                m,
+                last.now,
+                along | _previous(change),
+                tolerance=tolerance,
+                max_iterations=max_iterations,
+            )
+            reports.append(convergence)
+            if k % model.every == 0:
+                saved.append(change)
+        out = {v.name: jnp.stack([s[v.name] for s in saved]) for v in model.unknowns}
+        return out, _together(reports, tolerance)
+
+    def _step(
+        self, model: Transient, own: Fields, tolerance: float, max_iterations: int
+    ) -> Callable[[Kept | None, Fields], Kept]:
+        """One step on, from a checkpoint or from the initial state."""
+
+        def solve(last: Kept | None, start: Fields) -> Kept:
+            state = last.now.fields if last else start
+            guess = None
+            if last:
+                ahead = {k: 2.0 * state[k] - last.before[k] for k in state}
+                guess = replace(last.now, fields=ahead)
+            found = self.engine.solve(
+                model.one_step,
+                own | _previous(state),
+                tolerance=tolerance,
+                max_iterations=max_iterations,
+                initial=guess,
+            )
+            return Kept(found, state)
+
+        return solve
+
+
+def _previous(fields: Fields) -> Fields:
+    return {f"previous_{k}": v for k, v in fields.items()}
+
+
+def _stride(steps: int, checkpoints: int) -> int:
+    return -(-steps // checkpoints)
+
+
+def _together(reports: list[Convergence], tolerance: float) -> Convergence:
+    """One report of many solves: the worst status, the largest residual, the sums of the rest."""
+    worst = max(reports, key=lambda c: (not c.usable, c.status == "round-off"))
+    wall = sum(c.wall_time for c in reports)
+    counts = np.cumsum([c.iterations for c in reports])
+    residuals = [c.residual for c in reports]
+    return replace(
+        worst,
+        iterations=int(counts[-1]),
+        residual=max(residuals),
+        tolerance=tolerance,
+        wall_time=wall,
+        throughput=sum(c.throughput * c.wall_time for c in reports) / wall,
+        history=np.column_stack([counts, residuals]),
+        work=sum(c.work for c in reports),
+    )

@@ -1,0 +1,1 @@
+"""The engine in Julia: in this process, or on many ranks."""

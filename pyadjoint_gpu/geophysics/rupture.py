@@ -1,0 +1,94 @@
+"""Synthetic earthquakes under the sea."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..core.checks import finite, number, positive
+from ..core.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Rupture:
+    """A rate of uplift, as a function of time and place: a break spreads from a point at a constant
+    speed, and where it comes the sea floor rises smoothly for a while,
+
+        db/dt = U (1 - cos 2 pi s) / rise_time,    s = (t - |r - origin| / speed) / rise_time,
+        U = uplift cos^2(pi a / length) cos^2(pi w / width),
+
+    where 0 < s < 1 and within half the length and width; a and w along strike and across it, from
+    the centre. It integrates over time to U: so do its values at times a whole part of `rise_time`
+    apart, half of it at most.
+
+    Parameters
+    ----------
+    centre : sequence of float
+        (y, x).
+    uplift : float
+        The largest, in m; negative where the sea floor sinks.
+    length, width : float
+        Along and across strike, in the grid's unit of length.
+    speed : float
+        In the grid's unit of length over the model's of time.
+    rise_time : float
+    origin : sequence of float, optional
+        (y, x) of where it begins; the centre unless given.
+    strike : float
+        In degrees from the y axis towards the x axis.
+
+    Raises
+    ------
+    ConfigError
+        If a number cannot be used.
+    """
+
+    centre: Sequence[float]
+    uplift: float
+    length: float
+    width: float
+    speed: float
+    rise_time: float
+    origin: Sequence[float] | None = None
+    strike: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("uplift", "strike"):
+            object.__setattr__(self, name, finite(name, getattr(self, name)))
+        for name in ("length", "width", "speed", "rise_time"):
+            object.__setattr__(self, name, positive(name, getattr(self, name)))
+        object.__setattr__(self, "centre", _place("centre", self.centre))
+        origin = self.centre if self.origin is None else _place("origin", self.origin)
+        object.__setattr__(self, "origin", origin)
+
+    def final(self, y: Any, x: Any) -> Any:
+        """U, in m."""
+        dy, dx = y - self.centre[0], x - self.centre[1]
+        angle = np.radians(self.strike)
+        along = dy * np.cos(angle) + dx * np.sin(angle)
+        across = dx * np.cos(angle) - dy * np.sin(angle)
+        return self.uplift * _bump(along / self.length) * _bump(across / self.width)
+
+    def __call__(self, t: Any, y: Any, x: Any) -> Any:
+        """db/dt."""
+        assert self.origin is not None
+        began = np.hypot(y - self.origin[0], x - self.origin[1]) / self.speed
+        s = np.clip((t - began) / self.rise_time, 0.0, 1.0)
+        return self.final(y, x) * (1.0 - np.cos(2.0 * np.pi * s)) / self.rise_time
+
+
+def _bump(s: Any) -> Any:
+    return np.where(np.abs(s) < 0.5, np.square(np.cos(np.pi * s)), 0.0)
+
+
+def _place(name: str, value: Any) -> tuple[float, float]:
+    try:
+        y, x = (number(v) for v in value)
+    except (TypeError, ValueError):
+        raise ConfigError(f"{name}: found {value!r}, expected two numbers, y and x") from None
+    if not np.isfinite([y, x]).all():
+        raise ConfigError(f"{name}: found {value!r}, expected finite numbers")
+    return y, x

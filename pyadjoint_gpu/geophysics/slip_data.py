@@ -1,0 +1,247 @@
+"""Displacements of the surface: GNSS and InSAR, from Datasets to the arrays of d = G s + e."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import reduce
+from operator import add
+from typing import Any
+
+import numpy as np
+import scipy.linalg
+import xarray as xr
+
+from ..core.checks import finite_array
+from ..core.errors import DataError, nearest
+from ..core.quantities import Conversion, converter, numbers, power, spelling
+from ..statistics.observed import factor, observed
+
+AXES = ("east", "north", "up")
+DISPLACEMENT = "m"
+"""Unit of displacements, of their errors, and so of slip."""
+LENIENT = 0.01
+"""How far from one the length of a look vector may be: files round to two or three digits."""
+
+
+@dataclass(frozen=True)
+class SlipData:
+    """Displacements of the surface; ``a + b`` is both, with independent errors.
+
+    Attributes
+    ----------
+    points : array, shape (m, 2)
+        East and north of each datum.
+    look : array, shape (m, 3)
+        Unit vector (east, north, up) along which each is taken.
+    displacement : array, shape (m,)
+        d, in metres.
+    noise : array, shape (m,) or (m, m)
+        Standard deviations of e, in metres, or its covariance.
+    missing : int
+        How many more there were that nobody observed: NaN, masked, or of infinite error.
+    """
+
+    points: np.ndarray
+    look: np.ndarray
+    displacement: np.ndarray
+    noise: np.ndarray
+    missing: int = 0
+
+    def __len__(self) -> int:
+        return len(self.displacement)
+
+    def __add__(self, other: SlipData) -> SlipData:
+        noise: Any = [self.noise, other.noise]
+        if any(n.ndim == 2 for n in noise):
+            noise = scipy.linalg.block_diag(*(n if n.ndim == 2 else np.diag(n**2) for n in noise))
+        else:
+            noise = np.concatenate(noise)
+        return SlipData(
+            np.concatenate([self.points, other.points]),
+            np.concatenate([self.look, other.look]),
+            np.concatenate([self.displacement, other.displacement]),
+            noise,
+            self.missing + other.missing,
+        )
+
+    @classmethod
+    def of(
+        cls, where: str, points: Any, look: Any, displacement: np.ndarray, noise: np.ndarray
+    ) -> SlipData:
+        """What of these is observed.
+
+        Raises
+        ------
+        DataError
+            If nothing is, a displacement is infinite, or an error is none.
+        """
+        names = f"{where}: displacements", f"{where}: errors of displacements"
+        used, d, noise = observed(names[0], displacement, names[1], noise)
+        factor(names[1], noise, len(d))
+        return cls(points[used], look[used], d, noise, len(used) - len(d))
+
+
+Datasets = xr.Dataset | Iterable[xr.Dataset]
+
+
+def slip_data(gnss: Datasets = (), insar: Datasets = (), *, units: str = "m") -> SlipData:
+    """Displacements of one or more Datasets, all GNSS first.
+
+    Parameters
+    ----------
+    gnss : Dataset or sequence of Dataset
+        Along one dimension (``station``): coordinates ``x`` and ``y`` (east and north); variables
+        ``displacement_east``, ``displacement_north`` and, where it is known,
+        ``displacement_up``, each with its standard deviation, ``displacement_east_sigma`` and so
+        on. By station, then by component.
+    insar : Dataset or sequence of Dataset
+        Along one dimension (``pixel``): coordinates ``x`` and ``y``; variables
+        ``displacement_los`` (positive in the direction of the look vector), ``look_east``,
+        ``look_north`` and ``look_up`` (a unit vector), and either ``displacement_los_sigma`` or
+        the covariance ``displacement_los_covariance``, of two dimensions.
+    units : str
+        Of the coordinates that are wanted, those of the fault's geometry. Coordinates and
+        displacements in other units of length are converted, by their attribute ``units``.
+
+    Raises
+    ------
+    DataError
+        If a variable is missing, has a wrong dimension or unit, or a value that is not finite; a
+        standard deviation is not positive or a covariance not positive definite; a look vector is
+        not of length one.
+    """
+    parts = [_gnss(_Columns(d, where, units)) for where, d in _listed("gnss", gnss)]
+    parts += [_insar(_Columns(d, where, units)) for where, d in _listed("insar", insar)]
+    if not parts:
+        raise DataError("no displacements: neither gnss nor insar is given")
+    return reduce(add, parts)
+
+
+def _listed(name: str, given: Any) -> list[tuple[str, xr.Dataset]]:
+    """Each with how to call it."""
+    alone = isinstance(given, xr.Dataset)
+    found = [given] if alone else list(given)
+    out = []
+    for k, data in enumerate(found):
+        where = name if alone or len(found) == 1 else f"{name}[{k}]"
+        if not isinstance(data, xr.Dataset):
+            raise DataError(f"{where}: found {type(data).__name__}, expected an xarray.Dataset")
+        out.append((where, data))
+    return out
+
+
+class _Columns:
+    """Variables of a Dataset along its one dimension, checked and in the units that are wanted."""
+
+    def __init__(self, data: xr.Dataset, where: str, units: str):
+        self.data, self.where, self.units = data, where, units
+        self.dim = self._found("x").dims[:1]
+
+    def points(self) -> np.ndarray:
+        return np.column_stack([self.finite(name, self.units) for name in ("x", "y")])
+
+    def finite(self, name: str, units: str) -> np.ndarray:
+        """Of what may not be missing."""
+        return finite_array(f"{self.where}: {name!r}", self.vector(name, units))
+
+    def vector(self, name: str, units: str) -> np.ndarray:
+        """NaN where one is missing."""
+        values = self.plain(name)
+        return self._converter(name, self._found(name).attrs.get("units"), units)(values)
+
+    def plain(self, name: str) -> np.ndarray:
+        """Whatever its unit."""
+        array = self._found(name)
+        if array.dims != self.dim:
+            raise DataError(
+                f"{self.where}: {name!r} has the dimensions ({_names(array.dims)}),"
+                f" expected ({_names(self.dim) or 'one'})"
+            )
+        if not array.size:
+            raise DataError(f"{self.where}: {name!r} is empty, expected at least one value")
+        return numbers(f"{self.where}: {name!r}", array)
+
+    def sigma(self, name: str) -> np.ndarray:
+        """Standard deviations of `name`, infinite where missing; without a unit, in that of
+        `name`."""
+        label = f"{name}_sigma"
+        own = self._found(label).attrs.get("units", self._found(name).attrs.get("units"))
+        sigma = self._converter(label, own, DISPLACEMENT)(self.plain(label))
+        sigma = np.where(np.isnan(sigma), np.inf, sigma)
+        return factor(f"{self.where}: {label!r}", sigma, len(sigma))
+
+    def noise(self, name: str) -> np.ndarray:
+        """The covariance of `name`, or its standard deviations."""
+        label = f"{name}_covariance"
+        if label not in self.data:
+            if f"{name}_sigma" not in self.data:
+                raise DataError(f"{self.where}: found neither '{name}_sigma' nor {label!r}")
+            return self.sigma(name)
+        if f"{name}_sigma" in self.data:
+            raise DataError(f"{self.where}: found both '{name}_sigma' and {label!r}, expected one")
+        return covariance(self.data[label], self._found(name), f"{self.where}: {label!r}")
+
+    def _found(self, name: str) -> xr.DataArray:
+        if name not in self.data.variables:
+            raise DataError(
+                f"{self.where}: no variable {name!r}{nearest(name, map(str, self.data.variables))}"
+            )
+        return self.data[name]
+
+    def _converter(self, name: str, found: Any, wanted: str) -> Conversion:
+        return converter(f"{self.where}: {name!r}", found, wanted)
+
+
+def covariance(array: xr.DataArray, displacement: xr.DataArray, what: str) -> np.ndarray:
+    """In square metres, of displacements; without a unit, in the square of theirs."""
+    found = array.attrs.get("units")
+    if found is None:
+        found = power((spelling(displacement.attrs.get("units")), 2))
+    values = converter(what, found, power((DISPLACEMENT, 2)))(numbers(what, array))
+    if values.ndim != 2:
+        raise DataError(f"{what} has the dimensions ({_names(array.dims)}), expected two")
+    if values.shape != (displacement.size,) * 2:
+        raise DataError(
+            f"{what}: found an array of shape {values.shape}, expected {(displacement.size,) * 2}"
+        )
+    return values
+
+
+def _gnss(columns: _Columns) -> SlipData:
+    points = columns.points()
+    # A vertical component that is misspelt must not pass for one that is not there.
+    for name in map(str, columns.data.data_vars):
+        known = [f"displacement_{axis}{end}" for axis in AXES for end in ("", "_sigma")]
+        if name.startswith("displacement") and name not in known:
+            raise DataError(f"{columns.where}: unknown variable {name!r}{nearest(name, known)}")
+    axes = [a for a in AXES if a != "up" or f"displacement_{a}" in columns.data]
+    names = [f"displacement_{axis}" for axis in axes]
+    d = np.column_stack([columns.vector(name, DISPLACEMENT) for name in names])
+    sigma = np.column_stack([columns.sigma(name) for name in names])
+    return SlipData.of(
+        columns.where,
+        np.repeat(points, len(axes), axis=0),
+        np.tile(np.eye(3)[: len(axes)], (len(points), 1)),
+        d.ravel(),
+        sigma.ravel(),
+    )
+
+
+def _insar(columns: _Columns) -> SlipData:
+    points = columns.points()
+    look = np.column_stack([columns.finite(f"look_{axis}", "1") for axis in AXES])
+    size = np.linalg.norm(look, axis=1)
+    worst = int(np.argmax(np.abs(size - 1.0)))
+    if not abs(size[worst] - 1.0) < LENIENT:
+        raise DataError(
+            f"{columns.where}: the look vector of pixel {worst} (look_east, look_north, look_up) is"
+            f" {size[worst]:.3g} long, expected a unit vector"
+        )
+    d = columns.vector("displacement_los", DISPLACEMENT)
+    noise = columns.noise("displacement_los")
+    return SlipData.of(columns.where, points, look / size[:, None], d, noise)
+
+
+def _names(dims: Any) -> str:
+    return ", ".join(map(str, dims))

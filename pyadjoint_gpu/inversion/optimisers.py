@@ -1,0 +1,96 @@
+"""scipy's optimisers, as they are used here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..core.checks import check_iterations, check_tolerance
+from ..core.errors import ConfigError, shown
+from ..problem.control import Smoothness
+from ..problem.likelihood import BoundLeastSquares
+from ..problem.problem import Problem
+
+FITTED = (0.5, 2.0)
+"""chi2 of a fit as good as the data, about: outside a result says what to change."""
+CHANCE = 0.01
+"""How often chi2 of few data may be said to be too small, or too large, and is not."""
+_NEVER = 10**9
+# Our own rules stop a run; scipy's are set so as not to interfere.
+METHODS: dict[str, dict[str, Any]] = {
+    "L-BFGS-B": {"maxiter": _NEVER, "maxfun": _NEVER, "ftol": 0.0, "gtol": 0.0, "maxcor": 20},
+    "TNC": {"maxfun": _NEVER, "ftol": 0.0, "gtol": 0.0, "xtol": 0.0},
+    "CG": {"maxiter": _NEVER, "gtol": 0.0},
+    "BFGS": {"maxiter": _NEVER, "gtol": 0.0},
+    "Newton-CG": {"maxiter": _NEVER, "xtol": 0.0},
+    "SLSQP": {"maxiter": _NEVER, "ftol": 1e-300},
+    "trust-constr": {"maxiter": _NEVER, "gtol": 0.0, "xtol": 0.0, "barrier_tol": 0.0},
+}
+_BOUNDED = ("L-BFGS-B", "TNC", "SLSQP", "trust-constr")
+_DENSE = ("BFGS", "SLSQP", "trust-constr")
+_DENSE_LIMIT = 4000
+
+
+def check(problem: Problem, settings: dict[str, Any], callback: Any = None) -> None:
+    """A `ConfigError` where an optimiser cannot do what is asked of it."""
+    if callback is not None and not callable(callback):
+        raise ConfigError(f"callback: found {shown(callback)}, expected a function of an Iteration")
+    method = settings["method"]
+    if not isinstance(method, str) or method not in METHODS:
+        raise ConfigError(f"method: found {method!r}, expected one of {', '.join(METHODS)}")
+    if method not in _BOUNDED and np.any(np.isfinite(problem.box)):
+        raise ConfigError(
+            f"method {method!r} cannot keep bounds; use L-BFGS-B, or transform 'logistic'"
+        )
+    if method in _DENSE and problem.size > _DENSE_LIMIT:
+        raise ConfigError(
+            f"method {method!r} keeps a dense {problem.size} x {problem.size} matrix;"
+            " use L-BFGS-B, TNC or CG"
+        )
+    if settings["discrepancy"] and not isinstance(problem.misfit, BoundLeastSquares):
+        raise ConfigError("discrepancy: needs a LeastSquares misfit, which knows its errors")
+
+
+def options(
+    *,
+    method: str = "L-BFGS-B",
+    max_iterations: int = 50,
+    tolerance: float = 1e-6,
+    discrepancy: bool = False,
+    title: str | None = None,
+) -> dict[str, Any]:
+    """The settings of `invert`, checked."""
+    if not isinstance(discrepancy, bool | np.bool_):
+        raise ConfigError(f"discrepancy: found {discrepancy!r}, expected True or False")
+    return {
+        "method": method,
+        "max_iterations": check_iterations("max_iterations", max_iterations, 50),
+        "tolerance": check_tolerance("tolerance", tolerance),
+        "discrepancy": bool(discrepancy),
+        "title": title,
+    }
+
+
+def fit(problem: Problem, chi2: float | None, status: str, discrepancy: bool) -> str:
+    """What to add to a result's message where chi2 is far from 1, and farther than errors of so
+    many data bring it in one case of a hundred: how to have it nearer."""
+    if chi2 is None or FITTED[0] <= chi2 <= FITTED[1]:
+        return ""
+    from scipy.special import chdtr
+
+    assert isinstance(problem.misfit, BoundLeastSquares)
+    below = float(chdtr(problem.misfit.size, chi2 * problem.misfit.size))
+    if CHANCE < below < 1.0 - CHANCE:
+        return ""
+    smooth = any(isinstance(p, Smoothness) for p in problem.penalties)
+    if chi2 < FITTED[0]:
+        lever = "raise the penalty's weight" if smooth else "give a penalty"
+        lever += "" if discrepancy else " or use discrepancy=True"
+        return f"; chi2 {chi2:.2g}: the data are fitted beyond their errors; {lever}"
+    if status not in ("converged", "stalled", "max_iterations"):
+        return ""  # it went no further, for a reason that the message has
+    levers = ["take more iterations"] if status == "max_iterations" else []
+    levers += ["lower the penalty's weight"] if problem.penalties else []
+    levers.append("the errors (sigma) are too small for what the model leaves out")
+    return f"; chi2 {chi2:.2g}: the data are not fitted to their errors; {', or '.join(levers)}"

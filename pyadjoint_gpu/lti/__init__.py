@@ -1,0 +1,5 @@
+"""Linear time-invariant systems: block columns, inversion in real time, streams of data."""
+
+import lazy_loader as _lazy
+
+__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)

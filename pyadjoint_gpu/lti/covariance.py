@@ -1,0 +1,136 @@
+"""F Gamma F^T of two maps, by one matrix product and sums down its diagonals.
+
+With F_i the blocks of a map and t the first column of T, the correlation of times, H = F * t the
+convolution in time. The shift Z by one step commutes with every map, and T - Z T Z^T has only its
+first row and column; the covariance X of d = F m with e = G m, m ~ N(0, T (x) Gamma_s), obeys
+
+    X_ij = X_(i-1)(j-1) + H_i Gamma_s G_j^T + F_i Gamma_s H'_j^T - F_i Gamma_s G_j^T,
+
+H' of G, and X_ij = 0 where i or j is negative. Where times are independent H = F, and the added
+term is F_i Gamma_s G_j^T alone.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import scipy.signal
+
+from ..core.errors import ConfigError, DataError, shown
+from ..core.precision import double
+from ..statistics.space_time import SpaceTimePrior
+from .toeplitz import ToeplitzMap
+
+
+class Factors:
+    """What `slab` needs of one map: the rows of the left factor of the product, those of the right
+    one, both of shape (sensors, T, inner).
+
+    With H' = H - F / 2, the added term is H' Gamma_s G^T + F Gamma_s (G's H')^T: one product of
+    twice the inner length; of once where times are independent.
+    """
+
+    def __init__(self, of: ToeplitzMap, prior: SpaceTimePrior):
+        check_fit(of, prior)
+        blocks = np.ascontiguousarray(np.swapaxes(of.blocks, 0, 1))  # sensor, lag, place
+        spread = _spread(prior, blocks)
+        if prior.independent:
+            self.left, self.right = spread, blocks
+            return
+        column = prior.correlation[:, None]
+        half = scipy.signal.fftconvolve(blocks, column[None], axes=1)[:, : of.steps] - 0.5 * blocks
+        self.left = np.concatenate([_spread(prior, half), spread], axis=2)
+        self.right = np.concatenate([blocks, half], axis=2)
+
+
+def slab(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """The covariance of some sensors of one map with some of another.
+
+    Parameters
+    ----------
+    left, right : array, shapes (a, T, inner) and (b, T, inner)
+        Parts of `Factors.left` of the one and of `Factors.right` of the other.
+
+    Returns
+    -------
+    array, shape (a, T, b, T)
+    """
+    a, steps, inner = left.shape
+    out = (left.reshape(-1, inner) @ right.reshape(-1, inner).T).reshape(a, steps, -1, steps)
+    for i in range(1, steps):
+        out[:, i, :, 1:] += out[:, i - 1, :, :-1]
+    return out
+
+
+class FormedCovariance:
+    """X = F Gamma F^T of candidates, each block formed when it is asked for: in memory is F, of C T
+    n numbers, not X, of (C T)^2."""
+
+    def __init__(self, of: ToeplitzMap, prior: SpaceTimePrior):
+        self._factors = Factors(of, prior)
+        self.candidates, self.steps = of.sensors, of.steps
+        self.made_with = of.blocks, prior
+        """For the fingerprint of a journal."""
+
+    def diagonal(self, which: slice) -> np.ndarray:
+        """The blocks X[j, :, j, :] of some candidates, of shape (n, T, T)."""
+        each = range(*which.indices(self.candidates))
+        return np.stack([self.row(j, slice(j, j + 1))[:, 0] for j in each])
+
+    def row(self, p: int, which: slice) -> np.ndarray:
+        """The blocks X[p, :, which, :], of shape (T, n, T)."""
+        return slab(self._factors.left[p : p + 1], self._factors.right[which])[0]
+
+
+def covariance(
+    of: ToeplitzMap, prior: SpaceTimePrior, other: ToeplitzMap | None = None
+) -> np.ndarray:
+    """The prior covariance of what one map gives with what another gives, F Gamma G^T.
+
+    Parameters
+    ----------
+    of : ToeplitzMap
+        F.
+    prior : SpaceTimePrior
+    other : ToeplitzMap, optional
+        G; F itself unless given.
+
+    Returns
+    -------
+    array, shape (sensors of F, T, sensors of G, T)
+
+    Raises
+    ------
+    DataError
+        If a map and the prior differ in times or places.
+    """
+    first = Factors(of, prior)
+    return slab(first.left, (first if other is None else Factors(other, prior)).right)
+
+
+def check_fit(of: Any, prior: Any, name: str = "of") -> None:
+    """An error unless they are a map and a prior, and the map is of what the prior is about."""
+    if not isinstance(of, ToeplitzMap):
+        raise ConfigError(
+            f"{name}: found {shown(of)}, expected a ToeplitzMap; ToeplitzMap.of makes one of a"
+            " block column"
+        )
+    if not isinstance(prior, SpaceTimePrior):
+        raise ConfigError(
+            f"prior: found {shown(prior)}, expected a SpaceTimePrior; SpaceTimePrior.of makes one"
+            " of a covariance of places"
+        )
+    if (prior.steps, *prior.places) != (of.steps, *of.places):
+        other = "the map" if name == "of" else f"{name!r}"
+        raise DataError(
+            f"prior: found {prior.steps} times and places {prior.places}, {other} has"
+            f" {of.steps} and {of.places}"
+        )
+
+
+@double
+def _spread(prior: SpaceTimePrior, rows: np.ndarray) -> np.ndarray:
+    """Gamma_s times each row."""
+    return np.asarray(prior.spatial.covariance(jnp.asarray(rows)))

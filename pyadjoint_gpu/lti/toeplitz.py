@@ -1,0 +1,273 @@
+"""The map from a forcing to what sensors see of it, applied by Fourier transforms in time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.fft
+import xarray as xr
+
+from ..core.checks import check_choice, real_array
+from ..core.errors import ConfigError, DataError
+from ..core.files import intact, path_of
+from ..core.pickling import AsGiven
+from ..core.precision import double
+from ..core.quantities import power
+from ..results.dataset import save
+
+DTYPES = ("float64", "float32")
+
+
+@dataclass(frozen=True, eq=False)
+class ToeplitzMap(AsGiven):
+    """d = F m: what sensors see of a forcing, for a system that does not change with time,
+
+        d_k = F_0 m_k + F_1 m_(k-1) + ... + F_k m_0,    k = 0 ... T - 1.
+
+    F is block lower-triangular and Toeplitz, its first block column F_0 ... F_(T-1). Padded with
+    zeros to twice its length it is circulant: a product is a real Fourier transform in time, a
+    small matrix product a frequency, and the inverse transform. On the devices that JAX has.
+
+    Made by `of` from the Dataset of `block_column`, or from an array, or read from a file.
+
+    Attributes
+    ----------
+    column : DataArray
+        The blocks, with dimensions ``lag``, ``sensor`` and those of the forcing's places.
+    dtype : str
+        That products are computed in: "float64" or "float32".
+    """
+
+    column: xr.DataArray
+    dtype: str = "float64"
+
+    @classmethod
+    def of(cls, column: Any, dtype: str = "float64") -> ToeplitzMap:
+        """The map of a block column.
+
+        Parameters
+        ----------
+        column : Dataset, DataArray or array
+            The Dataset of `block_column` (or one with its variable ``response``), or blocks of
+            shape (T, sensors, *places).
+        dtype : str
+
+        Raises
+        ------
+        ConfigError, DataError
+            If it has no such variable, fewer than three axes, or values that are not finite.
+        """
+        check_choice("dtype", dtype, DTYPES)
+        if isinstance(column, xr.Dataset):
+            if "response" not in column:
+                raise DataError("block column: no variable 'response'; see block_column")
+            column = column["response"]
+        given = column if isinstance(column, xr.DataArray) else None
+        try:
+            blocks = real_array("block column", column)
+        except DataError:
+            raise DataError("block column: found values that are no numbers") from None
+        if blocks.ndim < 3 or 0 in blocks.shape:
+            raise DataError(
+                f"block column: found shape {blocks.shape}, expected (lags, sensors, *places)"
+            )
+        bad = np.count_nonzero(~np.isfinite(blocks))
+        if bad:
+            raise DataError(f"block column: found {bad} NaN or infinite values")
+        places = ["place"] if blocks.ndim == 3 else [f"place_{k}" for k in range(blocks.ndim - 2)]
+        dims: Sequence[Any] = ("lag", "sensor", *places)
+        if given is None:
+            return cls(xr.DataArray(blocks, dims=dims), dtype)
+        if any(str(d).startswith("phony_dim") for d in given.dims):  # HDF5 without names
+            given = given.rename(dict(zip(given.dims, dims, strict=True)))
+        if given.dims[:2] != ("lag", "sensor"):
+            raise DataError(
+                f"block column: found dimensions {given.dims}, expected lag, sensor, ..."
+            )
+        return cls(given.copy(data=blocks), dtype)
+
+    @classmethod
+    def read(cls, path: str | Path, dtype: str = "float64") -> ToeplitzMap:
+        """The map of a block column in a file: NetCDF-4 as `save` writes it, or any HDF5 file with
+        a dataset ``response`` of shape (T, sensors, *places).
+
+        Raises
+        ------
+        DataError
+            If it is no such file, or truncated.
+        """
+        path = path_of("path", path)
+        if not path.is_file():
+            raise DataError(f"{path}: no such file")
+        intact(path)
+        try:
+            with xr.open_dataset(path, engine="h5netcdf", phony_dims="access") as found:
+                column = found[["response"]].load() if "response" in found else found
+        except Exception as error:  # h5netcdf raises all kinds
+            reason = str(error).splitlines()[0][:120]
+            raise DataError(f"{path}: not an HDF5 file, or truncated ({reason})") from None
+        try:
+            return cls.of(column, dtype)
+        except DataError as error:
+            raise DataError(f"{path}: {error}") from None
+
+    def save(self, path: str | Path) -> None:
+        """Write the block column as NetCDF-4, whole or not at all."""
+        save(self.column.to_dataset(name="response"), path)
+
+    @property
+    def steps(self) -> int:
+        """T."""
+        return self.column.shape[0]
+
+    @property
+    def sensors(self) -> int:
+        return self.column.shape[1]
+
+    @property
+    def places(self) -> tuple[int, ...]:
+        """The shape of the forcing at one time."""
+        return self.column.shape[2:]
+
+    @property
+    def interval(self) -> float:
+        """Of time, between rows; 1 where the column does not say."""
+        if "lag" not in self.column.coords or self.steps == 1:
+            return 1.0
+        lag = self.column["lag"].values
+        return float(lag[1] - lag[0])
+
+    @property
+    def units(self) -> tuple[str, str, str]:
+        """Of data, of the forcing, and of its integral over time; 1 where the column does not
+        say."""
+        attributes = self.column.attrs
+        data, forcing = (attributes.get(f"{k}_units", "1") for k in ("observed", "parameter"))
+        time = self.column["lag"].attrs.get("units", "1") if "lag" in self.column.coords else "1"
+        return data, forcing, power((forcing, 1), (time, 1))
+
+    @property
+    def blocks(self) -> np.ndarray:
+        """F_0 ... F_(T-1), of shape (T, sensors, n), n places, in double precision."""
+        return self.column.values.reshape(self.steps, self.sensors, -1)
+
+    def select(self, sensors: Any) -> ToeplitzMap:
+        """The map to some of the sensors, by their numbers.
+
+        Raises
+        ------
+        ConfigError
+            If there is no such sensor.
+        """
+        chosen = np.atleast_1d(np.asarray(sensors))
+        if chosen.dtype.kind not in "iu" or chosen.ndim != 1 or not chosen.size:
+            raise ConfigError(f"sensors: found {sensors!r}, expected numbers of sensors")
+        wrong = chosen[(chosen < 0) | (chosen >= self.sensors)]
+        if wrong.size:
+            raise ConfigError(f"sensors: found {wrong[0]}, expected 0 to {self.sensors - 1}")
+        return ToeplitzMap(self.column.isel(sensor=chosen), self.dtype)
+
+    @double
+    def matvec(self, m: Any) -> np.ndarray:
+        """F m, or of a batch.
+
+        Parameters
+        ----------
+        m : array, shape (..., T, *places)
+
+        Returns
+        -------
+        array, shape (..., T, sensors)
+        """
+        m = self._fitting("m", m, (self.steps, *self.places))
+        flat = m.reshape(-1, self.steps, self.blocks.shape[2])
+        out = np.asarray(_forward(self.spectrum, jnp.asarray(flat)))
+        return out.reshape(*m.shape[: m.ndim - 1 - len(self.places)], self.steps, self.sensors)
+
+    @double
+    def rmatvec(self, d: Any) -> np.ndarray:
+        """F^T d, or of a batch.
+
+        Parameters
+        ----------
+        d : array, shape (..., T, sensors)
+
+        Returns
+        -------
+        array, shape (..., T, *places)
+        """
+        d = self._fitting("d", d, (self.steps, self.sensors))
+        flat = d.reshape(-1, self.steps, self.sensors)
+        out = np.asarray(_adjoint(self.spectrum, jnp.asarray(flat)))
+        return out.reshape(*d.shape[:-2], self.steps, *self.places)
+
+    def dense(self) -> np.ndarray:
+        """The matrix of shape (T sensors, T n), times before sensors and places. For small ones."""
+        blocks = self.blocks
+        steps, sensors, n = blocks.shape
+        out = np.zeros((steps, sensors, steps, n))
+        for k in range(steps):
+            out[k, :, : k + 1] = np.moveaxis(blocks[k::-1], 0, 1)
+        return out.reshape(steps * sensors, steps * n)
+
+    @cached_property
+    @double
+    def spectrum(self) -> jax.Array:
+        """The Fourier transform in time of the padded blocks, real above imaginary parts, of shape
+        (frequencies, 2 sensors, n): XLA's complex products take twice the time on CPUs."""
+        transformed: Any = scipy.fft.rfft(self.blocks, padded(self.steps), axis=0)
+        parts = np.concatenate([transformed.real, transformed.imag], axis=1)
+        return jnp.asarray(parts, self.dtype)
+
+    def _fitting(self, name: str, given: Any, shape: tuple[int, ...]) -> np.ndarray:
+        array = np.asarray(real_array(name, given), dtype=self.dtype)
+        if array.shape[-len(shape) :] != shape:
+            raise DataError(f"{name}: found shape {array.shape}, expected (..., {shape})")
+        return array
+
+
+def padded(steps: int) -> int:
+    """A length without wrapping around that Fourier transforms are quick for."""
+    length: Any = scipy.fft.next_fast_len(2 * steps - 1, real=True)
+    return length
+
+
+def apply(spectrum: Any, m: Any) -> Any:
+    """F m of shapes (frequencies, 2 sensors, n) and (batch, T, n); in JAX."""
+    batch, steps, _ = m.shape
+    transformed = jnp.fft.rfft(m, padded(steps), axis=1)
+    parts = jnp.concatenate([jnp.real(transformed), jnp.imag(transformed)])
+    product = jnp.einsum("wcn,bwn->wcb", spectrum, parts)
+    sensors = spectrum.shape[1] // 2
+    real = product[:, :sensors, :batch] - product[:, sensors:, batch:]
+    imaginary = product[:, :sensors, batch:] + product[:, sensors:, :batch]
+    out = jnp.fft.irfft(real + 1j * imaginary, padded(steps), axis=0)
+    return jnp.transpose(out[:steps], (2, 0, 1))
+
+
+def apply_transposed(spectrum: Any, d: Any) -> Any:
+    """F^T d: with the conjugate of the transform of F, read the other way; in JAX."""
+    batch, steps, _ = d.shape
+    transformed = jnp.fft.rfft(d, padded(steps), axis=1)
+    real, imaginary = jnp.real(transformed), jnp.imag(transformed)
+    # Rows for the real part of conj(F)^T d, then for its imaginary part.
+    parts = jnp.concatenate(
+        [
+            jnp.concatenate([real, imaginary], axis=2),
+            jnp.concatenate([imaginary, -real], axis=2),
+        ]
+    )
+    product = jnp.einsum("wcn,bwc->wnb", spectrum, parts)
+    whole = product[..., :batch] + 1j * product[..., batch:]
+    out = jnp.fft.irfft(whole, padded(steps), axis=0)
+    return jnp.transpose(out[:steps], (2, 0, 1))
+
+
+_forward, _adjoint = jax.jit(apply), jax.jit(apply_transposed)

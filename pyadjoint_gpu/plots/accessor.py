@@ -1,0 +1,166 @@
+"""``Dataset.pag``: what results can do. Imports nothing until it is used."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    import xarray as xr
+    from matplotlib.figure import Figure
+
+NAME = "pag"
+
+_PLOTS = {
+    "forward": (".states", "plot_state"),
+    "gradient": (".states", "plot_state"),
+    "inversion": (".fields", "plot"),
+    "observations": (".states", "plot_observations"),
+    "sampling": (".samples", "plot_samples"),
+    "block-column": (".linear", "plot_block_column"),
+    "linear-inversion": (".linear", "plot_linear_inversion"),
+    "placement": (".placement", "plot_placement"),
+}
+"""By the attribute ``kind`` of a result."""
+
+
+class PagAccessor:
+    """Methods of every result, also after it was saved and opened again."""
+
+    def __init__(self, data: xr.Dataset):
+        self._data = data
+
+    @property
+    def kind(self) -> str:
+        """What the result is of: its attribute ``kind``, or what its variables tell, where it was
+        written before there was one."""
+        found = self._data.attrs.get("kind")
+        return found if found in _PLOTS else _kind(self._data)
+
+    def plot(self, path: str | Path | None = None) -> Figure:
+        """Draw the result as what it is.
+
+        Parameters
+        ----------
+        path : path, optional
+            Save there (the ending says as what), whole or not at all.
+
+        Returns
+        -------
+        matplotlib Figure
+
+        Raises
+        ------
+        DataError
+            If it is no result, or there is nothing to draw.
+        EngineError
+            If matplotlib is missing.
+
+        See Also
+        --------
+        fields.plot, states.plot_state, states.plot_observations, samples.plot_samples,
+        placement.plot_placement, linear.plot_block_column, linear.plot_linear_inversion
+        """
+        module, name = _PLOTS[self.kind]
+        return getattr(importlib.import_module(module, __package__), name)(self._data, path)
+
+    def save(self, path: str | Path) -> None:
+        """Write NetCDF-4, whole or not at all."""
+        from ..results.dataset import save
+
+        save(self._data, path)
+
+    def corner(
+        self,
+        names: str | Iterable[str] | None = None,
+        truth: Mapping[str, float] | None = None,
+        prior: Mapping[str, Any] | None = None,
+        path: str | Path | None = None,
+    ) -> Figure:
+        """Of samples: the distribution of each number and of each pair; see
+        `plots.corner.corner`."""
+        from .corner import corner
+
+        return corner(self._data, names, truth, prior, path)
+
+    def to_datatree(self) -> xr.DataTree:
+        """Samples as ArviZ 1 has them; see `results.arviz.to_datatree`."""
+        from ..results.arviz import to_datatree
+
+        return to_datatree(self._data)
+
+    def to_arviz(self) -> Any:
+        """Samples as the ArviZ that is installed has them; see `results.arviz.to_arviz`."""
+        from ..results.arviz import to_arviz
+
+        return to_arviz(self._data)
+
+
+def _kind(data: xr.Dataset) -> str:
+    """By the variables and dimensions."""
+    from ..core.errors import DataError
+
+    names = {str(n) for n in data.data_vars}
+    if "sample" in data.dims:
+        return "sampling"
+    if "candidate" in data.dims or {"order", "integral_sd"} <= names:
+        return "placement"
+    if "misfit" in names and any(n.endswith("_initial") for n in names):
+        return "inversion"
+    if "response" in names:
+        return "block-column"
+    if {"integral", "integral_sd"} <= names:
+        return "linear-inversion"
+    if "convergence" in names:
+        return "forward"
+    if any(f"{n}_sigma" in names for n in names):
+        return "observations"
+    raise DataError("not a result of pyadjoint_gpu: it has no attribute 'kind'")
+
+
+# Registration
+
+
+def register() -> None:
+    """Give Datasets their ``.pag``: now, or as soon as someone imports xarray, for which importing
+    this package does not wait."""
+    if "xarray" in sys.modules:
+        _register()
+    else:
+        sys.meta_path.insert(0, _Waiting())
+
+
+def _register() -> None:
+    from xarray import register_dataset_accessor
+
+    register_dataset_accessor(NAME)(PagAccessor)
+
+
+class _Waiting:
+    """A finder of modules that finds none: it sees xarray asked for, once."""
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
+        if name != "xarray":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        if spec is not None and spec.loader is not None:
+            _then(spec.loader, _register)
+        return spec
+
+
+def _then(loader: Any, follow: Any) -> None:
+    """Have `follow` called after the loader's module was run."""
+    run = loader.exec_module
+
+    def exec_module(module: Any) -> None:
+        loader.exec_module = run
+        run(module)
+        follow()
+
+    loader.exec_module = exec_module

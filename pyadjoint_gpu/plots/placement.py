@@ -1,0 +1,342 @@
+"""Pictures of where sensors go, and of what they are good for."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+from ..core.errors import DataError
+from ..results.dataset import NINETY
+from .fields import INK, arranged, length_unit, new_figure, saved
+from .linear import draw_places, finish_plane
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+CHOSEN, RANDOM, TRUE, BAND, PLACED = "#c8553d", "#c9c9c9", "#222222", "#9ec9d6", "#f2c14e"
+LINE = "#1f6f8b"
+WIDTH = 3.5
+"""Of a map, about, in inches."""
+
+
+def plot_placement(result: xr.Dataset, path: str | Path | None = None) -> Figure:
+    """Draw a result of `place_sensors` or ``pyadjoint-gpu place``: candidates and the order of
+    those chosen, on the medium where it is there, the standard deviation of the source over all
+    time before and after, the information against that of random networks; and where there was a
+    rupture to try, its final uplift, true and recovered, and forecasts with 90 % intervals.
+
+    Parameters
+    ----------
+    result : Dataset
+    path : path, optional
+        Save there (the ending says as what), whole or not at all.
+
+    Returns
+    -------
+    matplotlib Figure
+
+    Raises
+    ------
+    DataError
+        If the Dataset is not such a result.
+    EngineError
+        If matplotlib is missing.
+    """
+    if "order" not in result or "integral_sd" not in result:
+        raise DataError("not a result of a placement: it has no 'order' and 'integral_sd'")
+    if "medium" not in result.attrs:
+        panels = [_sites, _before_of_map, _after_of_map, lambda ax, r: _information(ax, r, 1.3)]
+        drawn = [lambda ax, panel=panel: panel(ax, result) for panel in panels]
+        return arranged(drawn, 1.3, str(result.attrs.get("title", "")), path)
+    basin = _Basin(result)
+    waves = "forecast_true" in result
+    height = float(np.clip(WIDTH / basin.aspect, 2.2, 4.6))
+    rows = [height + 0.3, height, *([2.3] if waves else [])]
+    figure = new_figure(3 * (WIDTH + 1.5), sum(rows) + 0.7 * len(rows) + 0.5, layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.1)  # type: ignore[union-attr]
+    places = figure.add_gridspec(len(rows), 3, height_ratios=rows)
+    panels = [_network, _before, _after, lambda ax, b: _information(ax, b.result, b.aspect)]
+    panels += [_true, _recovered] if "integral_true" in result else []
+    for k, panel in enumerate(panels):
+        panel(figure.add_subplot(places[divmod(k, 3)]), basin)
+    if waves:
+        _forecasts(figure, places[2, :], result)
+    figure.suptitle(str(result.attrs.get("title", "")), fontsize=14, color=INK)
+    return saved(figure, path)
+
+
+class _Basin:
+    """A result, and how to draw its maps."""
+
+    def __init__(self, result: xr.Dataset):
+        self.result = result
+        self.unit, self.suffix = length_unit(result)
+        self.edges = [result[f"{d}_face"].values / self.unit for d in ("x", "y")]
+        self.aspect = float(np.ptp(self.edges[0]) / np.ptp(self.edges[1]))
+        self.medium = result[result.attrs["medium"]]
+
+    def at(self, kind: str) -> tuple[np.ndarray, np.ndarray]:
+        """x and y of candidates, points or sources."""
+        x, y = (self.result[f"{kind}_{d}"].values / self.unit for d in ("x", "y"))
+        return x, y
+
+    def spread(self, field: xr.DataArray) -> np.ndarray:
+        """Values at the places of the source on the whole grid, NaN elsewhere."""
+        if "source" not in field.dims:
+            return field.values
+        out = np.full(self.medium.shape, np.nan)
+        cells = [
+            np.searchsorted(self.result[f"{d}_face"].values, self.result[f"source_{d}"].values) - 1
+            for d in ("y", "x")
+        ]
+        out[tuple(cells)] = field.values
+        return out
+
+    def outline(self, ax: Axes) -> None:
+        """Around the places of the source, where these are not all cells."""
+        from matplotlib.collections import LineCollection
+
+        if "source_x" not in self.result.coords:
+            return
+        inside = np.pad(~np.isnan(self.spread(xr.ones_like(self.result["source_x"]))), 1)
+        x, y = self.edges
+        sides = []
+        for j, i in np.argwhere(inside[1:-1, 1:] != inside[1:-1, :-1]):
+            sides.append([(x[i], y[j]), (x[i], y[j + 1])])
+        for j, i in np.argwhere(inside[1:, 1:-1] != inside[:-1, 1:-1]):
+            sides.append([(x[i], y[j]), (x[i + 1], y[j])])
+        ax.add_collection(LineCollection(sides, colors=INK, linewidths=1.0))
+
+    @property
+    def centers(self) -> list[np.ndarray]:
+        return [self.result[d].values / self.unit for d in ("x", "y")]
+
+    def contours(self, ax: Axes) -> None:
+        """Of the medium."""
+        values = self.medium.values
+        low, high = float(values.min()), float(values.max())
+        if high - low > 1e-9 * abs(high):
+            levels = np.linspace(low, high, 7)[1:-1]
+            ax.contour(*self.centers, values, levels, colors="k", linewidths=0.5, alpha=0.3)
+
+    def finish(self, ax: Axes, text: str) -> None:
+        ax.set_aspect("equal")
+        ax.set_xlabel("x" + self.suffix)
+        ax.set_ylabel("y" + self.suffix)
+        ax.set_title(textwrap.fill(text, 54), fontsize=10.5, color=INK)
+        ax.locator_params(nbins=6)
+
+    def bar(self, ax: Axes, image: Any, text: str) -> None:
+        beside = ax.inset_axes((1.03, 0.0, 0.04, 1.0))
+        ax.figure.colorbar(image, cax=beside).set_label(text)
+
+    def map(
+        self, ax: Axes, field: xr.DataArray, text: str, limits: tuple[float, float], colors: str
+    ) -> None:
+        """Around the places of the source and the sensors."""
+        ax.set_facecolor("#f3f3f3")
+        values = self.spread(field)
+        image = ax.pcolormesh(
+            *self.edges, values, vmin=limits[0], vmax=limits[1], cmap=colors, rasterized=True
+        )
+        self.bar(ax, image, _units(field).strip())
+        x, y = (p[self.network] for p in self.at("candidate"))
+        ax.plot(x, y, "o", ms=4, mfc="white", mec="k", mew=0.7)
+        self.finish(ax, text)
+        rows, columns = (np.flatnonzero(np.any(~np.isnan(values), axis=a)) for a in (1, 0))
+        for set_limits, edges, inside, at in (
+            (ax.set_xlim, self.edges[0], columns, x),
+            (ax.set_ylim, self.edges[1], rows, y),
+        ):
+            ends = [edges[inside[0]], edges[inside[-1] + 1], *at]
+            margin = 0.06 * (max(ends) - min(ends))
+            low, high = min(ends) - margin, max(ends) + margin
+            set_limits(max(low, edges[0]), min(high, edges[-1]))
+
+    @property
+    def network(self) -> np.ndarray:
+        """Sensors in place, and those chosen."""
+        return np.concatenate([self.existing, self.result["order"].values])
+
+    @property
+    def existing(self) -> np.ndarray:
+        return np.flatnonzero(self.result["candidate_kind"].values == 1)
+
+
+def _network(ax: Axes, basin: _Basin) -> None:
+    """Candidates, and the order of those chosen."""
+    result, medium = basin.result, basin.medium
+    image = ax.pcolormesh(*basin.edges, medium.values, cmap="Blues", rasterized=True, alpha=0.75)
+    basin.bar(ax, image, f"{medium.attrs['long_name']} ({medium.attrs['units']})")
+    basin.contours(ax)
+    basin.outline(ax)
+    handles = _marked(ax, *basin.at("candidate"), result)
+    if result.sizes.get("point"):
+        mark = {"ms": 8, "mfc": PLACED, "mec": "k", "mew": 0.8, "clip_on": False, "zorder": 5}
+        handles += ax.plot(*basin.at("point"), "^", label="forecast", **mark)
+    basin.finish(ax, _chosen(result))
+    ax.set_xlim(basin.edges[0][0], basin.edges[0][-1])
+    ax.set_ylim(basin.edges[1][0], basin.edges[1][-1])
+    _legend_below(ax, WIDTH / basin.aspect, handles=handles)
+
+
+def _chosen(result: xr.Dataset) -> str:
+    return f"{result.sizes['step']} of {result.sizes['candidate']} candidates, in order"
+
+
+def _marked(ax: Axes, x: np.ndarray, y: np.ndarray, result: xr.Dataset) -> list[Any]:
+    """Candidates of each kind, those chosen with their numbers; what a legend shows."""
+    kind, order = result["candidate_kind"].values, result["order"].values
+    free = np.setdiff1d(np.flatnonzero(kind == 0), order)
+    marks: list[tuple[Any, str, str, dict[str, Any]]] = [
+        (free, "o", "candidate", {"ms": 4.5, "mfc": "white", "mec": "#555555"}),
+        (kind < 0, "x", "forbidden", {"ms": 5, "mec": "#555555"}),
+        (kind == 1, "s", "in place", {"ms": 7, "mfc": PLACED, "mec": "k"}),
+        (order, "o", "chosen", {"ms": 12, "mfc": CHOSEN, "mec": "white"}),
+    ]
+    handles = []
+    for which, mark, label, options in marks:
+        if x[which].size:
+            ax.plot(x[which], y[which], mark, mew=0.8, **options)
+            small = options | {"ms": min(options["ms"], 7)}
+            handles += ax.plot([], [], mark, label=label, **small)
+    for k, at in enumerate(zip(x[order].tolist(), y[order].tolist(), strict=True)):
+        ax.text(*at, str(k + 1), color="white", size=7.5, ha="center", va="center_baseline")
+    return handles
+
+
+def _sites(ax: Axes, result: xr.Dataset) -> None:
+    """Candidates in the plane, or where they have no positions, the gains of those chosen."""
+    if {"candidate_x", "candidate_y"} <= set(result.coords):
+        handles = _marked(ax, result["candidate_x"].values, result["candidate_y"].values, result)
+        ax.margins(0.12)
+        finish_plane(ax, result)
+        _legend_below(ax, WIDTH / 1.3, handles=handles)
+    else:
+        order = result["order"].values
+        ax.bar(np.arange(1, len(order) + 1), result["gain"], color=CHOSEN)
+        ax.set_xticks(np.arange(1, len(order) + 1), [str(p) for p in order])
+        ax.set_xlabel("candidate")
+        ax.set_ylabel("information gained (nats)")
+        ax.spines[["top", "right"]].set_visible(False)
+    ax.set_title(_chosen(result), fontsize=10.5, color=INK)
+
+
+def _before_of_map(ax: Axes, result: xr.Dataset) -> None:
+    _deviation_of_map(ax, result, 0, "before")
+
+
+def _after_of_map(ax: Axes, result: xr.Dataset) -> None:
+    _deviation_of_map(ax, result, -1, "after")
+
+
+def _deviation_of_map(ax: Axes, result: xr.Dataset, addition: int, when: str) -> None:
+    field, most = result["integral_sd"].isel(addition=addition), float(result["integral_sd"].max())
+    text = f"standard deviation of the time integral, {when}"
+    draw_places(ax, result, field, text=text, limits=(0.0, 1.05 * most))
+
+
+def _legend_below(ax: Axes, height: float, **options: Any) -> None:
+    """Where it hides nothing, of axes about so many inches high."""
+    ax.legend(fontsize=8, frameon=False, ncols=4, handletextpad=0.3, columnspacing=1.0,
+              loc="upper center", bbox_to_anchor=(0.5, -0.46 / height), **options)  # fmt: skip
+
+
+def _spreads(basin: _Basin) -> list[xr.DataArray]:
+    """Standard deviations of the source over all time before the first and after the last."""
+    return [basin.result["integral_sd"].isel(addition=k) for k in (0, -1)]
+
+
+def _before(ax: Axes, basin: _Basin) -> None:
+    _deviation(ax, basin, 0, "before")
+
+
+def _after(ax: Axes, basin: _Basin) -> None:
+    _deviation(ax, basin, 1, "after")
+
+
+def _deviation(ax: Axes, basin: _Basin, which: int, when: str) -> None:
+    spreads = _spreads(basin)
+    limits = 0.0, float(max(s.max() for s in spreads))
+    text = f"{spreads[which].attrs['long_name']}, {when}"
+    basin.map(ax, spreads[which], text, limits, "magma")
+
+
+def _true(ax: Axes, basin: _Basin) -> None:
+    _total(ax, basin, "integral_true", "")
+
+
+def _recovered(ax: Axes, basin: _Basin) -> None:
+    error, units = basin.result.attrs["integral_error"], _units(basin.result["integral"])
+    _total(ax, basin, "integral", f" (rms error {error:.2g}{units})")
+
+
+def _total(ax: Axes, basin: _Basin, name: str, more: str) -> None:
+    most = float(abs(basin.result["integral_true"]).max())
+    text = basin.result[name].attrs["long_name"] + more
+    basin.map(ax, basin.result[name], text, (-most, most), "RdBu_r")
+
+
+def _units(field: xr.DataArray) -> str:
+    units = str(field.attrs.get("units", "1"))
+    return "" if units == "1" else f" {units}"
+
+
+def _information(ax: Axes, result: xr.Dataset, aspect: float) -> None:
+    start = result.attrs["existing_information"]  # of sensors in place
+    for k, one in enumerate(result["random_information"].values):
+        label = f"{result.sizes['design']} random networks" if k == 0 else None
+        ax.plot(np.arange(one.size + 1), [start, *one], color=RANDOM, lw=0.7, label=label)
+    chosen = [start, *result["information"].values]
+    ax.plot(np.arange(len(chosen)), chosen, "o-", ms=4, color=CHOSEN, lw=1.8, label="chosen")
+    ax.set_box_aspect(1.0 / aspect)
+    ax.set_xlim(0, None)
+    ax.set_ylim(0, None)
+    ax.set_xlabel("sensors chosen")
+    ax.set_ylabel("expected information gain (nats)")
+    ax.set_title("what the data are expected to tell", fontsize=10.5, color=INK)
+    ax.locator_params(axis="x", integer=True)
+    ax.grid(alpha=0.2)
+    ax.legend(frameon=False, fontsize=8.5, loc="upper left")
+    ax.spines[["top", "right"]].set_visible(False)
+
+
+def _forecasts(figure: Figure, place: Any, result: xr.Dataset) -> None:
+    """At up to three points."""
+    shown = range(min(3, result.sizes["point"]))
+    length, unit = _clock(result["time"])
+    time, until = result["time"].values / length, result.attrs["forecast_until"] / length
+    inner = place.subgridspec(1, len(shown))
+    first: Any = None
+    for k in shown:
+        ax = figure.add_subplot(inner[k], sharey=first)
+        mean, sd = (result[n].values[:, k] for n in ("forecast", "forecast_sd"))
+        ax.axhline(0.0, color="#bbbbbb", lw=0.7, zorder=0)
+        ax.fill_between(time, mean - NINETY * sd, mean + NINETY * sd, color=BAND, lw=0, alpha=0.7,
+                        label="90 % interval")  # fmt: skip
+        ax.plot(time, mean, color=LINE, lw=1.6, label="forecast")
+        ax.plot(time, result["forecast_true"].values[:, k], ":", color=TRUE, lw=1.6, label="true")
+        if until < time[-1]:
+            ax.axvspan(0, until, color=RANDOM, alpha=0.35, lw=0, label="data used")
+        ax.set_xlim(0, time[-1])
+        ax.set_xlabel(f"time ({unit})")
+        ax.set_title(f"waves ahead: {result['point_name'].values[k]}", fontsize=10.5, color=INK)
+        ax.spines[["top", "right"]].set_visible(False)
+        if first is None:
+            first = ax
+            text, units = (result["forecast"].attrs[a] for a in ("long_name", "units"))
+            ax.set_ylabel(f"{text.split(',')[0]} ({units})")
+            _legend_below(ax, 1.7)
+
+
+def _clock(time: xr.DataArray) -> tuple[float, str]:
+    """What to divide times by, and the unit then."""
+    units = str(time.attrs.get("units", "1"))
+    if units == "s" and float(time[-1]) > 600.0:
+        return 60.0, "min"
+    return 1.0, units

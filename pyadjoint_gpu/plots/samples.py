@@ -1,0 +1,257 @@
+"""Pictures of what samplers found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+from ..core.errors import DataError
+from ..results.samples import samples_of, scalars
+from .corner import DARK, LIGHT, MOST, corner_size, draw_corner, numbers
+from .fields import INK, aspect, draw_map, new_figure, saved, value_range
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+PANEL, GAP = 3.5, 1.75
+"""Inches, the width of a map and the space to the next, for its colour bar."""
+
+Panel = Callable[["Axes"], None]
+Row = tuple[list[Panel], float]
+"""Panels side by side, and their height in inches."""
+
+
+def plot_samples(result: xr.Dataset, path: str | Path | None = None) -> Figure:
+    """Draw what a sampler found: its unknown numbers in a corner plot (the first twelve), mean and
+    standard deviation of slip and of fields as maps, and how the prior became the posterior.
+
+    Slip is mapped on its fault where its components have coordinates (`Fault.coordinates`). Fields
+    are variables ``<name>_mean`` and ``<name>_sd`` on a grid, with ``<name>_true`` where it is
+    known.
+
+    Parameters
+    ----------
+    result : Dataset
+    path : path, optional
+        Save there (the ending says as what), whole or not at all.
+
+    Returns
+    -------
+    matplotlib Figure
+
+    Raises
+    ------
+    DataError
+        If the Dataset is no sampler's.
+    EngineError
+        If matplotlib is missing.
+    """
+    shown = scalars(samples_of(result))[:MOST]
+    rows = [*_slip(result), *_fields(result), *_progress(result)]
+    if not shown and not rows:
+        raise DataError("nothing to draw: no numbers, no slip and no fields with mean and sd")
+    widths = [_width(len(panels)) for panels, _ in rows]
+    heights = [height + 1.1 for _, height in rows]
+    size = corner_size(len(shown)) if shown else (0.0, 0.0)
+    if shown:
+        widths, heights = [size[0], *widths], [size[1], *heights]
+    width, height = max(widths), sum(heights) + 0.5
+    figure = new_figure(width, height)
+    figure.suptitle(_title(result), fontsize=13, color=INK, y=1 - 0.2 / height)
+    made: Any = figure.subfigures(len(heights) + 1, 1, height_ratios=[0.5, *heights])
+    parts = list(made[1:])
+    if shown:
+        draw_corner(parts.pop(0), (width, size[1]), numbers(result, shown), {}, {}, size[0])
+    for part, (panels, height) in zip(parts, rows, strict=True):
+        axes = part.subplots(1, len(panels), squeeze=False)[0]
+        aside = 0.5 * (width - _width(len(panels))) if len(panels) > 1 else 0.0
+        part.subplots_adjust(
+            left=(aside + 0.8) / width,
+            right=1 - (aside + 1.0) / width,
+            bottom=0.65 / (height + 1.1),
+            top=1 - 0.45 / (height + 1.1),
+            wspace=GAP / PANEL,
+        )
+        for ax, panel in zip(axes, panels, strict=True):
+            panel(ax)
+    return saved(figure, path)
+
+
+def _width(count: int) -> float:
+    """Of so many maps, with their labels and colour bars."""
+    return 0.8 + count * PANEL + (count - 1) * GAP + 1.0
+
+
+def _title(result: xr.Dataset) -> str:
+    text = str(result.attrs.get("title", ""))
+    if "log_evidence" not in result.attrs:
+        return text
+    error = result.attrs.get("log_evidence_error")
+    digits = 1 if error is None else int(np.clip(1 - np.floor(np.log10(error)), 0, 6))
+    said = f"{text}, ln Z = {result.attrs['log_evidence']:.{digits}f}".replace("= -", "= −")
+    return said if error is None else f"{said} ± {error:.{digits}f}"
+
+
+# Slip
+
+
+def _slip(result: xr.Dataset) -> list[Row]:
+    if "slip_mean" not in result or "slip_sd" not in result:
+        return []
+    if not {"slip_kind", "along", "down"} <= set(result["slip_mean"].coords):
+        return [([lambda ax: _bars(ax, result)], 2.2)]
+    rows: list[Row] = []
+    for kind in dict.fromkeys(result["slip_kind"].values.tolist()):
+        plane = _on_fault(result, kind)
+        height = float(np.clip(PANEL / aspect(plane), 0.8, PANEL))
+        rows.append(([_map_panel(plane, name, _fault_axes) for name in ("mean", "sd")], height))
+    return rows
+
+
+def _on_fault(result: xr.Dataset, kind: str) -> xr.Dataset:
+    """Mean and standard deviation of one kind of slip, down the dip (y) and along the strike."""
+    part = result[["slip_mean", "slip_sd"]].isel(component=result["slip_kind"].values == kind)
+    (x, along), (y, down) = (_patches(part[n]) for n in ("along", "down"))
+    edges, units = {"x": x, "y": y}, str(part["along"].attrs.get("units", "1"))
+    variables = {}
+    for name, said in (("mean", "mean of"), ("sd", "standard deviation of")):
+        field = part[f"slip_{name}"]
+        values = np.full((len(edges["y"]) - 1, len(edges["x"]) - 1), np.nan)
+        values[down, along] = field.values
+        text = {"units": field.attrs.get("units", "1"), "long_name": f"{said} {kind} slip"}
+        variables[name] = (("y", "x"), values, text)
+    coordinates: dict[str, Any] = {}
+    for d, e in edges.items():
+        coordinates[d] = (d, 0.5 * (e[1:] + e[:-1]), {"units": units})
+        coordinates[f"{d}_face"] = (f"{d}_face", e, {"units": units})
+    return xr.Dataset(variables, coordinates)
+
+
+def _patches(at: xr.DataArray) -> tuple[np.ndarray, np.ndarray]:
+    """Their edges along one direction, and which of them each component is."""
+    middles, which = np.unique(at.values, return_inverse=True)
+    size = float(at.attrs.get("patch_length", middles[1] - middles[0] if len(middles) > 1 else 1.0))
+    return middles[0] + size * (np.arange(len(middles) + 1) - 0.5), which
+
+
+def _fault_axes(ax: Axes) -> None:
+    """Depth grows downwards."""
+    ax.invert_yaxis()
+    for set_label, old, new in (
+        (ax.set_xlabel, ax.get_xlabel(), "along strike"),
+        (ax.set_ylabel, ax.get_ylabel(), "down dip"),
+    ):
+        set_label(new + old[1:])  # the unit
+
+
+def _bars(ax: Axes, result: xr.Dataset) -> None:
+    mean, sd = result["slip_mean"], result["slip_sd"]
+    at = np.arange(mean.size)
+    ax.axhline(0.0, color="#bbbbbb", lw=0.8, zorder=0)
+    ax.errorbar(at, mean, yerr=sd, fmt="o", ms=3.5, color=DARK, ecolor=LIGHT, elinewidth=1.6)
+    units = str(mean.attrs.get("units", "1"))
+    ax.set_xlabel("component")
+    ax.set_ylabel("slip" + ("" if units == "1" else f" ({units})"))
+    ax.set_title("mean and standard deviation of slip", fontsize=10, color=INK)
+    ax.locator_params(axis="x", integer=True)
+    ax.spines[["top", "right"]].set_visible(False)
+
+
+# Fields
+
+
+def _fields(result: xr.Dataset) -> list[Row]:
+    rows: list[Row] = []
+    for key in result.data_vars:
+        name = str(key).removesuffix("_mean")
+        field = result[key]
+        if name == key or f"{name}_sd" not in result or not set(field.dims) <= {"z", "y", "x"}:
+            continue
+        if field.ndim == 1:
+            rows.append(([lambda ax, name=name: _band(ax, result, name)], 2.2))
+        elif field.ndim > 1:
+            names = [n for n in (f"{name}_true", f"{name}_mean", f"{name}_sd") if n in result]
+            height = float(np.clip(PANEL / aspect(result), 0.8, 1.5 * PANEL))
+            both = [result[n].values.ravel() for n in names if not n.endswith("_sd")]
+            shared = value_range(np.concatenate(both))
+            rows.append(([_map_panel(result, n, shared=shared) for n in names], height))
+    return rows
+
+
+def _map_panel(
+    result: xr.Dataset,
+    name: str,
+    finish: Callable[[Axes], None] | None = None,
+    *,
+    shared: tuple[tuple[float, float], bool] | None = None,
+) -> Panel:
+    """A map in colours of its kind: those of a spread, of what changes its sign, or of neither;
+    limits, and whether they are logarithmic, may be shared by mean and truth."""
+
+    def panel(ax: Axes) -> None:
+        limits, log, colors = value_range(result[name].values, 0.0)[0], False, "viridis"
+        if name.endswith("sd"):
+            colors = "magma"
+        else:
+            if shared is not None:
+                limits, log = shared
+            if limits[0] < 0 < limits[1]:
+                most = max(-limits[0], limits[1])
+                limits, colors = (-most, most), "RdBu_r"
+        draw_map(ax, result, name, limits=limits, log=log, points=True, colors=colors)
+        ax.locator_params(axis="x", nbins=5)
+        if finish is not None:
+            finish(ax)
+
+    return panel
+
+
+def _band(ax: Axes, result: xr.Dataset, name: str) -> None:
+    """A field along one axis, and a standard deviation to either side."""
+    mean, sd = result[f"{name}_mean"], result[f"{name}_sd"]
+    x = result[mean.dims[0]]
+    ax.fill_between(x, mean - sd, mean + sd, color=LIGHT, lw=0, label="± standard deviation")
+    ax.plot(x, mean, color=DARK, lw=1.5, label="mean")
+    if f"{name}_true" in result:
+        ax.plot(x, result[f"{name}_true"], "k:", lw=1.5, label="true")
+    ax.set_xlabel(_labelled(str(mean.dims[0]), x))
+    ax.set_ylabel(_labelled(name.replace("_", " "), mean))
+    ax.legend(frameon=False, fontsize=8)
+    ax.spines[["top", "right"]].set_visible(False)
+
+
+def _labelled(text: str, of: xr.DataArray) -> str:
+    units = str(of.attrs.get("units", "1"))
+    return text if units == "1" else f"{text} ({units})"
+
+
+# The way there
+
+
+def _progress(result: xr.Dataset) -> list[Row]:
+    names = [n for n in ("gamma", "acceptance") if n in result and "stage" in result[n].dims]
+    if not names or result.sizes["stage"] == 0:
+        return []
+    return [([lambda ax, n=n: _stages(ax, result, n) for n in names], 1.7)]
+
+
+def _stages(ax: Axes, result: xr.Dataset, name: str) -> None:
+    """By stage, one line a run."""
+    values = result[name]
+    paths: Iterable[Any] = values.values.reshape(-1, values.sizes["stage"])
+    for path in paths:
+        ax.plot(np.arange(1, len(path) + 1), path, "o-", ms=3, lw=1.0, color=DARK, alpha=0.7)
+    if name == "gamma":
+        ax.set_yscale("log")
+    else:
+        ax.set_ylim(0.0, 1.03)
+    ax.set_xlabel("stage")
+    ax.set_title(str(values.attrs.get("long_name", name)), fontsize=10, color=INK)
+    ax.locator_params(axis="x", integer=True)
+    ax.grid(axis="y", alpha=0.25)
+    ax.spines[["top", "right"]].set_visible(False)

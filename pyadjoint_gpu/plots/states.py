@@ -1,0 +1,196 @@
+"""Pictures of forward solves, gradients and observations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+from ..core.errors import DataError
+from .fields import (
+    INK,
+    arranged,
+    aspect,
+    cut,
+    draw_map,
+    edges,
+    integers,
+    over_all_time,
+    profile,
+    series,
+    units_of,
+    value_range,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+def plot_state(state: xr.Dataset, path: str | Path | None = None) -> Figure:
+    """Draw a result of `solve`: its fields on cells, unknowns first, and how it converged; or a
+    gradient.
+
+    Three-dimensional fields are cut through the middle of their first axis, those at many times
+    shown at the last. A forcing in all cells is summed over time, one at few places drawn through
+    time.
+
+    Parameters
+    ----------
+    state : Dataset
+    path : path, optional
+        Save there (the ending says as what), whole or not at all.
+
+    Returns
+    -------
+    matplotlib Figure
+
+    Raises
+    ------
+    DataError
+        If the Dataset has no field.
+    EngineError
+        If matplotlib is missing.
+    """
+    state = over_all_time(_with_faces(state))
+    panels: list[Any] = []
+    for name, field in state.data_vars.items():
+        dims = {str(d) for d in field.dims}
+        if dims - {"z", "y", "x", "time"} == set() and dims != {"time"} and dims:
+            panels.append(lambda ax, name=str(name): _field(ax, state, name))
+        elif field.dims[:1] == ("interval",) and field.ndim == 2:
+            panels.append(lambda ax, name=str(name): series(ax, state, name))
+        elif field.ndim == 1 and f"{field.dims[0]}_x" in state.coords:
+            panels.append(lambda ax, name=str(name): profile(ax, state, name))
+    if not panels:
+        raise DataError("nothing to draw: no field on the cells of a grid")
+    if "convergence" in state and np.sum(state["convergence"] > 0) > 1:  # else it was at once
+        panels.append(lambda ax: _convergence(ax, state))
+    return arranged(panels, aspect(state), str(state.attrs.get("title", "")), path)
+
+
+def plot_observations(data: xr.Dataset, path: str | Path | None = None) -> Figure:
+    """Draw observations: where they are and what was seen, with standard deviations along one axis
+    or through time.
+
+    Parameters
+    ----------
+    data : Dataset
+        As `LeastSquares` takes them.
+    path : path, optional
+        Save there (the ending says as what), whole or not at all.
+
+    Returns
+    -------
+    matplotlib Figure
+
+    Raises
+    ------
+    DataError
+        If there is no variable with another of its standard deviations.
+    EngineError
+        If matplotlib is missing.
+    """
+    names = [str(n) for n in data.data_vars if f"{n}_sigma" in data and data[n].ndim == 1]
+    if not names:
+        raise DataError("nothing to draw: no variable '<name>' with '<name>_sigma'")
+    axes = [d for d in ("time", "x", "y", "z") if d in data.coords]
+    panels: list[Any] = []
+    for name in names:
+        if {"x", "y"} <= set(axes) and "time" not in axes:
+            panels.append(lambda ax, name=name: _seen_in_plane(ax, data, name))
+        else:
+            panels.append(lambda ax, name=name: _seen_along(ax, data, name, axes))
+    return arranged(panels, 1.3, str(data.attrs.get("title", "")), path)
+
+
+def _with_faces(state: xr.Dataset) -> xr.Dataset:
+    """Those of the cells, where a gradient has none."""
+    for d in ("z", "y", "x"):
+        if d in state.coords and f"{d}_face" not in state.coords:
+            faces = edges(state[d].values)
+            state = state.assign_coords({f"{d}_face": (f"{d}_face", faces, state[d].attrs)})
+    return state
+
+
+def _field(ax: Axes, state: xr.Dataset, name: str) -> None:
+    """On cells; in colours that are the darker the larger, or of either sign."""
+    field, _ = cut(state, name)
+    if field.ndim == 1:
+        draw_map(ax, state, name)
+        ax.set_ylabel(units_of(field))
+        return
+    limits, log = value_range(field.values)
+    colors = "viridis"
+    if limits[0] < 0.0 < limits[1]:
+        most = max(-limits[0], limits[1])
+        limits, colors = (-most, most), "RdBu_r"
+    draw_map(ax, state, name, limits=limits, log=log, colors=colors)
+
+
+def _convergence(ax: Axes, state: xr.Dataset) -> None:
+    residual = state["convergence"]
+    ax.semilogy(
+        state["convergence_iteration"], residual.where(residual > 0), "o-", ms=3, color="#c8553d"
+    )
+    ax.axhline(float(state.attrs["tolerance"]), color="#8a8a8a", ls="--", lw=1.0)
+    ax.set_xlabel("iteration")
+    ax.set_title(f"{state.attrs['status']}: relative residual", fontsize=10, color=INK)
+    integers(ax)
+    ax.grid(axis="y", alpha=0.25)
+    ax.spines[["top", "right"]].set_visible(False)
+
+
+def _labelled(text: str, of: xr.DataArray) -> str:
+    units = str(of.attrs.get("units", "1"))
+    return text if units == "1" else f"{text} ({units})"
+
+
+def _seen_in_plane(ax: Axes, data: xr.Dataset, name: str) -> None:
+    values = data[name]
+    marks = ax.scatter(data["x"], data["y"], c=values, s=36, edgecolors="black", linewidths=0.6)
+    bar = ax.figure.colorbar(marks, cax=ax.inset_axes((1.03, 0.0, 0.04, 1.0)))
+    bar.set_label(_labelled(name.replace("_", " "), values))
+    ax.set_aspect("equal")
+    ax.margins(0.1)
+    ax.set_xlabel(_labelled("x", data["x"]))
+    ax.set_ylabel(_labelled("y", data["y"]))
+    sigma = data[f"{name}_sigma"].values
+    ax.set_title(
+        f"{values.size} observations, standard deviation {_between(sigma)}", fontsize=10, color=INK
+    )
+
+
+def _between(values: np.ndarray) -> str:
+    low, high = f"{values.min():.2g}", f"{values.max():.2g}"
+    return low if low == high else f"{low} to {high}"
+
+
+def _seen_along(ax: Axes, data: xr.Dataset, name: str, axes: list[str]) -> None:
+    """Along the first of the axes, a line each place where that is time."""
+    along = axes[0] if axes else "observation"
+    others = np.stack([data[d].values for d in axes[1:]] or [np.zeros(data[name].size)], axis=1)
+    places, which = np.unique(others, axis=0, return_inverse=True)
+    x = data[along] if axes else np.arange(data[name].size)
+    for k in range(min(len(places), 8)):
+        at = np.flatnonzero(which.ravel() == k)
+        at = at[np.argsort(np.asarray(x)[at], kind="stable")]
+        label = ", ".join(f"{d} {v:.3g}" for d, v in zip(axes[1:], places[k], strict=False))
+        ax.errorbar(
+            np.asarray(x)[at],
+            data[name].values[at],
+            yerr=data[f"{name}_sigma"].values[at],
+            fmt="o-" if along == "time" else "o",
+            ms=3.5,
+            lw=1.0,
+            elinewidth=0.8,
+            label=label or None,
+        )
+    if axes[1:]:
+        ax.legend(frameon=False, fontsize=8)
+    ax.set_xlabel(_labelled(along, data[along]) if axes else "observation")
+    ax.set_ylabel(_labelled(name.replace("_", " "), data[name]))
+    ax.set_title(f"{data[name].size} observations", fontsize=10, color=INK)
+    ax.spines[["top", "right"]].set_visible(False)

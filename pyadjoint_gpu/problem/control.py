@@ -1,0 +1,310 @@
+"""Controls: what an inversion may change, and the penalties on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass, replace
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax.nn import sigmoid
+
+from ..core.checks import number
+from ..core.errors import ConfigError, DataError, shown
+from ..core.grid import Space
+from ..core.texts import sizes, span
+from ..models.base import Fields, Model
+from ..results.dataset import layout
+
+TRANSFORMS = ("identity", "log", "logistic")
+BASES = ("field", "constant", "plane")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Control:
+    """A parameter to be recovered.
+
+    The optimiser sees theta, the model m = T(B theta): B a basis, T a transform, whose inverse is
+
+        identity: theta = m,   log: theta = ln m,   logistic: theta = ln((m - a) / (b - m))
+
+    with (a, b) the bounds.
+
+    Parameters
+    ----------
+    name : str
+        A parameter of the model.
+    initial : number, array, DataArray, plane or function, optional
+        Start, in physical units (see `Space.fill`); the model's default where there is one.
+    bounds : (float, float), optional
+        In physical units: box constraints of the optimiser, or built into "logistic".
+    transform : {"identity", "log", "logistic"}
+    basis : {"field", "constant", "plane"}
+        One value a cell (or boundary face); one value for all; or the value at the grid's middle
+        and the change from there to the end of each axis.
+    truth : number, array, DataArray or function, optional
+        The field behind synthetic data, where known: carried to the results for comparison.
+    """
+
+    name: str
+    initial: Any = None
+    _: KW_ONLY
+    bounds: tuple[float, float] | None = None
+    transform: str = "identity"
+    basis: str = "field"
+    truth: Any = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str):
+            raise ConfigError(f"control: found name {shown(self.name)}, expected a text")
+        key = f"controls.{self.name}"
+        for option, allowed in (("transform", TRANSFORMS), ("basis", BASES)):
+            found = getattr(self, option)
+            if found not in allowed:
+                raise ConfigError(
+                    f"{key}.{option}: found {found!r}, expected one of {', '.join(allowed)}"
+                )
+        if self.bounds is None:
+            if self.transform == "logistic":
+                raise ConfigError(f"{key}.bounds: transform 'logistic' needs (low, high)")
+            return
+        try:
+            low, high = (number(b) for b in self.bounds)
+        except (TypeError, ValueError):
+            raise ConfigError(
+                f"{key}.bounds: found {self.bounds!r}, expected two numbers"
+            ) from None
+        if not low < high:
+            raise ConfigError(f"{key}.bounds: found {self.bounds!r}, expected low < high")
+        if self.transform == "log" and low <= 0:
+            raise ConfigError(f"{key}.bounds: found {low:g}, expected > 0 under transform 'log'")
+        if self.basis == "plane" and self.transform != "logistic":
+            raise ConfigError(f"{key}.bounds: a plane takes bounds only with transform 'logistic'")
+
+    def __repr__(self) -> str:
+        """As it was made, of arrays only their shapes."""
+        given = [repr(self.name)]
+        for name in ("initial", "bounds", "transform", "basis", "truth"):
+            value = getattr(self, name)
+            usual = isinstance(value, str) and value == getattr(type(self), name)
+            if value is not None and not usual:
+                given.append(f"{name}={shown(value)}")
+        return f"Control({', '.join(given)})"
+
+
+class BoundControl:
+    """A `Control` on a model: conversions between theta and the physical field.
+
+    Attributes
+    ----------
+    initial, truth : array
+        Physical fields (truth None where unknown).
+    field_dims : tuple of str
+        Their dimensions in a Dataset.
+    coordinates : dict
+        Of these dimensions, beside the cells' own.
+    typical : float
+        What counts as a change of one: 1 for transformed controls, else the start's RMS; and at
+        most what its penalties charge 1/2 for.
+    weight : float
+        Of one component of theta in the L2 inner product: the share of the domain's volume that
+        a cell has, so that gradients and steps do not depend on the grid.
+    """
+
+    def __init__(self, control: Control, model: Model):
+        self.control = control
+        self.name = name = control.name
+        self.parameter = model.parameter(name)
+        self.space: Space = model.space(name)
+        self.field_dims, self.coordinates = layout(model)[name]
+        start = self.parameter.default if control.initial is None else control.initial
+        if start is None:
+            raise ConfigError(f"controls.{name}.initial is missing")
+        if (
+            self.parameter.positive
+            and control.transform == "identity"
+            and (control.bounds is None or control.bounds[0] <= 0)
+        ):
+            raise ConfigError(
+                f"controls.{name}: {name} must stay positive; use transform 'log', or bounds"
+                " with low > 0"
+            )
+        self.initial = model.field(name, start, f"controls.{name}.initial")
+        self.truth = None
+        if control.truth is not None:
+            self.truth = model.field(name, control.truth, f"controls.{name}.truth")
+        box = model.domain
+        middle = [o + 0.5 * e for o, e in zip(box.origin, box.extent, strict=True)]
+        self._slopes = (
+            [
+                2.0 * (p - c) / e
+                for p, c, e in zip(self.space.positions(), middle, box.extent, strict=True)
+            ]
+            if control.basis == "plane"
+            else []
+        )
+        _ = self.theta  # refuse a start without one now
+        self.typical = 1.0
+        if control.transform == "identity":
+            self.typical = float(np.sqrt(np.mean(np.square(self.initial)))) or 1.0
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A function that gives the start or the truth, of which pickle may know no name, has been
+        called."""
+        known = {"initial": self.initial, "truth": self.truth}
+        called = {k: v for k, v in known.items() if callable(getattr(self.control, k))}
+        return self.__dict__ | {"control": replace(self.control, **called)}
+
+    def __repr__(self) -> str:
+        """What is recovered, on one line."""
+        control = self.control
+        what = sizes(self.space.shape) if control.basis == "field" else control.basis
+        said = [f"{self.name} [{self.parameter.units}]: {what}"]
+        said += [control.transform] if control.transform != "identity" else []
+        if control.bounds is not None:
+            said.append(f"bounds {control.bounds[0]:g} to {control.bounds[1]:g}")
+        return ", ".join([*said, f"starts at {span(self.initial)}"])
+
+    @property
+    def theta(self) -> np.ndarray:
+        """theta at the start."""
+        return self.coefficients(self.initial)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of theta."""
+        sizes = {"field": self.space.shape, "constant": (), "plane": (1 + len(self._slopes),)}
+        return sizes[self.control.basis]
+
+    @property
+    def dims(self) -> tuple[str, ...]:
+        """Dimensions of theta in a Dataset."""
+        names = {"field": self.field_dims, "constant": (), "plane": (f"{self.name}_coefficient",)}
+        return names[self.control.basis]
+
+    @property
+    def weight(self) -> float:
+        return 1.0 / self.space.size if self.control.basis == "field" else 1.0
+
+    @property
+    def box(self) -> tuple[float, float]:
+        """Bounds on theta."""
+        if self.control.bounds is None or self.control.transform == "logistic":
+            return -np.inf, np.inf
+        low, high = self.control.bounds
+        return (np.log(low), np.log(high)) if self.control.transform == "log" else (low, high)
+
+    def expand(self, theta: Any) -> Any:
+        """B theta: the transformed field (differentiable by JAX)."""
+        if self.control.basis == "field":
+            return theta
+        if self.control.basis == "constant":
+            return jnp.broadcast_to(theta, self.space.shape)
+        out = theta[0] + jnp.zeros(self.space.shape)
+        for k, slope in enumerate(self._slopes):
+            out = out + theta[1 + k] * slope
+        return out
+
+    def physical(self, theta: Any) -> Any:
+        """m = T(B theta) (differentiable by JAX)."""
+        field = self.expand(theta)
+        if self.control.transform == "log":
+            return jnp.exp(field)
+        if self.control.transform == "logistic":
+            low, high = self.control.bounds  # type: ignore[misc]
+            return low + (high - low) * sigmoid(field)
+        return field
+
+    def transformed(self, field: np.ndarray) -> np.ndarray:
+        """T^-1 of a physical field, or a `DataError` where it has none."""
+        name, transform = self.name, self.control.transform
+        low, high = self.control.bounds or (-np.inf, np.inf)
+        if transform == "log" and not np.all(field > 0):
+            raise DataError(
+                f"{name}: smallest value {np.min(field):g}, expected > 0 under transform 'log'"
+            )
+        slack = 1e-12 * abs(low) if transform != "logistic" else 0.0
+        outside = (field < low - slack) | (field > high + 1e-12 * abs(high))
+        if transform == "logistic":
+            outside = (field <= low) | (field >= high)
+        if np.any(outside):
+            raise DataError(
+                f"{name}: values from {np.min(field):g} to {np.max(field):g} leave the bounds"
+                f" ({low:g}, {high:g})"
+            )
+        if transform == "log":
+            return np.log(field)
+        if transform == "logistic":
+            return np.log((field - low) / (high - field))
+        return field
+
+    def coefficients(self, field: np.ndarray) -> np.ndarray:
+        """theta of a physical field, or a `DataError` where the basis cannot hold it."""
+        value = self.transformed(field)
+        if self.control.basis == "field":
+            return value
+        columns = [np.ones(value.size), *(np.ravel(s) for s in self._slopes)]
+        theta, *_ = np.linalg.lstsq(np.stack(columns, axis=1), value.ravel(), rcond=None)
+        misfit = np.max(np.abs(np.stack(columns, axis=1) @ theta - value.ravel()))
+        if misfit > 1e-9 * (1.0 + np.max(np.abs(value))):
+            raise DataError(f"{self.name}: the field is not a {self.control.basis}")
+        return theta.reshape(self.shape)
+
+
+@dataclass(frozen=True)
+class Smoothness:
+    """Penalty on the size and the gradient of a control's change,
+
+        weight/2 * 1/|Omega| * integral of d^2 + length^2 |grad d|^2,   d = theta - theta_0,
+
+    theta the transformed control, theta_0 its start. Features shorter than `length` cost more; the
+    integral, and so the penalty and its length scale, do not depend on the grid. It is the
+    negative log density of a Gaussian field with precision weight/|Omega| (1 - length^2 Laplacian).
+
+    Parameters
+    ----------
+    name : str
+        The control.
+    weight : float
+        Dimensionless, >= 0.
+    length : float
+        In the grid's unit of length, >= 0.
+    """
+
+    name: str
+    weight: float
+    length: float
+
+    def __post_init__(self) -> None:
+        for key in ("weight", "length"):
+            value = getattr(self, key)
+            bad = isinstance(value, bool) or not isinstance(value, int | float | np.number)
+            if bad or not 0 <= value < np.inf:
+                raise ConfigError(
+                    f"penalty.{self.name}.{key}: found {value!r}, expected a number >= 0"
+                )
+
+    def bind(self, control: BoundControl) -> Callable[[Fields], Any]:
+        """The penalty as a function of the transformed fields by name."""
+        space = control.space
+        if self.weight > 0:
+            control.typical = min(control.typical, self.weight**-0.5)
+        return BoundSmoothness(self, space, np.asarray(control.expand(control.theta)))
+
+
+@dataclass(frozen=True, eq=False)
+class BoundSmoothness:
+    """`Smoothness` on a control's space, of which `start` is the transformed start."""
+
+    penalty: Smoothness
+    space: Space
+    start: np.ndarray
+
+    def __call__(self, fields: Fields) -> Any:
+        penalty, space = self.penalty, self.space
+        change = fields[penalty.name] - self.start
+        square = jnp.sum(jnp.square(change)) * space.measure
+        # Of the change, not of theta: an initial field's own structure is not penalised.
+        slope = penalty.length**2 * space.dirichlet(change)
+        return 0.5 * penalty.weight * (square + slope) / (space.measure * space.size)

@@ -1,0 +1,262 @@
+"""A forward solve as a function of JAX's: differentiated, compiled and mapped like any other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.core import Tracer
+
+from ..core.checks import check_iterations, check_kind, check_mapping, check_tolerance
+from ..core.errors import ConfigError, DataError
+from ..engines import Engine, Solution, get_engine, running
+from ..engines.embedded import EmbeddedEngine
+from ..models.base import Fields, Model
+from ..models.explicit import Explicit
+from ..models.transient import Transient
+from ..solvers import Convergence
+from ..solvers.base import default_iterations, require
+
+
+def solve_fields(
+    model: Model,
+    m: Mapping[str, Any],
+    *,
+    engine: str | Engine = "auto",
+    solver: str = "auto",
+    tolerance: float = 1e-8,
+    max_iterations: int | None = None,
+) -> Fields:
+    """u(m) with R(u, m) = 0, for JAX to compose with other functions.
+
+    Derivatives are those of the discrete equations,
+
+        (dR/du) du = -(dR/dm) dm,    m_bar = -(dR/dm)^T lambda,  (dR/du)^T lambda = u_bar,
+
+    by solves of the engine, never through its iterations. With the embedded engine they work in
+    forward mode (`jax.jvp`), in reverse (`jax.grad`) and one over the other (`jax.hessian`), under
+    `jax.jit` and `jax.vmap`, whose members are solved one by one; time steps are differentiated one
+    after another, all states kept. Another engine solves outside of JAX: there `jax.grad` and
+    `jax.vjp` work, `jax.jvp`, `jax.jit` and `jax.vmap` do not.
+
+    Parameters
+    ----------
+    model : Model
+    m : mapping
+        Parameter fields by name: JAX arrays of their shapes or of none, or all that `solve` takes.
+    engine, solver, tolerance, max_iterations
+        As for `solve`. All solves go to the same tolerance, in the precision of the engine.
+
+    Returns
+    -------
+    dict
+        JAX arrays: the unknowns and outputs, named as in the Dataset of `solve`. They are in JAX's
+        default precision, and so are the time steps of waves: have ``jax_enable_x64`` for more.
+
+    Raises
+    ------
+    ConfigError, DataError
+        If a parameter or option cannot be used. What is traced is checked as it is solved for:
+        under `jax.jit` errors come as JAX's own, with the same message, and a wave whose step is
+        too long is NaN.
+    ConvergenceError
+        If a solve does not converge.
+    """
+    check_kind("model", model, Model)
+    chosen: Any = running(get_engine(engine, model, solver=solver), model)
+    options = {
+        "tolerance": check_tolerance("tolerance", tolerance),
+        "max_iterations": check_iterations(
+            "max_iterations", max_iterations, default_iterations(model)
+        ),
+    }
+    fields = _given(model, m)
+    inner = getattr(chosen, "engine", chosen)
+    if not isinstance(inner, EmbeddedEngine):
+        u = _by_adjoints(model, chosen, options, fields)
+    elif isinstance(model, Explicit):
+        u = _stepped(model, fields)
+    elif isinstance(model, Transient):
+        u = _marched(model, inner, options, fields)
+    else:
+        u = _steady(model, inner, options, fields)
+    return u | model.outputs(u, fields)
+
+
+def _traced(value: Any) -> bool:
+    return any(isinstance(a, Tracer) for a in jax.tree.leaves(value))
+
+
+def _given(model: Model, m: Mapping[str, Any]) -> Fields:
+    """All parameters as arrays; only the shape is known of those that are traced."""
+    check_mapping("m", m, "parameter fields by name")
+    traced = {k: v for k, v in m.items() if _traced(v)}
+    # One stands for what is not known yet.
+    known = {**m, **dict.fromkeys(traced, 1.0)}
+    found = Model.fields(model, known) if traced else model.fields(m)
+    out: Fields = {k: jnp.asarray(v, float) for k, v in found.items()}
+    for name, value in traced.items():
+        shape = model.space(name).shape
+        if value.ndim and value.shape != shape:
+            raise DataError(f"{name}: found shape {value.shape}, expected {shape}")
+        out[name] = jnp.broadcast_to(jnp.asarray(value, float), shape)
+    return out
+
+
+# Within JAX
+
+
+def _steady(model: Model, engine: EmbeddedEngine, options: dict[str, Any], m: Fields) -> Fields:
+    """By solves on the host, and derivatives by custom rules."""
+    kinds = _kinds(model, m)
+
+    def residual(u: Fields, m: Fields) -> Fields:
+        return model.equations(u, model.prepare(m))
+
+    def solve(m: Fields) -> Fields:
+        for name, field in m.items():
+            _check(model, name, np.asarray(field))
+        found = engine.solve(model, m, **options)
+        require(found.convergence, "the forward solve", found)
+        return _like(kinds, found.fields)
+
+    def tangent(m: Fields, u: Fields, source: Fields) -> Fields:
+        found, convergence = engine.linearised(model, m, _solution(u, options), source, **options)
+        require(convergence, "the tangent solve")
+        return _like(kinds, found)
+
+    def adjoint(m: Fields, u: Fields, source: Fields) -> Fields:
+        found = engine.adjoint(model, m, _solution(u, options), source, **options)
+        require(found.convergence, "the adjoint solve", found)
+        return _like(kinds, found.multiplier)
+
+    @jax.custom_jvp
+    def state(m: Fields) -> Fields:
+        return _on_host(solve, kinds, m)
+
+    @state.defjvp
+    def _(primals: Any, tangents: Any) -> Any:
+        (m,), (dm,) = primals, tangents
+        u = state(m)
+        change = jax.jvp(lambda m: residual(u, m), (m,), (dm,))[1]
+        du = lax.custom_linear_solve(
+            lambda v: jax.jvp(lambda u: residual(u, m), (u,), (v,))[1],
+            jax.tree.map(jnp.negative, change),
+            lambda _, source: _on_host(tangent, kinds, m, u, source),
+            lambda _, source: _on_host(adjoint, kinds, m, u, source),
+        )
+        return u, du
+
+    return state(m)
+
+
+def _marched(model: Transient, engine: EmbeddedEngine, options: Any, m: Fields) -> Fields:
+    """Step by step."""
+    own, start = model.split(m)
+
+    def step(u: Fields, _: Any) -> tuple[Fields, None]:
+        before = {f"previous_{k}": a for k, a in u.items()}
+        return _steady(model.one_step, engine, options, own | before), None
+
+    def interval(u: Fields, _: Any) -> tuple[Fields, Fields]:
+        u, _ = lax.scan(step, u, length=model.every)
+        return u, u
+
+    _, later = lax.scan(interval, start, length=model.steps // model.every)
+    return jax.tree.map(lambda a, rest: jnp.concatenate([a[None], rest]), start, later)
+
+
+def _stepped(model: Explicit, m: Fields) -> Fields:
+    """All steps; on the way back those of an interval are done once more."""
+    c, x = model.coefficients(m), model.start(m)
+
+    @jax.checkpoint
+    def interval(x: Fields, values: Fields) -> tuple[Fields, Fields]:
+        one = {k: a[None] for k, a in values.items()}
+        x, u = model.march(x, c, one, 1, model.every)
+        return x, {k: a[0] for k, a in u.items()}
+
+    _, later = lax.scan(interval, x, model.forcing(m), length=model.intervals)
+    stable = model.dt <= lax.stop_gradient(model.largest_step(m)) * (1.0 + 1e-6)
+    return jax.tree.map(
+        lambda a, rest: jnp.where(stable, jnp.concatenate([a[None], rest]), jnp.nan),
+        model.observe(x),
+        later,
+    )
+
+
+def _on_host(function: Callable[..., Fields], kinds: Fields, *args: Any) -> Fields:
+    if not _traced(args):
+        return jax.tree.map(jnp.asarray, function(*args))
+    return jax.pure_callback(function, kinds, *args, vmap_method="sequential")
+
+
+def _kinds(model: Model, m: Fields) -> Fields:
+    """Shapes and precision of the unknowns."""
+    guess = model.guess({k: np.ones(a.shape) for k, a in m.items()}) or {}
+    shapes = {
+        v.name: np.shape(guess[v.name]) if guess else model.grid.shape for v in model.unknowns
+    }
+    return {k: jax.ShapeDtypeStruct(shape, jnp.result_type(float)) for k, shape in shapes.items()}
+
+
+def _like(kinds: Fields, fields: Fields) -> Fields:
+    return {k: np.asarray(fields[k], a.dtype) for k, a in kinds.items()}
+
+
+def _solution(u: Fields, options: dict[str, Any]) -> Solution:
+    """As from an earlier solve."""
+    return Solution(
+        {k: np.asarray(a) for k, a in u.items()},
+        Convergence("converged", 0, 0.0, options["tolerance"], 0.0, None, 0.0, np.zeros((1, 2))),
+    )
+
+
+def _check(model: Model, name: str, field: np.ndarray) -> None:
+    bad = np.count_nonzero(~np.isfinite(field))
+    if bad:
+        raise DataError(f"{name}: found {bad} NaN or infinite values, expected finite numbers")
+    model.check(name, field)
+
+
+# Outside of JAX
+
+
+def _by_adjoints(model: Model, engine: Any, options: dict[str, Any], m: Fields) -> Fields:
+    """By an engine's solves and adjoints, called with values."""
+
+    @jax.custom_vjp
+    def state(m: Fields) -> Fields:
+        return forward(m)[0]
+
+    def forward(m: Fields) -> tuple[Fields, Any]:
+        if _traced(m):
+            raise ConfigError(
+                f"engine: found {engine.name!r}, which solves outside of JAX and so not under"
+                " jax.jit or jax.vmap; use engine='embedded'"
+            )
+        for name, field in m.items():
+            _check(model, name, np.asarray(field))
+        found = engine.solve(model, {k: np.asarray(a) for k, a in m.items()}, **options)
+        require(found.convergence, "the forward solve", found)
+        u = {k: jnp.asarray(a, float) for k, a in found.fields.items()}
+        return u, (m, u)
+
+    def backward(kept: Any, u_bar: Fields) -> tuple[Fields]:
+        m, u = kept
+        found = engine.adjoint(
+            model,
+            {k: np.asarray(a) for k, a in m.items()},
+            _solution(u, options),
+            {k: np.asarray(a) for k, a in u_bar.items()},
+            **options,
+        )
+        require(found.convergence, "the adjoint solve", found)
+        return ({k: jnp.asarray(found.gradient[k], a.dtype) for k, a in m.items()},)
+
+    state.defvjp(forward, backward)
+    return state(m)

@@ -1,0 +1,77 @@
+"""Synthetic observations, for tests and twin experiments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from ..core.checks import check_kind, count, finite
+from ..core.errors import ConfigError, nearest
+from ..core.precision import double
+from ..core.quantities import points as positions
+from ..engines import Engine
+from ..models.base import Model
+from .forward import solve
+from .likelihood import BoundLeastSquares, axis_units, check_inside
+
+
+@double
+def observe(
+    model: Model,
+    parameters: Mapping[str, Any],
+    points: Any,
+    noise: float = 0.01,
+    seed: int = 0,
+    *,
+    variable: str | None = None,
+    engine: str | Engine = "auto",
+    tolerance: float = 1e-10,
+) -> xr.Dataset:
+    """Solve the model and observe its state at `points`, with Gaussian noise.
+
+    Parameters
+    ----------
+    model, parameters
+        As for `solve`.
+    points : array, shape (n, ndim), or Dataset
+        Positions in array order, ``(y, x)``; ``(time, y, x)`` for a transient model; or by name
+        (``x``, ``y``, ...). In the grid's unit, and the model's of time, unless they state others.
+    noise : float
+        Standard deviation of the noise, as a fraction of the largest absolute value observed.
+        With 0 the values are exact, and the sigmas 1.
+    seed : int
+        Of ``numpy.random.default_rng``.
+    variable : str, optional
+        What of the state (a flux, say); the first unknown unless given.
+
+    Returns
+    -------
+    Dataset
+        Along ``observation``: coordinates ``x``, ``y``, ..., variables ``<variable>`` and
+        ``<variable>_sigma``, as `LeastSquares` takes them.
+    """
+    check_kind("model", model, Model)
+    where = positions("points", points, {d: axis_units(model, d) for d in model.dims})
+    noise, seed = finite("noise", noise, "a number >= 0"), count("seed", seed, 0)
+    if not noise >= 0:
+        raise ConfigError(f"noise: found {noise!r}, expected a number >= 0")
+    check_inside(model, where, "point")
+    name = model.unknowns[0].name if variable is None else variable
+    if name not in model.observables:
+        raise ConfigError(f"variable: found {name!r}{nearest(str(name), model.observables)}")
+    state = solve(model, parameters, engine=engine, tolerance=tolerance)
+    exact = BoundLeastSquares(model, name, where, np.zeros(len(where)), np.ones(len(where)))
+    values = np.asarray(exact.predict({str(k): v.values for k, v in state.data_vars.items()}))
+    sigma = noise * np.max(np.abs(values)) or 1.0
+    if noise:
+        values = values + sigma * np.random.default_rng(seed).standard_normal(len(values))
+    data = BoundLeastSquares(model, name, where, values, np.full(len(where), sigma)).dataset()
+    data.attrs = {
+        "kind": "observations",
+        "title": f"synthetic {name}, noise {noise:g}",
+        "seed": seed,
+    }
+    return data

@@ -1,0 +1,101 @@
+"""What a problem adds to results: controls, their gradients, observations and their prediction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+from ..core.grid import Grid
+from ..core.quantities import inverse
+from ..models.base import Fields, Variable
+from ..results.dataset import grid_coordinates, used_and_missing
+from .likelihood import BoundLeastSquares, point_coordinates
+
+if TYPE_CHECKING:
+    from .control import BoundControl
+
+
+def gradient_dataset(
+    controls: Iterable[BoundControl], gradients: Mapping[str, Any], grid: Grid
+) -> xr.Dataset:
+    """A gradient, one variable a control; `grid` is that of the model."""
+    coordinates = {k: v for k, v in grid_coordinates(grid).items() if k in grid.dims}
+    for c in controls:
+        coordinates |= c.coordinates
+    return xr.Dataset(
+        {c.name: (c.dims, gradients[c.name], gradient_attributes(c)) for c in controls},
+        coordinates,
+        {"kind": "gradient"},
+    )
+
+
+def gradient_attributes(control: BoundControl) -> dict[str, str]:
+    of = transformed_attributes(control)
+    return {
+        "units": inverse(of["units"]),
+        "long_name": f"derivative of the objective by {of['long_name']}",
+    }
+
+
+def transformed_attributes(control: BoundControl) -> dict[str, str]:
+    """Of theta."""
+    transform = control.control.transform
+    inner = {"identity": "", "log": "ln ", "logistic": "logit "}[transform]
+    units = control.parameter.units if transform == "identity" else "1"
+    return {"units": units, "long_name": f"{inner}{control.name}"}
+
+
+def control_variables(
+    controls: Iterable[BoundControl], fields: Mapping[str, Any], gradients: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The recovered fields, their starts, truths and gradients, and their coordinates."""
+    variables: dict[str, Any] = {}
+    coordinates: dict[str, Any] = {}
+    for c in controls:
+        label = c.name.replace("_", " ")
+        for suffix, text, value in (
+            ("", "recovered", fields[c.name]),
+            ("_initial", "start of", c.initial),
+            ("_true", "true", c.truth),
+        ):
+            if value is not None:
+                named = Variable(c.name, c.parameter.units, f"{text} {label}")
+                variables[c.name + suffix] = (c.field_dims, value, named.attributes)
+        variables[f"{c.name}_gradient"] = (c.dims, gradients[c.name], gradient_attributes(c))
+        coordinates |= c.coordinates
+    return variables, coordinates
+
+
+def observation_counts(misfit: Any) -> dict[str, int]:
+    """How many data were used, and how many were missing: attributes."""
+    if not isinstance(misfit, BoundLeastSquares):
+        return {}
+    return used_and_missing(misfit.size, misfit.missing)
+
+
+def observation_variables(misfit: Any, state: Fields) -> tuple[dict[str, Any], dict[str, Any]]:
+    """observed, predicted, residual and sigma, and where."""
+    if not isinstance(misfit, BoundLeastSquares):
+        return {}, {}
+    units, name = misfit.variable.units, misfit.variable.name
+    predicted = np.asarray(misfit.predict(state))
+    columns = {
+        "observed": (misfit.observed, f"observed {name}"),
+        "predicted": (predicted, f"predicted {name}"),
+        "residual": (misfit.observed - predicted, f"observed less predicted {name}"),
+        "sigma": (np.array(misfit.sigma), f"standard deviation of observed {name}"),
+    }
+    return (
+        {
+            k: ("observation", v, {"units": units, "long_name": text})
+            for k, (v, text) in columns.items()
+        },
+        {
+            f"observation_{d}": value
+            for d, value in point_coordinates(misfit.model, misfit.points).items()
+        }
+        | misfit.label_coordinates(),
+    )

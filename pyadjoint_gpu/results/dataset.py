@@ -1,0 +1,247 @@
+"""Results as CF Datasets."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+
+from ..core.files import sealed
+from ..core.grid import Grid
+from ..core.version import __version__
+from ..models.base import Fields, Model
+
+if TYPE_CHECKING:
+    from ..engines import Engine, Solution
+
+
+def clean(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Attributes that NetCDF can hold: None is left out, bool becomes int8, a dict JSON."""
+    out: dict[str, Any] = {}
+    for key, value in attributes.items():
+        if value is None:
+            continue
+        if isinstance(value, bool | np.bool_):
+            out[key] = np.int8(value)
+        elif isinstance(value, Mapping):
+            out[key] = json.dumps(value, sort_keys=True, default=str)
+        else:
+            out[key] = value
+    return out
+
+
+def named(long_name: str, units: str = "1") -> dict[str, str]:
+    """Attributes of a variable."""
+    return {"units": units, "long_name": long_name}
+
+
+def describe(event: str, engine: Engine, /, **attributes: Any) -> dict[str, Any]:
+    """The global attributes of an engine's result."""
+    return provenance(event, **engine.info(), **attributes)
+
+
+def provenance(event: str, /, **attributes: Any) -> dict[str, Any]:
+    """The global attributes of any result."""
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    return clean(
+        {
+            "Conventions": "CF-1.11",
+            "title": attributes.pop("title", None) or "pyadjoint_gpu result",
+            "source": f"pyadjoint_gpu {__version__}",
+            "history": f"{now} {event}",
+            "created_at": now,
+            "pyadjoint_gpu_version": __version__,
+            **attributes,
+        }
+    )
+
+
+def state_coordinates(model: Model) -> dict[str, Any]:
+    """Coordinates of the grid, and of time where the model is transient."""
+    out = grid_coordinates(model.domain)
+    if model.times is not None:
+        out["time"] = ("time", model.times, {"units": model.time_units, "long_name": "time"})
+    return out
+
+
+def grid_coordinates(grid: Grid) -> dict[str, Any]:
+    """Coordinates of cell centres (``x``) and faces (``x_face``)."""
+    out: dict[str, Any] = {}
+    for d, centers, faces in zip(grid.dims, grid.centers, grid.faces, strict=True):
+        axis = {"units": grid.units, "axis": d.upper()}
+        out[d] = (d, centers, axis | {"long_name": f"{d} coordinate of cell centres"})
+        out[f"{d}_face"] = (
+            f"{d}_face",
+            faces,
+            axis | {"long_name": f"{d} coordinate of cell faces", "c_grid_axis_shift": -0.5},
+        )
+    return out
+
+
+def state_variables(model: Model, u: Fields, m: Fields) -> dict[str, Any]:
+    """Unknowns and outputs as variables of a Dataset."""
+    out: dict[str, Any] = {}
+    for v in model.unknowns:
+        field = np.asarray(u[v.name])
+        out[v.name] = (_unknown_dims(model, v.name, field.shape), field, v.attributes)
+    # In the precision of the state, however the parameters are kept.
+    dtype = np.result_type(*(u[v.name].dtype for v in model.unknowns))
+    extra = model.outputs(u, {k: jnp.asarray(a, dtype) for k, a in m.items()})
+    for variable, dims in model.output_variables:
+        if variable.name in extra:
+            out[variable.name] = (dims, np.asarray(extra[variable.name]), variable.attributes)
+    return out
+
+
+def _unknown_dims(model: Model, name: str, shape: tuple[int, ...]) -> tuple[str, ...]:
+    """Of an unknown's axes: in the cells, on the faces across an axis (one more), or its own."""
+    if len(shape) != len(model.shape):
+        return tuple(f"{name}_{k}" for k in range(len(shape)))
+    return tuple(
+        d if n == cells else f"{d}_face" if n == cells + 1 and d != "time" else f"{name}_{d}"
+        for d, n, cells in zip(model.dims, shape, model.shape, strict=True)
+    )
+
+
+def layout(model: Model) -> dict[str, tuple[tuple[str, ...], dict[str, Any]]]:
+    """Dimensions of every parameter in a Dataset, and their coordinates: those of its own space.
+    Where one of them stands for other places already, in the state or a parameter before, all
+    begin with the parameter's name."""
+    taken = state_coordinates(model)
+    sizes = {v[0]: len(v[1]) for v in taken.values()}
+    known: list[tuple[Any, tuple[str, ...], dict[str, Any]]] = []
+    out = {}
+    for p in model.parameters:
+        space = model.space(p.name)
+        dims, coordinates = next((k[1:] for k in known if k[0] == space), (None, {}))
+        if dims is None:
+            own = {k: v for k, v in grid_coordinates(space.grid).items() if k in space.dims}
+            dims, coordinates = tuple(space.dims), own | space.coordinates()
+            same = all(sizes.get(d, n) == n for d, n in zip(dims, space.shape, strict=True))
+            if not same or not all(_same(taken.get(k, v), v) for k, v in coordinates.items()):
+                new = {d: f"{p.name}_{d}" for d in dims}
+                coordinates = {
+                    f"{p.name}_{k}": (
+                        new[v[0]] if isinstance(v[0], str) else tuple(new[d] for d in v[0]),
+                        *v[1:],
+                    )
+                    for k, v in coordinates.items()
+                }
+                dims = tuple(new.values())
+            known.append((space, dims, coordinates))
+            sizes |= dict(zip(dims, space.shape, strict=True))
+            taken |= coordinates
+        out[p.name] = dims, coordinates
+    return out
+
+
+def _same(a: tuple[Any, ...], b: tuple[Any, ...]) -> bool:
+    """Whether two coordinates are of the same places."""
+    return (
+        np.array_equal(a[0], b[0])
+        and np.shape(a[1]) == np.shape(b[1])
+        and np.allclose(a[1], b[1], rtol=1e-12, atol=0.0)
+        and a[2].get("units") == b[2].get("units")
+    )
+
+
+def parameter_variables(model: Model, m: Fields) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Parameter fields as variables and coordinates of a Dataset."""
+    variables: dict[str, Any] = {}
+    coordinates: dict[str, Any] = {}
+    places = layout(model)
+    for name, value in m.items():
+        dims, own = places[name]
+        variables[name] = (dims, np.asarray(value), model.parameter(name).attributes)
+        coordinates |= own
+    return variables, coordinates
+
+
+def state_dataset(model: Model, m: Fields, solution: Solution, engine: Engine) -> xr.Dataset:
+    """The Dataset of one forward solve."""
+    c = solution.convergence
+    variables, coordinates = parameter_variables(model, m)
+    data = xr.Dataset(
+        state_variables(model, solution.fields, m) | variables,
+        state_coordinates(model) | coordinates,
+        describe(
+            f"forward solve of {model.name}",
+            engine,
+            kind="forward",
+            status=c.status,
+            message=c.message,
+            solver=c.method,
+            iterations=c.iterations,
+            residual=c.residual,
+            tolerance=c.tolerance,
+            wall_time=c.wall_time,
+            effective_throughput=c.throughput,
+        ),
+    )
+    data["convergence"] = (
+        "check",
+        c.history[:, 1],
+        {"units": "1", "long_name": "relative residual, max norm"},
+    )
+    data["convergence_iteration"] = (
+        "check",
+        c.history[:, 0].astype(np.int64),
+        {"units": "1", "long_name": "iteration of the check"},
+    )
+    return data
+
+
+_HISTORY = {
+    "objective": "objective J",
+    "misfit": "data misfit",
+    "penalty": "penalty",
+    "gradient_norm": "L2 norm of the projected gradient",
+    "step_length": "L2 norm of the step",
+    "evaluations": "evaluations so far",
+    "forward_iterations": "iterations of the forward solves since the last iterate",
+    "adjoint_iterations": "iterations of the adjoint solves since the last iterate",
+    "work": "operator applications of these solves",
+    "wall_time": "wall time so far",
+}
+
+
+def history_variables(rows: list[dict[str, float]]) -> dict[str, Any]:
+    """What an inversion did, by iteration of the optimiser."""
+    out: dict[str, Any] = {}
+    for key, text in _HISTORY.items():
+        column = np.array([row[key] for row in rows])
+        if key in ("evaluations", "forward_iterations", "adjoint_iterations"):
+            column = column.astype(np.int64)
+        units = "s" if key == "wall_time" else "1"
+        out[key] = ("iteration", column, {"units": units, "long_name": text})
+    out["iteration"] = (
+        "iteration",
+        np.arange(len(rows)),
+        {"units": "1", "long_name": "iteration of the optimiser"},
+    )
+    return out
+
+
+def save(data: xr.Dataset, path: str | Path) -> None:
+    """Write NetCDF-4, whole or not at all."""
+    with sealed(Path(path)) as beside:
+        data.to_netcdf(beside, engine="h5netcdf")
+
+
+MISSING = "observed_missing"
+"""Attribute: how many more observations there were that are missing."""
+
+
+def used_and_missing(used: int, missing: int) -> dict[str, int]:
+    """Attributes: how many data were observed, and how many were not."""
+    return {"observed_used": used, MISSING: missing}
+
+
+NINETY = 1.6449
+"""Standard deviations to either side that hold 90 % of a Gaussian."""

@@ -1,0 +1,63 @@
+"""What samplers found, as Datasets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import numpy as np
+import xarray as xr
+
+from ..core.errors import DataError
+from .dataset import provenance
+
+ABOUT = ("log_likelihood", "misfit", "weight")
+"""What a sample has beside the unknowns."""
+
+KIND, TITLE = "sampling", "pyadjoint_gpu samples"
+
+
+def evidence(log_evidence: np.ndarray) -> dict[str, float | None]:
+    """ln Z of independent runs together, and its error.
+
+    ln of the mean of the estimates of Z, which are unbiased, and the standard deviation of ln Z
+    over the square root of the number of runs; one run says nothing of its error.
+    """
+    count = len(log_evidence)
+    top = np.max(log_evidence)
+    together = float(top + np.log(np.mean(np.exp(log_evidence - top))))
+    error = float(np.std(log_evidence, ddof=1) / np.sqrt(count)) if count > 1 else None
+    return {"log_evidence": together, "log_evidence_error": error}
+
+
+def attributes(event: str, **more: Any) -> dict[str, Any]:
+    """Of the whole Dataset."""
+    device = jax.devices()[0]
+    where = f"{device.platform}: {device.device_kind}"
+    return provenance(event, kind=KIND, title=TITLE, device=where, **more)
+
+
+def samples_of(result: xr.Dataset) -> xr.Dataset:
+    """The variables that have a value a sample, with one draw of each."""
+    if "sample" not in result.dims or result.sizes["sample"] == 0:
+        raise DataError("not a sampler's result: it has no samples (dimension 'sample')")
+    if "draw" in result.dims:
+        result = result.isel(draw=0, drop=True)
+    return result[[n for n in result.data_vars if "sample" in result[n].dims]]
+
+
+def scalars(samples: xr.Dataset) -> list[str]:
+    """The unknowns that are one number."""
+    return [str(n) for n in samples.data_vars if samples[n].ndim == 1 and n not in ABOUT]
+
+
+def weights_of(samples: xr.Dataset) -> np.ndarray:
+    """Of each sample, one together: equal, unless there is a variable ``weight``."""
+    size = samples.sizes["sample"]
+    if "weight" not in samples:
+        return np.full(size, 1.0 / size)
+    weights = np.asarray(samples["weight"], float)
+    total = float(np.sum(weights))
+    if not (np.all(weights >= 0) and 0 < total < np.inf):
+        raise DataError("weight: expected numbers that are not negative, nor all zero")
+    return weights / total

@@ -1,0 +1,181 @@
+"""Placement from a run file: choose sensors, try them on a synthetic rupture, tell and draw."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from ..core.outputs import check_outputs
+from ..core.progress import times
+from ..engines import running
+from ..lti.block_column import block_column, rows_done
+from ..lti.toeplitz import ToeplitzMap
+from ..placement.placing import place_sensors
+from ..problem.specification import plain
+from ..results.dataset import describe, grid_coordinates, named
+from .placement import FORECAST, PlacementFile
+from .trial import integrated, trial
+
+KEPT = (
+    "budget",
+    "rule",
+    "guarantee",
+    "guaranteed_fraction",
+    "existing_information",
+    "warnings",
+)
+"""Attributes of `place_sensors`."""
+
+
+def run(
+    file: PlacementFile, *, overwrite: bool = False, progress: bool | None = None
+) -> xr.Dataset:
+    """What a run file of placement asks for.
+
+    Parameters
+    ----------
+    file : PlacementFile
+    overwrite : bool
+        Start anew what it keeps on disk.
+    progress : bool, optional
+        A bar where someone looks, else a line a minute; False for nothing.
+
+    Returns
+    -------
+    Dataset
+        That of `place_sensors`, with candidates, the medium and, where there is a rupture to try,
+        its final uplift and waves, true and recovered with the chosen network, with standard
+        deviations; and errors with this and with random networks.
+    """
+    kept = {k: file.output.get(k) for k in ("journal", "covariance", "selection")}
+    check_outputs({f"output.{k}": place for k, place in kept.items()}, file.reads)
+    sensors = len(file.candidates)
+    column = block_column(
+        **_asked(file), progress=progress, journal=kept["journal"], overwrite=overwrite
+    )
+    whole = ToeplitzMap.of(column)
+    of = whole.select(np.arange(sensors))
+    forecast = whole.select(np.arange(sensors, whole.sensors)) if len(file.points) else None
+    design = place_sensors(
+        of,
+        file.prior,
+        file.sigma,
+        existing=file.existing,
+        forbidden=file.forbidden,
+        costs=file.costs,
+        goal=forecast if file.goal == FORECAST else None,
+        store=kept["covariance"],
+        journal=kept["selection"],
+        overwrite=overwrite,
+        progress=progress,
+        **file.placement,
+    )
+    units, text = integrated(file, of)
+    design["integral_sd"].attrs = named(f"standard deviation of the {text}", units)
+    out = design.assign(_setting(file)).assign_coords(_coordinates(file))
+    attributes = {k: design.attrs[k] for k in KEPT if k in design.attrs}
+    if file.truth is not None:
+        tried = trial(file, of, forecast, design)
+        out, attributes = out.assign(tried.variables), attributes | tried.attrs
+    out.attrs = describe(
+        f"placement of sensors for {file.model.name}",
+        running(file.engine, file.model),
+        kind="placement",
+        title=file.title,
+        medium=next(iter(file.parameters)),
+        config_json=inputs(file),
+        inputs_sha256=hashlib.sha256(inputs(file).encode()).hexdigest(),
+        **attributes,
+    )
+    return out
+
+
+def plan(file: PlacementFile, *, overwrite: bool = False) -> tuple[str, str]:
+    """What `run` does, in a line, and what its journal of the block column has of it. Those of the
+    covariance and of the selection are of what the block column turns out to be."""
+    seen = len(file.candidates) + len(file.points)
+    text = (
+        f"a block column of {seen} adjoint runs of model {file.model.name!r} on"
+        f" {times(file.model.grid.shape)} cells, then the choice of sensors among"
+        f" {len(file.candidates)} candidates (budget {file.placement.get('budget')})"
+    )
+    journal, done = file.output.get("journal"), 0
+    if journal is not None and not overwrite:
+        done = rows_done(journal, **_asked(file))
+    return text, f"{done} of {seen} adjoint runs" if done else ""
+
+
+def _asked(file: PlacementFile) -> dict[str, Any]:
+    """Of the block column, those where sensors may stand and those where a forecast is wanted."""
+    return {
+        "model": file.model,
+        "parameters": file.parameters,
+        "sensors": np.concatenate([file.candidates, file.points]),
+        "parameter": "source",
+        "engine": file.engine,
+    }
+
+
+def inputs(file: PlacementFile) -> str:
+    """The ``config_json`` of its result. Arrays stand in it by their own digests."""
+    return json.dumps(plain(file.specification), sort_keys=True)
+
+
+def _setting(file: PlacementFile) -> dict[str, Any]:
+    """What the figure shows besides results."""
+    model = file.model
+    sigma = {"units": model.unknowns[0].units, "long_name": "standard deviation of errors"}
+    out: dict[str, Any] = {"sigma": ("candidate", file.sigma, sigma)}
+    for name, values in file.parameters.items():
+        out[name] = (model.space(name).dims, values, model.parameter(name).attributes)
+    return out
+
+
+def _coordinates(file: PlacementFile) -> dict[str, Any]:
+    grid, out = file.model.domain, grid_coordinates(file.model.domain)
+    for kind, points in (("candidate", file.candidates), ("point", file.points)):
+        for d, p in zip(grid.dims, points.T, strict=True) if len(points) else ():
+            text = {"units": grid.units, "long_name": f"{d} coordinate of {kind}s"}
+            out[f"{kind}_{d}"] = (kind, p, text)
+    if len(file.points):
+        out["point_name"] = ("point", np.array(file.names, dtype=object))
+    return out
+
+
+def summary(result: xr.Dataset) -> list[str]:
+    """What a run found, in a few lines."""
+    order, gained = result["order"].values, result["information"].values
+    lines = [
+        f"{len(order)} of {result.sizes['candidate']} candidates, in this order:"
+        f" {', '.join(map(str, order))}",
+        f"information {gained[-1]:.1f} nats" + _against(result, "random_information"),
+    ]
+    for name in ("integral", "forecast"):
+        if f"{name}_error" in result.attrs:
+            text = "forecast" if name == "forecast" else _plain(result["integral_true"])
+            units = result[name].attrs["units"].removesuffix("1")
+            error = f"rms error of the {text} {result.attrs[f'{name}_error']:.3g} {units}".rstrip()
+            lines.append(error + _against(result, f"random_{name}_error"))
+    if "covered" in result.attrs:
+        lines.append(f"90 % intervals hold {100.0 * result.attrs['covered']:.0f} % of the waves")
+    return lines
+
+
+def _plain(field: xr.DataArray) -> str:
+    """What a field is, not whether it is true."""
+    return str(field.attrs["long_name"]).removesuffix(", true")
+
+
+def _against(result: xr.Dataset, name: str) -> str:
+    """The same of random networks."""
+    if name not in result or not result[name].size:
+        return ""
+    values = result[name].values
+    ends = values if values.ndim == 1 else np.nanmax(values, axis=1)
+    quantiles = np.quantile(ends, [0.0, 0.5, 1.0])
+    low, middle, high = (f"{q:.0f}" if abs(q) >= 100.0 else f"{q:.3g}" for q in quantiles)
+    return f"; {len(ends)} random networks {low} to {high}, median {middle}"

@@ -1,0 +1,95 @@
+"""A network of sensors tried on a source that is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+
+from ..lti.inversion import LinearInversion
+from ..lti.toeplitz import ToeplitzMap
+from ..problem.forward import solve
+from ..results.dataset import NINETY, named
+from .placement import SOURCE, PlacementFile
+
+TRIED = 20
+"""Random networks that do the same."""
+
+
+def trial(
+    file: PlacementFile, of: ToeplitzMap, forecast: ToeplitzMap | None, design: xr.Dataset
+) -> xr.Dataset:
+    """The source of a run file, found from the waves that it makes, with the chosen network and
+    with random ones; the errors in their data are the same.
+
+    Parameters
+    ----------
+    file : PlacementFile
+        With ``truth``.
+    of, forecast : ToeplitzMap
+        Of all candidates, and of where a forecast is wanted.
+    design : Dataset
+        Of `place_sensors`.
+
+    Returns
+    -------
+    Dataset
+        ``integral`` of the source over time, found and ``integral_true``; ``forecast`` from the
+        data of the first intervals, ``forecast_sd`` and ``forecast_true``; the rms errors of both
+        with random networks. Attributes: with the chosen one, and what part of the true waves lies
+        in 90 % intervals.
+    """
+    wave = file.model.unknowns[0]
+    state = solve(file.model, file.parameters | {SOURCE: file.truth}, engine=file.engine)
+    waves = state[wave.name].values[1:]
+    generator = np.random.default_rng([file.placement["seed"], 1])
+    data = _at(file, waves, file.candidates)
+    data = data + file.sigma * generator.standard_normal(data.shape)
+    total = of.interval * np.sum(np.asarray(file.truth), axis=0)
+    units, text = integrated(file, of)
+    true = {"integral": (total, units, text)}
+    if forecast is not None:
+        true["forecast"] = (_at(file, waves, file.points), wave.units, wave.name)
+
+    def inverted(chosen: np.ndarray) -> xr.Dataset:
+        network = np.array([*file.existing, *chosen])
+        inversion = LinearInversion(of.select(network), file.prior, file.sigma[network], forecast)
+        found = inversion.infer(data[:, network])
+        if forecast is None:
+            return found
+        early = inversion.infer(data[:, network], file.known)
+        return found.assign({k: early[k] for k in ("forecast", "forecast_sd")})
+
+    def missed(found: xr.Dataset) -> dict[str, float]:
+        return {k: float(np.sqrt(np.mean((found[k] - v) ** 2))) for k, (v, *_) in true.items()}
+
+    found = inverted(design["order"].values)
+    errors = [missed(inverted(o[o >= 0])) for o in design["random_order"].values[:TRIED]]
+    out = found.drop_vars(["mean", "integral_sd"])  # the latter are those of the design
+    for name, (values, units, text) in true.items():
+        out[name].attrs = named(f"{text}, found" if name == "integral" else f"{text}, ahead", units)
+        out[f"{name}_true"] = (out[name].dims, values, named(f"{text}, true", units))
+        of_random = named(f"rms error of the {text} with a random network", units)
+        out[f"random_{name}_error"] = ("network", [e[name] for e in errors], of_random)
+    out.attrs = {f"{name}_error": value for name, value in missed(found).items()}
+    if forecast is not None:
+        values, units, text = true["forecast"]
+        out["forecast_sd"].attrs = named(f"standard deviation of the {text} ahead", units)
+        sd = out["forecast_sd"].values
+        off, there = np.abs(out["forecast"].values - values), sd > 1e-3 * sd.max()
+        out.attrs["forecast_until"] = of.interval * file.known
+        if there.any():
+            out.attrs["covered"] = float(np.mean((off <= NINETY * sd)[there]))
+    return out
+
+
+def integrated(file: PlacementFile, of: ToeplitzMap) -> tuple[str, str]:
+    """Units of the source's integral over time, and what it is."""
+    source = file.model.parameter(SOURCE).long_name
+    return of.units[2], f"total {source.removesuffix(' rate').removesuffix(' a time')}"
+
+
+def _at(file: PlacementFile, values: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Fields at each time at some points, of shape (T, n)."""
+    indices, weights = file.model.domain.interpolation(points)
+    flat = values.reshape(len(values), -1)
+    return np.einsum("tnk,nk->tn", flat[:, indices], weights)

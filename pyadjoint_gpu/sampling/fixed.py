@@ -1,0 +1,118 @@
+"""Sequential Monte Carlo of d = G s + e with one G."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import jax
+import numpy as np
+import xarray as xr
+
+from ..core.checks import check_choice, finite_array
+from ..core.pickling import AsGiven
+from ..core.precision import double
+from ..results.dataset import named
+from ..results.samples import attributes, evidence
+from .checks import check_trajectories
+from .inputs import Fixed, fixed
+from .linear import USUAL, Sampled, Settings, checked_settings, sample
+from .options import check_run
+
+
+@dataclass(frozen=True)
+class LinearSMC(AsGiven):
+    """A problem d = G s + e, and how it is sampled.
+
+    Parameters
+    ----------
+    green : array, shape (m, n)
+        G.
+    data, noise, slip_prior, bounds, dtype
+        As of `HierarchicalSMC`.
+    settings : Settings
+        Of the sampler.
+
+    Raises
+    ------
+    ConfigError, DataError
+        If a setting or an array is not what it should be, and where the prior is improper.
+    """
+
+    green: Any
+    data: Any
+    noise: Any
+    slip_prior: Any
+    bounds: Any = None
+    settings: Settings = USUAL
+    dtype: str = "float64"
+
+    def __post_init__(self) -> None:
+        check_choice("dtype", self.dtype, ("float64", "float32"))
+        object.__setattr__(self, "settings", checked_settings("settings", self.settings))
+        _ = self._white
+
+    @cached_property
+    def _fixed(self) -> Fixed:
+        return fixed(self.data, self.noise, self.slip_prior, self.bounds)
+
+    @cached_property
+    def _white(self) -> np.ndarray:
+        return self._fixed.whiten(finite_array("green", self.green), "green")
+
+    @double
+    def run(self, *, seed: int = 0, repeats: int = 1) -> xr.Dataset:
+        """Sample s given d.
+
+        Parameters
+        ----------
+        seed : int
+        repeats : int
+            Runs, side by side: how far apart their ln Z are is what its error is taken from.
+
+        Returns
+        -------
+        xr.Dataset
+            Samples of equal weight, `repeats` times the settings' particles; their moments; ln Z,
+            and how it was come by.
+
+        Warns
+        -----
+        SamplingWarning
+            Where there is reason not to trust the result.
+        """
+        seed, repeats = check_run(seed, repeats)
+        keys = jax.random.split(jax.random.key(seed), repeats)
+        green = np.broadcast_to(self._white, (repeats, *self._white.shape))
+        given = (green, *self._fixed.shared)
+        arrays = jax.tree.map(lambda a: np.asarray(a, self.dtype), given)
+        found: Sampled = jax.tree.map(np.asarray, sample(self.settings, keys, *arrays))
+        stages = int(np.max(found.count))
+        path = {k: v[:, :stages] for k, v in found.stages._asdict().items()}
+        lengths = path["length"]
+        check_trajectories(np.nanmin(path["acceptance"]), np.nanmin(lengths), np.nanmax(lengths))
+        s = np.concatenate([run.T for run in found.s])
+        variables: dict[str, Any] = {
+            "slip": (("sample", "component"), s, named("s")),
+            "slip_mean": ("component", np.mean(s, axis=0), named("mean of s")),
+            "slip_sd": ("component", np.std(s, axis=0), named("standard deviation of s")),
+            "log_evidence": ("repeat", found.log_evidence, named("ln Z of each run")),
+        }
+        texts = {
+            "gamma": "exponent of the likelihood",
+            "ess": "ESS of the stage's weights over their number",
+            "acceptance": "accepted trajectories",
+            "length": "length of trajectories in marginal standard deviations",
+        }
+        variables |= {k: (("repeat", "stage"), path[k], named(texts[k])) for k in texts}
+        return xr.Dataset(
+            variables,
+            {"run": ("sample", np.repeat(np.arange(repeats), self.settings.particles))},
+            attributes(
+                "SMC of a linear problem",
+                **evidence(found.log_evidence),
+                **self._fixed.counts,
+                seed=seed,
+            ),
+        )

@@ -1,0 +1,193 @@
+"""What a linear problem d = G s + e is given, checked and in the form that samplers use."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import scipy.linalg
+
+from ..core.checks import finite_array, real_array
+from ..core.errors import ConfigError, DataError
+from ..core.quantities import converter, power, spelling, stated
+from ..results.dataset import used_and_missing
+from ..statistics.observed import check_units, factor, observed
+from .hmc import Box, Quadratic
+
+STIFFEST = 1e12
+"""Largest over smallest eigenvalue of a precision that is taken for proper."""
+FARTHEST = 6.0
+"""Of bounds from the prior's mean, in standard deviations: beyond, the normal distribution function
+has lost most of its digits."""
+
+
+@dataclass(frozen=True)
+class GaussianPrior:
+    """N(mean, precision^-1) of n components.
+
+    Attributes
+    ----------
+    precision : array, shape (n, n)
+        Lambda, positive definite: that of pure Laplacian smoothing is not, that of
+        `Fault.smooth_prior` is.
+    mean : array, shape (n,), or float
+    """
+
+    precision: np.ndarray
+    mean: np.ndarray | float = 0.0
+
+
+class Fixed(NamedTuple):
+    """What all inner samplers share.
+
+    Attributes
+    ----------
+    data : array, shape (m,)
+        L^-1 d of what is observed, with Sigma = L L^T.
+    noise : array, shape (m,) or (m, m)
+        L, or its diagonal.
+    constant : float
+        -ln det(2 pi Sigma) / 2.
+    prior : Quadratic
+    box : Box or None
+    used : array of bool
+        Which of the data are observed.
+    """
+
+    data: np.ndarray
+    noise: np.ndarray
+    constant: float
+    prior: Quadratic
+    box: Box | None
+    used: np.ndarray
+
+    @property
+    def shared(self) -> tuple[Any, ...]:
+        """What a posterior is made of beside G, as `linear.posterior` takes it."""
+        return self.data, self.constant, self.prior, self.box
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many of the data are observed, and how many are not: attributes."""
+        return used_and_missing(len(self.data), int(np.count_nonzero(~self.used)))
+
+    def whiten(self, green: Any, name: str = "forward") -> np.ndarray:
+        """L^-1 G of one G or a batch, (..., m, n), of which the rows of what is observed count."""
+        if np.iscomplexobj(green):
+            raise DataError(f"{name}: found complex numbers, expected real ones")
+        green = np.asarray(green, dtype=float)
+        wanted = (len(self.used), len(self.prior.vector))
+        if green.shape[-2:] != wanted:
+            raise DataError(
+                f"{name}: found a matrix of shape {green.shape[-2:]}, expected {wanted},"
+                " data by components of s"
+            )
+        green = green[..., self.used, :]
+        if self.noise.ndim == 1:
+            return green / self.noise[:, None]
+        return np.linalg.solve(self.noise, green)
+
+
+def fixed(data: Any, noise: Any, prior: Any, bounds: Any) -> Fixed:
+    """Of a problem's arrays.
+
+    Raises
+    ------
+    ConfigError, DataError
+        If one of them has a wrong shape or value, or the prior is improper.
+    """
+    d = real_array("data", data)
+    if d.ndim != 1 or d.size == 0:
+        raise DataError(f"data: found an array of shape {d.shape}, expected one axis of data")
+    gaussian = normal(prior)
+    n = len(gaussian.vector)
+    check_units("noise", noise)
+    own, values = spelling(stated(data)), real_array("noise", noise)
+    if own != "1":
+        wanted = own if values.ndim < 2 else power((own, 2))
+        values = converter("noise", stated(noise), wanted).difference(values)
+    used, d, values = observed("data", d, "noise", values)
+    root = factor("noise", values, len(d))
+    diagonal = root if root.ndim == 1 else np.diag(root)
+    white = d / root if root.ndim == 1 else scipy.linalg.solve_triangular(root, d, lower=True)
+    constant = -float(np.sum(np.log(diagonal))) - 0.5 * len(d) * np.log(2 * np.pi)
+    sides = None if bounds is None else box(bounds, n)
+    if sides is not None:
+        _check_within(gaussian, sides)
+    return Fixed(white, root, constant, gaussian, sides, used)
+
+
+def normal(prior: Any) -> Quadratic:
+    """Of a `GaussianPrior`, or of standard deviations or a covariance around zero."""
+    if isinstance(prior, GaussianPrior):
+        precision = finite_array("slip_prior.precision", prior.precision)
+        if precision.ndim != 2 or precision.shape[0] != precision.shape[1]:
+            raise DataError(
+                f"slip_prior.precision: found an array of shape {precision.shape},"
+                " expected a square matrix"
+            )
+        if not np.allclose(precision, precision.T, rtol=1e-8, atol=1e-12 * _largest(precision)):
+            raise DataError(
+                "slip_prior.precision: it is not symmetric, expected a symmetric matrix"
+            )
+        mean = finite_array("slip_prior.mean", prior.mean)
+        if mean.shape not in ((), precision.shape[:1]):
+            raise DataError(
+                f"slip_prior.mean: found an array of shape {mean.shape}, expected one number or"
+                f" {len(precision)} of them"
+            )
+        mean = np.broadcast_to(mean, len(precision))
+    else:
+        check_units("slip_prior", prior)
+        given = finite_array("slip_prior", prior)
+        if given.ndim == 0:
+            raise ConfigError(
+                "slip_prior: found one number, expected a standard deviation for each component"
+            )
+        root = factor("slip_prior", given, len(given))
+        inverse = np.diag(1.0 / root) if root.ndim == 1 else np.linalg.inv(root)
+        precision, mean = inverse.T @ inverse, np.zeros(len(given))
+    if not precision.size:
+        raise DataError("slip_prior: it is empty, expected one or more components of s")
+    lowest, highest = np.linalg.eigvalsh(precision)[[0, -1]]
+    if not lowest * STIFFEST > highest:
+        raise DataError(
+            "slip_prior: it is improper: its precision has the eigenvalues"
+            f" {lowest:.3g} to {highest:.3g}, expected all above zero; for Laplacian smoothing take"
+            " Fault.smooth_prior, with a finite length"
+        )
+    return Quadratic(precision, precision @ mean)
+
+
+def box(bounds: Any, n: int) -> Box:
+    """Of a pair of numbers or arrays."""
+    try:
+        lower, upper = (np.broadcast_to(np.asarray(b, dtype=float), n).copy() for b in bounds)
+    except (TypeError, ValueError):
+        raise ConfigError(
+            f"bounds: found {bounds!r}, expected two numbers, or two arrays of {n}"
+        ) from None
+    if not np.all(lower < upper):
+        raise ConfigError("bounds: found a lower bound that is not below the upper one")
+    return Box(lower, upper)
+
+
+def _check_within(prior: Quadratic, box: Box) -> None:
+    """A `ConfigError` where a side cuts off all of a component's prior but what round-off leaves
+    of it: no sample can be drawn there."""
+    covariance = np.linalg.inv(prior.matrix)
+    mean, sd = covariance @ prior.vector, np.sqrt(np.diag(covariance))
+    off = np.maximum(box.lower - mean, mean - box.upper) / sd
+    worst = int(np.argmax(off))
+    if off[worst] > FARTHEST:
+        low, high = (float(side[worst]) for side in box)
+        raise ConfigError(
+            f"bounds: {low:g} to {high:g} of component {worst} is {off[worst]:.3g} standard"
+            f" deviations from its prior's mean, {mean[worst]:.3g}, expected {FARTHEST:g} or less:"
+            " move the prior or the bounds"
+        )
+
+
+def _largest(array: np.ndarray) -> float:
+    return float(np.max(np.abs(array), initial=0.0))

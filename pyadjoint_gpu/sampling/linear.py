@@ -1,0 +1,204 @@
+"""Tempered sampling of what is linear: d = G s + e, with Gaussian e and s, s in a box if asked.
+
+The likelihood is as good as Gaussian in s, so that every stage has a density of `hmc`'s kind. In a
+box the prior itself, of which no sample can be drawn, is come to by stages first: from independent
+components, whose truncated normal distributions are known.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from ..core.checks import fraction
+from ..core.errors import ConfigError
+from ..core.precision import compiled_loop
+from . import tempering
+from .hmc import Box, Quadratic, each, move, product, tuned
+from .options import set_counts
+
+STAGES = 200
+"""At most, of one sampler."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Of a sampler.
+
+    Attributes
+    ----------
+    particles : int
+        N.
+    moves, leapfrogs : int
+        Trajectories a stage, and steps of each.
+    ess : float
+        Of N, what a stage leaves.
+    jitter : float
+        Of the steps' length, from one trajectory to the next.
+    """
+
+    particles: int = 1000
+    moves: int = 3
+    leapfrogs: int = 50
+    ess: float = 0.5
+    jitter: float = 0.2
+
+    def check(self) -> Settings:
+        """With numbers of Python's types; a `ConfigError` where a value makes no sense."""
+        checked = replace(self)
+        # One particle has no scatter that temperatures could follow.
+        set_counts(checked, particles=2, moves=1, leapfrogs=1)
+        fraction("ess", self.ess)
+        fraction("jitter", self.jitter, zero=True)
+        return checked
+
+
+USUAL = Settings()
+
+
+def checked_settings(name: str, found: Any) -> Settings:
+    """A sampler's settings, or a `ConfigError`."""
+    if not isinstance(found, Settings):
+        raise ConfigError(
+            f"{name}: found {type(found).__name__}, expected Settings(particles=..., ...)"
+        )
+    return found.check()
+
+
+class Stages(NamedTuple):
+    """What each stage was, NaN beyond the last: gamma at its end, ESS / N that it left,
+    acceptance, and the length of its trajectories in marginal standard deviations."""
+
+    gamma: Any
+    ess: Any
+    acceptance: Any
+    length: Any
+
+
+class Sampled(NamedTuple):
+    """Particles of equal weight [n, N], ln Z, how many stages it took, and what they were."""
+
+    s: Any
+    log_evidence: Any
+    count: Any
+    stages: Stages
+
+
+def temper(
+    key: Any,
+    s: Any,
+    start: Quadratic,
+    change: Quadratic,
+    constant: Any,
+    box: Box | None,
+    settings: Settings,
+) -> Sampled:
+    """From particles of the density `start` to those of `start` times L, with ln L of `change` and
+    its constant; ln Z is that of the mean of L over `start`."""
+    count = s.shape[1]
+    nothing = jnp.full(STAGES, jnp.nan, s.dtype)
+
+    def unfinished(state: Any) -> Any:
+        _, gamma, _, k, _ = state
+        return (gamma < 1.0) & (k < STAGES)
+
+    def stage(state: Any) -> Any:
+        s, gamma, log_evidence, k, stages = state
+        draw, run = jax.random.split(jax.random.fold_in(key, k))
+        log_likelihood = constant + change.log(s)
+        step, gain = tempering.increment(log_likelihood, gamma, settings.ess)
+        weights = step * log_likelihood
+        s = s[:, tempering.systematic(draw, weights)]
+        left = jnp.exp(
+            2.0 * jax.nn.logsumexp(weights) - jax.nn.logsumexp(2.0 * weights) - jnp.log(count)
+        )
+        gamma = jnp.where(step >= 1.0 - gamma, 1.0, gamma + step)
+        density = start.plus(gamma, change)
+        variance, length = tuned(density.matrix, settings.leapfrogs)
+        s, acceptance = move(
+            run,
+            s,
+            density,
+            variance,
+            length,
+            box,
+            moves=settings.moves,
+            leapfrogs=settings.leapfrogs,
+            jitter=settings.jitter,
+        )
+        report = Stages(gamma, left, acceptance, length * settings.leapfrogs)
+        stages = jax.tree.map(lambda old, new: old.at[k].set(new), stages, report)
+        return s, gamma, log_evidence + gain, k + 1, stages
+
+    zero = jnp.zeros((), s.dtype)
+    first = s, zero, zero, jnp.zeros((), jnp.int32), Stages(*[nothing] * 4)
+    s, _, log_evidence, k, stages = lax.while_loop(unfinished, stage, first)
+    return Sampled(s, log_evidence, k, stages)
+
+
+def drawn(key: Any, prior: Quadratic, box: Box | None, settings: Settings) -> Any:
+    """Particles of the prior: independent draws, or, in a box, by stages from the truncated normal
+    distributions of independent components."""
+    n, dtype = len(prior.vector), prior.vector.dtype
+    factor = jnp.linalg.cholesky(prior.matrix)
+    mean = jax.scipy.linalg.cho_solve((factor, True), prior.vector)[:, None]
+    draw, run = jax.random.split(key)
+    shape = n, settings.particles
+    if box is None:
+        noise = jax.random.normal(draw, shape, dtype)
+        return mean + jax.scipy.linalg.solve_triangular(factor, noise, lower=True, trans="T")
+    root = jax.scipy.linalg.solve_triangular(factor, jnp.eye(n, dtype=dtype), lower=True)
+    spread = jnp.sqrt(jnp.sum(root**2, axis=0))[:, None]
+    low, high = ((side[:, None] - mean) / spread for side in box)
+    s = mean + spread * jax.random.truncated_normal(draw, low, high, shape, dtype)
+    s = jnp.clip(s, box.lower[:, None], box.upper[:, None])
+    apart = Quadratic(jnp.diag(1.0 / spread[:, 0] ** 2), (mean / spread**2)[:, 0])
+    rest = Quadratic(prior.matrix - apart.matrix, prior.vector - apart.vector)
+    return temper(run, s, apart, rest, jnp.zeros((), dtype), box, settings).s
+
+
+def posterior(
+    settings: Settings,
+    keys: Any,
+    green: Any,
+    data: Any,
+    constant: Any,
+    prior: Quadratic,
+    box: Box | None,
+) -> Sampled:
+    """The posterior of s for each of a batch of G.
+
+    Parameters
+    ----------
+    settings : Settings
+    keys : array of PRNG keys, shape (B,)
+    green : array, shape (B, m, n)
+        Sigma^(-1/2) G.
+    data : array, shape (m,)
+        Sigma^(-1/2) d.
+    constant : float
+        -ln det(2 pi Sigma) / 2.
+    prior : Quadratic
+        Of s: its precision Lambda, and Lambda times its mean.
+    box : Box or None
+
+    Returns
+    -------
+    Sampled
+        Each with a first axis of length B; ln Z over the prior as normalised in the box.
+    """
+
+    def one(key: Any, green: Any) -> Sampled:
+        first, second = jax.random.split(key)
+        s = drawn(first, prior, box, settings)
+        change = Quadratic(product(green.T, green), product(green.T, data))
+        return temper(second, s, prior, change, constant - 0.5 * jnp.sum(data**2), box, settings)
+
+    return each(one)(keys, green)
+
+
+sample = compiled_loop(posterior)

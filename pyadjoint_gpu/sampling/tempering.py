@@ -1,0 +1,87 @@
+"""What all tempered samplers share: the next temperature, the evidence, resampling.
+
+A density prior * L^gamma is followed from gamma = 0 to 1. Particles x_i of equal weight at one
+gamma have weights L(x_i)^dgamma at the next, and
+
+    ESS / N = exp(2 lse(dgamma l) - lse(2 dgamma l)) / N,    ln Z += lse(dgamma l) - ln N,
+
+with l_i = ln L(x_i) and lse(a) = ln sum exp(a). (Del Moral, Doucet and Jasra 2006, J. R. Stat. Soc.
+B 68, 411; Chopin and Papaspiliopoulos 2020, An Introduction to Sequential Monte Carlo, ch. 17.)
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.scipy.special import logsumexp
+
+from ..core.precision import double
+from ..statistics.resampling import systematic
+
+HALVINGS = 60
+"""Of the interval in which dgamma lies: to the last bit."""
+
+
+def increment(log_likelihood: Any, gamma: Any, ess: float) -> tuple[Any, Any]:
+    """dgamma in (0, 1 - gamma] at which ESS / N is `ess`, or all that is left where it is more;
+    and ln of the mean weight.
+
+    Parameters
+    ----------
+    log_likelihood : array, shape (N,)
+        -inf where the likelihood is zero.
+    gamma : float
+    ess : float
+        Between 0 and 1.
+    """
+    count = log_likelihood.shape[0]
+    # So that 0 times it is a number.
+    logs = jnp.maximum(log_likelihood, -jnp.finfo(log_likelihood.dtype).max / 4.0)
+    logs = logs - jnp.max(logs)
+
+    def enough(step: Any) -> Any:
+        return 2.0 * logsumexp(step * logs) - logsumexp(2.0 * step * logs) >= jnp.log(ess * count)
+
+    def halve(_: Any, ends: tuple[Any, Any]) -> tuple[Any, Any]:
+        low, high = ends
+        middle = 0.5 * (low + high)
+        good = enough(middle)
+        return jnp.where(good, middle, low), jnp.where(good, high, middle)
+
+    left = 1.0 - gamma
+    low, high = lax.fori_loop(0, HALVINGS, halve, (jnp.zeros_like(left), left))
+    # Where hardly any particle counts, `low` stays zero: the step must still be one.
+    step = jnp.where(enough(left), left, jnp.where(low > 0.0, low, high))
+    return step, logsumexp(step * logs) - jnp.log(count) + step * jnp.max(log_likelihood)
+
+
+class Stage(NamedTuple):
+    """Of particles on the host: the exponent that it ends at, what it adds to ln Z, the particles'
+    weights before resampling, and which of them are taken."""
+
+    gamma: float
+    gain: float
+    weights: np.ndarray
+    which: np.ndarray
+
+    @property
+    def ess(self) -> float:
+        """Over N."""
+        return 1.0 / np.sum(self.weights**2) / len(self.weights)
+
+
+@double
+def stage(
+    log_likelihood: np.ndarray, gamma: float, ess: float, generator: np.random.Generator
+) -> Stage:
+    """The next one of particles of equal weight."""
+    logs = jnp.asarray(log_likelihood, "float64")
+    step, gain = (float(a) for a in increment(logs, jnp.asarray(gamma), ess))
+    weights = np.asarray(jax.nn.softmax(step * logs))
+    key = jax.random.key(int(generator.integers(2**31)))
+    which = np.asarray(systematic(key, jnp.log(jnp.asarray(weights))))
+    return Stage(1.0 if step >= 1.0 - gamma else gamma + step, gain, weights, which)

@@ -1,0 +1,4 @@
+from .covariance import Covariance, DenseCovariance
+from .space_time import SpaceTimePrior
+
+__all__ = ["Covariance", "DenseCovariance", "SpaceTimePrior"]

@@ -1,0 +1,76 @@
+"""Covariances of candidates' series, in blocks."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from ..core.checks import finite_array
+from ..core.errors import DataError
+
+
+@runtime_checkable
+class Covariance(Protocol):
+    """The prior covariance X of what `candidates` sensors see at `steps` times.
+
+    X[a, i, b, j] is that of candidate a at time i with candidate b at time j; it may be on disk.
+    """
+
+    candidates: int
+    steps: int
+
+    def diagonal(self, which: slice) -> np.ndarray:
+        """The blocks X[j, :, j, :] of some candidates, float64 of shape (n, T, T)."""
+        ...
+
+    def row(self, p: int, which: slice) -> np.ndarray:
+        """The blocks X[p, :, which, :], float64 of shape (T, n, T)."""
+        ...
+
+
+class DenseCovariance:
+    """A covariance in memory.
+
+    Parameters
+    ----------
+    array : array, shape (C, T, C, T)
+
+    Raises
+    ------
+    DataError
+        If it has another shape, is not finite or not symmetric.
+    """
+
+    def __init__(self, array: Any):
+        self.array = finite_array("covariance", array)
+        shape = self.array.shape
+        if len(shape) != 4 or shape[:2] != shape[2:] or not self.array.size:
+            raise DataError(f"covariance: found shape {shape}, expected (C, T, C, T)")
+        self.candidates, self.steps = shape[:2]
+        check_symmetric(self.array, "covariance")
+
+    @property
+    def made_with(self) -> Any:
+        """For the fingerprint of a journal."""
+        return self.array
+
+    def diagonal(self, which: slice) -> np.ndarray:
+        return diagonal_blocks(self.array, which)
+
+    def row(self, p: int, which: slice) -> np.ndarray:
+        return self.array[p, :, which]
+
+
+def diagonal_blocks(array: np.ndarray, which: slice = slice(None)) -> np.ndarray:
+    """Of shape (n, T, T), from (C, T, C, T)."""
+    return np.moveaxis(np.diagonal(array, axis1=0, axis2=2), -1, 0)[which]
+
+
+def check_symmetric(array: np.ndarray, name: str) -> None:
+    """A `DataError` unless array[a, i, b, j] = array[b, j, a, i], to round-off."""
+    allowed = 1e-8 * np.abs(diagonal_blocks(array)).max()
+    for a, row in enumerate(array):
+        # One sensor after another: no second copy of it all.
+        if np.abs(row - np.moveaxis(array[:, :, a], -1, 0)).max() > allowed:
+            raise DataError(f"{name}: it is not symmetric")

@@ -1,0 +1,148 @@
+"""Noise of sensors, and covariances measured in it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..core.checks import finite_array
+from ..core.errors import DataError
+from ..core.quantities import converter, power, spelling, stated
+from .covariance import check_symmetric, diagonal_blocks
+
+
+def in_units(given: Any, units: str) -> Any:
+    """Noise in the units of data, or the squares of these for covariances, where both state them.
+
+    Raises
+    ------
+    DataError
+        If its own do not convert.
+    """
+    own = stated(given)
+    if own is None or spelling(units) == "1":
+        return given
+    wanted = units if np.ndim(given) < 2 else power((units, 2))
+    return converter("noise", own, wanted).difference(finite_array("noise", given))
+
+
+class Noise:
+    """Of sensors: independent between them, or correlated.
+
+    Parameters
+    ----------
+    given : number or array
+        A standard deviation; one a sensor, shape (C,); a covariance a sensor, (C, T, T); or that
+        of all, (C, T, C, T).
+    candidates, steps : int
+        C and T.
+
+    Attributes
+    ----------
+    given : array
+    deviations : array, shape (C,), or None
+    inverses : array, shape (C, T, T), or None
+        L_j^-1, with L_j L_j^T the covariance of sensor j by itself.
+    correlated : array, shape (C, T, C, T), or None
+
+    Raises
+    ------
+    DataError
+        If it has another shape, or is not symmetric and positive definite.
+    """
+
+    def __init__(self, given: Any, candidates: int, steps: int):
+        self.given = values = finite_array("noise", given)
+        self.candidates, self.steps = candidates, steps
+        each = candidates, steps, steps
+        if values.shape not in ((), (candidates,), each, (candidates, steps, candidates, steps)):
+            raise DataError(
+                f"noise: found shape {values.shape}, expected a number, {(candidates,)},"
+                f" {each} or {(candidates, steps, candidates, steps)}"
+            )
+        self.deviations = self.inverses = self.correlated = None
+        if values.ndim < 2:
+            if not (values > 0.0).all():
+                raise DataError(f"noise: found {values.min():g}, expected values > 0")
+            self.deviations = np.broadcast_to(values, (candidates,))
+            return
+        if values.ndim == 4:
+            check_symmetric(values, "noise")
+            self.correlated, values = values, diagonal_blocks(values)
+        elif np.abs(values - values.swapaxes(1, 2)).max() > 1e-8 * np.abs(values).max():
+            raise DataError("noise: a covariance is not symmetric")
+        try:
+            self.inverses = np.linalg.inv(np.linalg.cholesky(values))
+        except np.linalg.LinAlgError:
+            raise DataError("noise: a covariance is not positive definite") from None
+        if self.correlated is not None:
+            try:
+                np.linalg.cholesky(self.correlated.reshape(candidates * steps, -1))
+            except np.linalg.LinAlgError:
+                raise DataError("noise: it is not positive definite") from None
+
+    @classmethod
+    def of(cls, given: Any, candidates: int, steps: int) -> Noise:
+        """Checked, unless it was."""
+        return given if isinstance(given, cls) else cls(given, candidates, steps)
+
+    def too_small(self, factor: float) -> DataError:
+        """That it must be so many times as large, or larger."""
+        factor *= 1.05  # of which two digits are not less
+        found, least = "", f"standard deviations {factor:.2g} times as large"
+        if not self.given.ndim:
+            found, least = f"found {self.given:g}, ", f"{factor * self.given:.2g}"
+        return DataError(
+            f"noise: {found}too small beside what sensors see for double precision, expected"
+            f" {least} or more"
+        )
+
+    def matrix(self) -> np.ndarray:
+        """The covariance of all, of shape (C, T, C, T)."""
+        if self.correlated is not None:
+            return self.correlated
+        out = np.zeros((self.candidates, self.steps) * 2)
+        for k in range(self.candidates):
+            if self.deviations is None:
+                out[k, :, k] = self.given[k]
+            else:
+                np.fill_diagonal(out[k, :, k], np.square(self.deviations[k]))
+        return out
+
+    def select(self, sensors: np.ndarray) -> Noise:
+        """That of some of the sensors."""
+        given = self.given
+        if given.ndim:
+            given = given[sensors]
+        if given.ndim == 4:
+            given = given[:, :, sensors]
+        return Noise(given, len(sensors), self.steps)
+
+    def draw(self, generator: np.random.Generator, count: int) -> np.ndarray:
+        """Samples, of shape (count, T, C)."""
+        z = generator.standard_normal((count, self.steps, self.candidates))
+        if self.deviations is not None:
+            return z * self.deviations
+        if self.correlated is None:
+            return np.einsum("cij,bjc->bic", np.linalg.cholesky(self.given), z)
+        root = np.linalg.cholesky(self.correlated.reshape(self.candidates * self.steps, -1))
+        flat = np.swapaxes(z, 1, 2).reshape(count, -1) @ root.T
+        return np.swapaxes(flat.reshape(count, self.candidates, self.steps), 1, 2)
+
+    def whiten(self, blocks: np.ndarray, p: int, which: slice) -> np.ndarray:
+        """L_p^-1 B_pj L_j^-T of blocks of shape (T, n, T)."""
+        if self.deviations is not None:
+            scale = self.deviations[p] * self.deviations[which]
+            return blocks / scale[:, None]
+        assert self.inverses is not None
+        left = np.tensordot(self.inverses[p], blocks, 1)
+        return np.moveaxis(np.moveaxis(left, 1, 0) @ self.inverses[which].swapaxes(1, 2), 0, 1)
+
+    def whiten_diagonal(self, blocks: np.ndarray, which: slice) -> np.ndarray:
+        """L_j^-1 B_jj L_j^-T of blocks of shape (n, T, T)."""
+        if self.deviations is not None:
+            return blocks / np.square(self.deviations[which])[:, None, None]
+        assert self.inverses is not None
+        left = self.inverses[which]
+        return left @ blocks @ left.swapaxes(1, 2)

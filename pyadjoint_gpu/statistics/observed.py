@@ -1,0 +1,76 @@
+"""Data and their errors: which of them are observed, and roots of covariances."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+
+from ..core.checks import finite_array
+from ..core.errors import DataError
+
+
+def observed(
+    name: str, values: np.ndarray, noise_name: str, noise: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of n values, which are observed, these, and their noise. What is NaN, or of an error that is
+    infinite or NaN, nobody observed.
+
+    Raises
+    ------
+    DataError
+        If none is, or one or what is left of the noise is not finite.
+    """
+    n = len(values)
+    check_errors(noise_name, noise, n)
+    used = ~np.isnan(values)
+    if noise.ndim:
+        used &= np.isfinite(noise if noise.ndim == 1 else np.diag(noise))
+        noise = noise[used] if noise.ndim == 1 else noise[np.ix_(used, used)]
+    if not np.any(used):
+        raise DataError(
+            f"{name}: none of {n} values is observed (each missing, or of an error that is infinite"
+            " or NaN), expected one at least"
+        )
+    return used, finite_array(name, values[used]), finite_array(noise_name, noise)
+
+
+def check_units(name: str, value: Any) -> None:
+    """A `DataError` where an array that states its unit holds variances where it should hold
+    standard deviations, or the other way round where it has two axes."""
+    units = str(getattr(value, "attrs", {}).get("units", "")).strip()
+    square = np.ndim(value) == 2
+    if not square and re.fullmatch(r"[A-Za-z]+(\^|\*\*)?2", units):
+        raise DataError(
+            f"{name}: found {units!r}, the unit of variances; expected standard deviations: take"
+            " their square roots"
+        )
+    if square and re.fullmatch("[A-Za-z]+", units):
+        raise DataError(
+            f"{name}: found a covariance in {units!r}, expected the square of a unit, '{units}2'"
+        )
+
+
+def check_errors(name: str, given: np.ndarray, n: int) -> None:
+    """A `DataError` unless these may be the errors of n values: one standard deviation, n of them,
+    or a covariance."""
+    if given.ndim == 1 and len(given) != n:
+        raise DataError(f"{name}: found {len(given)} values, expected {n}")
+    if given.ndim > 1 and given.shape != (n, n):
+        raise DataError(f"{name}: found an array of shape {given.shape}, expected {(n, n)}")
+
+
+def factor(name: str, given: np.ndarray, n: int) -> np.ndarray:
+    """Of a covariance its lower Cholesky factor; of standard deviations themselves."""
+    check_errors(name, given, n)
+    if given.ndim < 2:
+        if not np.all(given > 0):
+            raise DataError(f"{name}: found {np.min(given):g}, expected values > 0")
+        return np.broadcast_to(given, n).copy()
+    if not np.allclose(given, given.T, rtol=1e-8, atol=1e-12 * np.max(np.abs(given))):
+        raise DataError(f"{name}: the covariance is not symmetric")
+    try:
+        return np.linalg.cholesky(given)
+    except np.linalg.LinAlgError:
+        raise DataError(f"{name}: the covariance is not positive definite") from None

@@ -1,0 +1,18 @@
+"""Particles drawn by weight."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+
+def systematic(key: Any, log_weights: Any) -> Any:
+    """Indices of N particles drawn by weight, one number u / N + k / N a particle (Kitagawa 1996,
+    J. Comput. Graph. Stat. 5, 1)."""
+    count = log_weights.shape[0]
+    weights = jax.nn.softmax(log_weights)
+    points = (jnp.arange(count) + jax.random.uniform(key, dtype=weights.dtype)) / count
+    # The sum of the weights may fall short of one by round-off.
+    return jnp.minimum(jnp.searchsorted(jnp.cumsum(weights), points, side="right"), count - 1)

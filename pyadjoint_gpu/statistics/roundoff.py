@@ -1,0 +1,131 @@
+"""What round-off does to a covariance beside small noise, and which noise is too small.
+
+A covariance K = Gamma + X in double precision is known to within eps K_ii in row and column i: that
+is how X was made. To first order, logdet K is then off by tr(K^-1 dK), and K^-1 d by as much
+relative to its size. With errors of random signs that is about
+
+    eps tr(D K^-1 D) / sqrt(N),    D^2 = diag K,
+
+N the size of K, the trace found from products with random vectors. In units of the noise K is no
+less than the identity, so that it is at most eps sqrt(N) max K_ii, whatever X is: from which
+follows the noise that is certainly large enough.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.linalg
+
+from ..core.errors import DataError
+from .covariance import diagonal_blocks
+from .noise import Noise
+
+LIMIT = 1e-4
+"""Of information in nats, and of what is inferred relative to its size: more is refused."""
+
+PROBES = 8
+"""Random vectors, whose squares average to a trace within a third or so."""
+
+EPS = float(np.finfo(float).eps)
+
+
+def refusal(
+    name: str,
+    noise: Noise,
+    largest: float,
+    size: int,
+    otherwise: str = "it is not positive definite",
+) -> DataError:
+    """Why a covariance in units of the noise cannot be factorised, or not accurately.
+
+    Parameters
+    ----------
+    name : str
+        Of the covariance.
+    noise : Noise
+    largest : float
+        The largest variance there is, in units of the noise.
+    size : int
+        Rows of the covariance.
+    otherwise : str
+        What it is where the noise is large enough.
+    """
+    factor = float(np.sqrt(EPS * max(largest, 0.0) * np.sqrt(size) / LIMIT))
+    if factor > 1.0:
+        return noise.too_small(factor)
+    return DataError(f"{name}: {otherwise}")
+
+
+def cholesky(matrix: np.ndarray, name: str, noise: Noise, largest: float) -> np.ndarray:
+    """L of K = L L^T, in place of K.
+
+    Parameters
+    ----------
+    matrix : array, shape (N, N)
+        K; its lower triangle alone is used.
+    name, noise, largest
+        As for `refusal`.
+    """
+    try:
+        return scipy.linalg.cholesky(matrix, lower=True, overwrite_a=True, check_finite=False)
+    except np.linalg.LinAlgError:
+        raise refusal(name, noise, largest, len(matrix)) from None
+
+
+def check(factor: np.ndarray, spread: np.ndarray, name: str, noise: Noise, largest: float) -> None:
+    """A `DataError` unless K = L L^T is known well enough.
+
+    Parameters
+    ----------
+    factor : array, shape (N, N)
+        L.
+    spread : array, shape (N,)
+        The root of K_ii, or of the K that this one was made from.
+    name, noise, largest
+        As for `refusal`.
+    """
+    probes = scipy.linalg.solve_triangular(
+        factor, spread[:, None] * signs(0, len(factor)), lower=True, check_finite=False
+    )
+    judge(error(probes), name, noise, largest, len(factor))
+
+
+def factorised(blocks: np.ndarray, noise: Noise, *, times_first: bool) -> np.ndarray:
+    """L of Gamma + X, checked.
+
+    Parameters
+    ----------
+    blocks : array, shape (C, T, C, T)
+        X.
+    noise : Noise
+    times_first : bool
+        Whether times come before sensors in the rows of L, or after.
+    """
+    every = slice(None)
+    white = noise.whiten_diagonal(diagonal_blocks(blocks), every)
+    largest = 1.0 + float(np.diagonal(white, axis1=1, axis2=2).max())
+    matrix = blocks + noise.matrix()
+    if times_first:
+        matrix = matrix.transpose(1, 0, 3, 2)
+    size = noise.candidates * noise.steps
+    matrix = matrix.reshape(size, size)
+    spread, name = np.sqrt(matrix.diagonal()), "covariance with noise"
+    factor = cholesky(matrix, name, noise, largest)
+    check(factor, spread, name, noise, largest)
+    return factor
+
+
+def signs(first: int, count: int) -> np.ndarray:
+    """Random, the same on all ranks."""
+    return np.random.default_rng(first).choice([-1.0, 1.0], (count, PROBES))
+
+
+def error(probes: np.ndarray) -> float:
+    """Of logdet K, or relative of K^-1 d."""
+    return EPS * float(np.square(probes).sum()) / PROBES / np.sqrt(len(probes))
+
+
+def judge(error: float, name: str, noise: Noise, largest: float, size: int) -> None:
+    if not error <= LIMIT:
+        close = "it is too close to a singular one for double precision"
+        raise refusal(name, noise, largest, size, close)

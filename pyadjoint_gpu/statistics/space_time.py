@@ -1,0 +1,360 @@
+"""Gaussian priors of forcings in space and time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.linalg
+
+from ..core.checks import count as count_of
+from ..core.checks import finite_array, positive, real_array
+from ..core.errors import ConfigError, DataError, shown
+from ..core.grid import CellSpace, Grid, Space
+from ..core.pickling import AsGiven
+from ..core.precision import double
+from ..models.forcing import ForcingSpace
+from .matern import DENSE, MaternField
+from .observed import factor
+
+
+class Spatial(Protocol):
+    """Gamma_s of n places, and a square root R, Gamma_s = R R^T; of arrays (..., n), in JAX."""
+
+    @property
+    def variance(self) -> np.ndarray: ...
+    def covariance(self, x: Any) -> Any: ...
+    def root(self, z: Any) -> Any: ...
+    def scaled(self, factor: np.ndarray) -> Spatial:
+        """With factor Gamma_s factor in its place."""
+        ...
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """From which `restored` makes it again."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Matrix(AsGiven):
+    """By its matrix, of shape (n, n)."""
+
+    matrix: np.ndarray
+
+    @property
+    def variance(self) -> np.ndarray:
+        return np.diag(self.matrix)
+
+    def covariance(self, x: Any) -> Any:
+        return x @ jnp.asarray(self.matrix, x.dtype)
+
+    def root(self, z: Any) -> Any:
+        return z @ jnp.asarray(self._root, z.dtype)
+
+    @cached_property
+    def _root(self) -> np.ndarray:
+        """The symmetric one, for a covariance given some of the places is singular."""
+        values, vectors = scipy.linalg.eigh(self.matrix)
+        return (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
+
+    def scaled(self, factor: np.ndarray) -> Matrix:
+        return Matrix(factor[:, None] * self.matrix * factor)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return {"matrix": self.matrix}
+
+
+@dataclass(frozen=True, eq=False)
+class Cells(AsGiven):
+    """A Matern field on a rectangle of cells, by cosine transforms."""
+
+    grid: Grid
+    sd: np.ndarray
+    length: float
+
+    @cached_property
+    def _field(self) -> MaternField:
+        return MaternField(CellSpace(self.grid), self.length)
+
+    @property
+    def variance(self) -> np.ndarray:
+        return self.sd**2
+
+    def covariance(self, x: Any) -> Any:
+        return self.sd * self._covariance(self.sd * x)
+
+    def root(self, z: Any) -> Any:
+        return self.sd * self._root(z)
+
+    @cached_property
+    def _covariance(self) -> Callable[[Any], Any]:
+        field = self._field
+        return self._each(lambda x: field.root(field.root_transposed(x)))
+
+    @cached_property
+    def _root(self) -> Callable[[Any], Any]:
+        return self._each(self._field.root)
+
+    def _each(self, of: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        """Compiled, of arrays (..., n)."""
+
+        def all_of(x: Any) -> Any:
+            fields = jnp.reshape(x, (-1, *self.grid.shape))
+            return jnp.reshape(jax.vmap(of)(fields), x.shape).astype(x.dtype)
+
+        return jax.jit(all_of)
+
+    def scaled(self, factor: np.ndarray) -> Cells:
+        return replace(self, sd=self.sd * factor)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        grid = self.grid
+        return {
+            "grid": np.array([grid.shape, grid.extent], dtype=float),
+            "sd": self.sd,
+            "length": np.array(self.length),
+        }
+
+
+def restored(arrays: dict[str, np.ndarray]) -> Spatial:
+    """From what `Spatial.arrays` gave."""
+    if "matrix" in arrays:
+        return Matrix(arrays["matrix"])
+    shape, extent = arrays["grid"]
+    grid = Grid(tuple(int(n) for n in shape), tuple(extent))
+    return Cells(grid, arrays["sd"], float(arrays["length"]))
+
+
+@dataclass(frozen=True, eq=False)
+class SpaceTimePrior(AsGiven):
+    """m ~ N(0, T (x) Gamma_s), m of shape (steps, *places): Gamma_s correlates places, the Toeplitz
+    matrix T times.
+
+    Made by `matern`, or by `of` from a matrix.
+
+    Attributes
+    ----------
+    spatial : Spatial
+    places : tuple of int
+    correlation : array, shape (steps,)
+        The first column of T, which begins with 1: (1, 0, 0, ...) where times are independent.
+    """
+
+    spatial: Spatial
+    places: tuple[int, ...]
+    correlation: np.ndarray
+
+    @classmethod
+    @double
+    def matern(
+        cls, space: Space, sd: Any, length: float | None, duration: float | None = None
+    ) -> SpaceTimePrior:
+        """A Matern field by an elliptic operator (`matern`), independent from one interval of the
+        forcing to the next, or correlated as exp(-|t - t'| / duration).
+
+        Parameters
+        ----------
+        space : ForcingSpace
+            Of the model's parameter: ``model.space("source")``.
+        sd : float or array, shape (*places,)
+            Standard deviation of every value, > 0.
+        length : float or None
+            Correlation length, in the grid's unit. None for sources at points, which are
+            independent.
+        duration : float, optional
+            Correlation time, in the model's unit of time.
+
+        Raises
+        ------
+        ConfigError, DataError
+            If the space is not of a forcing, or a number is not positive.
+        """
+        if not isinstance(space, ForcingSpace):
+            raise ConfigError(f"prior: found {type(space).__name__}, expected a forcing's space")
+        places = space.shape[1:]
+        each = _deviations(sd, places)
+        correlation = np.zeros(space.count)
+        correlation[0] = 1.0
+        if duration is not None:
+            rate = space.interval / positive("prior.duration", duration)
+            correlation = np.exp(-rate * np.arange(space.count))
+        if space.places.at_points:
+            if length is not None:
+                raise ConfigError("prior.length: sources at points are independent; leave it out")
+            return cls(Matrix(np.diag(each**2)), places, correlation)
+        box = _box(space)
+        if box is not None:
+            field = MaternField(CellSpace(box), length)
+            return cls(Cells(box, each, field.length), places, correlation)
+        field = MaternField(replace(space, count=1), length)
+        root = np.asarray(jax.vmap(field.root)(jnp.eye(each.size)[:, None, :]))[:, 0]
+        return cls(Matrix(root.T @ root).scaled(each), places, correlation)
+
+    @classmethod
+    def of(cls, covariance: Any, steps: int, correlation: Any = None) -> SpaceTimePrior:
+        """From Gamma_s.
+
+        Parameters
+        ----------
+        covariance : array, shape (n, n) or (n,)
+            Gamma_s, or standard deviations of independent places.
+        steps : int
+        correlation : array, shape (steps,), optional
+            The first column of T; times are independent unless given.
+
+        Raises
+        ------
+        DataError
+            If Gamma_s or T is not symmetric and positive definite, or has values not finite.
+        """
+        count_of("steps", steps)
+        matrix = finite_array("prior.covariance", covariance)
+        if matrix.ndim == 1:
+            matrix = np.diag(_deviations(matrix, matrix.shape) ** 2)
+        if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or not matrix.size:
+            raise DataError(f"prior.covariance: found shape {matrix.shape}, expected (n, n)")
+        factor("prior.covariance", matrix, len(matrix))
+        column = (
+            np.eye(1, steps)[0]
+            if correlation is None
+            else finite_array("prior.correlation", correlation)
+        )
+        if column.shape != (steps,) or column[0] != 1.0:
+            raise DataError(
+                f"prior.correlation: found shape {column.shape}, expected ({steps},), from 1"
+            )
+        factor("prior.correlation", scipy.linalg.toeplitz(column), steps)
+        return cls(Matrix(matrix), (len(matrix),), column)
+
+    @property
+    def steps(self) -> int:
+        return len(self.correlation)
+
+    @property
+    def independent(self) -> bool:
+        """Whether times are."""
+        return not np.any(self.correlation[1:])
+
+    @property
+    def variance(self) -> np.ndarray:
+        """Of the places, at any time; of shape (*places,)."""
+        return self.spatial.variance.reshape(self.places)
+
+    @cached_property
+    def times(self) -> np.ndarray:
+        """T, of shape (steps, steps)."""
+        return scipy.linalg.toeplitz(self.correlation)
+
+    @cached_property
+    def _times_root(self) -> np.ndarray:
+        return np.linalg.cholesky(self.times)
+
+    @double
+    def covariance(self, m: Any) -> np.ndarray:
+        """Gamma m, of an array (..., steps, *places)."""
+        return self._applied(lambda x: self.act(x), m)
+
+    @double
+    def root(self, z: Any) -> np.ndarray:
+        """Gamma^(1/2) z, of an array (..., steps, *places); Gamma^(1/2) its transpose is Gamma."""
+        return self._applied(lambda x: self.act_root(x), z)
+
+    def draws(self, count: int, seed: int = 0) -> np.ndarray:
+        """Samples, of shape (count, steps, *places)."""
+        shape = (count_of("count", count), self.steps, *self.places)
+        generator = np.random.default_rng(count_of("seed", seed, 0))
+        return self.root(generator.standard_normal(shape))
+
+    def act(self, x: Any) -> Any:
+        """Gamma x, of shape (batch, steps, n), in JAX."""
+        out = self.spatial.covariance(x)
+        return out if self.independent else jnp.einsum("ij,bjn->bin", self.times, out)
+
+    def act_root(self, x: Any) -> Any:
+        """Gamma^(1/2) x, of shape (batch, steps, n), in JAX."""
+        out = self.spatial.root(x)
+        return out if self.independent else jnp.einsum("ij,bjn->bin", self._times_root, out)
+
+    def _applied(self, of: Any, given: Any) -> np.ndarray:
+        array = real_array("prior", given)
+        inner = (self.steps, *self.places)
+        if array.shape[-len(inner) :] != inner:
+            raise DataError(f"prior: found shape {array.shape}, expected (..., {inner})")
+        flat = jnp.asarray(array.reshape(-1, self.steps, int(np.prod(self.places))))
+        return np.asarray(of(flat)).reshape(array.shape)
+
+    def weighted(self, weights: Any) -> SpaceTimePrior:
+        """W^(1/2) Gamma W^(1/2), W the diagonal matrix of weights of the places.
+
+        Places of weight zero count as known: their share of the data is taken for information about
+        the others. For what the data say of some places while the others stay unknown see `given`.
+
+        Raises
+        ------
+        DataError
+            If weights are negative or of another shape.
+        """
+        array = finite_array("weights", weights)
+        if array.shape != self.places or np.any(array < 0) or not np.any(array):
+            raise DataError(
+                f"weights: expected {self.places} values >= 0, not all zero, found {shown(weights)}"
+            )
+        return replace(self, spatial=self.spatial.scaled(np.sqrt(array.ravel())))
+
+    @double
+    def given(self, known: Any) -> SpaceTimePrior:
+        """m given its values at some places, at all times, were these zero:
+
+            Gamma_s - Gamma_s w^T (w Gamma_s w^T)^-1 w Gamma_s
+
+        in the place of Gamma_s, w the rows of the identity of these places.
+
+        Parameters
+        ----------
+        known : array of bool, shape (*places,)
+
+        Raises
+        ------
+        ConfigError, DataError
+            If none is known, or there are more than `matern.DENSE` places.
+        """
+        mask = np.asarray(known)
+        if mask.dtype != bool or mask.shape != self.places or not mask.any():
+            raise DataError(
+                f"places: expected {self.places} true or false, one true at least, found"
+                f" {shown(known)}"
+            )
+        n = mask.size
+        if n > DENSE:
+            raise ConfigError(f"places: found {n}, expected {DENSE} or less to condition on some")
+        matrix = np.asarray(self.spatial.covariance(jnp.eye(n)))
+        at = np.flatnonzero(mask)
+        root = factor("prior of the goal", matrix[np.ix_(at, at)], at.size)
+        part = scipy.linalg.solve_triangular(root, matrix[at], lower=True)
+        return replace(self, spatial=Matrix(matrix - part.T @ part))
+
+
+def _box(space: ForcingSpace) -> Grid | None:
+    """The grid of the places, where they are a rectangle of cells."""
+    grid = space.grid
+    cells = np.unravel_index(space.places.indices, grid.shape)
+    shape = tuple(int(np.ptp(c)) + 1 for c in cells)
+    if math.prod(shape) != space.places.indices.size or min(shape) < 2:
+        return None
+    extent = tuple(n * h for n, h in zip(shape, grid.spacing, strict=True))
+    return Grid(shape, extent)
+
+
+def _deviations(sd: Any, places: tuple[int, ...]) -> np.ndarray:
+    """Standard deviations of all places, flat."""
+    array = finite_array("prior.sd", sd)
+    if array.ndim and array.shape != places:
+        raise DataError(f"prior.sd: found shape {array.shape}, expected {places}")
+    if not np.all(array > 0):
+        raise DataError(f"prior.sd: found {np.min(array):g}, expected values > 0")
+    return np.broadcast_to(array, places).reshape(-1)

@@ -1,0 +1,196 @@
+import os
+import sys
+import time
+from multiprocessing import get_context
+
+import h5py
+import numpy as np
+import pytest
+from cases import observations, problem
+from journal_child import journalled
+
+import pyadjoint_gpu as pag
+from pyadjoint_gpu.core.errors import ConfigError, DataError
+from pyadjoint_gpu.inversion.journal import Journal
+
+ITERATIONS = 60
+SAME_BITS_BUT = ("wall_time",)
+
+
+def assert_same_bits(a, b):
+    assert set(a.variables) == set(b.variables)
+    for name in a.variables:
+        if name not in SAME_BITS_BUT:
+            assert a[name].values.tobytes() == b[name].values.tobytes(), name
+    for key in ("status", "message", "inputs_sha256", "config_json", "title"):
+        assert a.attrs[key] == b.attrs[key]
+
+
+def reference(**options):
+    return pag.invert(
+        problem((15, 31), data=observations((15, 31), noise=0.001)),
+        max_iterations=ITERATIONS,
+        tolerance=1e-12,
+        progress=False,
+        **options,
+    )
+
+
+@pytest.mark.slow
+def test_killed_at_random_instants_it_opens_and_ends_in_the_same_bits(tmp_path, monkeypatch):
+    path = tmp_path / "run.h5"
+    whole = reference()
+    generator = np.random.default_rng(1)
+    counts, kills, announced = [], 0, 0
+    # Forked from one process that has imported all and computed nothing.
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["journal_child"])
+    while kills < 12:
+        ready = context.Semaphore(0)
+        process = context.Process(target=journalled, args=(path, ITERATIONS, ready))
+        process.start()
+        # Every iterate on record is announced again in the replay; then some new ones.
+        announced += generator.integers(0, 4)
+        for _ in range(announced):
+            assert ready.acquire(timeout=60)
+        time.sleep(generator.uniform(0.0, 0.06))
+        process.kill()
+        process.join()
+        assert process.exitcode == -9
+        kills += 1
+        if not path.exists():
+            continue
+        with Journal.open(path) as journal:  # it always opens
+            counts.append(journal.count)
+            assert not journal.finished
+        with h5py.File(path) as file:
+            n = file["count"][()]
+            assert np.all(np.isfinite(file["gradient"][:n]))
+    assert counts == sorted(counts)  # nothing complete is ever lost
+    assert len(set(counts)) > 5  # the kills fell on different stages
+    resumed = pag.resume(path, max_iterations=ITERATIONS, progress=False)
+    assert_same_bits(resumed, whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("solver", ["multigrid", "pseudo-transient"])
+@pytest.mark.parametrize("shape", [(33, 65), (31, 63)], ids=str)
+def test_bits_do_not_depend_on_where_memory_happens_to_be(solver, shape):
+    import jax.numpy as jnp
+
+    generator = np.random.default_rng(0)
+    tested = problem(shape, data=observations((15, 31)), solver=solver)
+    held, bits = [], set()
+    for _ in range(12):
+        held.append([jnp.zeros(generator.integers(1, 3000)) for _ in range(3)])
+        del held[: len(held) // 3]
+        found = tested.evaluate(tested.initial)
+        bits.add((np.asarray(found.solution.fields["pressure"]).tobytes(),
+                  found.gradient.tobytes()))  # fmt: skip
+    assert len(bits) == 1
+
+
+@pytest.mark.slow
+def test_a_finished_run_goes_on_with_more_iterations(tmp_path):
+    path = tmp_path / "run.h5"
+    data = observations((15, 31), noise=0.001)
+    options = {"tolerance": 1e-12, "progress": False}
+    first = pag.invert(problem(data=data), max_iterations=5, journal=path, **options)
+    assert first.attrs["status"] == "max_iterations"
+    more = pag.resume(path, max_iterations=ITERATIONS, progress=False)
+    assert_same_bits(more, reference())
+    assert_same_bits(pag.resume(path, max_iterations=5, progress=False), first)
+
+
+@pytest.mark.slow
+def test_ctrl_c_and_callbacks_leave_a_journal_that_resumes(tmp_path):
+    path = tmp_path / "run.h5"
+
+    def interrupt(state):
+        if state.iteration == 4:
+            raise KeyboardInterrupt
+
+    data = observations((15, 31), noise=0.001)
+    result = pag.invert(
+        problem(data=data), max_iterations=ITERATIONS, tolerance=1e-12, journal=path,
+        progress=False, callback=interrupt,
+    )  # fmt: skip
+    assert result.attrs["status"] == "interrupted"
+    with pytest.raises(DataError, match="unfinished journal"):
+        pag.invert(problem(data=data), journal=path, progress=False)
+    assert_same_bits(pag.resume(path, progress=False), reference())
+
+
+@pytest.mark.slow
+def test_a_journal_grows(tmp_path, monkeypatch):
+    from pyadjoint_gpu.inversion import journal
+
+    monkeypatch.setattr(journal, "_FIRST", 4)
+    path = tmp_path / "run.h5"
+    result = reference(journal=path)
+    assert_same_bits(result, reference())
+    with h5py.File(path) as file:
+        assert file["count"][()] == result["evaluations"][-1]
+        assert file["scalars"].shape[0] == 128
+    assert [p.name for p in tmp_path.iterdir()] == ["run.h5"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["TNC", "SLSQP", "trust-constr", "L-BFGS-B"])
+def test_resume_is_exact_with_other_methods(method, tmp_path):
+    path = tmp_path / "run.h5"
+    data = observations((9, 17))
+
+    def stop(state):
+        return state.iteration == 2
+
+    options = {"method": method, "max_iterations": 6, "progress": False}
+    pag.invert(problem((9, 17), data=data), journal=path, callback=stop, **options)
+    resumed = pag.resume(path, progress=False)
+    whole = pag.invert(problem((9, 17), data=data), **options)
+    assert_same_bits(resumed, whole)
+
+
+def test_code_in_a_problem_must_be_given_again(tmp_path):
+    import jax.numpy as jnp
+
+    def make(factor=1.0):
+        base = problem((9, 17), data=observations((9, 17)))
+        return pag.Problem(
+            base.model,
+            pag.Control("permeability", 1.0, transform="log"),
+            lambda state: factor * jnp.sum((state["pressure"] - 1.0) ** 2),
+        )
+
+    path = tmp_path / "run.h5"
+    first = pag.invert(make(), max_iterations=2, journal=path, progress=False)
+    with pytest.raises(ConfigError, match="problem="):
+        pag.resume(path, progress=False)
+    more = pag.resume(path, make(), max_iterations=4, progress=False)
+    assert more["objective"][:3].values.tobytes() == first["objective"].values.tobytes()
+    other = pag.Problem(
+        make().model, pag.Control("permeability", 2.0, transform="log"), make().misfit
+    )
+    with pytest.raises(DataError, match="other controls"):
+        pag.resume(path, other, max_iterations=6, progress=False)
+
+
+def test_refused_files(tmp_path):
+    with pytest.raises(DataError, match="no such journal"):
+        pag.resume(tmp_path / "none.h5")
+    (tmp_path / "text.h5").write_text("hello")
+    with pytest.raises(DataError, match="not a journal"):
+        pag.resume(tmp_path / "text.h5")
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["a"] = 1
+    with pytest.raises(DataError, match="not a journal"):
+        pag.resume(tmp_path / "other.h5")
+    path = tmp_path / "run.h5"
+    pag.invert(problem((9, 17), data=observations((9, 17))), max_iterations=1, journal=path,
+               progress=False)  # fmt: skip
+    whole = path.read_bytes()
+    for part in (0.9, 0.5, 0.1):
+        (tmp_path / "cut.h5").write_bytes(whole[: int(part * len(whole))])
+        with pytest.raises(DataError, match=r"truncated|not a journal"):
+            pag.resume(tmp_path / "cut.h5")
