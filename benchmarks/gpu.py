@@ -109,7 +109,7 @@ def _wave(shape: tuple[int, int]) -> dict[str, Any]:
     import numpy as np
 
     from pyadjoint_gpu import EmbeddedEngine, Grid
-    from pyadjoint_gpu.engines import running
+    from pyadjoint_gpu.engines.choose import running
     from pyadjoint_gpu.models import AcousticWave
 
     from .machine import best

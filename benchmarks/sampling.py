@@ -172,7 +172,7 @@ def _move(settings: Settings, keys: Any, h: Any, s: Any) -> Any:
     return hmc.each(one)(keys, h, s)
 
 
-_OURS = {"ours": partial(compiled_loop(_move), USUAL)}
+_OURS = {"ours": partial(compiled_loop(_move, static_argnums=(0,)), USUAL)}
 
 
 @compiled_loop

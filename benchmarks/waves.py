@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from pyadjoint_gpu import EmbeddedEngine, Grid
-from pyadjoint_gpu.engines import running
+from pyadjoint_gpu.engines.choose import running
 from pyadjoint_gpu.models import AcousticWave
 
 from .cases import noise

@@ -8,6 +8,7 @@ from .core.errors import (
 )
 from .core.grid import Grid
 from .core.version import __version__
+from .engines.base import Engine
 from .engines.embedded import EmbeddedEngine
 from .engines.julia.engine import JuliaEngine
 from .engines.julia.ranks import Launch
@@ -30,6 +31,7 @@ __all__ = [
     "ConvergenceWarning",
     "DataError",
     "EmbeddedEngine",
+    "Engine",
     "EngineError",
     "Grid",
     "JuliaEngine",

@@ -10,7 +10,7 @@ from importlib import metadata
 
 from .core.errors import EngineError
 from .core.version import __version__
-from .engines import automatic
+from .engines.choose import automatic
 from .engines.julia.installation import (
     BACKENDS,
     PACKAGE,

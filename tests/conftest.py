@@ -27,7 +27,7 @@ import pyadjoint_gpu as pag
 from pyadjoint_gpu.cli import main
 from pyadjoint_gpu.core import compilation
 from pyadjoint_gpu.core.errors import EngineError
-from pyadjoint_gpu.engines import AUTO
+from pyadjoint_gpu.engines.choose import AUTO
 from pyadjoint_gpu.engines.julia.installation import find
 
 # Compiling takes most of the time, of the same things again and again: in modules after each

@@ -18,7 +18,7 @@ from slip_files import pixels, stations
 import pyadjoint_gpu as pag
 from pyadjoint_gpu import geophysics, lti, sampling, statistics
 from pyadjoint_gpu.core.grid import BoundarySpace, CellSpace
-from pyadjoint_gpu.engines import get_engine
+from pyadjoint_gpu.engines.choose import get_engine
 from pyadjoint_gpu.engines.julia.engine import JuliaEngine
 from pyadjoint_gpu.engines.julia.ranks import Launch
 from pyadjoint_gpu.models import AcousticWave, ShallowWater, Transient
@@ -251,7 +251,7 @@ def test_engines_that_run_elsewhere_pickle_as_they_were_asked_for():
 def test_a_copy_shares_compiled_code():
     one = problem()
     other = copy.copy(one)
-    assert other._objective is one._objective
+    assert other.objective is one.objective
     other.tolerance = 1e-3
     assert one.tolerance == 1e-10
 

@@ -61,9 +61,10 @@ def compiled(function: Callable[P, T], *, quickly: bool = False, **options: Any)
     return wrapper
 
 
-def compiled_loop(function: Callable[..., T]) -> Callable[..., T]:
-    """The same for a function that spends its time in loops, by the faster code generator. Its
-    first argument is static.
+def compiled_loop(
+    function: Callable[P, T], *, static_argnums: tuple[int, ...] = ()
+) -> Callable[P, T]:
+    """The same for a function that spends its time in loops, by the faster code generator.
 
     The loops work on copies of arguments and results, made by multiplying with a one that the
     compiler cannot foresee. Copies lie in the one block of memory that XLA plans for a whole
@@ -71,19 +72,25 @@ def compiled_loop(function: Callable[..., T]) -> Callable[..., T]:
     is then the same in every run.
     """
 
-    def isolated(static: Any, one: Any, *args: Any) -> T:
+    call: Callable[..., T] = function
+
+    def isolated(*args: Any) -> T:
+        *given, one = args
+
         def copy(x: Any) -> Any:
             x = jnp.asarray(x)
             return x * one.astype(x.dtype) if jnp.issubdtype(x.dtype, jnp.number) else x
 
-        return jax.tree.map(copy, function(static, *jax.tree.map(copy, args)))
+        copies = (a if k in static_argnums else jax.tree.map(copy, a) for k, a in enumerate(given))
+        return jax.tree.map(copy, call(*copies))
 
     @cache
     def build() -> Callable[..., T]:
-        return jax.jit(isolated, static_argnums=0, compiler_options=_options()[1])
+        return jax.jit(isolated, static_argnums=static_argnums, compiler_options=_options()[1])
 
     @wraps(function)
-    def wrapper(static: Any, *args: Any) -> T:
-        return build()(static, 1.0, *args)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
+        assert not kwargs
+        return build()(*args, 1.0)
 
     return wrapper

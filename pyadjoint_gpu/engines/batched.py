@@ -6,19 +6,19 @@ Members that have converged wait for the others; what a member gets does not dep
 from __future__ import annotations
 
 import inspect
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from ..core.precision import double
+from ..core.precision import compiled_loop
 from ..models.base import Fields, Model
 from ..solvers import Operator, multigrid
-from ..solvers.base import ERROR, TINY, gauged, largest
+from ..solvers.base import ERROR, TINY, gauged, largest, parameter_gradient
 from ..solvers.krylov import PRECISION, Goal
-from .base import Engine
-from .embedded import EmbeddedEngine, parameter_gradient, prepared
+from .base import Many
 
 ROUNDS = 3
 """Of iterations, each from the true residual of the one before."""
@@ -26,10 +26,9 @@ ROUNDS = 3
 # Within one compiled program, not as programs of their own.
 _hierarchies = inspect.unwrap(multigrid.hierarchies_of)
 _iterate = inspect.unwrap(multigrid.iterate)
-_gradient = inspect.unwrap(parameter_gradient)
 
 
-class Batchable(NamedTuple):
+class How(NamedTuple):
     """What is the same for all members, known before anything is traced.
 
     Attributes
@@ -44,52 +43,50 @@ class Batchable(NamedTuple):
     dtype: str
 
 
-@double
-def batchable(engine: Engine, model: Model, m: Fields) -> Batchable | None:
-    """How `engine` solves `model` for many parameters at once; None where it does them one by one.
-    `m` are parameters like those to come."""
-    if not isinstance(engine, EmbeddedEngine) or engine.solver == "pseudo-transient":
-        return None
-    if not (model.elliptic_declared and model.linear) or model.lower:
-        return None
-    m = {k: jnp.asarray(v, engine.dtype) for k, v in m.items()}
-    zero = {v.name: jnp.zeros(model.grid.shape, engine.dtype) for v in model.unknowns}
-    return Batchable(multigrid.prepare(model, prepared(model, m), zero).kind, engine.dtype)
+def suits(model: Model) -> bool:
+    """Whether a model's solves can go side by side."""
+    steady = model.times is None and not model.lower
+    return steady and model.linear and model.elliptic_declared
 
 
-def solve(
-    how: Batchable, model: Model, m: Fields, tolerance: Any, max_iterations: Any
-) -> tuple[Fields, dict[str, multigrid.Hierarchy], Any]:
-    """u with R(u, m) = 0, the hierarchies for its adjoint, and whether it converged."""
-    m = {k: jnp.asarray(v, how.dtype) for k, v in m.items()}
-    c = model.prepare(m)
-    zero = {v.name: jnp.zeros(model.grid.shape, how.dtype) for v in model.unknowns}
-    hierarchies = _hierarchies(model, c, zero)
-    u, good = _solved(how, Operator(model), hierarchies, (c,), tolerance, max_iterations)
-    return u, hierarchies, good
+@partial(compiled_loop, static_argnums=(0,))
+def solve(how: How, model: Model, parameters: Fields, tolerance: Any, max_iterations: Any) -> Many:
+    """States u with R(u, m) = 0, and the hierarchies for their adjoints."""
+
+    def one(m: Fields) -> Many:
+        c = model.prepare(m)
+        zero = {v.name: jnp.zeros(model.grid.shape, how.dtype) for v in model.unknowns}
+        hierarchies = _hierarchies(model, c, zero)
+        u, good = _solved(how, Operator(model), hierarchies, (c,), tolerance, max_iterations)
+        return Many(u, good, hierarchies)
+
+    return jax.vmap(one)(parameters)
 
 
+@partial(compiled_loop, static_argnums=(0,))
 def adjoint(
-    how: Batchable,
+    how: How,
     model: Model,
-    m: Fields,
-    u: Fields,
-    hierarchies: dict[str, multigrid.Hierarchy],
-    source: Fields,
+    parameters: Fields,
+    states: Many,
+    sources: Fields,
     tolerance: Any,
     max_iterations: Any,
-) -> tuple[Fields, Any]:
-    """-(dR/dm)^T lambda with (dR/du)^T lambda = source, and whether that converged."""
-    m, source = ({k: jnp.asarray(v, how.dtype) for k, v in a.items()} for a in (m, source))
-    source = gauged(model, source)
-    args = model.prepare(m), u, source
-    operator = Operator(model, "adjoint")
-    multiplier, good = _solved(how, operator, hierarchies, args, tolerance, max_iterations)
-    return _gradient(model, m, u, gauged(model, multiplier)), good
+) -> Many:
+    """-(dR/dm)^T lambda with (dR/du)^T lambda = source."""
+
+    def one(m: Fields, state: Many, source: Fields) -> Many:
+        args = model.prepare(m), state.fields, gauged(model, source)
+        operator = Operator(model, "adjoint")
+        multiplier, good = _solved(how, operator, state.cache, args, tolerance, max_iterations)
+        multiplier = gauged(model, multiplier)
+        return Many(parameter_gradient(model, m, state.fields, multiplier), good)
+
+    return jax.vmap(one)(parameters, states, sources)
 
 
 def _solved(
-    how: Batchable,
+    how: How,
     operator: Operator,
     hierarchies: dict[str, multigrid.Hierarchy],
     args: tuple,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from functools import partial
+from collections.abc import Collection
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -14,12 +15,15 @@ from ..core.errors import ConfigError, ConvergenceWarning
 from ..core.precision import compiled, double
 from ..models.base import Fields, Model
 from ..solvers import Operator, continuation, multigrid, newton, pseudo_transient
-from ..solvers.base import Convergence, Spectrum, gauged
-from . import SOLVERS
-from .base import Adjoint, Solution, compiling
+from ..solvers.base import Convergence, Spectrum, gauged, parameter_gradient
+from . import batched
+from .base import Adjoint, Engine, Many, Solution, compiling
+from .explicit_time import ExplicitTimeStepper
+
+SOLVERS = ("auto", "multigrid", "pseudo-transient")
 
 
-class EmbeddedEngine:
+class EmbeddedEngine(Engine):
     """Solves in JAX.
 
     Parameters
@@ -32,12 +36,18 @@ class EmbeddedEngine:
     """
 
     name = "embedded"
+    traceable = True
 
     def __init__(self, *, dtype: str = "float64", solver: str = "auto"):
         check_choice("dtype", dtype, ("float64", "float32"))
         check_choice("solver", solver, SOLVERS)
         self.dtype = dtype
         self.solver = solver
+        self._ways: dict[Any, batched.How] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what belongs to compiled code."""
+        return {"dtype": self.dtype, "solver": self.solver, "_ways": {}}
 
     def info(self) -> dict[str, Any]:
         device = jax.devices()[0]
@@ -50,7 +60,6 @@ class EmbeddedEngine:
         }
 
     def settings(self) -> dict[str, Any]:
-        """What of a run file makes this engine."""
         return {
             "engine": self.name,
             "solver": {"dtype": self.dtype, "method": self.solver},
@@ -69,16 +78,16 @@ class EmbeddedEngine:
     ) -> Solution:
         start = initial.fields if initial else model.guess(parameters)
         args = (prepared(model, self._cast(parameters)),)
-        u, convergence, reusable = self._solve(
+        u, convergence, cache = self._solve(
             Operator(model),
             args,
             self._cast(start) if start else self._zero(model),
             tolerance,
             max_iterations,
             spectrum=initial.convergence.spectrum if initial else None,
-            reusable=initial.reusable if initial else None,
+            cache=initial.cache if initial else None,
         )
-        return Solution(_settled(model, u, args[0]), convergence, reusable)
+        return Solution(_settled(model, u, args[0]), convergence, cache)
 
     @double
     @compiling("the adjoint solve")
@@ -92,6 +101,7 @@ class EmbeddedEngine:
         tolerance: float,
         max_iterations: int,
         initial: Adjoint | None = None,
+        wanted: Collection[str] | None = None,
     ) -> Adjoint:
         m, state = self._cast(parameters), self._cast(solution.fields)
         # The gauge is part of u(m): its transpose acts on the source.
@@ -105,10 +115,10 @@ class EmbeddedEngine:
             tolerance,
             max_iterations,
             spectrum=start.spectrum or solution.convergence.spectrum,
-            reusable=solution.reusable,
+            cache=solution.cache,
         )
         multiplier = gauge(model, multiplier)
-        return Adjoint(parameter_gradient(model, m, state, multiplier), multiplier, convergence)
+        return Adjoint(gradient_of(model, m, state, multiplier), multiplier, convergence)
 
     @double
     def tangent(
@@ -121,8 +131,6 @@ class EmbeddedEngine:
         tolerance: float,
         max_iterations: int,
     ) -> tuple[Fields, Convergence]:
-        """(du/dm) direction, from (dR/du) du = -(dR/dm) direction: the adjoint's counterpart,
-        for tests and linearised forecasts."""
         m, state = self._cast(parameters), self._cast(solution.fields)
         change = _sensitivity(model, m, state, self._cast(direction))
         source = jax.tree.map(jnp.negative, change)
@@ -141,7 +149,6 @@ class EmbeddedEngine:
         tolerance: float,
         max_iterations: int,
     ) -> tuple[Fields, Convergence]:
-        """du with (dR/du) du = source at `solution`."""
         m, state = self._cast(parameters), self._cast(solution.fields)
         right = jax.tree.map(jnp.negative, gauge(model, self._cast(source)))
         du, convergence, _ = self._solve(
@@ -151,7 +158,7 @@ class EmbeddedEngine:
             tolerance,
             max_iterations,
             spectrum=solution.convergence.spectrum,
-            reusable=solution.reusable,
+            cache=solution.cache,
         )
         return gauge(model, du), convergence
 
@@ -164,7 +171,7 @@ class EmbeddedEngine:
         max_iterations: int,
         *,
         spectrum: Spectrum | None,
-        reusable: Any = None,
+        cache: Any = None,
     ) -> tuple[Fields, Convergence, Any]:
         """By the solver that suits the model."""
         options: dict[str, Any] = {"tolerance": tolerance, "max_iterations": max_iterations}
@@ -175,14 +182,14 @@ class EmbeddedEngine:
                 u, convergence = continuation.solve(
                     operator, args, initial, linear="multigrid", **options
                 )
-                reusable = None
+                cache = None
             else:
                 method = multigrid if operator.affine else newton
-                u, convergence, reusable = method.solve(
-                    operator, args, initial, preconditioner=reusable, **options
+                u, convergence, cache = method.solve(
+                    operator, args, initial, preconditioner=cache, **options
                 )
             if convergence.status not in ("stagnated", "diverged"):
-                return u, convergence, reusable
+                return u, convergence, cache
             warnings.warn(
                 f"{convergence.method}: the {operator.kind} solve {convergence.message}; it goes"
                 " on by pseudo-transient iterations",
@@ -200,6 +207,54 @@ class EmbeddedEngine:
                 operator, args, initial, spectrum=spectrum, **options
             )
         return u, convergence.following(earlier) if earlier else convergence, None
+
+    def explicit(self) -> Engine:
+        return self._explicit
+
+    @cached_property
+    def _explicit(self) -> ExplicitTimeStepper:
+        return ExplicitTimeStepper(self, self.dtype)
+
+    # Many parameter sets: conjugate gradients side by side
+
+    def side_by_side(self, model: Model) -> bool:
+        return batched.suits(model) and self._multigrid(model)
+
+    @double
+    def solve_many(
+        self, model: Model, parameters: Fields, *, tolerance: float, max_iterations: int
+    ) -> Many:
+        if not self.side_by_side(model):
+            limits = {"tolerance": tolerance, "max_iterations": max_iterations}
+            return super().solve_many(model, parameters, **limits)
+        how = self._how(model, parameters)
+        return batched.solve(how, model, self._cast(parameters), tolerance, max_iterations)
+
+    @double
+    def adjoint_many(
+        self,
+        model: Model,
+        parameters: Fields,
+        states: Many,
+        sources: Fields,
+        *,
+        tolerance: float,
+        max_iterations: int,
+    ) -> Many:
+        if not self.side_by_side(model):
+            limits = {"tolerance": tolerance, "max_iterations": max_iterations}
+            return super().adjoint_many(model, parameters, states, sources, **limits)
+        how, m, sources = self._how(model, parameters), self._cast(parameters), self._cast(sources)
+        return batched.adjoint(how, model, m, states, sources, tolerance, max_iterations)
+
+    def _how(self, model: Model, parameters: Fields) -> batched.How:
+        """What is the same for all members, known before anything is traced."""
+        key = jax.tree.structure(model)
+        if key not in self._ways:
+            first = {k: jnp.asarray(v[0], self.dtype) for k, v in parameters.items()}
+            found = multigrid.prepare(model, prepared(model, first), self._zero(model))
+            self._ways[key] = batched.How(found.kind, self.dtype)
+        return self._ways[key]
 
     def _multigrid(self, model: Model) -> bool:
         if self.solver == "pseudo-transient":
@@ -220,20 +275,21 @@ class EmbeddedEngine:
         return {v.name: jnp.zeros(model.grid.shape, self.dtype) for v in model.unknowns}
 
 
-@partial(compiled, static_argnums=0)
+@compiled
 def prepared(model: Model, m: Fields) -> Any:
     """`Model.prepare`, compiled."""
     return model.prepare(m)
 
 
-gauge = compiled(gauged, static_argnums=0)
+gauge = compiled(gauged)
+gradient_of = compiled(parameter_gradient)
 
 
 def _nothing(state: Fields) -> Fields:
     return jax.tree.map(jnp.zeros_like, state)
 
 
-@partial(compiled, static_argnums=0)
+@compiled
 def _settled(model: Model, u: Fields, c: Any) -> Fields:
     """u with its gauge, and where it has come down to a bound, that bound."""
     u, bounds = gauged(model, u), model.lower
@@ -241,7 +297,7 @@ def _settled(model: Model, u: Fields, c: Any) -> Fields:
     return u | {k: jnp.where(held[k], b.value, u[k]) for k, b in bounds.items()}
 
 
-@partial(compiled, static_argnums=0)
+@compiled
 def _scaled(model: Model, multiplier: Fields, args: tuple) -> Fields:
     """The multiple of an earlier multiplier that fits the new source best: through an inversion
     the source shrinks with the misfit."""
@@ -256,13 +312,6 @@ def _scaled(model: Model, multiplier: Fields, args: tuple) -> Fields:
     return jax.tree.map(lambda a: factor * a, multiplier)
 
 
-@partial(compiled, static_argnums=0)
-def parameter_gradient(model: Model, m: Fields, state: Fields, multiplier: Fields) -> Fields:
-    """-(dR/dm)^T lambda."""
-    _, pull = jax.vjp(lambda m: model.equations(state, model.prepare(m)), m)
-    return jax.tree.map(jnp.negative, pull(multiplier)[0])
-
-
-@partial(compiled, static_argnums=0)
+@compiled
 def _sensitivity(model: Model, m: Fields, state: Fields, direction: Fields) -> Fields:
     return jax.jvp(lambda m: model.equations(state, model.prepare(m)), (m,), (direction,))[1]

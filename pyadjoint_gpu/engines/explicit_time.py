@@ -17,10 +17,12 @@ from ..core.precision import compiled, double
 from ..models.base import Fields, Model
 from ..models.explicit import Explicit
 from ..solvers.base import Convergence
-from .base import Adjoint, Solution, compiling
-from .embedded import EmbeddedEngine
+from .base import Adjoint, Engine, Solution, compiling
 
 
+@partial(
+    jax.tree_util.register_dataclass, data_fields=["model"], meta_fields=["intervals", "steps"]
+)
 @dataclass(frozen=True)
 class Segment:
     """A part of the steps between two checkpoints: intervals of the model, or a part of one."""
@@ -50,7 +52,7 @@ def segments(model: Explicit) -> Iterator[tuple[Segment, int, bool]]:
             yield Segment(model, 1, ends[j + 1] - ends[j]), k, j == parts - 1
 
 
-class Stepping:
+class ExplicitTimeStepper(Engine):
     """Runs `Explicit` models in the precision of an embedded engine.
 
     There is nothing to solve: tolerances are of no use, and the steps are what is reported as
@@ -59,17 +61,16 @@ class Stepping:
     read, the adjoint state and the gradient read and written, and the coefficients read.
     """
 
-    selective = True
+    traceable = True
 
-    def __init__(self, engine: EmbeddedEngine):
-        self.engine = engine
-        self.name = engine.name
+    def __init__(self, engine: Engine, dtype: str):
+        self.engine, self.dtype = engine, dtype
+        self.name, self.solver = engine.name, engine.solver
 
     def info(self) -> dict[str, Any]:
         return self.engine.info()
 
-    def settings(self) -> dict[str, Any]:
-        """What of a run file makes the engine."""
+    def settings(self) -> dict[str, Any] | None:
         return self.engine.settings()
 
     @double
@@ -121,10 +122,10 @@ class Stepping:
         assert isinstance(model, Explicit)
         names = tuple(parameters if wanted is None else wanted)
         linear = set(names) <= set(model.linear_in)
-        kept: list[Fields] = solution.reusable or []
+        kept: list[Fields] = solution.cache or []
         if not kept and not linear:
             options = {"tolerance": tolerance, "max_iterations": max_iterations}
-            kept = self.solve(model, parameters, **options).reusable
+            kept = self.solve(model, parameters, **options).cache
         begun = time.perf_counter()
         m, source = self._cast(parameters), self._cast(source)
         x, c, values, _ = _prepared(model, m)
@@ -141,7 +142,7 @@ class Stepping:
                     segment, room, x_bar, c_bar, f_bar, kept[number], c, *given
                 )
         first = {n: a[0] for n, a in source.items()}
-        gradient = _pull(model, names, m, (x_bar, c_bar, f_bar, first))
+        gradient = _parameter_vjp(model, names, m, (x_bar, c_bar, f_bar, first))
         jax.block_until_ready(gradient)
         once = 2 * _bytes(x) + _bytes(c)
         moved = once if linear else 2 * once + _bytes(x) + 2 * _bytes(c)
@@ -174,7 +175,7 @@ class Stepping:
         return out, _report(model, "converged", begun, 4 * _bytes(x) + 2 * _bytes(c))
 
     def _cast(self, fields: Fields) -> Fields:
-        return {k: jnp.asarray(v, self.engine.dtype) for k, v in fields.items()}
+        return {k: jnp.asarray(v, self.dtype) for k, v in fields.items()}
 
 
 def _setup(model: Explicit, m: Fields) -> tuple[Fields, Fields, Fields, Fields]:
@@ -183,27 +184,27 @@ def _setup(model: Explicit, m: Fields) -> tuple[Fields, Fields, Fields, Fields]:
     return x, model.coefficients(m), model.forcing(m), model.observe(x)
 
 
-_prepared = compiled(_setup, static_argnums=0)
+_prepared = compiled(_setup)
 
 
-@partial(compiled, static_argnums=0)
+@compiled
 def _prepared_tangent(model: Explicit, m: Fields, direction: Fields) -> Any:
     return jax.jvp(partial(_setup, model), (m,), (direction,))
 
 
-@partial(compiled, static_argnums=(0, 1))
-def _pull(model: Explicit, names: tuple[str, ...], m: Fields, bars: Any) -> Fields:
+@partial(compiled, static_argnums=1)
+def _parameter_vjp(model: Explicit, names: tuple[str, ...], m: Fields, bars: Any) -> Fields:
     """The derivatives by the parameters of those names, from those by what `_setup` gives."""
-    _, pull = jax.vjp(lambda own: _setup(model, m | own), {k: m[k] for k in names})
-    return pull(bars)[0]
+    _, vjp = jax.vjp(lambda own: _setup(model, m | own), {k: m[k] for k in names})
+    return vjp(bars)[0]
 
 
-@partial(compiled, static_argnums=0)
+@compiled
 def _forward(segment: Segment, x: Fields, c: Fields, values: Fields, k: Any) -> Any:
     return segment.march(x, c, _part(values, segment, k))
 
 
-@partial(compiled, static_argnums=0)
+@compiled
 def _tangent(segment: Segment, primal: Any, changes: Any, k: Any) -> Any:
     (x, c, values), (dx, dc, df) = primal, changes
     (x, _), (dx, du) = jax.jvp(
@@ -214,7 +215,7 @@ def _tangent(segment: Segment, primal: Any, changes: Any, k: Any) -> Any:
     return (x, dx), du
 
 
-@partial(compiled, static_argnums=0, donate_argnums=(1, 2, 3, 4))
+@partial(compiled, donate_argnums=(1, 2, 3, 4))
 def _backward(
     segment: Segment,
     room: Fields,
@@ -247,23 +248,23 @@ def _backward(
     def back(n: Any, bars: Any) -> Any:
         j = segment.intervals - 1 - n
         x_bar, c_bar, f_bar = bars
-        f, pull_load = jax.vjp(model.load, _at(values, k + j))
+        f, vjp_load = jax.vjp(model.load, _at(values, k + j))
 
         def step(i: Any, bars: Any) -> Any:
             x = _at(room, j * steps + steps - 1 - i)
-            _, pull = jax.vjp(model.advance, x, c, f)
-            before, *added = pull(bars[0])
+            _, vjp = jax.vjp(model.advance, x, c, f)
+            before, *added = vjp(bars[0])
             return (before, *jax.tree.map(jnp.add, bars[1:], tuple(added)))
 
         x_bar = _observed(model, x_bar, _at(source, k + j + 1), whole)
         start = (x_bar, c_bar, jax.tree.map(jnp.zeros_like, f))
         x_bar, c_bar, added = lax.fori_loop(0, steps, step, start)
-        return x_bar, c_bar, _added(f_bar, k + j, pull_load(added)[0])
+        return x_bar, c_bar, _added(f_bar, k + j, vjp_load(added)[0])
 
     return room, *lax.fori_loop(0, segment.intervals, back, (x_bar, c_bar, f_bar))
 
 
-@partial(compiled, static_argnums=0, donate_argnums=(1, 2))
+@partial(compiled, donate_argnums=(1, 2))
 def _backward_linear(
     segment: Segment,
     x_bar: Fields,
@@ -280,25 +281,25 @@ def _backward_linear(
 
     def back(n: Any, bars: Any) -> Any:
         j = segment.intervals - 1 - n
-        f, pull_load = jax.vjp(model.load, _at(values, k + j))
+        f, vjp_load = jax.vjp(model.load, _at(values, k + j))
 
         def step(i: Any, bars: Any) -> Any:
-            _, pull = jax.vjp(lambda x, f: model.advance(x, c, f), x, f)
-            before, added = pull(bars[0])
+            _, vjp = jax.vjp(lambda x, f: model.advance(x, c, f), x, f)
+            before, added = vjp(bars[0])
             return before, jax.tree.map(jnp.add, bars[1], added)
 
         x_bar = _observed(model, bars[0], _at(source, k + j + 1), whole)
         start = (x_bar, jax.tree.map(jnp.zeros_like, f))
         x_bar, added = lax.fori_loop(0, segment.steps, step, start)
-        return x_bar, _added(bars[1], k + j, pull_load(added)[0])
+        return x_bar, _added(bars[1], k + j, vjp_load(added)[0])
 
     return lax.fori_loop(0, segment.intervals, back, (x_bar, f_bar))
 
 
 def _observed(model: Explicit, x_bar: Fields, u_bar: Fields, whole: Any) -> Fields:
     """With what comes from u at the end of an interval, where that is the segment's."""
-    _, pull = jax.vjp(model.observe, x_bar)  # x has that shape
-    return jax.tree.map(lambda a, b: a + whole * b, x_bar, pull(u_bar)[0])
+    _, vjp = jax.vjp(model.observe, x_bar)  # x has that shape
+    return jax.tree.map(lambda a, b: a + whole * b, x_bar, vjp(u_bar)[0])
 
 
 def _at(fields: Fields, k: Any) -> Fields:

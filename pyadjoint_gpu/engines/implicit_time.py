@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,7 +25,7 @@ class Kept:
     before: Fields
 
 
-class Marching:
+class ImplicitTimeStepper(Engine):
     """Solves a `Transient` model by an engine that solves its steps.
 
     Each solve starts from the last two states, extrapolated. The sum over the steps is
@@ -34,14 +34,16 @@ class Marching:
 
     def __init__(self, engine: Engine):
         self.engine = engine
-        self.name = engine.name
+        self.name, self.solver = engine.name, engine.solver
 
     def info(self) -> dict[str, Any]:
         return self.engine.info()
 
-    def settings(self) -> dict[str, Any]:
-        """What of a run file makes the engine of the steps."""
-        return self.engine.settings()  # type: ignore[attr-defined]
+    def settings(self) -> dict[str, Any] | None:
+        return self.engine.settings()
+
+    def close(self) -> None:
+        self.engine.close()
 
     @double
     def solve(
@@ -90,6 +92,7 @@ class Marching:
         tolerance: float,
         max_iterations: int,
         initial: Adjoint | None = None,
+        wanted: Collection[str] | None = None,
     ) -> Adjoint:
         """Back through the steps, each segment between checkpoints solved for once more; with the
         multipliers of the steps that the state has."""
@@ -97,7 +100,7 @@ class Marching:
         own, start = model.split(parameters)
         names = [v.name for v in model.unknowns]
         forward = self._step(model, own, solution.convergence.tolerance, max_iterations)
-        kept: dict[int, Kept | None] = solution.reusable or {0: None}
+        kept: dict[int, Kept | None] = solution.cache or {0: None}
         # In the precision of the state.
         given = {k: np.asarray(source[k], np.asarray(solution.fields[k]).dtype) for k in names}
         dtype = np.result_type(*(a.dtype for a in given.values()))
@@ -160,7 +163,7 @@ class Marching:
         for k in range(1, model.steps + 1):
             m = own | _previous(last.now.fields if last else start)
             last = forward(last, start)
-            change, convergence = self.engine.tangent(  # type: ignore[attr-defined]
+            change, convergence = self.engine.tangent(
                 model.one_step,
                 m,
                 last.now,

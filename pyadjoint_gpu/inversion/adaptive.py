@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import jax
@@ -21,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..core.precision import compiled, double
-from ..engines.embedded import gauge, parameter_gradient, prepared
+from ..engines.embedded import gauge, gradient_of, prepared
 from ..models.base import Fields, Model
 from ..problem.problem import Evaluation, Problem
 from ..solvers import Operator, multigrid
@@ -70,12 +69,12 @@ def estimate(problem: Problem, theta: np.ndarray, evaluation: Evaluation) -> Est
         {k: jnp.asarray(v, x.dtype) for k, v in fields.items()}
         for fields in (evaluation.solution.fields, evaluation.adjoint.multiplier)
     )
-    found = evaluation.solution.reusable or multigrid.prepare(model, c, u)
+    found = evaluation.solution.cache or multigrid.prepare(model, c, u)
     better = _improved(Operator(model), found.hierarchies, u, (c,))
     value, (u_bar, direct) = problem.partials(better, x)
     args = (c, better, gauge(model, u_bar))
     exact = _improved(Operator(model, "adjoint"), found.hierarchies, multiplier, args)
-    gradient = problem.pull(x, parameter_gradient(model, m, better, exact)) + direct
+    gradient = problem.vjp(x, gradient_of(model, m, better, exact)) + direct
     objective = float(value - _weighted_residual(model, c, better, exact))
     return Estimate(
         evaluation.objective - objective, evaluation.gradient - np.asarray(gradient), better, exact
@@ -90,7 +89,7 @@ def _improved(operator: Operator, hierarchies: Any, u: Fields, args: tuple) -> F
     return gauge(model, jax.tree.map(jnp.add, u, change))
 
 
-@partial(compiled, static_argnums=0)
+@compiled
 def _weighted_residual(model: Model, c: Any, u: Fields, multiplier: Fields) -> Any:
     return dot(multiplier, model.equations(u, c))
 

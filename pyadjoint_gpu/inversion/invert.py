@@ -199,9 +199,8 @@ def resume(
         return _run(problem, settings, book, callback, progress, throw)
     finally:
         book.close()
-        close = getattr(made, "close", None)
-        if close is not None:
-            close()  # ranks that nobody else could end
+        if made is not None:
+            made.close()  # ranks that nobody else could end
 
 
 class _Run:
@@ -223,8 +222,8 @@ class _Run:
         self.problem, self.settings, self.callback, self.bar = problem, settings, callback, bar
         self.journal = journal
         self.recorded = journal.count if journal else 0
-        self.root = np.sqrt(problem.each("weight"))
-        self.scale = self.root / problem.each("typical")
+        self.root = np.sqrt(problem.weight)
+        self.scale = self.root / problem.typical
         self.unit = 1.0  # of the objective, set by the first evaluation
         low, high = problem.box
         self.low, self.high = low * self.scale, high * self.scale

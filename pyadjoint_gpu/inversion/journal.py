@@ -31,7 +31,7 @@ from ..core.hdf5 import (
     sync,
 )
 from ..core.outputs import check_outputs
-from ..engines import Adjoint, Solution
+from ..engines.base import Adjoint, Solution
 from ..problem.problem import Evaluation, Problem
 from ..problem.specification import plain, problem_parts, specification
 from ..solvers import Convergence, Spectrum

@@ -16,7 +16,8 @@ from ..core.fingerprint import model_part
 from ..core.precision import double
 from ..core.progress import progress_bar
 from ..core.quantities import points, power
-from ..engines import Engine, get_engine, running, selective
+from ..engines.base import Engine
+from ..engines.choose import get_engine, running
 from ..models.base import Fields, Model
 from ..models.explicit import Explicit
 from ..models.forcing import ForcingSpace
@@ -172,14 +173,14 @@ class _Column:
         options: dict[str, Any] = {"tolerance": 1e-8, "max_iterations": default_iterations(model)}
         solution = engine.solve(model, self.m, **options)
         require(solution.convergence, "the forward solve", solution)
-        if selective(engine):
-            options["wanted"] = (self.parameter,)
         near = model.domain.interpolation(self.sensors[which])
         for indices, weights in zip(*near, strict=True):
             impulse = np.zeros(model.shape)
             np.add.at(impulse[-1].reshape(-1), indices, weights)
             last = {model.unknowns[0].name: impulse}
-            adjoint = engine.adjoint(model, self.m, solution, last, **options)
+            adjoint = engine.adjoint(
+                model, self.m, solution, last, wanted=(self.parameter,), **options
+            )
             yield np.asarray(adjoint.gradient[self.parameter])
 
     def made_with(self) -> dict[str, Any]:

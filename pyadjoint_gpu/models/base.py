@@ -7,7 +7,7 @@ import sys
 import textwrap
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -115,6 +115,13 @@ class Model(ABC):
     that diagonal) in the right half plane, as diffusion, drag and the like have.
     """
 
+    arrays: ClassVar[tuple[str, ...]] = ()
+    """Attributes of arrays that the residual uses beside the parameters (a source by wells, say).
+    They are arguments of compiled code, which models of a frozen dataclass that differ in them
+    alone share."""
+    arrays_from: ClassVar[tuple[str, ...]] = ()
+    """Attributes that say no more than the arrays do, and are not known to compiled code."""
+
     name: ClassVar[str] = "user"
     linear: ClassVar[bool] = False
     """Whether R is affine in u."""
@@ -132,15 +139,26 @@ class Model(ABC):
     def __init__(self, grid: Grid):
         self._on(grid)
 
+    def __init_subclass__(cls, **options: Any):
+        super().__init_subclass__(**options)
+        jax.tree_util.register_pytree_node(cls, _flattened, _restored)
+
+    @property
+    def structure(self) -> Any:
+        """What compiled code depends on: the model without its `arrays`, comparable."""
+        return Structure.of(self) if self.arrays else self
+
     def _on(self, grid: Grid) -> None:
         """Sets `grid` and `domain`."""
         check_kind("grid", grid, Grid)
         object.__setattr__(self, "grid", grid.si)
-        object.__setattr__(self, "domain", grid)
+        object.__setattr__(self, "_domain", grid)
 
-    @cached_property
+    @property
     def domain(self) -> Grid:
         """The grid as it was given, in whose units positions are."""
+        if "_domain" in vars(self):
+            return vars(self)["_domain"]
         if self.grid.si is not self.grid:
             raise ConfigError(
                 f"model {self.name!r}: its grid is in {self.grid.units!r}; give it to"
@@ -234,12 +252,12 @@ class Model(ABC):
         """The ``[model]`` table of a run file that builds this model, where there is one."""
         return None
 
-    def twin(self) -> dict[str, Any] | None:
+    def julia_spec(self) -> dict[str, Any] | None:
         """What the Julia model of the same name is built of, where there is one, in
         ``julia/src/models`` or the `julia_source`: numbers, texts, and lists and dicts of them."""
         return None if self.julia_source is None else {}
 
-    def twin_source(self) -> Path | None:
+    def julia_source_path(self) -> Path | None:
         """The `julia_source`, in full."""
         if self.julia_source is None:
             return None
@@ -261,6 +279,8 @@ class Model(ABC):
         return f"{type(self).__name__} on {self.domain.text}{rest and f'; {rest}'}"
 
     def __repr__(self) -> str:
+        if not all(name in vars(self) for name in self.arrays_from):
+            return f"{type(self).__name__} as compiled code knows it"
         optional = {p.name for p in self.parameters if p.optional}
 
         def listed(what: str, variables: Sequence[Variable]) -> str:
@@ -373,3 +393,46 @@ class Model(ABC):
                 f" (smallest {np.min(field):g}), expected > 0"
             )
         return field
+
+
+@dataclass(frozen=True, eq=False)
+class Structure:
+    """A model without its `arrays`, equal to those of models that differ in these alone."""
+
+    model: Model
+    key: tuple[Any, ...]
+
+    @classmethod
+    def of(cls, model: Model) -> Structure:
+        own = {f.name for f in fields(model) if f.compare}  # type: ignore[arg-type]  # a dataclass
+        taken = {*model.arrays, *model.arrays_from}
+        key = tuple((name, getattr(model, name)) for name in sorted(own - taken))
+        kept = {k: v for k, v in vars(model).items() if k not in taken and not _cached(model, k)}
+        return cls(_made(type(model), kept), (type(model), key))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Structure) and self.key == other.key
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+
+def _cached(model: Model, name: str) -> bool:
+    return isinstance(getattr(type(model), name, None), cached_property)
+
+
+def _made(kind: type[Model], attributes: dict[str, Any]) -> Model:
+    out = object.__new__(kind)
+    vars(out).update(attributes)
+    return out
+
+
+def _flattened(model: Model) -> tuple[tuple[Any, ...], Any]:
+    return tuple(getattr(model, name) for name in model.arrays), model.structure
+
+
+def _restored(structure: Any, arrays: tuple[Any, ...]) -> Model:
+    if not isinstance(structure, Structure):
+        return structure
+    model = structure.model
+    return _made(type(model), vars(model) | dict(zip(model.arrays, arrays, strict=True)))

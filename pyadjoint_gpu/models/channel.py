@@ -123,7 +123,7 @@ class Channel(Model):
         limit = self.viscosity_limit
         return out if limit is None else out | {"viscosity_limit": limit}
 
-    def twin(self) -> dict[str, Any]:
+    def julia_spec(self) -> dict[str, Any]:
         return {
             "no_slip": list(self.no_slip),
             "smallest": self.smallest,

@@ -107,6 +107,8 @@ class Darcy(Model):
     sides: Sides
     pressure_units: str
 
+    arrays: ClassVar[tuple[str, ...]] = ("source",)
+    arrays_from: ClassVar[tuple[str, ...]] = ("wells",)
     name: ClassVar[str] = "darcy"
     linear: ClassVar[bool] = True
 
@@ -138,7 +140,7 @@ class Darcy(Model):
                 f"wells: rates sum to {total:g}, expected zero where no side has a fixed pressure"
             )
 
-    @property
+    @cached_property
     def source(self) -> np.ndarray:
         """Q, one value a cell."""
         q = np.zeros(self.grid.shape)
@@ -150,8 +152,7 @@ class Darcy(Model):
         """Cells of the wells, and what each adds to Q there."""
         cells = [self.domain.cell_containing(w.position) for w in self.wells]
         rates = np.array([w.rate / self.grid.cell_volume for w in self.wells])
-        # Of 32 bits: JAX remembers how it took an index before, also where it had no others.
-        index = np.array(cells, dtype=np.int32).reshape(-1, self.grid.ndim).T
+        index = np.array(cells, dtype=int).reshape(-1, self.grid.ndim).T
         return tuple(index), rates
 
     @property
@@ -219,7 +220,7 @@ class Darcy(Model):
         }
         return out | ({"fixed_pressure": self.sides.specification()} if self.sides else {})
 
-    def twin(self) -> dict[str, Any]:
+    def julia_spec(self) -> dict[str, Any]:
         centers = [
             [float(c[i]) for c, i in zip(self.grid.centers, cell, strict=True)]
             for cell in np.transpose(self._wells[0])
@@ -247,9 +248,7 @@ class Darcy(Model):
                 self.face_permeability(k, axis) / h**2 for axis, h in enumerate(self.grid.spacing)
             )
         }
-        index, rates = self._wells
-        # Scattered here: a whole field would be compiled in as a constant, several times over.
-        source = jnp.zeros(self.grid.shape, dtype).at[index].add(jnp.asarray(rates, dtype))
+        source = jnp.asarray(self.source, dtype)
         if self.sides:
             sink = jnp.zeros_like(k)
             for axis, _, cells, value in self.sides.layers(m["boundary_pressure"]):

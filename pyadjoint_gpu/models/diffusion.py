@@ -113,7 +113,7 @@ class Diffusion(Model):
         }
         return out | ({"inflow": self.inflow.specification()} if self.inflow else {})
 
-    def twin(self) -> dict[str, Any]:
+    def julia_spec(self) -> dict[str, Any]:
         return {
             "fixed": list(self.fixed.names),
             "inflow": list(self.inflow.names),

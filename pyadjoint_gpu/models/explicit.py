@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -132,6 +132,6 @@ class Explicit(Model):
         return jax.tree.map(jnp.subtract, self.trajectory(c), u)
 
 
-@partial(compiled, static_argnums=0)
+@compiled
 def _largest_step(model: Explicit, m: Fields) -> Any:
     return model.largest_step(m)

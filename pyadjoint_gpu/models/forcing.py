@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -18,6 +19,7 @@ from ..core.quantities import points
 from ..core.texts import counted
 
 
+@jax.tree_util.register_pytree_node_class
 @dataclass(frozen=True)
 class Places:
     """Cells where a forcing acts: all of them, some, or those that contain given points.
@@ -62,6 +64,10 @@ class Places:
     @cached_property
     def indices(self) -> np.ndarray:
         """Of the cells, in the flat array of all."""
+        # Of 32 bits: JAX remembers how it took an index before.
+        return self._indices().astype(np.int32)
+
+    def _indices(self) -> np.ndarray:
         kind, *rest = self.given
         if kind == "points":
             cells = [self.grid.cell_containing(p) for p in rest[0]]
@@ -100,7 +106,7 @@ class Places:
             return [list(p) for p in rest[0]]
         return np.frombuffer(rest[0], dtype=bool).reshape(self.grid.shape)
 
-    def twin(self) -> dict[str, Any]:
+    def julia_spec(self) -> dict[str, Any]:
         """For Julia: the cells, and what a value is in one."""
         cells = None if self.everywhere else self.indices.tolist()
         amount = 1.0 / self.grid.si.cell_volume if self.at_points else 1.0
@@ -113,9 +119,21 @@ class Places:
         if self.at_points:
             values = values / self.grid.si.cell_volume
         empty = jnp.zeros(self.grid.size, values.dtype)
-        # Of 32 bits: JAX remembers how it took an index before, also where it had no others.
-        where = self.indices.astype(np.int32)
-        return empty.at[where].add(values).reshape(self.grid.shape)
+        return empty.at[self.indices].add(values).reshape(self.grid.shape)
+
+    # As an argument of compiled code: the cells are data, where there are some.
+
+    def tree_flatten(self) -> tuple[tuple[Any, ...], Any]:
+        kind = self.given[0]
+        return () if self.everywhere else (self.indices,), (self.grid, kind)
+
+    @classmethod
+    def tree_unflatten(cls, structure: Any, arrays: tuple[Any, ...]) -> Places:
+        grid, kind = structure
+        out = cls(grid, (kind,))
+        if arrays:
+            vars(out)["indices"] = arrays[0]
+        return out
 
 
 def _logical(option: Any) -> bool:

@@ -135,7 +135,7 @@ class Ice(Model):
         out: dict[str, Any] = {"name": self.name, "exponent": self.exponent}
         return out | ({} if self.sea_level is None else {"sea_level": self.sea_level})
 
-    def twin(self) -> dict[str, Any]:
+    def julia_spec(self) -> dict[str, Any]:
         return {k: v for k, v in self.specification().items() if k != "name"}
 
     def guess(self, m: Fields) -> Fields:

@@ -40,6 +40,7 @@ class Step(Model):
     model: Model
     length: float
 
+    arrays: ClassVar[tuple[str, ...]] = ("model",)
     name: ClassVar[str] = "step"
 
     @property
@@ -74,8 +75,8 @@ class Step(Model):
         )
         return (*self.model.parameters, *before)
 
-    def twin(self) -> dict[str, Any] | None:
-        table = self.model.twin()
+    def julia_spec(self) -> dict[str, Any] | None:
+        table = self.model.julia_spec()
         if table is None:
             return None
         return {
@@ -85,8 +86,8 @@ class Step(Model):
             "previous": f"previous_{self.unknowns[0].name}",
         }
 
-    def twin_source(self) -> Path | None:
-        return self.model.twin_source()
+    def julia_source_path(self) -> Path | None:
+        return self.model.julia_source_path()
 
     @property
     def lower(self) -> dict[str, Bound]:
@@ -160,6 +161,7 @@ class Transient(Model):
     checkpoints: int
     time_units: str
 
+    arrays: ClassVar[tuple[str, ...]] = ("model",)
     name: ClassVar[str] = "transient"
 
     def __init__(
@@ -239,8 +241,8 @@ class Transient(Model):
         names = ("step", "steps", "every", "checkpoints", "time_units")
         return {"name": self.name, "model": inner} | {k: getattr(self, k) for k in names}
 
-    def twin(self) -> dict[str, Any] | None:
-        return self.one_step.twin()
+    def julia_spec(self) -> dict[str, Any] | None:
+        return self.one_step.julia_spec()
 
     def split(self, m: Fields) -> tuple[Fields, Fields]:
         """The model's own parameters, and the initial state."""

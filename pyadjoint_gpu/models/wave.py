@@ -53,6 +53,7 @@ class Wave(Explicit):
     sponge: int
     source: Places | None
 
+    arrays: ClassVar[tuple[str, ...]] = ("source",)
     wave: ClassVar[Variable]
     """p."""
     rate: ClassVar[tuple[str, int]]
@@ -153,12 +154,12 @@ class Wave(Explicit):
             "time_units": self.time_units,
         } | ({} if self.source is None else {"source": self.source.specification()})
 
-    def twin(self) -> dict[str, Any]:
+    def julia_spec(self) -> dict[str, Any]:
         table = self.specification() | {"step": self.dt}
         source = table.pop("source", None)
         if source is not None:
             assert self.source is not None
-            table["source"] = self.source.twin()
+            table["source"] = self.source.julia_spec()
         return table
 
     # Geometry

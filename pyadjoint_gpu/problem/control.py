@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, replace
+from functools import partial
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.nn import sigmoid
@@ -93,6 +95,54 @@ class Control:
         return f"Control({', '.join(given)})"
 
 
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["bounds", "slopes"],
+    meta_fields=["transform", "basis", "shape"],
+)
+@dataclass(frozen=True, eq=False)
+class Transformation:
+    """m = T(B theta), differentiable by JAX.
+
+    Attributes
+    ----------
+    bounds : (float, float) or None
+        Of "logistic".
+    slopes : sequence of array
+        Of "plane", what multiplies each coefficient but the first.
+    transform, basis : str
+    shape : tuple of int
+        Of m.
+    """
+
+    bounds: tuple[float, float] | None
+    slopes: Sequence[np.ndarray]
+    transform: str
+    basis: str
+    shape: tuple[int, ...]
+
+    def expand(self, theta: Any) -> Any:
+        """B theta: the transformed field."""
+        if self.basis == "field":
+            return theta
+        if self.basis == "constant":
+            return jnp.broadcast_to(theta, self.shape)
+        out = theta[0] + jnp.zeros(self.shape)
+        for k, slope in enumerate(self.slopes):
+            out = out + theta[1 + k] * slope
+        return out
+
+    def __call__(self, theta: Any) -> Any:
+        field = self.expand(theta)
+        if self.transform == "log":
+            return jnp.exp(field)
+        if self.transform == "logistic":
+            assert self.bounds is not None
+            low, high = self.bounds
+            return low + (high - low) * sigmoid(field)
+        return field
+
+
 class BoundControl:
     """A `Control` on a model: conversions between theta and the physical field.
 
@@ -104,9 +154,10 @@ class BoundControl:
         Their dimensions in a Dataset.
     coordinates : dict
         Of these dimensions, beside the cells' own.
+    physical : Transformation
+        From theta to the field.
     typical : float
-        What counts as a change of one: 1 for transformed controls, else the start's RMS; and at
-        most what its penalties charge 1/2 for.
+        What counts as a change of one: 1 for transformed controls, else the start's RMS.
     weight : float
         Of one component of theta in the L2 inner product: the share of the domain's volume that
         a cell has, so that gradients and steps do not depend on the grid.
@@ -143,6 +194,9 @@ class BoundControl:
             ]
             if control.basis == "plane"
             else []
+        )
+        self.physical = Transformation(
+            control.bounds, self._slopes, control.transform, control.basis, self.space.shape
         )
         _ = self.theta  # refuse a start without one now
         self.typical = 1.0
@@ -194,27 +248,6 @@ class BoundControl:
             return -np.inf, np.inf
         low, high = self.control.bounds
         return (np.log(low), np.log(high)) if self.control.transform == "log" else (low, high)
-
-    def expand(self, theta: Any) -> Any:
-        """B theta: the transformed field (differentiable by JAX)."""
-        if self.control.basis == "field":
-            return theta
-        if self.control.basis == "constant":
-            return jnp.broadcast_to(theta, self.space.shape)
-        out = theta[0] + jnp.zeros(self.space.shape)
-        for k, slope in enumerate(self._slopes):
-            out = out + theta[1 + k] * slope
-        return out
-
-    def physical(self, theta: Any) -> Any:
-        """m = T(B theta) (differentiable by JAX)."""
-        field = self.expand(theta)
-        if self.control.transform == "log":
-            return jnp.exp(field)
-        if self.control.transform == "logistic":
-            low, high = self.control.bounds  # type: ignore[misc]
-            return low + (high - low) * sigmoid(field)
-        return field
 
     def transformed(self, field: np.ndarray) -> np.ndarray:
         """T^-1 of a physical field, or a `DataError` where it has none."""
@@ -285,26 +318,36 @@ class Smoothness:
                     f"penalty.{self.name}.{key}: found {value!r}, expected a number >= 0"
                 )
 
-    def bind(self, control: BoundControl) -> Callable[[Fields], Any]:
+    def bind(self, control: BoundControl) -> BoundSmoothness:
         """The penalty as a function of the transformed fields by name."""
-        space = control.space
-        if self.weight > 0:
-            control.typical = min(control.typical, self.weight**-0.5)
-        return BoundSmoothness(self, space, np.asarray(control.expand(control.theta)))
+        start = np.asarray(control.physical.expand(control.theta))
+        return BoundSmoothness(self.name, self.weight, self.length, control.space, start)
 
 
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["weight", "length", "start"],
+    meta_fields=["name", "space"],
+)
 @dataclass(frozen=True, eq=False)
 class BoundSmoothness:
     """`Smoothness` on a control's space, of which `start` is the transformed start."""
 
-    penalty: Smoothness
+    name: str
+    weight: float
+    length: float
     space: Space
     start: np.ndarray
 
+    @property
+    def typical(self) -> float:
+        """The change of theta for which it charges 1/2."""
+        return self.weight**-0.5 if self.weight > 0 else np.inf
+
     def __call__(self, fields: Fields) -> Any:
-        penalty, space = self.penalty, self.space
-        change = fields[penalty.name] - self.start
+        space = self.space
+        change = fields[self.name] - self.start
         square = jnp.sum(jnp.square(change)) * space.measure
         # Of the change, not of theta: an initial field's own structure is not penalised.
-        slope = penalty.length**2 * space.dirichlet(change)
-        return 0.5 * penalty.weight * (square + slope) / (space.measure * space.size)
+        slope = self.length**2 * space.dirichlet(change)
+        return 0.5 * self.weight * (square + slope) / (space.measure * space.size)

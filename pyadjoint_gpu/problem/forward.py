@@ -9,7 +9,8 @@ import xarray as xr
 
 from ..core.checks import check_iterations, check_kind, check_tolerance
 from ..core.precision import double
-from ..engines import Engine, get_engine, running
+from ..engines.base import Engine
+from ..engines.choose import get_engine, running
 from ..models.base import Model
 from ..results.dataset import state_dataset
 from ..solvers.base import default_iterations, require

@@ -13,8 +13,9 @@ from jax.core import Tracer
 
 from ..core.checks import check_iterations, check_kind, check_mapping, check_tolerance
 from ..core.errors import ConfigError, DataError
-from ..engines import Engine, Solution, get_engine, running
-from ..engines.embedded import EmbeddedEngine
+from ..engines.base import Engine, Solution
+from ..engines.choose import get_engine, running
+from ..engines.launches import current
 from ..models.base import Fields, Model
 from ..models.explicit import Explicit
 from ..models.transient import Transient
@@ -67,7 +68,9 @@ def solve_fields(
         If a solve does not converge.
     """
     check_kind("model", model, Model)
-    chosen: Any = running(get_engine(engine, model, solver=solver), model)
+    chosen = get_engine(engine, model, solver=solver)
+    steps = running(chosen, model)
+    chosen = current(chosen)
     options = {
         "tolerance": check_tolerance("tolerance", tolerance),
         "max_iterations": check_iterations(
@@ -75,15 +78,14 @@ def solve_fields(
         ),
     }
     fields = _given(model, m)
-    inner = getattr(chosen, "engine", chosen)
-    if not isinstance(inner, EmbeddedEngine):
-        u = _by_adjoints(model, chosen, options, fields)
+    if not chosen.traceable:
+        u = _by_adjoints(model, steps, options, fields)
     elif isinstance(model, Explicit):
         u = _stepped(model, fields)
     elif isinstance(model, Transient):
-        u = _marched(model, inner, options, fields)
+        u = _marched(model, chosen, options, fields)
     else:
-        u = _steady(model, inner, options, fields)
+        u = _steady(model, chosen, options, fields)
     return u | model.outputs(u, fields)
 
 
@@ -110,7 +112,7 @@ def _given(model: Model, m: Mapping[str, Any]) -> Fields:
 # Within JAX
 
 
-def _steady(model: Model, engine: EmbeddedEngine, options: dict[str, Any], m: Fields) -> Fields:
+def _steady(model: Model, engine: Engine, options: dict[str, Any], m: Fields) -> Fields:
     """By solves on the host, and derivatives by custom rules."""
     kinds = _kinds(model, m)
 
@@ -154,7 +156,7 @@ def _steady(model: Model, engine: EmbeddedEngine, options: dict[str, Any], m: Fi
     return state(m)
 
 
-def _marched(model: Transient, engine: EmbeddedEngine, options: Any, m: Fields) -> Fields:
+def _marched(model: Transient, engine: Engine, options: Any, m: Fields) -> Fields:
     """Step by step."""
     own, start = model.split(m)
 
@@ -226,7 +228,7 @@ def _check(model: Model, name: str, field: np.ndarray) -> None:
 # Outside of JAX
 
 
-def _by_adjoints(model: Model, engine: Any, options: dict[str, Any], m: Fields) -> Fields:
+def _by_adjoints(model: Model, engine: Engine, options: dict[str, Any], m: Fields) -> Fields:
     """By an engine's solves and adjoints, called with values."""
 
     @jax.custom_vjp

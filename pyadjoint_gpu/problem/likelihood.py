@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
@@ -16,6 +16,7 @@ from ..core.quantities import converter, numbers, spelling, stated
 from ..core.texts import counted, sizes, span
 from ..models.base import Fields, Model, Variable
 from ..results.dataset import MISSING
+from .observation import Observation, axis_units, check_inside, point_coordinates
 
 _STANDARD_NAMES = {
     "x": ("projection_x_coordinate",),
@@ -260,8 +261,10 @@ class LeastSquares:
         return weights
 
 
+@jax.tree_util.register_pytree_node_class
 class BoundLeastSquares:
-    """`LeastSquares` on a model's grid.
+    """`LeastSquares` on a model's grid. As an argument of compiled code it is its observation, data
+    and sigmas.
 
     Parameters
     ----------
@@ -290,13 +293,13 @@ class BoundLeastSquares:
         missing: int = 0,
     ):
         self.model = model
-        self.variable, dims = model.observables[observed]
+        self.variable = model.observables[observed][0]
         self.points = points
         self.observed = values
         self.sigma = sigma
         self.labels = dict(labels or {})
         self.missing = missing
-        self._indices, self._weights = interpolation(model, points, dims)
+        self.observation = Observation.at(model, observed, points)
 
     def __repr__(self) -> str:
         """What is observed, on one line."""
@@ -313,17 +316,20 @@ class BoundLeastSquares:
 
     def predict(self, state: Fields) -> Any:
         """The state at the points."""
-        if self.variable.name not in state:
-            raise ConfigError(
-                f"observations: these parameters give model {self.model.name!r} no"
-                f" {self.variable.name!r}"
-            )
-        field = jnp.asarray(state[self.variable.name]).ravel()
-        return jnp.sum(field[self._indices] * self._weights, axis=1)
+        return self.observation(state)
 
     def __call__(self, state: Fields) -> Any:
         residual = (self.predict(state) - self.observed) / self.sigma
         return 0.5 * jnp.sum(jnp.square(residual))
+
+    def tree_flatten(self) -> tuple[tuple[Any, ...], None]:
+        return (self.observation, self.observed, self.sigma), None
+
+    @classmethod
+    def tree_unflatten(cls, _: None, arrays: tuple[Any, ...]) -> BoundLeastSquares:
+        out = object.__new__(cls)
+        out.observation, out.observed, out.sigma = arrays
+        return out
 
     def dataset(self) -> xr.Dataset:
         """The data in the form `LeastSquares` reads."""
@@ -380,63 +386,6 @@ def _listed(observations: xr.Dataset, name: str, dims: tuple[str, ...]) -> xr.Da
             found = observations[key].transpose(*array.dims)
             columns[key] = ("observation", found.values.ravel(), found.attrs)
     return xr.Dataset(columns)
-
-
-def axis_units(model: Model, axis: str) -> str:
-    return model.time_units if axis == "time" else model.domain.units
-
-
-def point_coordinates(model: Model, points: np.ndarray) -> dict[str, Any]:
-    """Coordinates of `points` along the dimension ``observation``."""
-    return {
-        d: (
-            "observation",
-            points[:, k],
-            {
-                "units": axis_units(model, d),
-                "long_name": "time" if d == "time" else f"{d} coordinate",
-            },
-        )
-        for k, d in enumerate(model.dims)
-    }
-
-
-def check_inside(
-    model: Model, points: np.ndarray, what: str, numbers: np.ndarray | None = None
-) -> None:
-    """Raise `DataError` naming the first of `points` outside the grid, or the times; by what it is
-    called in `numbers`."""
-    model.domain.check_inside(points[:, -model.grid.ndim :], what, numbers)
-    if model.times is not None:
-        times, found = model.times, points[:, 0]
-        slack = 1e-9 * times[-1]
-        bad = np.flatnonzero((found < times[0] - slack) | (found > times[-1] + slack))
-        if bad.size:
-            first = bad[0] if numbers is None else numbers[bad[0]]
-            raise DataError(
-                f"{what} {first} (time={found[bad[0]]:g}) lies outside the times of the state,"
-                f" {times[0]:g} to {times[-1]:g}"
-            )
-
-
-def interpolation(
-    model: Model, points: np.ndarray, dims: tuple[str, ...]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Indices into a field of the state of these dimensions, flat, and their weights: multilinear
-    in space and time."""
-    spatial = dims[-model.grid.ndim :]
-    on_faces = tuple(d.endswith("_face") for d in spatial)
-    indices, weights = model.domain.interpolation(points[:, -model.grid.ndim :], on_faces)
-    if model.times is None:
-        return indices, weights
-    size = math.prod(n + f for n, f in zip(model.grid.shape, on_faces, strict=True))
-    s = np.interp(points[:, 0], model.times, np.arange(len(model.times)))
-    before = np.minimum(s.astype(np.int64), len(model.times) - 2)
-    w = s - before
-    return (
-        np.concatenate([indices + (before + k)[:, None] * size for k in (0, 1)], axis=1),
-        np.concatenate([weights * f[:, None] for f in (1.0 - w, w)], axis=1),
-    )
 
 
 def as_dataset(observations: Mapping[str, Any]) -> xr.Dataset:

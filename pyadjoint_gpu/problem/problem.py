@@ -14,15 +14,19 @@ import xarray as xr
 
 from ..core.checks import check_iterations, check_kind, check_mapping, check_tolerance
 from ..core.errors import ConfigError, ConvergenceError, DataError, nearest
-from ..core.precision import compiled, compiled_loop, double
+from ..core.precision import double
 from ..core.progress import first_use, times
 from ..core.texts import counted, span
-from ..engines import Adjoint, Engine, Solution, get_engine, running, selective
+from ..engines.base import Adjoint, Engine, Solution
+from ..engines.choose import get_engine, running
+from ..engines.launches import current
 from ..models.base import Fields, Model
 from ..solvers.base import default_iterations, require
-from .control import BoundControl, Control, Smoothness
+from . import objective
+from .control import BoundControl, BoundSmoothness, Control, Smoothness
 from .likelihood import BoundLeastSquares, LeastSquares
-from .traced import check_signature, scalar
+from .objective import Objective, UserFunction
+from .traced import check_signature
 from .variables import gradient_dataset
 
 ADAPTIVE = "adaptive"
@@ -103,6 +107,7 @@ class Problem:
         check_kind("model", model, Model)
         self.model = model
         self._engine = get_engine(engine, model, solver=solver)
+        self._runs: tuple[Engine, Engine] | None = None
         self.adaptive = isinstance(tolerance, str) and tolerance == ADAPTIVE
         if self.adaptive and not model.elliptic_declared:
             raise ConfigError(
@@ -135,16 +140,22 @@ class Problem:
         self._splits = np.cumsum(sizes)[:-1]
         self.size = sum(sizes)
         """Number of components of theta, all controls together."""
-        self._compile()
+        self.objective = self._objective()
 
-    def _compile(self) -> None:
-        self._parameters = compiled(self._parameters_of)
-        self._objective = compiled(
-            jax.value_and_grad(self._objective_of, argnums=(0, 1), has_aux=True)
+    def _objective(self) -> Objective:
+        """J as a function of u and theta: what is compiled."""
+        functions = (self.misfit, *self._penalties)
+        misfit, *penalties = (f if _is_data(f) else UserFunction(f) for f in functions)
+        found = Objective(
+            self.model,
+            self.known,
+            misfit,
+            tuple(penalties),
+            {c.name: c.physical for c in self.controls},
+            tuple((c.name, c.shape) for c in self.controls),
         )
-        self.pull = compiled(self._pull_of)
-        self._evaluations = compiled_loop(self._evaluations_of)
-        self._batchable: tuple[Engine, Any] | None = None
+        # On the device once, not at each call.
+        return jax.tree.map(jnp.asarray, found)
 
     def __repr__(self) -> str:
         """What is sought, in what, from what."""
@@ -166,12 +177,13 @@ class Problem:
 
     def __getstate__(self) -> dict[str, Any]:
         """What is compiled stays with its process."""
-        own = ("_parameters", "_objective", "pull", "_evaluations", "_batchable")
-        return {k: v for k, v in self.__dict__.items() if k not in own}
+        own = {"objective", "_runs"}
+        return {k: v for k, v in self.__dict__.items() if k not in own} | {"_runs": None}
 
+    @double
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._compile()
+        self.objective = self._objective()
 
     def __copy__(self) -> Problem:
         """With the same compiled code."""
@@ -182,11 +194,15 @@ class Problem:
     @property
     def engine(self) -> Engine:
         """Where solves run: the engine given, or the `Launch` under way."""
-        return running(self._engine, self.model)
+        now = current(self._engine)
+        if self._runs is None or self._runs[0] is not now:
+            # Time steppers are made once: what they keep is of use again.
+            self._runs = now, running(self._engine, self.model)
+        return self._runs[1]
 
     @engine.setter
     def engine(self, engine: str | Engine) -> None:
-        self._engine = get_engine(engine, self.model)
+        self._engine, self._runs = get_engine(engine, self.model), None
 
     # Set-up
 
@@ -249,11 +265,23 @@ class Problem:
         both = np.concatenate(pairs)
         return both[:, 0], both[:, 1]
 
-    def each(self, attribute: str) -> np.ndarray:
-        """A number of each control (``weight``, ``typical``), one a component of theta."""
-        return np.concatenate(
-            [np.full(math.prod(c.shape), getattr(c, attribute)) for c in self.controls]
-        )
+    @property
+    def weight(self) -> np.ndarray:
+        """Of each component of theta in the L2 inner product, see `BoundControl`."""
+        return self._each({c.name: c.weight for c in self.controls})
+
+    @property
+    def typical(self) -> np.ndarray:
+        """What counts as a change of one of each component of theta: see `BoundControl`, and at
+        most what its penalties charge 1/2 for."""
+        found = {c.name: c.typical for c in self.controls}
+        for p in self._penalties:
+            if isinstance(p, BoundSmoothness):
+                found[p.name] = min(found[p.name], p.typical)
+        return self._each(found)
+
+    def _each(self, numbers: Mapping[str, float]) -> np.ndarray:
+        return np.concatenate([np.full(math.prod(c.shape), numbers[c.name]) for c in self.controls])
 
     def split(self, theta: Any) -> dict[str, Any]:
         """theta, or a gradient, by control."""
@@ -286,34 +314,10 @@ class Problem:
 
     # Evaluation
 
-    def _parameters_of(self, theta: Any) -> Fields:
-        parts = self.split(theta)
-        known = {k: jnp.asarray(v) for k, v in self.known.items()}
-        return known | {c.name: c.physical(parts[c.name]) for c in self.controls}
-
-    def _objective_of(self, u: Fields, theta: Any) -> tuple[Any, tuple[Any, Any]]:
-        state = u | self.model.outputs(u, self._parameters_of(theta))
-        parts = self.split(theta)
-        fields = {c.name: c.expand(parts[c.name]) for c in self.controls}
-        misfit = scalar("misfit", self.misfit, state)
-        charges = (scalar("penalty", p, fields) for p in self._penalties)
-        penalty = sum(charges, jnp.zeros(()))
-        return misfit + penalty, (misfit, penalty)
-
-    def _pull_of(self, theta: Any, m_bar: Fields) -> Any:
-        """(dm/dtheta)^T m_bar."""
-
-        def own(theta: Any) -> Fields:
-            m = self._parameters_of(theta)
-            return {c.name: m[c.name] for c in self.controls}
-
-        m, pull = jax.vjp(own, theta)
-        return pull({k: jnp.asarray(m_bar[k], v.dtype) for k, v in m.items()})[0]
-
     @double
     def parameters(self, theta: np.ndarray) -> Fields:
         """All parameters of the model at theta."""
-        return self._parameters(jnp.asarray(theta))
+        return objective.parameters(self.objective, jnp.asarray(theta))
 
     @double
     def evaluate(
@@ -338,10 +342,10 @@ class Problem:
             If a solve does not converge.
         """
         x = jnp.asarray(self._checked(theta))
-        m = self._parameters(x)
+        m = objective.parameters(self.objective, x)
         options = {"max_iterations": self.max_iterations}
         # Only the state: a journal keeps no more, and a resumed run is to be the same.
-        start = initial and replace(initial.solution, reusable=None)
+        start = initial and replace(initial.solution, cache=None)
         solution = self.engine.solve(
             self.model,
             m,
@@ -351,26 +355,24 @@ class Problem:
         )
         require(solution.convergence, "the forward solve", solution)
         u = {k: jnp.asarray(v, x.dtype) for k, v in solution.fields.items()}
-        (value, (misfit, penalty)), (u_bar, direct) = self._objective(u, x)
+        (value, (misfit, penalty)), (u_bar, direct) = objective.slopes(self.objective, u, x)
         if not np.isfinite(value):
             raise DataError(f"the objective is {float(value)}: check the misfit and penalties")
         adjoint = None
         slope = np.empty(0)
         if gradient:
-            engine: Any = self.engine
-            only = {"wanted": [c.name for c in self.controls]} if selective(engine) else {}
-            adjoint = engine.adjoint(
+            adjoint = self.engine.adjoint(
                 self.model,
                 m,
                 solution,
                 u_bar,
                 tolerance=tolerance or self.adjoint_tolerance,
                 initial=initial and initial.adjoint,
+                wanted=[c.name for c in self.controls],
                 **options,
-                **only,
             )
             require(adjoint.convergence, "the adjoint solve", adjoint)
-            slope = np.asarray(self.pull(x, adjoint.gradient) + direct)
+            slope = np.asarray(objective.vjp(self.objective, x, adjoint.gradient) + direct)
         return Evaluation(float(value), float(misfit), float(penalty), slope, solution, adjoint)
 
     def _checked(self, theta: Any) -> Any:
@@ -383,17 +385,6 @@ class Problem:
         if bad:
             raise DataError(f"theta: {bad} of {self.size} values are not finite")
         return theta
-
-    @property
-    def batchable(self) -> Any:
-        """How the engine solves for many theta at once; None where it does so one by one."""
-        from ..engines.batched import batchable
-
-        engine = self.engine
-        if self._batchable is None or self._batchable[0] is not engine:
-            how = batchable(engine, self.model, self.parameters(self.initial))
-            self._batchable = engine, how
-        return self._batchable[1]
 
     @double
     def evaluate_many(self, thetas: np.ndarray, *, batch: int = 32) -> Evaluations:
@@ -409,22 +400,36 @@ class Problem:
         batch : int
             Memory grows with it.
         """
-        found, how = [], self.batchable
-        limits = self.tolerance, self.adjoint_tolerance, self.max_iterations
+        if not self.engine.side_by_side(self.model):
+            return _joined([self._one(row) for row in thetas])
+        found = []
         for k in range(0, len(thetas), batch):
             rows = thetas[k : k + batch]
-            if how is None:
-                found += [self._one(row) for row in rows]
-                continue
             # A short batch is filled up: one shape, one compilation.
-            fill = np.arange(batch) % len(rows)
-            what = f"compiling {batch} solves side by side for {times(self.model.grid.shape)}"
-            with first_use((id(self._evaluations), how, batch), what):
-                parts, good = self._evaluations(how, jnp.asarray(rows[fill]), limits)
+            parts, good = self._together(jnp.asarray(rows[np.arange(batch) % len(rows)]))
             for i, row in enumerate(rows):
                 one = Evaluations(*(np.asarray(a)[i] for a in parts))
                 found.append(one if good[i] and np.isfinite(one.objective) else self._one(row))
-        return Evaluations(*(np.array(a) for a in zip(*found, strict=True)))
+        return _joined(found)
+
+    def _together(self, x: jax.Array) -> tuple[Evaluations, np.ndarray]:
+        """J and its gradients at theta side by side, and which of them can be relied on."""
+        engine, model, limit = self.engine, self.model, self.max_iterations
+        key = (jax.tree.structure(self.objective), str(engine.settings()), len(x))
+        what = f"compiling {len(x)} solves side by side for {times(model.grid.shape)}"
+        with first_use(key, what):
+            m = objective.parameters_many(self.objective, x)
+            states = engine.solve_many(model, m, tolerance=self.tolerance, max_iterations=limit)
+            u = {k: jnp.asarray(v, x.dtype) for k, v in states.fields.items()}
+            (value, (misfit, penalty)), (u_bar, direct) = objective.slopes_many(
+                self.objective, u, x
+            )
+            adjoints = engine.adjoint_many(
+                model, m, states, u_bar, tolerance=self.adjoint_tolerance, max_iterations=limit
+            )
+            gradient = objective.vjp_many(self.objective, x, adjoints.fields) + direct
+        usable = np.asarray(states.usable & adjoints.usable)
+        return Evaluations(value, misfit, penalty, gradient), usable
 
     def _one(self, theta: np.ndarray) -> Evaluations:
         try:
@@ -433,30 +438,14 @@ class Problem:
             return Evaluations(np.inf, np.inf, np.inf, np.zeros_like(theta))
         return Evaluations(found.objective, found.misfit, found.penalty, found.gradient)
 
-    def _evaluations_of(self, how: Any, thetas: Any, limits: tuple[Any, Any, Any]) -> Any:
-        from ..engines import batched
-
-        tolerance, adjoint_tolerance, most = limits
-
-        def one(x: Any) -> tuple[Evaluations, Any]:
-            m = self._parameters_of(x)
-            u, hierarchies, solved = batched.solve(how, self.model, m, tolerance, most)
-            u = {k: jnp.asarray(v, x.dtype) for k, v in u.items()}
-            slopes = jax.value_and_grad(self._objective_of, argnums=(0, 1), has_aux=True)
-            (value, (misfit, penalty)), (u_bar, direct) = slopes(u, x)
-            state = {k: jnp.asarray(v, how.dtype) for k, v in u.items()}
-            slope, adjoined = batched.adjoint(
-                how, self.model, m, state, hierarchies, u_bar, adjoint_tolerance, most
-            )
-            gradient = self._pull_of(x, slope) + direct
-            return Evaluations(value, misfit, penalty, gradient), solved & adjoined
-
-        return jax.vmap(one)(thetas)
-
-    def partials(self, u: Fields, x: Any) -> tuple[Any, tuple[Fields, Any]]:
+    def partials(self, u: Fields, x: jax.Array) -> tuple[jax.Array, tuple[Fields, jax.Array]]:
         """J, and partial J/partial u and partial J/partial theta."""
-        (value, _), slopes = self._objective(u, x)
+        (value, _), slopes = objective.slopes(self.objective, u, x)
         return value, slopes
+
+    def vjp(self, x: jax.Array, m_bar: Fields) -> jax.Array:
+        """(dm/dtheta)^T m_bar."""
+        return objective.vjp(self.objective, x, m_bar)
 
     def value_and_gradient(
         self, controls: Mapping[str, Any] | None = None
@@ -484,3 +473,11 @@ class Problem:
         if isinstance(self.misfit, BoundLeastSquares):
             return 2.0 * misfit / self.misfit.size
         return None
+
+
+def _is_data(function: Any) -> bool:
+    return isinstance(function, BoundLeastSquares | BoundSmoothness)
+
+
+def _joined(found: Sequence[Evaluations]) -> Evaluations:
+    return Evaluations(*(np.array(a) for a in zip(*found, strict=True)))

@@ -20,7 +20,8 @@ from ..core.checks import (
 from ..core.errors import ConfigError, nearest
 from ..core.fingerprint import model_part
 from ..core.grid import Grid
-from ..engines import SOLVERS, get_engine
+from ..engines.choose import get_engine
+from ..engines.embedded import SOLVERS
 from ..models import build
 from ..results.dataset import MISSING
 from .control import Control, Smoothness
@@ -141,10 +142,10 @@ def specification(problem: Problem) -> dict[str, Any] | None:
     it holds code (a model, a misfit, a penalty or an engine of the user's)."""
     model = problem.model.specification()
     smooth = [p for p in problem.penalties if isinstance(p, Smoothness)]
-    settings = getattr(problem.engine, "settings", None)
+    engine = problem.engine.settings()
     if (
         model is None
-        or settings is None
+        or engine is None
         or not isinstance(problem.misfit, BoundLeastSquares)
         or len({p.name for p in smooth}) < len(problem.penalties)
     ):
@@ -163,7 +164,6 @@ def specification(problem: Problem) -> dict[str, Any] | None:
         if c.truth is not None:
             options["truth"] = _short(c.truth)
         controls[c.name] = options
-    engine = settings()
     return {
         **engine,
         "grid": {
@@ -220,8 +220,7 @@ def problem_parts(problem: Problem) -> dict[str, Any]:
     if isinstance(misfit, BoundLeastSquares):
         kept = {k: v for k, v in vars(misfit).items() if k != "model" and not k.startswith("_")}
         misfit = [type(misfit), kept]
-    settings = getattr(engine, "settings", None)
-    found = settings() if settings else {"engine": type(engine)}
+    found = engine.settings() or {"engine": type(engine)}
     return {
         "grid": problem.model.domain,
         "model": model_part(problem.model),

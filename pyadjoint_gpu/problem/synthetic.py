@@ -12,10 +12,11 @@ from ..core.checks import check_kind, count, finite
 from ..core.errors import ConfigError, nearest
 from ..core.precision import double
 from ..core.quantities import points as positions
-from ..engines import Engine
+from ..engines.base import Engine
 from ..models.base import Model
 from .forward import solve
-from .likelihood import BoundLeastSquares, axis_units, check_inside
+from .likelihood import BoundLeastSquares
+from .observation import axis_units, check_inside
 
 
 @double

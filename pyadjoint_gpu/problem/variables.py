@@ -12,7 +12,8 @@ from ..core.grid import Grid
 from ..core.quantities import inverse
 from ..models.base import Fields, Variable
 from ..results.dataset import grid_coordinates, used_and_missing
-from .likelihood import BoundLeastSquares, point_coordinates
+from .likelihood import BoundLeastSquares
+from .observation import point_coordinates
 
 if TYPE_CHECKING:
     from .control import BoundControl

@@ -14,7 +14,8 @@ import numpy as np
 from ..core.checks import check_kind, check_tolerance, count, positive
 from ..core.errors import ConvergenceWarning
 from ..core.precision import double
-from ..engines import Engine, get_engine, running
+from ..engines.base import Engine
+from ..engines.choose import get_engine, running
 from ..engines.embedded import EmbeddedEngine
 from ..models.base import Fields, Model
 from ..solvers.base import default_iterations, require
@@ -252,7 +253,7 @@ def adjoint_test(
         solution = tested.solve(model, m, **options)
         require(solution.convergence, "the forward solve", solution)
         noise = {k: generator.standard_normal(a.shape) for k, a in m.items()}
-        linearised: Any = running(EmbeddedEngine(), model)
+        linearised = running(EmbeddedEngine(), model)
         v = {k: a * noise[k] for k, a in m.items()}
         jv, tangent = linearised.tangent(model, m, solution, v, **options)
         if not any(np.any(a) for a in jv.values()):

@@ -18,7 +18,7 @@ from ..core.version import __version__
 from ..models.base import Fields, Model
 
 if TYPE_CHECKING:
-    from ..engines import Engine, Solution
+    from ..engines.base import Engine, Solution
 
 
 def clean(attributes: Mapping[str, Any]) -> dict[str, Any]:

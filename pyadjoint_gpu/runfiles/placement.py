@@ -17,7 +17,8 @@ from ..core.grid import Grid
 from ..core.outputs import inputs
 from ..core.quantities import converter
 from ..core.quantities import numbers as given_numbers
-from ..engines import Engine, get_engine
+from ..engines.base import Engine
+from ..engines.choose import get_engine
 from ..geophysics.bathymetry import continental_margin
 from ..geophysics.rupture import Rupture
 from ..lti.toeplitz import DTYPES

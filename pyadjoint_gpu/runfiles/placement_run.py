@@ -11,7 +11,7 @@ import xarray as xr
 
 from ..core.outputs import check_outputs
 from ..core.progress import times
-from ..engines import running
+from ..engines.choose import running
 from ..lti.block_column import block_column, rows_done
 from ..lti.toeplitz import ToeplitzMap
 from ..placement.placing import place_sensors

@@ -51,7 +51,7 @@ class Estimates(NamedTuple):
     stages: Any
 
 
-@compiled_loop
+@partial(compiled_loop, static_argnums=(0,))
 def _estimated(static: tuple[Settings, int], tags: Any, green: Any, *problem: Any) -> Estimates:
     settings, draws = static
     keys = jax.vmap(_key)(tags)

@@ -201,4 +201,4 @@ def posterior(
     return each(one)(keys, green)
 
 
-sample = compiled_loop(posterior)
+sample = compiled_loop(posterior, static_argnums=(0,))

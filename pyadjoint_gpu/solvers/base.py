@@ -21,6 +21,7 @@ NOTHING = 0.1  # residual above which nothing is solved, whatever the precision
 TINY = 1e-300  # no more than a guard against 0/0
 
 
+@partial(jax.tree_util.register_dataclass, data_fields=["model"], meta_fields=["kind"])
 @dataclass(frozen=True)
 class Operator:
     """A residual r(u; args) to be driven to zero, derived from a model's R(u, c).
@@ -33,7 +34,7 @@ class Operator:
     "tangent"  (dR/du) u + source, at the state         ``(c, state, source)``
     ========== ======================================== ========================
 
-    Instances compare by value, so that compiled code is shared between equal models.
+    It is an argument of compiled code, which models of the same structure share.
     """
 
     model: Model
@@ -45,8 +46,8 @@ class Operator:
         c, state, source = args
         residual = partial(self.model.equations, c=c)
         if self.kind == "adjoint":
-            _, pull = jax.vjp(residual, state)
-            return jax.tree.map(jnp.subtract, pull(u)[0], source)
+            _, vjp = jax.vjp(residual, state)
+            return jax.tree.map(jnp.subtract, vjp(u)[0], source)
         _, change = jax.jvp(residual, (state,), (u,))
         return jax.tree.map(jnp.add, change, source)
 
@@ -218,3 +219,9 @@ def require(convergence: Convergence, what: str, result: Any = None) -> None:
         warnings.warn(f"{what} {convergence.message}", ConvergenceWarning, stacklevel=3)
     elif not convergence.usable:
         raise ConvergenceError(f"{what} {convergence.message}", result)
+
+
+def parameter_gradient(model: Model, m: Fields, state: Fields, multiplier: Fields) -> Fields:
+    """-(dR/dm)^T lambda."""
+    _, vjp = jax.vjp(lambda m: model.equations(state, model.prepare(m)), m)
+    return jax.tree.map(jnp.negative, vjp(multiplier)[0])

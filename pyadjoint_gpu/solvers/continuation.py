@@ -16,8 +16,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -60,6 +59,8 @@ class Implicit(Model):
     """R(u) - sigma u where u is free to move, -u elsewhere."""
 
     model: Model
+
+    arrays: ClassVar[tuple[str, ...]] = ("model",)
 
     @property
     def grid(self) -> Grid:  # type: ignore[override]
@@ -190,7 +191,7 @@ def _by_pseudo_transient(
 _zero = compiled(lambda u: jax.tree.map(jnp.zeros_like, u))
 
 
-@partial(compiled, static_argnums=0)
+@compiled
 def _step(model: Model, u: Fields, c: Any, sigma: Any) -> tuple[dict[str, Any], Fields]:
     """What of `Implicit` does not change, and R where it counts."""
     r = model.residual(u, c)
@@ -203,13 +204,13 @@ def _step(model: Model, u: Fields, c: Any, sigma: Any) -> tuple[dict[str, Any], 
     return step, {k: jnp.where(free[k], r[k], 0.0) for k in r}
 
 
-@partial(compiled, static_argnums=0)
+@compiled
 def _moved(model: Model, u: Fields, du: Fields, free: Fields) -> Fields:
     u = {k: jnp.where(free[k], a + du[k], a) for k, a in u.items()}
     return u | {k: jnp.maximum(u[k], b.value) for k, b in model.lower.items()}
 
 
-@partial(compiled, static_argnums=0)
+@compiled
 def _norms(operator: Operator, u: Fields, before: Fields, args: tuple) -> Any:
     """The mean and largest |`Model.equations`|, their round-off, the largest change of u, and u
     itself."""

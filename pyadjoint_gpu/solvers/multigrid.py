@@ -84,9 +84,11 @@ class Hierarchy(NamedTuple):
     scale: Any
 
 
-class Iteration(NamedTuple):
-    """What of `iterate` is known before it is compiled: the operator, the `Preconditioner`'s kind,
-    and the length of the history."""
+@partial(jax.tree_util.register_dataclass, data_fields=["operator"], meta_fields=["kind", "kept"])
+@dataclass(frozen=True)
+class Iteration:
+    """What `iterate` does: by which operator, the `Preconditioner`'s kind, and the length of the
+    history."""
 
     operator: Operator
     kind: str
@@ -203,7 +205,7 @@ def prepare(model: Model, c: Any, u: Fields) -> Preconditioner:
 
 
 # Less effort of the compiler: most of what is compiled is for small levels.
-@partial(compiled, static_argnums=0, quickly=True)
+@partial(compiled, quickly=True)
 def hierarchies_of(model: Model, c: Any, u: Fields) -> dict[str, Hierarchy]:
     spacing = model.grid.spacing
     return {
@@ -230,7 +232,7 @@ def stencils_of(model: Model, c: Any, u: Fields) -> dict[str, Stencil]:
 _disordered = compiled(disorder)
 
 
-@partial(compiled, static_argnums=0)
+@compiled
 def _kind(model: Model, c: Any, u: Fields, v: Fields) -> Any:
     """How far -dR/du is from the declared operator, and from symmetry, in a product with v,
     relative to the diagonal."""
@@ -248,7 +250,7 @@ def _kind(model: Model, c: Any, u: Fields, v: Fields) -> Any:
     )
 
 
-@partial(compiled, static_argnums=0)
+@compiled
 def residual_of(operator: Operator, u: Fields, args: tuple) -> tuple[Fields, Any]:
     """r and ||r||_max, without the constant that round-off leaves in r and no u can take away
     where u is free by one."""
@@ -267,7 +269,7 @@ def iterate(
 ) -> tuple[Fields, Progress, Any]:
     """`Preconditioner.iterate`; where the declared coefficients are "exact", `args` are c and
     the state."""
-    operator, kind, kept = how
+    operator, kind, kept = how.operator, how.kind, how.kept
     model = operator.model
     stencils = stencils_of(model, *args[:2]) if kind == "exact" else {}
 
@@ -313,7 +315,7 @@ def _correction(spacing: tuple[float, ...], hierarchies: dict[str, Hierarchy], r
     return {k: cycle(hierarchies[k], spacing, a) for k, a in r.items()}
 
 
-correction = compiled_loop(_correction)
+correction = compiled_loop(_correction, static_argnums=(0,))
 
 
 def plan(shape: tuple[int, ...], spacing: tuple[float, ...]) -> tuple[tuple[int, ...], ...]:

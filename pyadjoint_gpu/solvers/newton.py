@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 import time
-from functools import partial
 from typing import Any
 
 import jax
@@ -129,7 +128,7 @@ def _norms(operator: Operator, u: Fields, r: Fields, args: tuple) -> tuple[Any, 
     return largest(r), dot(r, r), round_off(product, u)
 
 
-@partial(compiled, static_argnums=0)
+@compiled
 def _start(operator: Operator, u: Fields, args: tuple) -> tuple[Fields, Any]:
     """R, its norms, and ||R(u=0)||_max."""
     r = operator(u, args)
@@ -137,7 +136,7 @@ def _start(operator: Operator, u: Fields, args: tuple) -> tuple[Fields, Any]:
     return r, jnp.stack([*_norms(operator, u, r, args), scale])
 
 
-@partial(compiled, static_argnums=0)
+@compiled
 def _trial(
     operator: Operator, u: Fields, du: Fields, step: Any, args: tuple
 ) -> tuple[Fields, Fields, Any]:

@@ -28,7 +28,6 @@ from __future__ import annotations
 
 import math
 import time
-from functools import partial
 from typing import Any
 
 import jax
@@ -183,7 +182,7 @@ def _stagnant(history: list[tuple[int, float]], low: float, high: float) -> bool
     return bool(np.median(residuals[checks:]) > 0.5 * np.median(residuals[:checks]))
 
 
-@partial(compiled, static_argnums=0)
+@compiled
 def _start(operator: Operator, u: Fields, args: tuple, inverse: Fields) -> Any:
     """||R(u=0)||_max, the largest term in R(u), then the norms of R(u)."""
     zero = largest(operator(jax.tree.map(jnp.zeros_like, u), args))
@@ -246,7 +245,7 @@ def _norms(operator: Operator, u: Fields, r: Fields, inverse: Fields) -> tuple[A
     return largest(r), correction, floor
 
 
-@partial(compiled, static_argnums=0)
+@compiled
 def _precondition(operator: Operator, u: Fields, args: tuple) -> tuple[Fields, Any]:
     """1/PC, and the Gershgorin bound max_i sum_j |J_ij| / |J_ii|, both exact.
 

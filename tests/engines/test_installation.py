@@ -12,7 +12,7 @@ import pyadjoint_gpu as pag
 from pyadjoint_gpu.cli import main
 from pyadjoint_gpu.core.errors import ConfigError, EngineError
 from pyadjoint_gpu.doctor import report
-from pyadjoint_gpu.engines import automatic
+from pyadjoint_gpu.engines.choose import automatic
 from pyadjoint_gpu.engines.julia import installation
 
 MANIFEST = """\

@@ -176,7 +176,7 @@ def test_errors_are_python_errors(julia):
 
 def test_a_model_without_a_twin_is_refused():
     class Own(pag.models.Darcy):
-        def twin(self):
+        def julia_spec(self):
             return None
 
     model = Own(grid_of((15, 31)), [pag.Well((0.3, 0.1), 1.0), pag.Well((0.3, 0.3), -1.0)])

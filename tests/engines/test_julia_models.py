@@ -11,7 +11,7 @@ from parity import TIGHT, relative, same_products, same_solves, twin_products
 
 import pyadjoint_gpu as pag
 from pyadjoint_gpu.core.errors import DataError, EngineError
-from pyadjoint_gpu.engines import running
+from pyadjoint_gpu.engines.choose import running
 from pyadjoint_gpu.models import Ice
 
 pytestmark = [
@@ -135,7 +135,7 @@ def decay(tmp_path):
             def residual(self, u, c):
                 return {"u": c["source"] - 3.0 * u["u"]}
 
-            def twin(self):
+            def julia_spec(self):
                 return {"rate": 3.0}
 
         return Decay(pag.Grid((4,), (1.0,)))

@@ -21,7 +21,7 @@ from run_files import process
 
 import pyadjoint_gpu as pag
 from pyadjoint_gpu.core.errors import ConfigError, DataError, EngineError
-from pyadjoint_gpu.engines import active
+from pyadjoint_gpu.engines import launches
 
 pytestmark = [
     pytest.mark.julia,
@@ -109,7 +109,7 @@ def test_inversion_under_a_launch_and_resume_with_other_ranks(tmp_path):
     alone = pag.invert(tested, max_iterations=6, progress=False)
     with pag.Launch([*MPIEXEC, "2"]):
         pag.invert(tested, max_iterations=3, progress=False, journal=tmp_path / "run.h5")
-    assert active.launches == []
+    assert launches.launches == []
     with pag.Launch([*MPIEXEC, "3"]):
         rest = pag.resume(tmp_path / "run.h5", max_iterations=6)
     np.testing.assert_allclose(rest["objective"], alone["objective"], rtol=1e-7)

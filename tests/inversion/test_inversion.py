@@ -115,7 +115,7 @@ def test_ctrl_c_returns_the_last_accepted_iterate():
     right = tested.engine
     count = 0
 
-    class Interrupted:
+    class Interrupted(pag.Engine):
         name = "interrupted"
         info, adjoint = right.info, right.adjoint
 

@@ -43,9 +43,9 @@ class Counted(pag.EmbeddedEngine):
 
 @pytest.fixture
 def counted(monkeypatch):
-    from pyadjoint_gpu.engines.explicit_time import Stepping
+    from pyadjoint_gpu.engines.explicit_time import ExplicitTimeStepper
 
-    solve, adjoint = Stepping.solve, Stepping.adjoint
+    solve, adjoint = ExplicitTimeStepper.solve, ExplicitTimeStepper.adjoint
 
     def counted_solve(self, *arguments, **options):
         Counted.solves += 1
@@ -57,8 +57,8 @@ def counted(monkeypatch):
         Counted.adjoints += 1
         return adjoint(self, *arguments, **options)
 
-    monkeypatch.setattr(Stepping, "solve", counted_solve)
-    monkeypatch.setattr(Stepping, "adjoint", counted_adjoint)
+    monkeypatch.setattr(ExplicitTimeStepper, "solve", counted_solve)
+    monkeypatch.setattr(ExplicitTimeStepper, "adjoint", counted_adjoint)
 
 
 def test_an_interrupted_run_goes_on_to_the_same_bits(counted, tmp_path):

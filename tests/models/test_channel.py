@@ -8,8 +8,8 @@ from cases import section, varied
 import pyadjoint_gpu as pag
 from pyadjoint_gpu.core.errors import ConfigError, DataError
 from pyadjoint_gpu.core.precision import double
-from pyadjoint_gpu.engines.embedded import parameter_gradient
 from pyadjoint_gpu.models import Channel, build
+from pyadjoint_gpu.solvers.base import parameter_gradient
 
 SOLVERS = ["multigrid", "pseudo-transient"]
 LAWS = [1 / 3, 1.0, 3.0]

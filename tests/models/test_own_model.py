@@ -14,7 +14,7 @@ from cases import Fisher, habitat
 
 import pyadjoint_gpu as pag
 from pyadjoint_gpu.core.errors import ConfigError, EngineError
-from pyadjoint_gpu.engines import automatic
+from pyadjoint_gpu.engines.choose import automatic
 from pyadjoint_gpu.engines.julia import installation
 from pyadjoint_gpu.engines.julia.engine import describe
 from pyadjoint_gpu.models import Diffusion, Elliptic, Model, Parameter, Transient, Variable
@@ -47,7 +47,7 @@ def test_the_file_is_beside_the_class_that_names_it(tmp_path, monkeypatch):
     assert describe(module.Own(GRID)) == expected
 
     class Inherits(module.Own):
-        def twin(self):
+        def julia_spec(self):
             return {"rate": 2.0}
 
     assert describe(Inherits(GRID)) == expected | {"table": {"rate": 2.0}}
@@ -63,15 +63,15 @@ def test_in_a_notebook_it_is_in_the_working_directory(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "notebook", ModuleType("notebook"))  # of no file
     monkeypatch.setattr(Own, "__module__", "notebook")
     monkeypatch.chdir(tmp_path)
-    assert Own(GRID).twin_source() == tmp_path.resolve() / "own.jl"
+    assert Own(GRID).julia_source_path() == tmp_path.resolve() / "own.jl"
 
 
 def test_models_without_one():
     class Plain(Fisher):
         julia_source = None
 
-    assert Plain(GRID).twin() is None
-    assert Plain(GRID).twin_source() is None
+    assert Plain(GRID).julia_spec() is None
+    assert Plain(GRID).julia_source_path() is None
     with pytest.raises(EngineError, match="model 'fisher' exists in Python only"):
         describe(Plain(GRID))
     assert "source" not in describe(Diffusion(GRID, "x_min"))

@@ -11,7 +11,7 @@ from pyadjoint_gpu.cli import main
 from pyadjoint_gpu.core.errors import ConfigError, DataError
 from pyadjoint_gpu.core.precision import double
 from pyadjoint_gpu.engines.embedded import EmbeddedEngine
-from pyadjoint_gpu.engines.implicit_time import Marching
+from pyadjoint_gpu.engines.implicit_time import ImplicitTimeStepper
 from pyadjoint_gpu.models import Diffusion, Transient
 
 TIGHT = {"tolerance": 1e-13, "max_iterations": 100_000}
@@ -137,9 +137,9 @@ def test_memory_grows_as_the_root_of_the_steps():
         model = plume((4, 5), steps, every=steps)
         engine = Counting()
         m = model.fields(M)
-        marching = Marching(engine)
+        marching = ImplicitTimeStepper(engine)
         solution = marching.solve(model, m, tolerance=1e-10, max_iterations=1000)
-        assert len(solution.reusable) <= np.sqrt(steps) + 1
+        assert len(solution.cache) <= np.sqrt(steps) + 1
         source = {"height": np.ones(model.shape)}
         marching.adjoint(model, m, solution, source, tolerance=1e-10, max_iterations=1000)
         # Forward once, then again but for the checkpoints.

@@ -11,7 +11,7 @@ import xarray as xr
 import pyadjoint_gpu as pag
 from pyadjoint_gpu.core.errors import ConfigError, ConvergenceWarning, DataError
 from pyadjoint_gpu.core.precision import double
-from pyadjoint_gpu.engines import running
+from pyadjoint_gpu.engines.choose import running
 from pyadjoint_gpu.engines.explicit_time import segments
 from pyadjoint_gpu.models import AcousticWave, ShallowWater
 from pyadjoint_gpu.problem.specification import build_problem, specification
@@ -213,7 +213,7 @@ def test_gradients_do_not_depend_on_checkpoints(checkpoints):
     expected = jax.grad(lambda m: jnp.sum(weights * model.trajectory(m)["elevation"]))(m)
     engine = running(pag.EmbeddedEngine(), model)
     solution = engine.solve(model, m, **ANY)
-    assert len(solution.reusable) == len(ours)
+    assert len(solution.cache) == len(ours)
     adjoint = engine.adjoint(model, m, solution, {"elevation": weights}, **ANY)
     for name, value in expected.items():
         np.testing.assert_allclose(adjoint.gradient[name], value, rtol=1e-10, atol=1e-12)

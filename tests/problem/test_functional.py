@@ -151,7 +151,7 @@ def test_in_jaxs_default_precision():
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
-class Elsewhere:
+class Elsewhere(pag.Engine):
     """An engine that is not JAX's: solves and adjoints only."""
 
     name = "elsewhere"

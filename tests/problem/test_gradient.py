@@ -28,7 +28,7 @@ SHAPES = [(31, 63), (6, 10, 14)]
 SIDES = {"x_min": 1.0, "x_max": {"value": 0.0, "gradient": [0.5, 0.0]}}
 
 
-def twin(shape, case, sides=(), **options):
+def julia_spec(shape, case, sides=(), **options):
     """A problem away from its optimum: data from one field, the gradient at another."""
     grid = grid_of(shape)
     if sides and grid.ndim == 3:
@@ -55,7 +55,7 @@ def twin(shape, case, sides=(), **options):
 @pytest.mark.parametrize("shape", SHAPES, ids=["2d", "3d"])
 @pytest.mark.parametrize("case", CASES)
 def test_gradient_agrees_with_central_differences_in_every_component_tried(case, shape, sides):
-    tested = twin(shape, case, sides)
+    tested = julia_spec(shape, case, sides)
     theta = tested.initial
     gradient = tested.evaluate(theta).gradient
     generator = np.random.default_rng(0)
@@ -86,7 +86,7 @@ def test_gradient_agrees_with_central_differences_in_every_component_tried(case,
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("solver", ["multigrid", "pseudo-transient"])
 def test_taylor(case, shape, sides, solver):
-    report = pag.taylor_test(twin(shape, case, sides, solver=solver))
+    report = pag.taylor_test(julia_spec(shape, case, sides, solver=solver))
     assert report.passed, report
     assert report.slope == pytest.approx(2.0, abs=0.1)
 
@@ -156,7 +156,7 @@ def test_a_misfit_of_ones_own_sees_the_fluxes():
     assert report.passed, report
 
 
-class Wrong:
+class Wrong(pag.Engine):
     """An engine whose gradient is off: by a factor, or without the outermost ring of cells."""
 
     name = "wrong"

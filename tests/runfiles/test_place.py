@@ -124,17 +124,17 @@ def test_drawn_again(done, capsys):
 
 def test_a_second_run_takes_what_the_journal_has(bare, monkeypatch):
     first = place(bare, "placement.random=1")
-    from pyadjoint_gpu.engines.explicit_time import Stepping
+    from pyadjoint_gpu.engines.explicit_time import ExplicitTimeStepper
 
-    monkeypatch.setattr(Stepping, "adjoint", None)
+    monkeypatch.setattr(ExplicitTimeStepper, "adjoint", None)
     again = place(bare, "placement.random=1", "prior.sd=0.01")
     assert np.all(again["information"] < first["information"])
 
 
 def test_interrupted_it_goes_on(bare, capsys, monkeypatch):
-    from pyadjoint_gpu.engines.explicit_time import Stepping
+    from pyadjoint_gpu.engines.explicit_time import ExplicitTimeStepper
 
-    adjoint, rows = Stepping.adjoint, []
+    adjoint, rows = ExplicitTimeStepper.adjoint, []
 
     def counted(self, *arguments, **options):
         rows.append(1)
@@ -142,7 +142,7 @@ def test_interrupted_it_goes_on(bare, capsys, monkeypatch):
             raise KeyboardInterrupt
         return adjoint(self, *arguments, **options)
 
-    monkeypatch.setattr(Stepping, "adjoint", counted)
+    monkeypatch.setattr(ExplicitTimeStepper, "adjoint", counted)
     assert main(["place", str(bare)]) == 1
     error = capsys.readouterr().err
     assert error.count("\n") <= 2 and "interrupted; the same command goes on from" in error

@@ -143,7 +143,7 @@ def test_many_evaluations_are_those_one_by_one(shape, fixed):
         model, control, pag.LeastSquares(data), engine="embedded", tolerance=1e-10
     )
     thetas = np.random.default_rng(0).standard_normal((5, problem.size))
-    assert problem.batchable is not None
+    assert problem.engine.side_by_side(model)
     many = problem.evaluate_many(thetas, batch=3)
     for k, theta in enumerate(thetas):
         one = problem.evaluate(theta)
@@ -160,7 +160,7 @@ def test_many_evaluations_are_those_one_by_one(shape, fixed):
 def test_where_nothing_can_be_solved_j_is_infinite(solver):
     problem = one_number(cells=400, max_iterations=1, solver=solver)
     found = problem.evaluate_many(np.zeros((2, 1)))
-    assert (problem.batchable is None) == (solver == "pseudo-transient")
+    assert problem.engine.side_by_side(problem.model) == (solver == "multigrid")
     assert np.all(np.isinf(found.objective)) and np.all(found.gradient == 0.0)
     with pytest.raises(ConvergenceError, match="could be solved for no particle of the prior"):
         ProblemSMC(problem, FieldPrior("permeability", sd=0.5), particles=4).run(progress=False)

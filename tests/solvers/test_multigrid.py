@@ -13,7 +13,7 @@ from scipy.ndimage import gaussian_filter
 import pyadjoint_gpu as pag
 from pyadjoint_gpu.core.errors import ConfigError, ConvergenceWarning
 from pyadjoint_gpu.core.precision import double
-from pyadjoint_gpu.engines import active
+from pyadjoint_gpu.engines import launches
 from pyadjoint_gpu.engines.embedded import EmbeddedEngine
 from pyadjoint_gpu.models import Darcy, Elliptic, Model, Parameter, Variable
 from pyadjoint_gpu.solvers import multigrid
@@ -262,6 +262,6 @@ def test_the_solver_is_chosen_by_name(monkeypatch):
         pag.solve(Reaction(grid), M, engine=engine, solver="multigrid")
     with pytest.raises(ConfigError, match="engine 'julia' has pseudo-transient iterations only"):
         pag.solve(Reaction(grid), M, engine="julia", solver="multigrid")
-    monkeypatch.setattr(active, "launches", [EmbeddedEngine()])
+    monkeypatch.setattr(launches, "launches", [EmbeddedEngine()])
     with pytest.raises(ConfigError, match="ranks have pseudo-transient iterations"):
         pag.solve(Reaction(grid), M, solver="multigrid")

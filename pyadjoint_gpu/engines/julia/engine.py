@@ -10,7 +10,8 @@ import signal
 import sys
 import threading
 import tomllib
-from abc import ABC, abstractmethod
+from abc import abstractmethod
+from collections.abc import Collection
 from contextlib import AbstractContextManager
 from functools import cache
 from typing import Any
@@ -23,7 +24,7 @@ from ...core.progress import first_use, phase, times
 from ...models.base import Fields, Model
 from ...models.explicit import Explicit
 from ...solvers.base import Convergence, Spectrum
-from ..base import Adjoint, Solution
+from ..base import Adjoint, Engine, Solution
 from . import installation
 
 # Julia's calls come one at a time, from whichever thread.
@@ -32,7 +33,7 @@ _one_at_a_time = threading.RLock()
 JULIA_BACKENDS = {"threads": "Threads", **installation.BACKENDS}
 
 
-class Driven(ABC):
+class Driven(Engine):
     """An engine whose solves are Julia's, in this process or elsewhere."""
 
     name = "julia"
@@ -78,6 +79,7 @@ class Driven(ABC):
         tolerance: float,
         max_iterations: int,
         initial: Adjoint | None = None,
+        wanted: Collection[str] | None = None,
     ) -> Adjoint:
         unknown = model.unknowns[0].name
         arrays: Fields = {"parameters": parameters, "source": source[unknown]}
@@ -94,7 +96,7 @@ class Driven(ABC):
 
     def _compiling(self, kind: str, model: Model) -> AbstractContextManager:
         """What Julia compiles, for all sizes of grids, holds this process up."""
-        key = (kind, type(model), model.grid.ndim, str(self.settings()))  # type: ignore
+        key = (kind, type(model), model.grid.ndim, str(self.settings()))
         what = f"compiling the {kind} solve for {times(model.grid.shape)} in Julia"
         return first_use(key, what, at_once=True)
 
@@ -172,7 +174,6 @@ class JuliaEngine(Driven):
         }
 
     def settings(self) -> dict[str, Any]:
-        """What of a run file makes this engine."""
         return {"engine": self.name, "solver": {"dtype": self.dtype, "backend": self.backend}}
 
     def _run(
@@ -245,7 +246,7 @@ def describe(model: Model) -> dict[str, Any]:
     EngineError
         If the model has no twin, or its file cannot be read.
     """
-    table = model.twin()
+    table = model.julia_spec()
     if table is None or len(model.unknowns) != 1:
         raise EngineError(
             f"model {model.name!r} exists in Python only; engine='embedded' needs no more"
@@ -264,7 +265,7 @@ def describe(model: Model) -> dict[str, Any]:
 
 def _source(model: Model) -> dict[str, Any]:
     """A user's file with its text: a file that was changed is another one."""
-    path = model.twin_source()
+    path = model.julia_source_path()
     if path is None:
         return {}
     try:

@@ -31,7 +31,7 @@ from ...core.errors import ConfigError, EngineError
 from ...core.progress import phase
 from ...models.base import Fields, Model
 from ...models.explicit import Explicit
-from ..active import launches
+from ..launches import launches
 from . import installation
 from .engine import JULIA_BACKENDS, Driven, describe, translated
 
@@ -317,7 +317,6 @@ class Launch(Driven):
         }
 
     def settings(self) -> dict[str, Any]:
-        """What of a run file makes this engine."""
         found: dict[str, Any] = {"engine": self.name, "launcher": self.command}
         if self.topology is not None:
             found["topology"] = self.topology

@@ -1,0 +1,13 @@
+"""Launches of ranks that are under way."""
+
+from __future__ import annotations
+
+from .base import Engine
+
+launches: list[Engine] = []
+"""Those whose ``with`` is entered, the innermost last."""
+
+
+def current(engine: Engine) -> Engine:
+    """What solves now: the innermost launch under way, or `engine`."""
+    return launches[-1] if launches else engine
