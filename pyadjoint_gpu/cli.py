@@ -131,7 +131,7 @@ def _run(options: argparse.Namespace) -> int:
         return _sample(options, tables)
     from .core.outputs import check_replaced
     from .inversion.invert import invert
-    from .inversion.journal import Journal, inputs
+    from .inversion.journal import done_in, inputs
     from .inversion.optimisers import check
     from .inversion.optimisers import options as settings_of
 
@@ -145,9 +145,8 @@ def _run(options: argparse.Namespace) -> int:
     if options.dry_run:
         check(problem, settings)
         done = 0
-        if journal is not None and journal.exists() and not options.overwrite:
-            with Journal.start(journal, problem, settings) as book:
-                done = book.count
+        if journal is not None:
+            done = done_in(journal, problem, settings, options.overwrite)
         what = [_inversion(problem, settings), *_from(journal, _evaluations(done))]
         return _plan(options, what, places)
     result = invert(
@@ -231,14 +230,14 @@ def _resume(options: argparse.Namespace) -> int:
     from .core.errors import DataError
     from .core.outputs import check_outputs, check_replaced
     from .inversion.invert import resume
-    from .inversion.journal import Journal
+    from .inversion.journal import Evaluations
 
     journal = Path(options.journal)
     if not journal.is_file():
         raise DataError(f"{journal}: no such journal")
     output = Path(options.output or journal.with_suffix(".nc"))
     check_outputs({"journal": journal, "--output": output})
-    with Journal.open(journal) as book:
+    with Evaluations.open(journal) as book:
         made, done, settings = book.config(options.max_iterations), book.count, book.settings
     if made is not None:
         check_replaced(output, *made)

@@ -14,7 +14,7 @@ import numpy as np
 import xarray as xr
 
 import pyadjoint_gpu as pag
-from pyadjoint_gpu.inversion.journal import Journal
+from pyadjoint_gpu.inversion.journal import started
 
 GRID = pag.Grid((8, 12), (800.0, 1200.0), (0.0, -600.0))
 WELLS = (pag.Well((400.0, -350.0), 1.0), pag.Well((400.0, 350.0), -1.0))
@@ -180,5 +180,6 @@ def problem(
 def journal(path: Path, *, finished: bool) -> None:
     """A journal without evaluations."""
     options = {"method": "L-BFGS-B", "max_iterations": 2, "tolerance": 1e-6, "discrepancy": False}
-    with Journal.create(path, problem(), options | {"title": None}) as book:
-        book.finish(finished)
+    with started(path, problem(), options | {"title": None}) as book:
+        if finished:
+            book.finish()

@@ -188,8 +188,8 @@ def test_an_evaluation_that_was_damaged(tmp_path: Path):
     import h5py
 
     with h5py.File(path) as file:
-        scalars = file["scalars"][2]
-    flipped(path, whole, 8 * whole.index(scalars[:3].tobytes()))
+        record = file["evaluations"][2]
+    flipped(path, whole, 8 * whole.index(record[:64].tobytes()))
     with pytest.raises(DataError, match=r"evaluation 2 of \d+ is not .* the 2 before it are whole"):
         inverted(path)
 

@@ -15,7 +15,7 @@ from test_damage import MAP, PRIOR
 
 import pyadjoint_gpu as pag
 from pyadjoint_gpu.core.errors import DataError, JournalWarning
-from pyadjoint_gpu.inversion.journal import Journal
+from pyadjoint_gpu.inversion.journal import started
 from pyadjoint_gpu.models import ShallowWater
 from pyadjoint_gpu.placement.placing import place_sensors
 from pyadjoint_gpu.placement.selection import select
@@ -74,7 +74,7 @@ def test_a_journal_without_evaluations_is_gone_on_with(tmp_path: Path):
     path = tmp_path / "run.h5"
     settings = {"method": "L-BFGS-B", "max_iterations": 3, "tolerance": 1e-6, "discrepancy": False}
     made = problem(SHAPE, data=observations(SHAPE))
-    Journal.create(path, made, settings | {"title": None}).close()
+    started(path, made, settings | {"title": None}).close()
     same(inverted(path), inverted(None))
 
 
@@ -144,8 +144,8 @@ def test_functions_of_the_user_are_told_by_their_code(tmp_path: Path, unsolved: 
     """Also where they differ for values that are never met."""
     path = tmp_path / "run.h5"
     settings = {"method": "L-BFGS-B", "max_iterations": 3, "tolerance": 1e-6, "discrepancy": False}
-    Journal.create(path, coded(), settings | {"title": None}).close()
-    Journal.start(path, coded(), settings).close()
+    started(path, coded(), settings | {"title": None}).close()
+    started(path, coded(), settings).close()
     with pytest.raises(DataError, match="other penalty;"):
         pag.invert(coded(factor=2.0), journal=path, progress=False)
     with pytest.raises(DataError, match="other misfit;"):
@@ -207,9 +207,7 @@ SAMPLERS = [
 def test_samplers_are_told_by_all_that_they_are_given(tmp_path: Path):
     """What is said of them by name; nothing is sampled."""
     path = tmp_path / "run.h5"
-    from pyadjoint_gpu.core.fingerprint import fingerprint
-
-    samplers.save(path, fingerprint(**sampler()._made_with(0)), [])
+    samplers.States.start(path, lambda: sampler()._made_with(0)).close()
     for given, named in SAMPLERS:
         with pytest.raises(DataError, match=f"other inputs than now: other .*{named}.*;"):
             sampler(**given).run(journal=path, progress=False)

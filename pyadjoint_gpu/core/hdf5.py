@@ -20,14 +20,13 @@ from .files import intact, whole
 _VERSION = ("v108", "v108")
 """Of HDF5's format. Structures of an older one have no checksums; a file of a newer one that its
 writer did not close does not open again."""
-OURS = "pyadjoint_gpu "
-"""That attributes ``format`` begin with."""
 
 
 def make(path: Path, fill: Callable[[Any], None]) -> None:
     """A new file, whole or not at all."""
     with whole(path) as beside, h5py.File(beside, "w", libver=_VERSION) as file:
         fill(file)
+        sync(file)
 
 
 def opened(path: Path, what: str, mode: str = "r", **options: Any) -> Any:
@@ -91,7 +90,7 @@ def allocate(
     file: Any, name: str, shape: tuple[int, ...], kind: str, chunks: tuple[int, ...] | None = None
 ) -> None:
     """Such a dataset, its values not set. Sparse: what is never written takes no disk."""
-    space = h5py.h5s.create_simple(shape) if shape else h5py.h5s.create(h5py.h5s.SCALAR)
+    space = h5py.h5s.create_simple(shape)
     properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     if chunks is not None:
         properties.set_chunk(chunks)
@@ -114,13 +113,3 @@ def checksum(place: tuple[int, ...], *arrays: Any) -> np.uint64:
     for array in arrays:
         digest.update(array if isinstance(array, bytes) else np.ascontiguousarray(array).data)
     return np.frombuffer(digest.digest(), "<u8")[0]
-
-
-def replaceable(path: Path) -> bool:
-    """Whether the file is one of ours, or a damaged one of HDF5, which may be started anew."""
-    try:
-        with h5py.File(path, "r") as file:
-            return str(file.attrs.get("format", "")).startswith(OURS)
-    except Exception:
-        with path.open("rb") as file:
-            return file.read(4) == b"\x89HDF"

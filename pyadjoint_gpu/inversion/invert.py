@@ -30,7 +30,7 @@ from ..results.dataset import (
     state_variables,
 )
 from .adaptive import evaluate
-from .journal import Journal, Record, digest, inputs, made_with
+from .journal import Evaluations, Record, digest, inputs, made_with, started
 from .optimisers import METHODS, check, fit, options
 
 _FAR = 1e30
@@ -137,17 +137,8 @@ def invert(
     check(problem, settings, callback)
     if journal is None:
         return _run(problem, settings, None, callback, progress, throw)
-    journal = path_of("journal", journal)
-    fresh = not journal.exists()
-    book = Journal.start(journal, problem, settings, overwrite)
-    try:
-        book.finish(False)
+    with started(path_of("journal", journal), problem, settings, overwrite) as book:
         return _run(problem, settings, book, callback, progress, throw)
-    finally:
-        if fresh:
-            book.discard()
-        else:
-            book.close()
 
 
 @double
@@ -178,29 +169,25 @@ def resume(
     """
     if problem is not None:
         check_kind("problem", problem, Problem)
-    book = Journal.open(path_of("journal", journal))
-    made = None
-    try:
-        settings = dict(book.settings)
+    with Evaluations.open(path_of("journal", journal)) as book:
+        settings = book.settings
         if max_iterations is not None:
             settings["max_iterations"] = check_iterations("max_iterations", max_iterations, 1)
-        if problem is None:
-            found = book.problem()
-            if found is None:
-                raise ConfigError(
-                    f"{journal}: the problem holds code that a journal cannot; give it as problem="
-                )
-            problem = build_problem(found)
-            made = problem.engine
-        else:
-            book.check(made_with(problem))
-        check(problem, settings, callback)
-        book.finish(False)
-        return _run(problem, settings, book, callback, progress, throw)
-    finally:
-        book.close()
-        if made is not None:
-            made.close()  # ranks that nobody else could end
+        if problem is not None:
+            book.check(made_with(problem, settings))
+            check(problem, settings, callback)
+            return _run(problem, settings, book, callback, progress, throw)
+        found = book.problem()
+        if found is None:
+            raise ConfigError(
+                f"{journal}: the problem holds code that a journal cannot; give it as problem="
+            )
+        problem = build_problem(found)
+        try:
+            check(problem, settings, callback)
+            return _run(problem, settings, book, callback, progress, throw)
+        finally:
+            problem.engine.close()  # ranks that nobody else could end
 
 
 class _Run:
@@ -215,7 +202,7 @@ class _Run:
         self,
         problem: Problem,
         settings: dict[str, Any],
-        journal: Journal | None,
+        journal: Evaluations | None,
         callback: Callable[[Iteration], Any] | None,
         bar: Any,
     ):
@@ -231,7 +218,7 @@ class _Run:
         self.warm: Evaluation | None = None
         self.refused = 0  # in a row
         self.since = np.zeros(4)  # forward and adjoint iterations, seconds, work
-        self.pending: dict[bytes, Record] = {}
+        self.pending: dict[str, Record] = {}
         self.rows: list[dict[str, float]] = []
         self.x: np.ndarray | None = None  # last accepted
         self.accepted: Record | None = None
@@ -250,7 +237,7 @@ class _Run:
             record.wall_time,
             record.work,
         )
-        self.pending[digest(theta).tobytes()] = record
+        self.pending[digest(theta)] = record
         gradient = record.gradient / self.scale
         if self.x is None:
             self.unit = float(np.max(np.abs(gradient) / self.root)) or 1.0
@@ -259,28 +246,18 @@ class _Run:
 
     def _evaluate(self, theta: np.ndarray) -> Record:
         if self.warm is None and self.journal is not None:
-            self.warm = self.journal.last(self.problem)
+            self.warm = self.journal.latest()
         start = time.perf_counter()
         try:
             evaluation = self._solve(theta)
             self.refused = 0
         except (ConvergenceError, DataError) as error:
             evaluation = self._refusal(theta, error)
-        seconds = time.perf_counter() - start
+        record = Record.of(evaluation, time.perf_counter() - start)
         if self.journal is not None:
-            self.journal.append(theta, evaluation, seconds)
+            self.journal.append(theta, evaluation, record)
         self.warm = evaluation
-        assert evaluation.adjoint is not None
-        return Record(
-            evaluation.objective,
-            evaluation.misfit,
-            evaluation.penalty,
-            evaluation.gradient,
-            seconds,
-            evaluation.solution.convergence.iterations,
-            evaluation.adjoint.convergence.iterations,
-            evaluation.solution.convergence.work + evaluation.adjoint.convergence.work,
-        )
+        return record
 
     def _refusal(self, theta: np.ndarray, error: Exception) -> Evaluation:
         """What a trial step that cannot be solved counts as, so that a shorter one is tried: J as
@@ -316,13 +293,13 @@ class _Run:
     def accept(self, x: np.ndarray, *_: Any) -> None:
         """Record an iterate, and stop where a rule says so. Also scipy's callback."""
         theta = np.array(x) / self.scale
-        record = self.pending.get(digest(theta).tobytes())
+        record = self.pending.get(digest(theta))
         if record is None:  # a method that rounds: the last one evaluated
             record = next(reversed(self.pending.values()))
         step = 0.0 if self.x is None else float(np.linalg.norm(x - self.x))
         if self.rows and step == 0.0:
             return  # no move: some methods report their start, or a null step
-        self.pending = {digest(theta).tobytes(): record}
+        self.pending = {digest(theta): record}
         self.x, self.accepted = np.array(x), record
         norm = float(np.linalg.norm(self._projected(x, record.gradient / self.scale)))
         seconds = self.since[2] + (self.rows[-1]["wall_time"] if self.rows else 0.0)
@@ -383,7 +360,7 @@ class _Run:
 def _run(
     problem: Problem,
     settings: dict[str, Any],
-    journal: Journal | None,
+    journal: Evaluations | None,
     callback: Callable[[Iteration], Any] | None,
     progress: bool | None,
     throw: bool,

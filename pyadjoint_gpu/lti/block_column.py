@@ -122,7 +122,7 @@ def rows_done(journal: str | Path, **asked: Any) -> int:
         As by `block_column`; nothing is solved.
     """
     of = _Column.of(**asked)
-    return count(journal, of.shape, of.made_with)
+    return count(journal, of.made_with)
 
 
 @dataclass(frozen=True)

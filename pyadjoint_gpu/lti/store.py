@@ -8,14 +8,17 @@ from typing import Any
 import numpy as np
 
 from ..core.errors import DataError
-from ..core.fingerprint import fingerprint
-from ..core.hdf5 import checksum, description, legible, opened
+from ..core.journal import Journal, Rows
 from ..core.outputs import check_outputs
 from ..core.progress import progress_bar
 from ..statistics.space_time import SpaceTimePrior
 from .covariance import Factors, slab
-from .rows import FORMAT, Rows
 from .toeplitz import ToeplitzMap
+
+
+class _Store(Journal):
+    kind = "a covariance of candidates"
+    goes_on = "the same call (`pyadjoint-gpu place`)"
 
 
 class CovarianceFile:
@@ -37,20 +40,15 @@ class CovarianceFile:
     """
 
     def __init__(self, path: str | Path):
-        self.path = Path(path)
-        if not self.path.is_file():
-            raise DataError(f"{path}: no such file")
-        self._file: Any = opened(self.path, "a covariance", locking=False, rdcc_nbytes=0)
-        with legible(self.path, self._file):
-            found = self._file["rows"] if self._file.attrs.get("format") == FORMAT else None
-            if found is None or found.ndim != 4 or found.shape[:2] != found.shape[2:]:
-                raise DataError(f"{path}: not a covariance of candidates, of this version")
-            self.candidates, self.steps = found.shape[:2]
-            self._sums = self._file["sums"][()]
-            self.made_with = description(self.path, self._file, "format", "made_with")["made_with"]
-            missing = np.count_nonzero(self._file["done"][()] == 0)
-            if missing:
-                raise DataError(f"{path}: {missing} of {self.candidates} candidates are missing")
+        self._book = _Store.open(path, "r", locking=False, rdcc_nbytes=0)
+        self.made_with = self._book.made_with
+        shape, done = self._book.shape, self._book.done()
+        if len(shape) != 4 or shape[:2] != shape[2:] or len(done) != shape[0]:
+            raise DataError(f"{path}: damaged, not a covariance of candidates")
+        self.candidates, self.steps = shape[:2]
+        missing = np.count_nonzero(~done)
+        if missing:
+            raise DataError(f"{path}: {missing} of {self.candidates} candidates are missing")
 
     @classmethod
     def make(
@@ -84,12 +82,15 @@ class CovarianceFile:
         """
         check_outputs({"store": path})
         factors = Factors(of, prior)
-        made_with = fingerprint(map=of.blocks, prior=prior)
-        shape, chunks = (of.sensors, of.steps) * 2, (1, of.steps) * 2
-        with Rows(path, shape, made_with, chunks, of.sensors, overwrite) as rows:
-            missing = np.flatnonzero(~rows.done)
+        rows = Rows((of.sensors, of.steps) * 2, (1, of.steps) * 2, of.sensors)
+
+        def made_with() -> dict[str, Any]:
+            return {"map": of.blocks, "prior": prior}
+
+        with _Store.start(path, made_with, rows=rows, overwrite=overwrite) as book:
+            missing = np.flatnonzero(~book.done())
             for k in progress_bar(missing, shown=progress, unit="sensors", desc="covariance"):
-                rows[k] = slab(factors.left[k : k + 1], factors.right)[0]
+                book.put(rows=(k, slab(factors.left[k : k + 1], factors.right)[0]))
         return cls(path)
 
     def diagonal(self, which: slice) -> np.ndarray:
@@ -99,13 +100,10 @@ class CovarianceFile:
 
     def row(self, p: int, which: slice) -> np.ndarray:
         """The blocks X[p, :, which, :], of shape (T, n, T)."""
-        with legible(self.path):
-            found = self._file["rows"][p, :, which]
-        for k, j in enumerate(range(*which.indices(self.candidates))):
-            if checksum((p, j), found[:, k]) != self._sums[p, j]:
-                raise DataError(
-                    f"{self.path}: damaged, the covariance of candidates {p} and {j} is not the one"
-                    " that was written; take the file from a backup, or make it anew"
-                    " (overwrite=True, --overwrite)"
-                )
-        return found
+        return self._book.row(
+            "rows",
+            p,
+            "damaged, the covariance of candidates {k} and {j} is not the one that was written;"
+            " take the file from a backup, or make it anew (overwrite=True, --overwrite)",
+            which,
+        )

@@ -1,93 +1,93 @@
-"""What was chosen so far, in a file from which a selection goes on."""
+"""What was chosen so far, in a journal from which a selection goes on."""
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import h5py
-
 from ..core.errors import DataError, JournalWarning
-from ..core.files import intact, sealed
-from ..core.fingerprint import check_made_with, fingerprint
-from ..core.hdf5 import legible, opened, replaceable
-from ..core.outputs import check_outputs
+from ..core.fingerprint import fingerprint
+from ..core.journal import Journal
 from ..statistics.covariance import Covariance
 from .communicator import Communicator, safely
 from .network import Network
 from .objective import Whitened
 
-FORMAT = "pyadjoint_gpu selection 2"
-
 Steps = dict[str, list[tuple[int, float]]]
 """By the rule that chose: each sensor and its gain."""
 
 
+class Choices(Journal):
+    """Of each sensor, as it is chosen: the rule, the sensor and its gain."""
+
+    kind = "a journal of a selection"
+    goes_on = "the same call (`pyadjoint-gpu place`)"
+    records = ("choices",)
+
+    def steps(self) -> Steps:
+        found: Steps = {}
+        for k in range(self.count_of("choices")):
+            rule, p, gain = self.row("choices", k)
+            found.setdefault(rule, []).append((p, gain))
+        return found
+
+
 class Record:
-    """Of a selection by all ranks; in memory alone where there is no path.
+    """Of a selection by all ranks, the first of which has the journal; in memory alone where there
+    is no path. Use as a context manager.
 
     Attributes
     ----------
     steps : dict
-        Sensors chosen, the same on all ranks.
+        Sensors chosen before, the same on all ranks.
 
     Raises
     ------
     DataError
-        If the file is no such record, or of other data or settings.
+        If the file is no such journal, or of other data or settings.
     """
 
     def __init__(
         self,
-        path: str | Path | None,
+        path: Path | None,
         matrices: Sequence[Whitened],
         network: Network,
         comm: Communicator,
         overwrite: bool = False,
     ):
-        self.path, self.writes = None if path is None else Path(path), comm.Get_rank() == 0
+        self.path = path
         self.steps: Steps = {}
-        self.made_with: dict[str, str] = {}
+        self._book: Choices | None = None
 
         def begin() -> Steps:
-            if self.path is None or not self.writes:
+            if path is None or comm.Get_rank() != 0:
                 return {}
-            check_outputs({"journal": self.path})
-            self.made_with = fingerprint(**_parts(matrices, network))
-            return self._load(overwrite)
+            book = Choices.start(path, lambda: _parts(matrices, network), overwrite=overwrite)
+            self._book = book
+            try:
+                return book.steps()
+            except DataError:
+                book.close()
+                raise
 
-        if self.path is not None:
+        if path is not None:
             self.steps = comm.bcast(safely(comm, begin))
+
+    def __enter__(self) -> Record:
+        if self._book is not None:
+            self._book.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        if self._book is not None:
+            self._book.__exit__(*error)
 
     def add(self, rule: str, p: int, gain: float) -> None:
         """Another sensor, on disk before this returns."""
-        self.steps.setdefault(rule, []).append((p, gain))
-        if self.path is None or not self.writes:
-            return
-        with sealed(self.path) as beside, h5py.File(beside, "w") as file:
-            file.attrs["format"], file.attrs["made_with"] = FORMAT, json.dumps(self.made_with)
-            for name, steps in self.steps.items():
-                order, gains = zip(*steps, strict=True)
-                file[f"{name}/order"], file[f"{name}/gains"] = order, gains
-
-    def _load(self, overwrite: bool) -> Steps:
-        path = self.path
-        if path is None or not path.exists() or (overwrite and replaceable(path)):
-            return {}
-        whole = intact(path)
-        with opened(path, "a journal of a selection") as file, legible(path):
-            if file.attrs.get("format") != FORMAT or not whole:
-                raise DataError(f"{path}: not a journal of a selection, of this version")
-            found = file.attrs["made_with"]
-            check_made_with(path, "a journal of a selection", found, self.made_with)
-            columns = {k: (group["order"][()], group["gains"][()]) for k, group in file.items()}
-        return {
-            name: list(zip(order.tolist(), gains.tolist(), strict=True))
-            for name, (order, gains) in columns.items()
-        }
+        if self._book is not None:
+            self._book.put(choices=(self._book.count_of("choices"), (rule, p, gain)))
 
 
 def _parts(matrices: Sequence[Whitened], network: Network) -> dict[str, Any]:

@@ -155,7 +155,7 @@ def select(
     usual = submodular and covariance.steps >= LAZY_STEPS
     together = Alone() if comm is None else comm
 
-    def run(rule: str) -> tuple[list[int], list[float], float]:
+    def run(rule: str, record: Record) -> tuple[list[int], list[float], float]:
         with workers() as threads:
 
             def start() -> Candidates:
@@ -170,9 +170,9 @@ def select(
 
             return _greedy(start, network, rule, record, together, progress)
 
-    record = Record(journal, matrices, network, together, overwrite)
     rules = (GAIN,) if network.costs is None else (RATIO, GAIN)
-    runs = [run(rule) for rule in rules]
+    with Record(journal, matrices, network, together, overwrite) as record:
+        runs = [run(rule, record) for rule in rules]
     # The first of equals.
     best = max(range(len(runs)), key=lambda k: (sum(runs[k][1]), -k))
     order, gains, before = runs[best]

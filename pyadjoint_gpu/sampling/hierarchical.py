@@ -278,8 +278,8 @@ class HierarchicalSMC(AsGiven):
             As by `run`.
         """
         states = journals.started(
-            Path(journal), lambda: self._made_with(seed), State, overwrite=overwrite
-        )[1]
+            journal, lambda: self._made_with(seed), State, overwrite=overwrite
+        )
         return [now.gamma for now in states]
 
     def _check_possible(self, states: list[State], seed: int) -> None:

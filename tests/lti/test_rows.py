@@ -13,7 +13,8 @@ import rows_child
 import pyadjoint_gpu as pag
 from pyadjoint_gpu.core.errors import DataError
 from pyadjoint_gpu.core.fingerprint import fingerprint
-from pyadjoint_gpu.lti.rows import Rows
+from pyadjoint_gpu.core.journal import Rows
+from pyadjoint_gpu.lti.rows import BlockRows
 from pyadjoint_gpu.models import AcousticWave, ShallowWater
 
 MADE = fingerprint(rows="made")
@@ -104,9 +105,13 @@ def test_killed_at_random_instants(tmp_path):
 def test_a_row_counts_only_once_it_is_on_disk(monkeypatch, tmp_path):
     """What was written before the flag is there when the flag is."""
     order = []
-    monkeypatch.setattr("pyadjoint_gpu.lti.rows.sync", lambda file: order.append(file["done"][1]))
-    with Rows(tmp_path / "rows.h5", (3, 2), {}) as kept:
-        kept[1] = np.ones(2)
+
+    def sync(file):
+        order.append(int(file["rows.marks"][1].any()))
+
+    with BlockRows.start(tmp_path / "rows.h5", dict, rows=Rows((3, 2))) as kept:
+        monkeypatch.setattr("pyadjoint_gpu.core.journal.sync", sync)
+        kept.put(rows=(1, np.ones(2)))
     assert order == [0, 1]
 
 
@@ -159,7 +164,7 @@ def test_files_that_cannot_be_used(made, tmp_path):
             column(path)
     with h5py.File(path, "w") as file:
         file["a"] = 1
-    with pytest.raises(DataError, match=r"rows\.h5: a journal not of rows; give another path"):
+    with pytest.raises(DataError, match=r"rows\.h5: not a journal of rows; give another path"):
         column(path)
     with pytest.raises(DataError, match=r"no such directory '.*none'"):
         column(tmp_path / "none" / "rows.h5")

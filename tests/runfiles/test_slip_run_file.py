@@ -290,7 +290,7 @@ def same(a: xr.Dataset, b: xr.Dataset) -> None:
 
 
 def test_an_interrupted_run_goes_on(done, folder, capsys, monkeypatch):
-    whole, calls = journal.save, []
+    whole, calls = journal.States.save, []
 
     def killed(*arguments):
         whole(*arguments)
@@ -298,7 +298,7 @@ def test_an_interrupted_run_goes_on(done, folder, capsys, monkeypatch):
         if len(calls) == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(journal, "save", killed)
+    monkeypatch.setattr(journal.States, "save", killed)
     assert main(["run", "run.toml"]) == 1
     assert capsys.readouterr().err.splitlines()[-1].endswith("goes on from result.h5")
     assert not (folder / "result.nc").exists()

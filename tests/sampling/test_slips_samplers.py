@@ -212,7 +212,7 @@ def test_slips(call, error, match, tmp_path, monkeypatch):
 
     monkeypatch.setattr(fixed, "sample", sampled)
     monkeypatch.setattr(hierarchical, "estimate", sampled)
-    monkeypatch.setattr(journal, "load", sampled)
+    monkeypatch.setattr(journal.States, "load", sampled)
     monkeypatch.setattr(ProblemSMC, "_evaluate", sampled)
     monkeypatch.chdir(tmp_path)
     with warnings.catch_warnings():

@@ -1,0 +1,350 @@
+"""Journals: what a run computes, on disk as it comes, from which the same run goes on.
+
+A journal is a file of HDF5 that says what it is and what it was made with, and has tables. Each row
+of a table has a place from the start (see `hdf5`) and a mark,
+
+    number + 1, length, checksums of its parts,
+
+which is written when the row is on disk: a row counts once its mark says so. A process killed at
+any instant leaves a file that opens, without the row under way at most. There are three kinds:
+
+- *rows* of numbers, all of one shape, in any order: one table a journal, of full size;
+- *records* of anything (see `packing`), one after the other: where there is no place for another,
+  a larger copy replaces the file by a rename;
+- *slots*: records of which the last one counts. They have two places in turn, so that the last
+  whole one is never written to, and need no order of writing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, ClassVar, Self
+
+import h5py
+import numpy as np
+
+from .errors import DataError
+from .fingerprint import check_made_with, fingerprint
+from .hdf5 import allocate, checksum, describe, description, legible, make, opened, sync
+from .outputs import check_outputs
+from .packing import pack, unpack
+
+FORMAT = "pyadjoint_gpu journal 4"
+_FORMATS = tuple(f"pyadjoint_gpu {k} " for k in ("journal", "sampler", "rows", "selection"))
+"""That this and earlier versions' begin with."""
+_FIRST = 32  # records for which a new file has places
+_PAGE = 4096  # bytes that records have at least, and multiples of which
+_ALL = slice(None)
+GIVEN = "given"
+
+MadeWith = Callable[[], Mapping[str, Any]]
+"""What decides what is computed, by name; asked for once the file can be written."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A table of numbers: of which shape, all rows together, stored in which chunks, and in how
+    many parts, along their second axis, rows have checksums; one for all of a row unless given."""
+
+    shape: tuple[int, ...]
+    chunks: tuple[int, ...] | None = None
+    parts: int = 1
+    dtype: str = "f8"
+
+
+class Journal:
+    """A journal of one kind; use `start`, `found` or `open`, as a context manager.
+
+    Attributes
+    ----------
+    kind : str
+        What it is, with its article.
+    goes_on : str
+        What goes on from it.
+    records, slots : tuple of str
+        Tables of these kinds. Those of numbers are "rows"; "given" has what `start` was.
+    """
+
+    kind: ClassVar[str]
+    goes_on: ClassVar[str]
+    records: ClassVar[tuple[str, ...]] = ()
+    slots: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, path: Path, file: Any):
+        self.path, self._new = path, False
+        self._take(file)
+
+    def _take(self, file: Any) -> None:
+        self._file = file
+        texts = description(self.path, file, "format", "kind", "goes_on", "made_with")
+        self.made_with = texts["made_with"]
+        if texts["kind"] != self.kind:
+            raise DataError(
+                f"{self.path}: {texts['kind']}, not {self.kind}; {texts['goes_on']} goes on from it"
+            )
+        self._tables = {k: file[k] for k in file if f"{k}.marks" in file}
+        self._marks: dict[str, np.ndarray] = {k: file[f"{k}.marks"][...] for k in self._tables}
+        for name in (*self.records, *self.slots):
+            _ = self._tables[name]
+
+    @classmethod
+    def start(
+        cls,
+        path: str | Path,
+        made_with: MadeWith,
+        *,
+        rows: Rows | None = None,
+        given: Sequence[Any] = (),
+        overwrite: bool = False,
+    ) -> Self:
+        """The journal at `path` of the same inputs; a new one where there is none, or with
+        `overwrite`. A new one in which nothing is written is removed where an error ends its use.
+
+        Parameters
+        ----------
+        rows : Rows, optional
+            The table of numbers, in a new one.
+        given : sequence
+            Records in a new one's table "given".
+
+        Raises
+        ------
+        DataError
+            If a file cannot be written there, or there is one that is no journal, of another
+            version, kind or run (what differs is named), truncated, damaged or in use.
+        """
+        found = cls.found(path, made_with, overwrite=overwrite)
+        if found is not None:
+            return found
+        texts = {"kind": cls.kind, "goes_on": cls.goes_on}
+        texts["made_with"] = json.dumps(fingerprint(**made_with()))
+
+        def fill(file: Any) -> None:
+            describe(file, format=FORMAT, **texts)
+            for name in (*cls.records, *cls.slots):
+                _lay(file, name, Rows((2 if name in cls.slots else _FIRST, _PAGE), dtype="u1"))
+            if rows is not None:
+                _lay(file, "rows", rows)
+            packed = [pack(each) for each in given]
+            width = _width(max(map(len, packed), default=0))
+            _lay(file, GIVEN, Rows((max(len(packed), 1), width), dtype="u1"))
+            for k, row in enumerate(packed):
+                file[GIVEN][k, : len(row)] = row
+                file[f"{GIVEN}.marks"][k] = _mark(k, row, 1)
+
+        make(Path(path), fill)
+        book = cls.open(path)
+        book._new = True
+        return book
+
+    @classmethod
+    def found(
+        cls,
+        path: str | Path,
+        made_with: MadeWith,
+        *,
+        overwrite: bool = False,
+    ) -> Self | None:
+        """The journal that `start` would go on from; None where it would begin one."""
+        check_outputs({"journal": path})
+        if not Path(path).exists() or (overwrite and _replaceable(Path(path))):
+            return None
+        book = cls.open(path)
+        try:
+            book.check(made_with())
+        except BaseException:
+            book.close()
+            raise
+        return book
+
+    @classmethod
+    def open(cls, path: str | Path, mode: str = "r+", **options: Any) -> Self:
+        """An existing journal; `options` are h5py's."""
+        path = Path(path)
+        if not path.is_file():
+            none = f"no such {cls.kind.partition(' ')[2]}"
+            raise DataError(f"{path}: {f'a directory, not {cls.kind}' if path.is_dir() else none}")
+        file = opened(path, cls.kind, mode, **options)
+        with legible(path, file):
+            found = str(file.attrs.get("format"))
+            if found != FORMAT:
+                old = found.startswith(_FORMATS)
+                what = "a journal of another version" if old else f"not {cls.kind}"
+                raise DataError(
+                    f"{path}: {what}; give another path, or remove it (format {found!r}, expected"
+                    f" {FORMAT!r})"
+                )
+            return cls(path, file)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+        empty = not any(marks.any() for name, marks in self._marks.items() if name != GIVEN)
+        if kind is not None and self._new and empty:
+            self.path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        self._file.close()
+
+    @property
+    def told(self) -> str:
+        """What it is, where it is refused as of other inputs."""
+        return self.kind
+
+    def check(self, made_with: Mapping[str, Any]) -> None:
+        """A `DataError` that names what differs unless it was made with this."""
+        check_made_with(self.path, self.told, self.made_with, fingerprint(**made_with))
+
+    # Reading
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the table of numbers."""
+        return self._tables["rows"].shape
+
+    def done(self, name: str = "rows") -> np.ndarray:
+        """Which rows of a table there are."""
+        return np.all(self._marks[name], axis=1)
+
+    def count_of(self, name: str) -> int:
+        """How many records of a table there are."""
+        done = self.done(name)
+        count = int(np.count_nonzero(done))
+        if not done[:count].all():
+            raise DataError(f"{self.path}: damaged, its number of {name} is not possible")
+        return count
+
+    def row(
+        self, name: str, k: int, told: str = "row {k} of {size} is damaged", parts: slice = _ALL
+    ) -> Any:
+        """Row k of a table: a record, or numbers, of which `parts` alone are read.
+
+        Raises
+        ------
+        DataError
+            If it is not what was written: `told`, with k, the part's number j, and the table's
+            size.
+        """
+        table, marks = self._tables[name], self._marks[name]
+        place = self._place(name, k)
+        mark = marks[place]
+        which = (place, slice(int(mark[1]))) if name != "rows" else (place,)
+        with legible(self.path):
+            row = table[which if parts == _ALL else (place, _ALL, parts)]
+        each = range(*parts.indices(len(mark) - 2))
+        for j, found in zip(each, _sums(k, row, each), strict=True):
+            if found != mark[2 + j]:
+                raise DataError(f"{self.path}: {told.format(k=k, j=j, size=len(marks))}")
+        return row if name == "rows" else unpack(row)
+
+    def last(self, name: str) -> tuple[int, Any] | None:
+        """The number and the record of a slot, if it has one."""
+        found = self._marks[name][self.done(name), 0].astype(int) - 1
+        for k in sorted(found.tolist(), reverse=True):
+            try:
+                return k, self.row(name, k, f"damaged, its last record ({name}) is not legible")
+            except DataError:
+                if k == min(found):
+                    raise
+        return None
+
+    # Writing
+
+    def put(self, **rows: tuple[int, Any]) -> None:
+        """Rows of tables, each with its number; on disk before this returns, slots before others
+        count."""
+        raw = {
+            name: (k, np.asarray(row, "f8") if name == "rows" else pack(row))
+            for name, (k, row) in rows.items()
+        }
+        for name, (k, row) in raw.items():
+            self._make_room(name, k, row)
+        with legible(self.path):
+            for name, (k, row) in raw.items():
+                self._tables[name][self._place(name, k), : len(row)] = row
+                if name in self.slots:
+                    self._write_mark(name, k, row)
+            sync(self._file)
+            others = [n for n in raw if n not in self.slots]
+            for name in others:
+                self._write_mark(name, *raw[name])
+            if others:
+                sync(self._file)
+
+    def _write_mark(self, name: str, k: int, row: np.ndarray) -> None:
+        place, marks = self._place(name, k), self._marks[name]
+        marks[place] = _mark(k, row, marks.shape[1] - 2)
+        self._file[f"{name}.marks"][place] = marks[place]
+
+    def _place(self, name: str, k: int) -> int:
+        return k % 2 if name in self.slots else k
+
+    def _make_room(self, name: str, k: int, row: np.ndarray) -> None:
+        """A place for a record: a file with twice the places, or places twice as wide, if need
+        be."""
+        old, (room, width) = self._file, self._tables[name].shape[:2]
+        if name == "rows" or (self._place(name, k) < room and len(row) <= width):
+            return
+        wider = width if len(row) <= width else _width(max(len(row), 2 * width))
+        shapes = {n: table.shape for n, table in self._tables.items()}
+        shapes[name] = room if self._place(name, k) < room else 2 * room, wider
+
+        def fill(file: Any) -> None:
+            for key, value in old.attrs.items():
+                file.attrs[key] = value
+            for each, shape in shapes.items():
+                _lay(file, each, Rows(shape, dtype="u1"))
+                for place in np.flatnonzero(self.done(each)).tolist():
+                    mark = self._marks[each][place]
+                    file[each][place, : mark[1]] = self._tables[each][place, : mark[1]]
+                    file[f"{each}.marks"][place] = mark
+
+        with legible(self.path):
+            make(self.path, fill)
+        old.close()
+        self._take(type(self).open(self.path)._file)
+
+
+def _lay(file: Any, name: str, table: Rows) -> None:
+    """An empty table and its marks."""
+    allocate(file, name, table.shape, table.dtype, table.chunks)
+    allocate(file, f"{name}.marks", (table.shape[0], 2 + table.parts), "u8")
+    file[f"{name}.marks"][...] = 0
+
+
+def _width(length: int) -> int:
+    return max(1, -(-length // _PAGE)) * _PAGE
+
+
+def _sums(k: int, row: np.ndarray, parts: Sequence[int]) -> list[np.uint64]:
+    """Checksums of parts of row k, of which `row` has those of these numbers."""
+    if len(parts) == 1 and parts[0] == 0:
+        return [checksum((k, 0), row)]
+    return [checksum((k, j), row[:, i]) for i, j in enumerate(parts)]
+
+
+def _mark(k: int, row: np.ndarray, parts: int) -> np.ndarray:
+    return np.array([k + 1, len(row), *_sums(k, row, range(parts))], "u8")
+
+
+def _replaceable(path: Path) -> bool:
+    """Whether the file is a journal, or a damaged file of HDF5, which may be started anew."""
+    try:
+        with h5py.File(path, "r") as file:
+            return str(file.attrs.get("format", "")).startswith(_FORMATS)
+    except BlockingIOError:  # in use
+        return False
+    except Exception:
+        with path.open("rb") as file:
+            return file.read(4) == b"\x89HDF"

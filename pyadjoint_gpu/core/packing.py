@@ -1,0 +1,50 @@
+"""Values that are made of texts, numbers and arrays, as bytes, and back."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import numpy as np
+
+
+def pack(tree: Any) -> np.ndarray:
+    """Dicts, lists, texts, numbers and arrays (of a NamedTuple, a dict) as bytes: a JSON text in
+    which arrays stand by their dtype and shape, after its length, before their bits."""
+    arrays: list[np.ndarray] = []
+
+    def walk(node: Any) -> Any:
+        if hasattr(node, "_asdict"):
+            node = node._asdict()
+        if isinstance(node, dict):
+            return {k: walk(v) for k, v in node.items()}
+        if isinstance(node, list | tuple):
+            return [walk(v) for v in node]
+        if isinstance(node, np.ndarray):
+            arrays.append(np.ascontiguousarray(node))
+            return {"$array": [node.dtype.str, list(node.shape)]}
+        return node.item() if isinstance(node, np.generic) else node
+
+    text = json.dumps(walk(tree)).encode()
+    raw = [len(text).to_bytes(8, "little"), text, *(a.tobytes() for a in arrays)]
+    return np.frombuffer(b"".join(raw), "u1")
+
+
+def unpack(raw: np.ndarray) -> Any:
+    """The inverse of `pack`."""
+    at = 8 + int.from_bytes(raw[:8].tobytes(), "little")
+    text, arrays = raw[8:at].tobytes(), raw[at:].tobytes()
+    start = 0
+
+    def array(node: dict[str, Any]) -> Any:
+        nonlocal start
+        if set(node) != {"$array"}:
+            return node
+        kind, shape = node["$array"]
+        found = np.frombuffer(arrays, kind, math.prod(shape), start).reshape(shape).copy()
+        start += found.nbytes
+        return found
+
+    # Its hook meets arrays in the order of the text.
+    return json.loads(text, object_hook=array)
