@@ -212,17 +212,17 @@ def test_other_inputs_do_not_replace_a_result(again: Path, capsys: Any):
 
 
 def test_an_interrupted_run_does_not_replace_a_better_one(again: Path, capsys: Any, monkeypatch):
-    from pyadjoint_gpu.inversion.invert import _Run
+    from pyadjoint_gpu.inversion.run import Run
 
     (again / "run.toml").write_text(text_without_journal((again / "run.toml").read_text()))
-    accept = _Run.accept
+    accept = Run.accept
 
     def interrupted(self: Any, x: Any, *given: Any) -> None:
         accept(self, x, *given)
         if len(self.rows) == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(_Run, "accept", interrupted)
+    monkeypatch.setattr(Run, "accept", interrupted)
     before = everything(again)
     assert main(["run", "run.toml"]) == 2
     assert "3 iterations, which one of 1 is not to replace" in capsys.readouterr().err

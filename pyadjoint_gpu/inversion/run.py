@@ -1,0 +1,217 @@
+"""The view that an optimiser has of a problem: scaled unknowns, iterates, and when to stop."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from ..core.errors import ConvergenceError, ConvergenceWarning, DataError
+from ..problem.problem import Evaluation, Problem
+from .adaptive import evaluate
+from .journal import Evaluations, Record, digest
+
+REFUSALS = 10
+"""Trial steps in a row that cannot be evaluated, after which an inversion has failed."""
+
+
+@dataclass(frozen=True)
+class Iteration:
+    """What a callback is given after each accepted iterate.
+
+    Attributes
+    ----------
+    controls : dict
+        The physical fields.
+    gradient_norm : float
+        L2 norm over the domain of the (projected) gradient.
+    chi2 : float or None
+        2 misfit / number of data.
+    """
+
+    iteration: int
+    controls: dict[str, np.ndarray]
+    objective: float
+    misfit: float
+    penalty: float
+    gradient_norm: float
+    chi2: float | None
+
+
+class Stop(Exception):
+    """Ends the optimiser from within."""
+
+    def __init__(self, status: str, message: str):
+        super().__init__(message)
+        self.status, self.message = status, message
+
+
+class Run:
+    """The optimiser's view of a problem, and the bookkeeping of evaluations and iterates.
+
+    The optimiser sees x = sqrt(weight) theta / typical, whose Euclidean inner product is the
+    controls' L2 one, and J divided so that the first step down the gradient changes no component
+    of theta by more than its typical size.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        settings: dict[str, Any],
+        journal: Evaluations | None,
+        callback: Callable[[Iteration], Any] | None,
+        bar: Any,
+    ):
+        self.problem, self.settings, self.callback, self.bar = problem, settings, callback, bar
+        self.journal = journal
+        self.recorded = journal.count if journal else 0
+        self.root = np.sqrt(problem.weight)
+        self.scale = self.root / problem.typical
+        self.unit = 1.0  # of the objective, set by the first evaluation
+        low, high = problem.box
+        self.low, self.high = low * self.scale, high * self.scale
+        self.evaluations = 0
+        self.warm: Evaluation | None = None
+        self.refused = 0  # in a row
+        self.since = np.zeros(4)  # forward and adjoint iterations, seconds, work
+        self.pending: dict[str, Record] = {}
+        self.rows: list[dict[str, float]] = []
+        self.x: np.ndarray | None = None  # last accepted
+        self.accepted: Record | None = None
+
+    def objective(self, x: np.ndarray) -> tuple[float, np.ndarray]:
+        theta = x / self.scale
+        if self.evaluations < self.recorded:
+            assert self.journal is not None
+            record = self.journal.record(self.evaluations, theta)
+        else:
+            record = self._evaluate(theta)
+        self.evaluations += 1
+        self.since += (
+            record.forward_iterations,
+            record.adjoint_iterations,
+            record.wall_time,
+            record.work,
+        )
+        self.pending[digest(theta)] = record
+        gradient = record.gradient / self.scale
+        if self.x is None:
+            self.unit = float(np.max(np.abs(gradient) / self.root)) or 1.0
+            self.accept(x)
+        return record.objective / self.unit, gradient / self.unit
+
+    def _evaluate(self, theta: np.ndarray) -> Record:
+        if self.warm is None and self.journal is not None:
+            self.warm = self.journal.latest()
+        start = time.perf_counter()
+        try:
+            evaluation = self._solve(theta)
+            self.refused = 0
+        except (ConvergenceError, DataError) as error:
+            evaluation = self._refusal(theta, error)
+        record = Record.of(evaluation, time.perf_counter() - start)
+        if self.journal is not None:
+            self.journal.append(theta, evaluation, record)
+        self.warm = evaluation
+        return record
+
+    def _refusal(self, theta: np.ndarray, error: Exception) -> Evaluation:
+        """What a trial step that cannot be solved counts as, so that a shorter one is tried: J as
+        much above the last iterate's as its slope would have taken it below."""
+        self.refused += 1
+        if self.x is None or self.accepted is None or self.warm is None or self.refused > REFUSALS:
+            raise error
+        warnings.warn(
+            f"a trial step could not be evaluated, a shorter one is tried: {error}",
+            ConvergenceWarning,
+            stacklevel=2,
+        )
+        here = self.accepted
+        rise = abs(float(here.gradient @ (theta - self.x / self.scale)))
+        return replace(
+            self.warm, objective=here.objective + rise, penalty=0.0, gradient=-here.gradient
+        )
+
+    def _solve(self, theta: np.ndarray) -> Evaluation:
+        if not self.problem.adaptive:
+            return self.problem.evaluate(theta, initial=self.warm)
+        x = theta * self.scale
+        return evaluate(
+            self.problem,
+            theta,
+            initial=self.warm,
+            decrease=self.rows[-2]["objective"] - self.rows[-1]["objective"]
+            if len(self.rows) > 1
+            else None,
+            norm=lambda g: float(np.linalg.norm(self._projected(x, g / self.scale))),
+        )
+
+    def accept(self, x: np.ndarray, *_: Any) -> None:
+        """Record an iterate, and stop where a rule says so. Also scipy's callback."""
+        theta = np.array(x) / self.scale
+        record = self.pending.get(digest(theta))
+        if record is None:  # a method that rounds: the last one evaluated
+            record = next(reversed(self.pending.values()))
+        step = 0.0 if self.x is None else float(np.linalg.norm(x - self.x))
+        if self.rows and step == 0.0:
+            return  # no move: some methods report their start, or a null step
+        self.pending = {digest(theta): record}
+        self.x, self.accepted = np.array(x), record
+        norm = float(np.linalg.norm(self._projected(x, record.gradient / self.scale)))
+        seconds = self.since[2] + (self.rows[-1]["wall_time"] if self.rows else 0.0)
+        self.rows.append(
+            {
+                "objective": record.objective,
+                "misfit": record.misfit,
+                "penalty": record.penalty,
+                "gradient_norm": norm,
+                "step_length": step,
+                "evaluations": self.evaluations,
+                "forward_iterations": self.since[0],
+                "adjoint_iterations": self.since[1],
+                "work": self.since[3],
+                "wall_time": seconds,
+            }
+        )
+        self.since = np.zeros(4)
+        self._stop_if_done(theta, record, norm)
+
+    def _projected(self, x: np.ndarray, gradient: np.ndarray) -> np.ndarray:
+        """The gradient without the parts that push against a bound."""
+        blocked = ((x <= self.low) & (gradient > 0)) | ((x >= self.high) & (gradient < 0))
+        return np.where(blocked, 0.0, gradient)
+
+    def _stop_if_done(self, theta: np.ndarray, record: Record, norm: float) -> None:
+        iteration = len(self.rows) - 1
+        chi2 = self.problem.chi2(record.misfit)
+        self.bar.update(iteration - self.bar.done, J=record.objective, gradient_norm=norm)
+        if self.callback is not None and self.callback(
+            Iteration(
+                iteration,
+                self.problem.physical(theta),
+                record.objective,
+                record.misfit,
+                record.penalty,
+                norm,
+                chi2,
+            )
+        ):
+            raise Stop("stopped", f"stopped by the callback after {iteration} iterations")
+        if self.settings["discrepancy"] and chi2 is not None and chi2 <= 1.0:
+            raise Stop("converged", f"the data are fitted to their errors: chi2 = {chi2:.3g}")
+        first = self.rows[0]["gradient_norm"]
+        if norm <= self.settings["tolerance"] * first:
+            raise Stop(
+                "converged",
+                f"gradient norm {norm:.2e}, {self.settings['tolerance']:.0e} of the first or less",
+            )
+        if iteration >= self.settings["max_iterations"]:
+            raise Stop(
+                "max_iterations",
+                f"{iteration} iterations done, gradient norm {norm:.2e}"
+                f" ({norm / first:.1e} of the first)",
+            )
