@@ -17,7 +17,7 @@ from slip_files import pixels, stations
 
 import pyadjoint_gpu as pag
 from pyadjoint_gpu import geophysics, lti, sampling, statistics
-from pyadjoint_gpu.core.grid import BoundarySpace, CellSpace
+from pyadjoint_gpu.core.spaces import BoundarySpace, CellSpace
 from pyadjoint_gpu.engines.choose import get_engine
 from pyadjoint_gpu.engines.julia.engine import JuliaEngine
 from pyadjoint_gpu.engines.julia.ranks import Launch

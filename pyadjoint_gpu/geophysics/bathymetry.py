@@ -6,7 +6,8 @@ import numpy as np
 
 from ..core.checks import check_choice, positive
 from ..core.errors import ConfigError, shown
-from ..core.grid import SIDES, Grid
+from ..core.grid import Grid
+from ..core.spaces import SIDES
 
 
 def continental_margin(

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..core.checks import check_keys, count, finite, positive
 from ..core.errors import ConfigError, DataError
+from ..core.frozen import Frozen
 from ..sampling.inputs import STIFFEST, GaussianPrior
 from ..statistics.observed import check_units
 from .okada import SLIPS, by_upper_edge
@@ -23,7 +24,7 @@ LIMITS = {"depth": (0.0, np.inf), "dip": (0.0, 180.0)}
 
 
 @dataclass(frozen=True)
-class Fault:
+class Fault(Frozen):
     """A rectangle of `along` x `down` equal patches in an elastic half space.
 
     Parameters
@@ -55,7 +56,7 @@ class Fault:
             raise ConfigError(
                 f"slips: found {self.slips!r}, expected some of {', '.join(SLIPS)}, each once"
             )
-        object.__setattr__(self, "slips", slips)
+        self._set(slips=slips)
         if not -1.0 < finite("poisson", self.poisson) <= 0.5:
             raise ConfigError(f"poisson: found {self.poisson}, expected above -1, 0.5 at most")
 

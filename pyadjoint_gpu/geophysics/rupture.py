@@ -10,10 +10,11 @@ import numpy as np
 
 from ..core.checks import finite, number, positive
 from ..core.errors import ConfigError
+from ..core.frozen import Frozen
 
 
 @dataclass(frozen=True)
-class Rupture:
+class Rupture(Frozen):
     """A rate of uplift, as a function of time and place: a break spreads from a point at a constant
     speed, and where it comes the sea floor rises smoothly for a while,
 
@@ -57,12 +58,12 @@ class Rupture:
 
     def __post_init__(self) -> None:
         for name in ("uplift", "strike"):
-            object.__setattr__(self, name, finite(name, getattr(self, name)))
+            self._set(**{name: finite(name, getattr(self, name))})
         for name in ("length", "width", "speed", "rise_time"):
-            object.__setattr__(self, name, positive(name, getattr(self, name)))
-        object.__setattr__(self, "centre", _place("centre", self.centre))
+            self._set(**{name: positive(name, getattr(self, name))})
+        self._set(centre=_place("centre", self.centre))
         origin = self.centre if self.origin is None else _place("origin", self.origin)
-        object.__setattr__(self, "origin", origin)
+        self._set(origin=origin)
 
     def final(self, y: Any, x: Any) -> Any:
         """U, in m."""

@@ -18,7 +18,9 @@ import numpy as np
 
 from ..core.checks import check_kind, check_mapping
 from ..core.errors import ConfigError, DataError, nearest
-from ..core.grid import CellSpace, Grid, Space
+from ..core.frozen import Frozen
+from ..core.grid import Grid
+from ..core.spaces import CellSpace, Space
 
 Fields = dict[str, Any]
 """Arrays by name."""
@@ -104,7 +106,7 @@ class Bound:
     rate: float
 
 
-class Model(ABC):
+class Model(Frozen, ABC):
     """A physics on a grid, as a discrete residual R(u, m) = 0 that includes its boundaries.
 
     A subclass names its `unknowns` (cell fields) and `parameters`, and gives `residual` in JAX
@@ -151,8 +153,7 @@ class Model(ABC):
     def _on(self, grid: Grid) -> None:
         """Sets `grid` and `domain`."""
         check_kind("grid", grid, Grid)
-        object.__setattr__(self, "grid", grid.si)
-        object.__setattr__(self, "_domain", grid)
+        self._set(grid=grid.si, _domain=grid)
 
     @property
     def domain(self) -> Grid:

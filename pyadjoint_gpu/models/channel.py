@@ -12,7 +12,8 @@ from jax import lax
 
 from ..core.checks import positive
 from ..core.errors import ConfigError
-from ..core.grid import BoundarySpace, Grid
+from ..core.grid import Grid
+from ..core.spaces import BoundarySpace
 from .base import Elliptic, Fields, Model, Parameter, Variable
 from .finite_volume import difference, mean, pad
 
@@ -89,10 +90,9 @@ class Channel(Model):
         if not names:
             raise ConfigError("no_slip: found no side, expected one at least")
         limit = None if viscosity_limit is None else positive("viscosity_limit", viscosity_limit)
-        set_ = object.__setattr__
-        set_(self, "no_slip", BoundarySpace(grid, tuple(names)).sides)
-        set_(self, "smallest", positive("smallest", smallest))
-        set_(self, "viscosity_limit", limit)
+        self._set(no_slip=BoundarySpace(grid, tuple(names)).sides)
+        self._set(smallest=positive("smallest", smallest))
+        self._set(viscosity_limit=limit)
 
     @property
     def options_text(self) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..core.checks import number
 from ..core.errors import ConfigError, shown
+from ..core.frozen import Frozen
 from ..core.grid import Grid
 from ..core.texts import counted
 from .base import Elliptic, Fields, Model, Parameter, Variable
@@ -21,7 +22,7 @@ FACE_MEANS = ("arithmetic", "harmonic")
 
 
 @dataclass(frozen=True)
-class Well:
+class Well(Frozen):
     """A point source: the one cell that contains `position` gets Q = rate / cell volume.
 
     Parameters
@@ -45,8 +46,7 @@ class Well:
             ) from None
         if not np.isfinite(amount):
             raise ConfigError(f"well at {place}: found rate {rate!r}, expected a finite number")
-        object.__setattr__(self, "position", place)
-        object.__setattr__(self, "rate", amount)
+        self._set(position=place, rate=amount)
 
 
 def _wells(given: Any) -> tuple[Well, ...]:
@@ -128,11 +128,10 @@ class Darcy(Model):
             )
         if not isinstance(pressure_units, str) or not pressure_units:
             raise ConfigError(f"pressure_units: found {pressure_units!r}, expected a text")
-        set_ = object.__setattr__
-        set_(self, "wells", _wells(wells))
-        set_(self, "face_mean", face_mean)
-        set_(self, "sides", Sides.of(grid, fixed_pressure, "fixed_pressure", pressure_units))
-        set_(self, "pressure_units", pressure_units)
+        self._set(wells=_wells(wells))
+        self._set(face_mean=face_mean)
+        self._set(sides=Sides.of(grid, fixed_pressure, "fixed_pressure", pressure_units))
+        self._set(pressure_units=pressure_units)
         _ = self._wells  # refuse what is wrong now, not at the first solve
         total = sum(w.rate for w in self.wells)
         if not self.sides and abs(total) > 1e-12 * sum(abs(w.rate) for w in self.wells):

@@ -64,11 +64,10 @@ class Diffusion(Model):
         inflow: SidesLike = (),
         smallest: float = 1e-3,
     ):
-        set_ = object.__setattr__
         self._on(grid)
-        set_(self, "fixed", Sides.of(grid, fixed_height, "fixed_height", "m"))
-        set_(self, "inflow", Sides.of(grid, inflow, "inflow", "m2 s-1", "inflow"))
-        set_(self, "smallest", positive("smallest", smallest))
+        self._set(fixed=Sides.of(grid, fixed_height, "fixed_height", "m"))
+        self._set(inflow=Sides.of(grid, inflow, "inflow", "m2 s-1", "inflow"))
+        self._set(smallest=positive("smallest", smallest))
         if not self.fixed:
             raise ConfigError("fixed_height: found no side, expected one at least")
         both = set(self.fixed.names) & set(self.inflow.names)
@@ -169,12 +168,12 @@ class Diffusion(Model):
             power = jnp.maximum(value, self.smallest) ** m["exponent"][cells]
             conductivity = m["diffusivity"][cells] * power
             into = 2.0 * conductivity * (value - h[cells]) / self.grid.spacing[axis]
-            self._set(out, axis, end, cells, into)
+            self._enter(out, axis, end, cells, into)
         if self.inflow:
             for axis, end, cells, value in self.inflow.layers(m["boundary_inflow"]):
-                self._set(out, axis, end, cells, value)
+                self._enter(out, axis, end, cells, value)
         return out
 
-    def _set(self, out: Fields, axis: int, end: int, cells: Any, into: Any) -> None:
+    def _enter(self, out: Fields, axis: int, end: int, cells: Any, into: Any) -> None:
         name = f"flux_{self.grid.dims[axis]}"
         out[name] = out[name].at[cells].set(into if end == 0 else -into)

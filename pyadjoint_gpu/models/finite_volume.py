@@ -12,7 +12,8 @@ import numpy as np
 from jax import lax
 
 from ..core.errors import ConfigError
-from ..core.grid import BoundarySpace, FieldLike, Grid
+from ..core.grid import FieldLike, Grid
+from ..core.spaces import BoundarySpace
 from .base import Elliptic, Parameter, Variable
 
 

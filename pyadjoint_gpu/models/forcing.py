@@ -14,8 +14,9 @@ import numpy as np
 
 from ..core.checks import check_keys, number
 from ..core.errors import ConfigError, DataError
-from ..core.grid import CellSpace, Grid, Quantity, Space
+from ..core.grid import Grid
 from ..core.quantities import points
+from ..core.spaces import CellSpace, Quantity, Space
 from ..core.texts import counted
 
 

@@ -75,9 +75,8 @@ class Ice(Model):
         self._on(grid)
         if grid.ndim == 3:
             raise ConfigError("grid: found 3 axes, expected 1 or 2: ice has a thickness")
-        set_ = object.__setattr__
-        set_(self, "exponent", finite("exponent", exponent))
-        set_(self, "sea_level", None if sea_level is None else finite("sea_level", sea_level))
+        self._set(exponent=finite("exponent", exponent))
+        self._set(sea_level=None if sea_level is None else finite("sea_level", sea_level))
         if self.exponent < 1.0:
             raise ConfigError(f"exponent: found {exponent!r}, expected 1 or more")
 

@@ -178,10 +178,8 @@ class Transient(Model):
         if isinstance(model, Transient | Step):
             raise ConfigError(f"model: found {type(model).__name__}, expected a steady Model")
         time_units = model.time_units if time_units is None else time_units
-        set_ = object.__setattr__
-        set_(self, "model", model)
-        for name, value in time_steps(step, steps, every, checkpoints, time_units).items():
-            set_(self, name, value)
+        self._set(model=model)
+        self._set(**time_steps(step, steps, every, checkpoints, time_units))
 
     @property
     def grid(self) -> Grid:  # type: ignore[override]

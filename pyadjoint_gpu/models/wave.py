@@ -13,8 +13,9 @@ import numpy as np
 
 from ..core.checks import check_kind, count, positive
 from ..core.errors import ConfigError
-from ..core.grid import SIDES, BoundarySpace, Grid
+from ..core.grid import Grid
 from ..core.quantities import power as power_of
+from ..core.spaces import SIDES, BoundarySpace
 from .base import Fields, Parameter, Variable
 from .explicit import Explicit
 from .finite_volume import below, difference, mean, pad
@@ -86,8 +87,7 @@ class Wave(Explicit):
         if sponge and not sides:
             raise ConfigError(f"sponge: found {sponge}, but no side is absorbing")
         options["source"] = None if source is None else Places.of(grid, source, "source")
-        for name, value in options.items():
-            object.__setattr__(self, name, value)
+        self._set(**options)
         for axis, n in enumerate(grid.shape):
             if sponge * len(self._ends(axis)) >= n:
                 raise ConfigError(
@@ -345,7 +345,7 @@ class AcousticWave(Wave):
         checkpoints: int | None = None,
         time_units: str = "s",
     ):
-        object.__setattr__(self, "density", positive("density", density))
+        self._set(density=positive("density", density))
         options = {"source": source, "absorbing": absorbing, "sponge": sponge}
         times = {"every": every, "checkpoints": checkpoints, "time_units": time_units}
         super().__init__(grid, step, steps, **options, **times)
@@ -422,7 +422,7 @@ class ShallowWater(Wave):
         check_kind("grid", grid, Grid)
         if grid.ndim == 3:
             raise ConfigError("grid.shape: found three axes, shallow water has one or two")
-        object.__setattr__(self, "gravity", positive("gravity", gravity))
+        self._set(gravity=positive("gravity", gravity))
         options = {"source": source, "absorbing": absorbing, "sponge": sponge}
         times = {"every": every, "checkpoints": checkpoints, "time_units": time_units}
         super().__init__(grid, step, steps, **options, **times)

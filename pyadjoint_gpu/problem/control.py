@@ -14,7 +14,7 @@ from jax.nn import sigmoid
 
 from ..core.checks import number
 from ..core.errors import ConfigError, DataError, shown
-from ..core.grid import Space
+from ..core.spaces import Space
 from ..core.texts import sizes, span
 from ..models.base import Fields, Model
 from ..results.dataset import layout

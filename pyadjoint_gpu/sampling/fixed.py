@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 
 from ..core.checks import check_choice, finite_array
+from ..core.frozen import Frozen
 from ..core.pickling import AsGiven
 from ..core.precision import double
 from ..results.dataset import named
@@ -22,7 +23,7 @@ from .options import check_run
 
 
 @dataclass(frozen=True)
-class LinearSMC(AsGiven):
+class LinearSMC(AsGiven, Frozen):
     """A problem d = G s + e, and how it is sampled.
 
     Parameters
@@ -50,7 +51,7 @@ class LinearSMC(AsGiven):
 
     def __post_init__(self) -> None:
         check_choice("dtype", self.dtype, ("float64", "float32"))
-        object.__setattr__(self, "settings", checked_settings("settings", self.settings))
+        self._set(settings=checked_settings("settings", self.settings))
         _ = self._white
 
     @cached_property

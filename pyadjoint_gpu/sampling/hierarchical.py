@@ -24,6 +24,7 @@ import xarray as xr
 
 from ..core.checks import check_choice, fraction
 from ..core.errors import ConfigError, ConvergenceError
+from ..core.frozen import Frozen
 from ..core.pickling import AsGiven
 from ..results.dataset import named
 from ..results.samples import attributes, evidence
@@ -83,7 +84,7 @@ class State:
 
 
 @dataclass(frozen=True)
-class HierarchicalSMC(AsGiven):
+class HierarchicalSMC(AsGiven, Frozen):
     """A problem d = G(theta) s + e, and how it is sampled.
 
     Parameters
@@ -141,7 +142,7 @@ class HierarchicalSMC(AsGiven):
     def __post_init__(self) -> None:
         check_choice("dtype", self.dtype, ("float64", "float32"))
         set_counts(self, particles=2, moves=1, batch=1, draws=1)
-        object.__setattr__(self, "inner", checked_settings("inner", self.inner))
+        self._set(inner=checked_settings("inner", self.inner))
         if self.draws > self.inner.particles:
             raise ConfigError(
                 f"draws: found {self.draws}, expected at most the inner sampler's particles,"

@@ -16,6 +16,7 @@ from jax import lax
 
 from ..core.checks import fraction
 from ..core.errors import ConfigError
+from ..core.frozen import Frozen
 from ..core.precision import compiled_loop
 from . import tempering
 from .hmc import Box, Quadratic, each, move, product, tuned
@@ -26,7 +27,7 @@ STAGES = 200
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Frozen):
     """Of a sampler.
 
     Attributes

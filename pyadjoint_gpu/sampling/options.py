@@ -9,6 +9,7 @@ import numpy as np
 
 from ..core.checks import count
 from ..core.errors import ConfigError
+from ..core.frozen import Frozen
 from ..core.outputs import check_outputs
 
 RESERVED = frozenset(
@@ -33,7 +34,7 @@ def check_names(where: str, names: Iterable[Any], own: Iterable[str]) -> None:
             )
 
 
-def set_counts(owner: Any, **least: int) -> None:
+def set_counts(owner: Frozen, **least: int) -> None:
     """The attributes of a frozen dataclass that count something, as int, each at least so much."""
     for name, low in least.items():
         found = getattr(owner, name)
@@ -42,7 +43,7 @@ def set_counts(owner: Any, **least: int) -> None:
         found = int(found)
         if found < low:
             raise ConfigError(f"{name}: found {found}, expected {low} or more")
-        object.__setattr__(owner, name, found)
+        owner._set(**{name: found})
 
 
 def check_run(seed: Any, repeats: Any, journal: Any = None) -> tuple[int, int]:

@@ -15,6 +15,7 @@ import xarray as xr
 
 from ..core.checks import fraction
 from ..core.errors import ConfigError, ConvergenceError, nearest
+from ..core.frozen import Frozen
 from ..core.pickling import AsGiven
 from ..core.precision import compiled, double
 from ..problem.likelihood import BoundLeastSquares
@@ -70,7 +71,7 @@ class State:
 
 
 @dataclass(frozen=True)
-class ProblemSMC(AsGiven):
+class ProblemSMC(AsGiven, Frozen):
     """The posterior of a problem's controls under Gaussian priors, and how it is sampled.
 
         p(theta | d) ~ exp(-J(theta)) N(theta; theta_0, C),

@@ -22,7 +22,8 @@ import numpy as np
 from jax.scipy.fft import dctn, idctn
 
 from ..core.errors import ConfigError
-from ..core.grid import CellSpace, Grid, Space
+from ..core.grid import Grid
+from ..core.spaces import CellSpace, Space
 
 DENSE = 4000
 """Most points of a space that is not all cells of a grid: its eigenvectors are a dense matrix."""

@@ -16,9 +16,10 @@ import scipy.linalg
 from ..core.checks import count as count_of
 from ..core.checks import finite_array, positive, real_array
 from ..core.errors import ConfigError, DataError, shown
-from ..core.grid import CellSpace, Grid, Space
+from ..core.grid import Grid
 from ..core.pickling import AsGiven
 from ..core.precision import double
+from ..core.spaces import CellSpace, Space
 from ..models.forcing import ForcingSpace
 from .matern import DENSE, MaternField
 from .observed import factor

@@ -4,7 +4,7 @@ import pytest
 import xarray as xr
 
 import pyadjoint_gpu as pag
-from pyadjoint_gpu.core.grid import BoundarySpace, CellSpace
+from pyadjoint_gpu.core.spaces import BoundarySpace, CellSpace
 
 
 def test_cells_and_centers():

@@ -8,7 +8,7 @@ import pytest
 import xarray as xr
 
 import pyadjoint_gpu as pag
-from pyadjoint_gpu.core.grid import BoundarySpace, CellSpace
+from pyadjoint_gpu.core.spaces import BoundarySpace, CellSpace
 from pyadjoint_gpu.models import Explicit, Model, Parameter, Variable
 
 CELLS = pag.Grid((8, 6), (1.0, 0.75))
