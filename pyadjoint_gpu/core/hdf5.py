@@ -20,6 +20,7 @@ from .files import intact, whole
 _VERSION = ("v108", "v108")
 """Of HDF5's format. Structures of an older one have no checksums; a file of a newer one that its
 writer did not close does not open again."""
+to_disk: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)  # macOS has the latter alone
 
 
 def make(path: Path, fill: Callable[[Any], None]) -> None:
@@ -104,7 +105,7 @@ def allocate(
 def sync(file: Any) -> None:
     """What was written, on disk."""
     file.flush()
-    os.fsync(file.id.get_vfd_handle())
+    to_disk(file.id.get_vfd_handle())
 
 
 def checksum(place: tuple[int, ...], *arrays: Any) -> np.uint64:

@@ -36,7 +36,7 @@ from .packing import pack, unpack
 FORMAT = "pyadjoint_gpu journal 4"
 _FORMATS = tuple(f"pyadjoint_gpu {k} " for k in ("journal", "sampler", "rows", "selection"))
 """That this and earlier versions' begin with."""
-_FIRST = 32  # records for which a new file has places
+_FIRST = 8  # records for which a new file has places
 _PAGE = 4096  # bytes that records have at least, and multiples of which
 _ALL = slice(None)
 GIVEN = "given"
@@ -122,6 +122,7 @@ class Journal:
             return found
         texts = {"kind": cls.kind, "goes_on": cls.goes_on}
         texts["made_with"] = json.dumps(fingerprint(**made_with()))
+        packed = [pack(each) for each in given]
 
         def fill(file: Any) -> None:
             describe(file, format=FORMAT, **texts)
@@ -129,9 +130,8 @@ class Journal:
                 _lay(file, name, Rows((2 if name in cls.slots else _FIRST, _PAGE), dtype="u1"))
             if rows is not None:
                 _lay(file, "rows", rows)
-            packed = [pack(each) for each in given]
-            width = _width(max(map(len, packed), default=0))
-            _lay(file, GIVEN, Rows((max(len(packed), 1), width), dtype="u1"))
+            if packed:
+                _lay(file, GIVEN, Rows((len(packed), max(map(len, packed))), dtype="u1"))
             for k, row in enumerate(packed):
                 file[GIVEN][k, : len(row)] = row
                 file[f"{GIVEN}.marks"][k] = _mark(k, row, 1)
@@ -143,11 +143,7 @@ class Journal:
 
     @classmethod
     def found(
-        cls,
-        path: str | Path,
-        made_with: MadeWith,
-        *,
-        overwrite: bool = False,
+        cls, path: str | Path, made_with: MadeWith, *, overwrite: bool = False
     ) -> Self | None:
         """The journal that `start` would go on from; None where it would begin one."""
         check_outputs({"journal": path})
@@ -324,7 +320,7 @@ def _lay(file: Any, name: str, table: Rows) -> None:
 
 
 def _width(length: int) -> int:
-    return max(1, -(-length // _PAGE)) * _PAGE
+    return -(-length // _PAGE) * _PAGE
 
 
 def _sums(k: int, row: np.ndarray, parts: Sequence[int]) -> list[np.uint64]:
