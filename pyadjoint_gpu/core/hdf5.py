@@ -53,38 +53,18 @@ def opened(path: Path, what: str, mode: str = "r", **options: Any) -> Any:
 
 
 @contextmanager
-def legible(path: Path, file: Any = None) -> Iterator[None]:
-    """Errors of HDF5 as a `DataError` that names the file; `file` is then closed."""
+def legible(path: Path) -> Iterator[None]:
+    """Errors of HDF5 as a `DataError` that names the file."""
     try:
         yield
     except DataError:
-        if file is not None:
-            file.close()
         raise
     except (OSError, RuntimeError, KeyError, ValueError, TypeError, MemoryError) as error:
-        if file is not None:
-            file.close()
         reason = " ".join(str(error).split())[:120]
         raise DataError(
             f"{path}: damaged ({reason}); take it from a backup, or make it anew (overwrite=True,"
             " --overwrite)"
         ) from None
-
-
-def describe(file: Any, **texts: str) -> None:
-    """Attributes of a file, with a checksum: HDF5 has none of texts."""
-    for name, text in texts.items():
-        file.attrs[name] = text
-    file.attrs["texts"] = checksum((), *(t.encode() for t in texts.values()))
-
-
-def description(path: Path, file: Any, *names: str) -> dict[str, str]:
-    """The attributes that `describe` gave a file, or a `DataError` if they were damaged."""
-    with legible(path):
-        found = {k: str(file.attrs[k]) for k in names}
-        if checksum((), *(t.encode() for t in found.values())) != file.attrs["texts"]:
-            raise ValueError("the texts in it are not those that were written")
-    return found
 
 
 def allocate(

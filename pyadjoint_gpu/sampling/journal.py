@@ -97,15 +97,6 @@ def followed(
     return states
 
 
-def started(path: str | Path, made_with: MadeWith, kind: type[T], *, overwrite: bool) -> list[T]:
-    """The states that a run would go on from; the file stays as it is."""
-    book = States.found(path, made_with, overwrite=overwrite)
-    if book is None:
-        return []
-    with book:
-        return book.load(kind)
-
-
 def _state(found: dict[str, Any], kind: type[T]) -> T:
     values = {}
     for name, hint in get_type_hints(kind).items():

@@ -1,4 +1,4 @@
-"""One format for all that goes on: what is no such file, or of another kind, is refused in a line."""
+"""One format for all that goes on: files that are none, or of another kind, are refused."""
 
 from __future__ import annotations
 
