@@ -47,8 +47,8 @@ def problem_sampler(path: Path) -> bytes:
     control = pag.Control("permeability", 1.0, transform="log", basis="constant")
     sampled = pag.Problem(model, control, pag.LeastSquares(data))
     prior = FieldPrior("permeability", sd=1.0)
-    smc = ProblemSMC(sampled, prior, particles=16, moves=10, leapfrogs=2, ess=0.9, batch=16)
-    return bits(smc.run(repeats=2, journal=path, progress=False))
+    smc = ProblemSMC(sampled, prior, particles=16, moves=2, leapfrogs=2, ess=0.7, batch=16)
+    return bits(smc.run(repeats=6, journal=path, progress=False))
 
 
 def forward(theta: dict[str, float]) -> np.ndarray:
@@ -58,9 +58,9 @@ def forward(theta: dict[str, float]) -> np.ndarray:
 
 def hierarchical_sampler(path: Path) -> bytes:
     data, priors = np.array([1.0, 2.0, 0.5]), {"a": scipy.stats.norm(0.0, 1.0)}
-    options = {"inner": Settings(particles=8), "batch": 8, "draws": 1, "moves": 10, "ess": 0.9}
+    options = {"inner": Settings(particles=8), "batch": 8, "draws": 1, "moves": 2, "ess": 0.7}
     smc = HierarchicalSMC(forward, data, 0.1, np.ones(2), priors, particles=8, **options)
-    return bits(smc.run(repeats=2, journal=path, progress=False))
+    return bits(smc.run(repeats=6, journal=path, progress=False))
 
 
 def block_column(path: Path) -> bytes:

@@ -78,7 +78,7 @@ class Journal:
         kind, goes_on, self.made_with = self.given(0, "what it is")
         if kind != self.kind:
             raise DataError(f"{path}: {kind}, not {self.kind}; {goes_on} goes on from it")
-        for name in (*self.records, *self.slots):
+        for name in (*self.records, *self.slots) or ("rows",):
             _ = self._tables[name]
 
     def _take(self, file: Any) -> None:
