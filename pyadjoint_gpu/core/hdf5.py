@@ -20,6 +20,7 @@ from .files import intact, whole
 _VERSION = ("v108", "v108")
 """Of HDF5's format. Structures of an older one have no checksums; a file of a newer one that its
 writer did not close does not open again."""
+to_disk: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)  # macOS has the latter alone
 
 
 def make(path: Path, fill: Callable[[Any], None]) -> None:
@@ -52,38 +53,18 @@ def opened(path: Path, what: str, mode: str = "r", **options: Any) -> Any:
 
 
 @contextmanager
-def legible(path: Path, file: Any = None) -> Iterator[None]:
-    """Errors of HDF5 as a `DataError` that names the file; `file` is then closed."""
+def legible(path: Path) -> Iterator[None]:
+    """Errors of HDF5 as a `DataError` that names the file."""
     try:
         yield
     except DataError:
-        if file is not None:
-            file.close()
         raise
     except (OSError, RuntimeError, KeyError, ValueError, TypeError, MemoryError) as error:
-        if file is not None:
-            file.close()
         reason = " ".join(str(error).split())[:120]
         raise DataError(
             f"{path}: damaged ({reason}); take it from a backup, or make it anew (overwrite=True,"
             " --overwrite)"
         ) from None
-
-
-def describe(file: Any, **texts: str) -> None:
-    """Attributes of a file, with a checksum: HDF5 has none of texts."""
-    for name, text in texts.items():
-        file.attrs[name] = text
-    file.attrs["texts"] = checksum((), *(t.encode() for t in texts.values()))
-
-
-def description(path: Path, file: Any, *names: str) -> dict[str, str]:
-    """The attributes that `describe` gave a file, or a `DataError` if they were damaged."""
-    with legible(path):
-        found = {k: str(file.attrs[k]) for k in names}
-        if checksum((), *(t.encode() for t in found.values())) != file.attrs["texts"]:
-            raise ValueError("the texts in it are not those that were written")
-    return found
 
 
 def allocate(
@@ -104,7 +85,7 @@ def allocate(
 def sync(file: Any) -> None:
     """What was written, on disk."""
     file.flush()
-    os.fsync(file.id.get_vfd_handle())
+    to_disk(file.id.get_vfd_handle())
 
 
 def checksum(place: tuple[int, ...], *arrays: Any) -> np.uint64:

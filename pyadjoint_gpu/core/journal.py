@@ -21,7 +21,6 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, ClassVar, Self
 
 import h5py
@@ -29,17 +28,16 @@ import numpy as np
 
 from .errors import DataError
 from .fingerprint import check_made_with, fingerprint
-from .hdf5 import allocate, checksum, describe, description, legible, make, opened, sync
+from .hdf5 import allocate, checksum, legible, make, opened, sync
 from .outputs import check_outputs
 from .packing import pack, unpack
 
 FORMAT = "pyadjoint_gpu journal 4"
 _FORMATS = tuple(f"pyadjoint_gpu {k} " for k in ("journal", "sampler", "rows", "selection"))
 """That this and earlier versions' begin with."""
-_FIRST = 32  # records for which a new file has places
+_FIRST = 8  # records for which a new file has places
 _PAGE = 4096  # bytes that records have at least, and multiples of which
 _ALL = slice(None)
-GIVEN = "given"
 
 MadeWith = Callable[[], Mapping[str, Any]]
 """What decides what is computed, by name; asked for once the file can be written."""
@@ -66,7 +64,7 @@ class Journal:
     goes_on : str
         What goes on from it.
     records, slots : tuple of str
-        Tables of these kinds. Those of numbers are "rows"; "given" has what `start` was.
+        Tables of these kinds. That of numbers is "rows"; "given" has what it is and is given.
     """
 
     kind: ClassVar[str]
@@ -77,19 +75,16 @@ class Journal:
     def __init__(self, path: Path, file: Any):
         self.path, self._new = path, False
         self._take(file)
+        kind, goes_on, self.made_with = self.given(0, "what it is")
+        if kind != self.kind:
+            raise DataError(f"{path}: {kind}, not {self.kind}; {goes_on} goes on from it")
+        for name in (*self.records, *self.slots) or ("rows",):
+            _ = self._tables[name]
 
     def _take(self, file: Any) -> None:
         self._file = file
-        texts = description(self.path, file, "format", "kind", "goes_on", "made_with")
-        self.made_with = texts["made_with"]
-        if texts["kind"] != self.kind:
-            raise DataError(
-                f"{self.path}: {texts['kind']}, not {self.kind}; {texts['goes_on']} goes on from it"
-            )
         self._tables = {k: file[k] for k in file if f"{k}.marks" in file}
         self._marks: dict[str, np.ndarray] = {k: file[f"{k}.marks"][...] for k in self._tables}
-        for name in (*self.records, *self.slots):
-            _ = self._tables[name]
 
     @classmethod
     def start(
@@ -109,7 +104,7 @@ class Journal:
         rows : Rows, optional
             The table of numbers, in a new one.
         given : sequence
-            Records in a new one's table "given".
+            Records that a new one has from the start.
 
         Raises
         ------
@@ -120,21 +115,19 @@ class Journal:
         found = cls.found(path, made_with, overwrite=overwrite)
         if found is not None:
             return found
-        texts = {"kind": cls.kind, "goes_on": cls.goes_on}
-        texts["made_with"] = json.dumps(fingerprint(**made_with()))
+        about = cls.kind, cls.goes_on, json.dumps(fingerprint(**made_with()))
+        packed = [pack(each) for each in (about, *given)]
 
         def fill(file: Any) -> None:
-            describe(file, format=FORMAT, **texts)
+            file.attrs["format"] = FORMAT
             for name in (*cls.records, *cls.slots):
                 _lay(file, name, Rows((2 if name in cls.slots else _FIRST, _PAGE), dtype="u1"))
             if rows is not None:
                 _lay(file, "rows", rows)
-            packed = [pack(each) for each in given]
-            width = _width(max(map(len, packed), default=0))
-            _lay(file, GIVEN, Rows((max(len(packed), 1), width), dtype="u1"))
+            _lay(file, "given", Rows((len(packed), max(map(len, packed))), dtype="u1"))
             for k, row in enumerate(packed):
-                file[GIVEN][k, : len(row)] = row
-                file[f"{GIVEN}.marks"][k] = _mark(k, row, 1)
+                file["given"][k, : len(row)] = row
+                file["given.marks"][k] = _mark(k, row, 1)
 
         make(Path(path), fill)
         book = cls.open(path)
@@ -143,11 +136,7 @@ class Journal:
 
     @classmethod
     def found(
-        cls,
-        path: str | Path,
-        made_with: MadeWith,
-        *,
-        overwrite: bool = False,
+        cls, path: str | Path, made_with: MadeWith, *, overwrite: bool = False
     ) -> Self | None:
         """The journal that `start` would go on from; None where it would begin one."""
         check_outputs({"journal": path})
@@ -169,29 +158,28 @@ class Journal:
             none = f"no such {cls.kind.partition(' ')[2]}"
             raise DataError(f"{path}: {f'a directory, not {cls.kind}' if path.is_dir() else none}")
         file = opened(path, cls.kind, mode, **options)
-        with legible(path, file):
-            found = str(file.attrs.get("format"))
-            if found != FORMAT:
-                old = found.startswith(_FORMATS)
-                what = "a journal of another version" if old else f"not {cls.kind}"
-                raise DataError(
-                    f"{path}: {what}; give another path, or remove it (format {found!r}, expected"
-                    f" {FORMAT!r})"
-                )
-            return cls(path, file)
+        try:
+            with legible(path):
+                found = str(file.attrs.get("format"))
+                if found == FORMAT:
+                    return cls(path, file)
+            old = found.startswith(_FORMATS)
+            what = "a journal of another version" if old else f"not {cls.kind}"
+            raise DataError(
+                f"{path}: {what}; give another path, or remove it (format {found!r}, expected"
+                f" {FORMAT!r})"
+            )
+        except DataError:
+            file.close()
+            raise
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
-        empty = not any(marks.any() for name, marks in self._marks.items() if name != GIVEN)
-        if kind is not None and self._new and empty:
+        empty = not any(marks.any() for name, marks in self._marks.items() if name != "given")
+        if error[0] is not None and self._new and empty:
             self.path.unlink(missing_ok=True)
 
     def close(self) -> None:
@@ -207,6 +195,10 @@ class Journal:
         check_made_with(self.path, self.told, self.made_with, fingerprint(**made_with))
 
     # Reading
+
+    def given(self, k: int, what: str, more: str = "") -> Any:
+        """What it is, where k = 0, or number k of what it was given."""
+        return self.row("given", k, f"damaged, {what} in it is not what was written{more}")
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -324,7 +316,7 @@ def _lay(file: Any, name: str, table: Rows) -> None:
 
 
 def _width(length: int) -> int:
-    return max(1, -(-length // _PAGE)) * _PAGE
+    return -(-length // _PAGE) * _PAGE
 
 
 def _sums(k: int, row: np.ndarray, parts: Sequence[int]) -> list[np.uint64]:

@@ -27,8 +27,9 @@ def pack(tree: Any) -> np.ndarray:
         return node.item() if isinstance(node, np.generic) else node
 
     text = json.dumps(walk(tree)).encode()
-    raw = [len(text).to_bytes(8, "little"), text, *(a.tobytes() for a in arrays)]
-    return np.frombuffer(b"".join(raw), "u1")
+    return np.frombuffer(
+        b"".join([len(text).to_bytes(8, "little"), text, *(a.data for a in arrays)]), "u1"
+    )
 
 
 def unpack(raw: np.ndarray) -> Any:

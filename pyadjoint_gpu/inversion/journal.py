@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..core.errors import DataError
-from ..core.journal import GIVEN, Journal
+from ..core.journal import Journal
 from ..engines.base import Adjoint, Solution
 from ..problem.problem import Evaluation, Problem
 from ..problem.specification import plain, problem_parts, specification
@@ -19,6 +19,8 @@ from ..solvers import Convergence, Spectrum
 
 SETTINGS = ("method", "tolerance", "discrepancy")
 """Of an optimiser, that decide its path and where it ends."""
+NONE = np.empty((0, 2))
+"""In place of a solve's history, which nothing starts from."""
 
 
 @dataclass(frozen=True)
@@ -86,16 +88,12 @@ class Evaluations(Journal):
 
     @property
     def settings(self) -> dict[str, Any]:
-        return self.row(GIVEN, 0, "damaged, the settings in it are not those that were written")
+        return self.given(1, "what the optimiser was told")
 
     def problem(self) -> dict[str, Any] | None:
         """The run file's tables that rebuild the problem; None for one with code in it."""
-        return self.row(
-            GIVEN,
-            1,
-            f"damaged, the problem in it is not the one that was written; its {self.count}"
-            " evaluations go on with the problem given anew: resume(journal, problem)",
-        )
+        more = f"; its {self.count} evaluations go on with it given anew: resume(journal, problem)"
+        return self.given(2, "the problem", more)
 
     def config(self, max_iterations: int | None = None) -> tuple[str, int] | None:
         """The ``config_json`` of the result, and its iterations at most; None for a problem with
@@ -139,8 +137,8 @@ class Evaluations(Journal):
         state = {
             "fields": {n: np.asarray(v) for n, v in evaluation.solution.fields.items()},
             "multiplier": {n: np.asarray(v) for n, v in adjoint.multiplier.items()},
-            "forward": _numbers(evaluation.solution.convergence),
-            "adjoint": _numbers(adjoint.convergence),
+            "forward": asdict(replace(evaluation.solution.convergence, history=NONE)),
+            "adjoint": asdict(replace(adjoint.convergence, history=NONE)),
             "tolerance": evaluation.tolerance,
         }
         self.put(state=(k, state), evaluations=(k, [digest(theta), asdict(record)]))
@@ -163,8 +161,8 @@ class Evaluations(Journal):
             record.misfit,
             record.penalty,
             record.gradient,
-            Solution(state["fields"], _convergence(*state["forward"])),
-            Adjoint({}, state["multiplier"], _convergence(*state["adjoint"])),
+            Solution(state["fields"], _convergence(state["forward"])),
+            Adjoint({}, state["multiplier"], _convergence(state["adjoint"])),
             state["tolerance"],
         )
 
@@ -193,22 +191,10 @@ def done_in(
         return book.count
 
 
-def _numbers(found: Convergence) -> list[Any]:
-    spectrum = found.spectrum
-    return [found.iterations, found.residual, spectrum and [spectrum.low, spectrum.high]]
-
-
-def _convergence(iterations: int, residual: float, spectrum: list[float] | None) -> Convergence:
-    return Convergence(
-        status="converged",
-        iterations=iterations,
-        residual=residual,
-        tolerance=1.0,
-        wall_time=0.0,
-        spectrum=Spectrum(*spectrum) if spectrum else None,
-        throughput=0.0,
-        history=np.empty((0, 2)),
-    )
+def _convergence(found: dict[str, Any]) -> Convergence:
+    if found["spectrum"] is not None:
+        found["spectrum"] = Spectrum(**found["spectrum"])
+    return Convergence(**found)
 
 
 def made_with(problem: Problem, settings: dict[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from .covariance import Factors, slab
 from .toeplitz import ToeplitzMap
 
 
-class _Store(Journal):
+class Store(Journal):
     kind = "a covariance of candidates"
     goes_on = "the same call (`pyadjoint-gpu place`)"
 
@@ -40,7 +40,7 @@ class CovarianceFile:
     """
 
     def __init__(self, path: str | Path):
-        self._book = _Store.open(path, "r", locking=False, rdcc_nbytes=0)
+        self._book = Store.open(path, "r", locking=False, rdcc_nbytes=0)
         self.made_with = self._book.made_with
         shape, done = self._book.shape, self._book.done()
         if len(shape) != 4 or shape[:2] != shape[2:] or len(done) != shape[0]:
@@ -87,7 +87,7 @@ class CovarianceFile:
         def made_with() -> dict[str, Any]:
             return {"map": of.blocks, "prior": prior}
 
-        with _Store.start(path, made_with, rows=rows, overwrite=overwrite) as book:
+        with Store.start(path, made_with, rows=rows, overwrite=overwrite) as book:
             missing = np.flatnonzero(~book.done())
             for k in progress_bar(missing, shown=progress, unit="sensors", desc="covariance"):
                 book.put(rows=(k, slab(factors.left[k : k + 1], factors.right)[0]))

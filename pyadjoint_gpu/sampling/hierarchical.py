@@ -278,10 +278,11 @@ class HierarchicalSMC(AsGiven, Frozen):
         DataError
             As by `run`.
         """
-        states = journals.started(
-            journal, lambda: self._made_with(seed), State, overwrite=overwrite
-        )
-        return [now.gamma for now in states]
+        found = journals.States.found(journal, lambda: self._made_with(seed), overwrite=overwrite)
+        if found is None:
+            return []
+        with found:
+            return [now.gamma for now in found.load(State)]
 
     def _check_possible(self, states: list[State], seed: int) -> None:
         count = sum(now.impossible for now in states)

@@ -29,19 +29,19 @@ class States(Journal):
         """Of all runs so far."""
         found = [self.row("runs", k) for k in range(self.count_of("runs"))]
         now = self.last("now")
+        self._next = 0 if now is None else now[0] + 1
         if now is not None and now[1]["run"] == len(found):
             found.append(now[1]["state"])
         return [_state(values, kind) for values in found]
 
     def save(self, run: int, state: Any, ended: bool) -> None:
-        """Where a run stands."""
+        """Where a run stands, after `load`."""
         values = {f.name: getattr(state, f.name) for f in fields(state)}
         if ended:
             self.put(runs=(run, values))
         else:
-            last = self.last("now")
-            number = 0 if last is None else last[0] + 1
-            self.put(now=(number, {"run": run, "state": values}))
+            self.put(now=(self._next, {"run": run, "state": values}))
+            self._next += 1
 
 
 def followed(
@@ -95,15 +95,6 @@ def followed(
             while not ended(states[k]):
                 keep(moved(states[k], k), k)
     return states
-
-
-def started(path: str | Path, made_with: MadeWith, kind: type[T], *, overwrite: bool) -> list[T]:
-    """The states that a run would go on from; the file stays as it is."""
-    book = States.found(path, made_with, overwrite=overwrite)
-    if book is None:
-        return []
-    with book:
-        return book.load(kind)
 
 
 def _state(found: dict[str, Any], kind: type[T]) -> T:

@@ -1,17 +1,10 @@
-import os
-import sys
-import time
-from multiprocessing import get_context
-
 import h5py
 import numpy as np
 import pytest
 from cases import observations, problem
-from journal_child import journalled
 
 import pyadjoint_gpu as pag
 from pyadjoint_gpu.core.errors import ConfigError, DataError
-from pyadjoint_gpu.inversion.journal import Evaluations
 
 ITERATIONS = 60
 SAME_BITS_BUT = ("wall_time",)
@@ -34,42 +27,6 @@ def reference(**options):
         progress=False,
         **options,
     )
-
-
-@pytest.mark.slow
-def test_killed_at_random_instants_it_opens_and_ends_in_the_same_bits(tmp_path, monkeypatch):
-    path = tmp_path / "run.h5"
-    whole = reference()
-    generator = np.random.default_rng(1)
-    counts, kills, announced = [], 0, 0
-    # Forked from one process that has imported all and computed nothing.
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
-    context = get_context("forkserver")
-    context.set_forkserver_preload(["journal_child"])
-    while kills < 12:
-        ready = context.Semaphore(0)
-        process = context.Process(target=journalled, args=(path, ITERATIONS, ready))
-        process.start()
-        # Every iterate on record is announced again in the replay; then some new ones.
-        announced += generator.integers(0, 4)
-        for _ in range(announced):
-            assert ready.acquire(timeout=60)
-        time.sleep(generator.uniform(0.0, 0.06))
-        process.kill()
-        process.join()
-        assert process.exitcode == -9
-        kills += 1
-        if not path.exists():
-            continue
-        with Evaluations.open(path) as journal:  # it always opens
-            counts.append(journal.count)
-            assert not journal.finished
-            for k in range(journal.count):
-                assert np.all(np.isfinite(journal._record(k)[1].gradient))
-    assert counts == sorted(counts)  # nothing complete is ever lost
-    assert len(set(counts)) > 5  # the kills fell on different stages
-    resumed = pag.resume(path, max_iterations=ITERATIONS, progress=False)
-    assert_same_bits(resumed, whole)
 
 
 @pytest.mark.slow

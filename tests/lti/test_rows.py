@@ -1,23 +1,15 @@
-"""The journal of a block column: killed at any instant it goes on, to the same bits."""
-
-import subprocess
-import sys
-import time
-from pathlib import Path
+"""The journal of a block column: interrupted it goes on, to the same bits."""
 
 import h5py
 import numpy as np
 import pytest
-import rows_child
 
 import pyadjoint_gpu as pag
 from pyadjoint_gpu.core.errors import DataError
-from pyadjoint_gpu.core.fingerprint import fingerprint
 from pyadjoint_gpu.core.journal import Rows
 from pyadjoint_gpu.lti.rows import BlockRows
 from pyadjoint_gpu.models import AcousticWave, ShallowWater
 
-MADE = fingerprint(rows="made")
 SENSORS = np.array([[0.21, 0.33], [0.6, 0.97], [0.02, 0.5], [0.4, 0.4], [0.5, 1.1]])
 
 
@@ -74,32 +66,6 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(counted, tmp_path):
         assert (Counted.solves, Counted.adjoints) == (missing > 0, missing)
         assert again["response"].values.tobytes() == whole["response"].values.tobytes()
     assert [p.name for p in tmp_path.iterdir()] == ["rows.h5"]
-
-
-@pytest.mark.slow
-def test_killed_at_random_instants(tmp_path):
-    """No row that counts is ever lost, or anything but whole."""
-    path, child = tmp_path / "rows.h5", Path(rows_child.__file__)
-    generator = np.random.default_rng(3)
-    counts = [0]
-    while len(counts) < 6:
-        process = subprocess.Popen(
-            [sys.executable, str(child), str(path)], stdout=subprocess.PIPE, text=True
-        )
-        assert process.stdout is not None
-        for _ in range(counts[-1] + generator.integers(1, 5)):  # those on record come first
-            assert process.stdout.readline() == "row\n"
-        time.sleep(generator.uniform(0.0, 0.02))
-        process.kill()
-        assert process.wait() == -9
-        with Rows(path, (rows_child.COUNT, *rows_child.SHAPE), MADE) as kept:
-            done = kept.done
-            counts.append(np.count_nonzero(done))
-            assert all(np.array_equal(kept[k], rows_child.row(k)) for k in np.flatnonzero(done))
-    assert counts == sorted(counts) and counts[-1] < rows_child.COUNT
-    assert len(set(counts)) > 3
-    for k, row in rows_child.rows(path):
-        np.testing.assert_array_equal(row, rows_child.row(k))
 
 
 def test_a_row_counts_only_once_it_is_on_disk(monkeypatch, tmp_path):
