@@ -21,7 +21,7 @@ from ..sampling.checks import SamplingWarning
 from ..sampling.fixed import LinearSMC
 from ..sampling.hierarchical import HierarchicalSMC
 from ..sampling.inputs import Fixed
-from .slip import Geometry, SlipFile
+from .sampling import Geometry, SlipFile
 
 _TEXTS = {
     "east": "east of the middle of the upper edge",
