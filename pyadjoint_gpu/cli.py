@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from .runfiles.inversion import Inversion
+    from .runfiles.tables import Case
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2
 
@@ -176,21 +177,21 @@ def _place(options: argparse.Namespace) -> int:
     return _carry_out(options, file.build(), placement_run)
 
 
-def _carry_out(options: argparse.Namespace, file: Any, kind: Any) -> int:
+def _carry_out(options: argparse.Namespace, case: Case, kind: Any) -> int:
     """A run that goes on from its journal by itself; its result saved, told and drawn. `kind` is
     the module of what is run."""
     from .core.outputs import check_replaced
 
     console: Console = options.console
-    places, path = _places(file.output, file.reads, options.output)
+    places, path = _places(case.file.writes, case.file.reads, options.output)
     if not options.overwrite:
-        check_replaced(path, kind.inputs(file))
+        check_replaced(path, case.config_json)
     journal, figure = (places.get(f"output.{k}") for k in ("journal", "figure"))
     if options.dry_run:
-        what, done = kind.plan(file, overwrite=options.overwrite)
+        what, done = kind.plan(case, overwrite=options.overwrite)
         return _plan(options, [what, *_from(journal, done)], places)
     try:
-        result = kind.run(file, overwrite=options.overwrite, progress=console.progress)
+        result = kind.run(case, overwrite=options.overwrite, progress=console.progress)
     except KeyboardInterrupt:
         if journal is None or not journal.is_file():
             raise

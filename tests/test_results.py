@@ -23,8 +23,7 @@ from pyadjoint_gpu.placement import place_sensors
 from pyadjoint_gpu.plots.accessor import _kind
 from pyadjoint_gpu.runfiles import placement_run as case
 from pyadjoint_gpu.runfiles import sampling_run as slip
-from pyadjoint_gpu.runfiles.placement import Placement
-from pyadjoint_gpu.runfiles.sampling import Sampling
+from pyadjoint_gpu.runfiles.schema import read
 from pyadjoint_gpu.sampling import (
     FieldPrior,
     HierarchicalSMC,
@@ -134,12 +133,12 @@ def problem_smc() -> xr.Dataset:
 
 def slip_run(folder: Path) -> xr.Dataset:
     write(folder)
-    return slip.run(Sampling.read(folder / "run.toml", FIXED).build())
+    return slip.run(read(folder / "run.toml", FIXED).build())
 
 
 def placed(folder: Path, text: str) -> xr.Dataset:
     (folder / "run.toml").write_text(text)
-    return case.run(Placement.read(folder / "run.toml").build(), progress=False)
+    return case.run(read(folder / "run.toml").build(), progress=False)
 
 
 def at_many_times() -> xr.Dataset:

@@ -18,7 +18,7 @@ import numpy as np
 import xarray as xr
 
 from pyadjoint_gpu import invert, solve
-from pyadjoint_gpu.runfiles.inversion import Inversion
+from pyadjoint_gpu.runfiles.schema import read
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -37,7 +37,7 @@ places = {
     "parameters.reference_thickness": "ice_thickness",
     "misfit.observations": "ice_thickness",
 }
-run = Inversion.read(
+run = read(
     here / "greenland.toml",
     [f'{key}="{path}:{name}"' for key, name in places.items()]
     + (["inversion.max_iterations=3", "solver.tolerance=1e-5"] if small else []),

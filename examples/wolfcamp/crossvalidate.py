@@ -13,14 +13,14 @@ import numpy as np
 
 from pyadjoint_gpu import invert
 from pyadjoint_gpu.problem.specification import build_problem
-from pyadjoint_gpu.runfiles.inversion import Inversion
+from pyadjoint_gpu.runfiles.schema import read
 
 here = Path(__file__).parent
 data = Path(sys.argv[1]).resolve() if len(sys.argv) > 1 else here
 folds = int(sys.argv[2]) if len(sys.argv) > 2 else 10
 
 file = f"{data}/wolfcamp_heads.nc:head"
-run = Inversion.read(here / "wolfcamp.toml", [f'misfit.observations="{file}"'])
+run = read(here / "wolfcamp.toml", [f'misfit.observations="{file}"'])
 tables = run.tables()
 heads = tables["misfit"]["observations"]
 x, y, observed = heads["x"].values, heads["y"].values, heads["head"].values

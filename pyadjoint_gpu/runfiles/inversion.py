@@ -54,16 +54,16 @@ class MisfitTable(Table):
 
 
 class SolverTable(Table):
-    """Of the model's equations."""
+    """Solves of the model's equations."""
 
     method: SkipValidation[str] = Field(default="auto", json_schema_extra={"enum": [*SOLVERS]})
     """The solver."""
     tolerance: SkipValidation[float | Literal["adaptive"]] = 1e-8
-    """Of residuals, relative to the first; "adaptive" solves as accurately as each step needs."""
+    """Residuals, relative to the first; "adaptive" solves as accurately as each step needs."""
     adjoint_tolerance: SkipValidation[float | None] = None
     """That of the adjoint, where it is another."""
     max_iterations: SkipValidation[int | None] = None
-    """Of one solve."""
+    """Most iterations of one solve."""
     dtype: SkipValidation[Literal["float64", "float32"]] = "float64"
     """Precision of the arithmetic."""
     backend: SkipValidation[Literal["threads", "cuda", "amdgpu"] | None] = None
@@ -71,7 +71,7 @@ class SolverTable(Table):
 
 
 class InversionTable(table_of(invert, "method", "max_iterations", "tolerance")):
-    """Of the optimiser."""
+    """Options of the optimiser."""
 
     discrepancy: Flag = False
     """Stop also when chi2 = 2 misfit / n <= 1 (Morozov's discrepancy principle)."""
@@ -103,11 +103,11 @@ class Inversion(Kind):
     misfit: MisfitTable
     """The data."""
     penalty: dict[str, PenaltyTable] = Field({})
-    """On controls, by name."""
+    """Penalties on controls, by name."""
     solver: SolverTable = SolverTable()
-    """Of the model's equations."""
+    """Solves of the model's equations."""
     inversion: InversionTable = InversionTable()
-    """Of the optimiser."""
+    """Options of the optimiser."""
 
     def tables(self) -> dict[str, Any]:
         """For `build_problem`: with every file replaced by what is in it."""

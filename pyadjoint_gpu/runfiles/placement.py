@@ -27,6 +27,7 @@ from ..problem.specification import build_grid
 from ..statistics.space_time import SpaceTimePrior
 from .files import field, load_model, open_dataset, under
 from .tables import (
+    Case,
     Count,
     GridTable,
     Kind,
@@ -49,8 +50,8 @@ PARAMETER, FORECAST = "parameter", "forecast"
 
 
 @dataclass(frozen=True)
-class PlacementFile:
-    """A run file of sensor placement, read and checked.
+class PlacementCase(Case):
+    """A placement of sensors.
 
     Attributes
     ----------
@@ -79,14 +80,6 @@ class PlacementFile:
         Intervals whose data a forecast is made from.
     truth : array or None
         A source to try the sensors on.
-    title : str or None
-    specification : dict
-        The tables, with arrays for files.
-    output : dict of Path
-        ``path``, ``figure``, ``journal`` and ``covariance``, where given; with the last two,
-        ``selection``, the journal of the choice.
-    reads : dict of Path
-        The files that it names, and itself.
     """
 
     model: Explicit
@@ -104,10 +97,6 @@ class PlacementFile:
     names: tuple[str, ...]
     known: int
     truth: np.ndarray | None
-    title: str | None
-    specification: dict[str, Any]
-    output: dict[str, Path]
-    reads: dict[str, Path]
 
 
 # Tables
@@ -248,7 +237,16 @@ class Placement(Kind):
             raise ConfigError("placement.goal: found 'forecast', but table [forecast] is missing")
         return self
 
-    def build(self) -> PlacementFile:
+    @property
+    def writes(self) -> dict[str, Path]:
+        """With ``selection``, the journal of the choice, where there are one and a covariance."""
+        out = super().writes
+        journal = out.get("journal", Path())
+        if "covariance" in out and journal.name:
+            out["selection"] = journal.with_name(f"{journal.stem}-selection{journal.suffix}")
+        return out
+
+    def build(self) -> PlacementCase:
         tables = load_model(self._tables, self.base)
         grid = build_grid(tables["grid"])
         model = _model(grid, tables["model"])
@@ -263,11 +261,9 @@ class Placement(Kind):
         truth = None if self.rupture is None else _truth(model, space, self.rupture, self.base)
         box = {k: getattr(grid, k) for k in ("shape", "extent", "origin", "units")}
         arrays = {"grid": box, "parameters": parameters, "sensors": sensors, "rupture": truth}
-        output = self.writes
-        journal = output.get("journal", Path())
-        if "covariance" in output and journal.name:
-            output["selection"] = journal.with_name(f"{journal.stem}-selection{journal.suffix}")
-        return PlacementFile(
+        return PlacementCase(
+            file=self,
+            arrays=arrays,
             model=model,
             parameters=parameters,
             engine=get_engine(self.engine, model),
@@ -278,10 +274,6 @@ class Placement(Kind):
             names=names,
             known=known,
             truth=truth,
-            title=self.title,
-            specification=self.specification | arrays,
-            output=output,
-            reads=self.reads,
             **sensors,
         )
 

@@ -28,6 +28,7 @@ from ..sampling.linear import Settings
 from ..statistics.observed import factor, observed
 from .files import field, open_dataset, under
 from .tables import (
+    Case,
     Count,
     Finite,
     Kind,
@@ -70,8 +71,8 @@ class Geometry:
 
 
 @dataclass(frozen=True)
-class SlipFile:
-    """A run file of fault slip, read and checked.
+class SlipCase(Case):
+    """A problem of fault slip, and how it is sampled.
 
     Attributes
     ----------
@@ -82,23 +83,12 @@ class SlipFile:
     geometry : Geometry or None
     data : SlipData or None
         None where G is given.
-    specification : dict
-        The tables, with arrays for files.
-    title : str or None
-    output : dict of Path
-        ``path``, ``journal`` and ``figure``, where given.
-    reads : dict of Path
-        The files that it names, and itself.
     """
 
     sampler: LinearSMC | HierarchicalSMC
     options: dict[str, int]
     geometry: Geometry | None
     data: SlipData | None
-    specification: dict[str, Any]
-    title: str | None
-    output: dict[str, Path]
-    reads: dict[str, Path]
 
 
 # Tables
@@ -348,7 +338,7 @@ class Sampling(Kind):
                     " sampled in one piece, without a journal"
                 )
 
-    def build(self) -> SlipFile:
+    def build(self) -> SlipCase:
         geometry = None if self.fault is None else _geometry(self.fault, self._placed)
         table = self.sampler.given()
         run = {k: table.pop(k) for k in ("seed", "repeats") if k in table}
@@ -376,16 +366,7 @@ class Sampling(Kind):
                 forward = geometry.fault.forward(measured.points, measured.look, **geometry.known)
                 priors = geometry.priors
                 sampler = HierarchicalSMC(forward, d, noise, prior, priors, bounds, **table)
-        return SlipFile(
-            sampler=sampler,
-            options=run,
-            geometry=geometry,
-            data=measured,
-            specification=self.specification | {"data": arrays},
-            title=self.title,
-            output=self.writes,
-            reads=self.reads,
-        )
+        return SlipCase(self, {"data": arrays}, sampler, run, geometry, measured)
 
 
 def _inner(table: InnerTable) -> Settings:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import (
@@ -42,7 +44,7 @@ from ..core.errors import ConfigError, nearest, shown
 from ..core.grid import Grid
 from ..core.outputs import inputs
 from ..models import CATALOGUE, Model, Transient
-from .files import parse
+from ..problem.specification import plain
 
 # Types: what is told of a value that is none
 
@@ -201,29 +203,11 @@ class Kind(Table, ABC):
     """One of `examples`."""
 
     title: Text | None = None
-    """Of the result and its figure."""
+    """Title of the result and its figure."""
     output: Output = Output()
     """Where results go."""
     _tables: dict[str, Any]
     _path: Path
-
-    @classmethod
-    def read(cls, path: str | Path, overrides: Iterable[str] = ()) -> Self:
-        """Read a run file of the kind.
-
-        Parameters
-        ----------
-        path : path
-            Paths in the file are relative to it.
-        overrides : iterable of str
-            ``"a.b=value"``, as on the command line.
-
-        Raises
-        ------
-        ConfigError
-            In one line: the key, what was found, what was expected.
-        """
-        return cls.checked(parse(path, overrides), Path(path))
 
     @classmethod
     def checked(cls, tables: dict[str, Any], path: Path) -> Self:
@@ -232,12 +216,12 @@ class Kind(Table, ABC):
             file = cls.model_validate(tables)
         except ValidationError as error:
             raise _refusal(error, tables, path) from None
-        file._tables, file._path = {k: v for k, v in tables.items() if k != "kind"}, path
+        file._tables, file._path = tables, path
         return file
 
     @abstractmethod
     def build(self) -> Any:
-        """What is run, of the same objects as in Python.
+        """What is run, made of the same objects as in Python.
 
         Raises
         ------
@@ -248,7 +232,7 @@ class Kind(Table, ABC):
     @property
     def specification(self) -> dict[str, Any]:
         """What decides the result: the tables as they stand in the file."""
-        return {k: v for k, v in self._tables.items() if k not in ("title", "output")}
+        return {k: v for k, v in self._tables.items() if k not in ("kind", "title", "output")}
 
     @property
     def base(self) -> Path:
@@ -264,6 +248,26 @@ class Kind(Table, ABC):
     def writes(self) -> dict[str, Path]:
         """The places of [output], by key."""
         return {k: self.base / v for k, v in self.output.given().items()}
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is run, other than an inversion.
+
+    Attributes
+    ----------
+    file : Kind
+    arrays : dict
+        What stands in the place of the file's tables in ``config_json``.
+    """
+
+    file: Kind
+    arrays: dict[str, Any]
+
+    @property
+    def config_json(self) -> str:
+        """Inputs of the result. Arrays stand in it by their own digests."""
+        return json.dumps(plain(self.file.specification | self.arrays), sort_keys=True)
 
 
 # Errors

@@ -10,11 +10,11 @@ import pytest
 import xarray as xr
 from run_files import RUN_FILE, SIGMA, Change, fields, observations, save, unit
 
-from pyadjoint_gpu.runfiles.inversion import Inversion
+from pyadjoint_gpu.runfiles.schema import read
 
 
 def solved(path: Path, *overrides: str) -> tuple[float, np.ndarray]:
-    value, gradient = Inversion.read(path, overrides).build().value_and_gradient()
+    value, gradient = read(path, overrides).build().value_and_gradient()
     return value, gradient["permeability"].values
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from run_files import GRID, RUN_FILE, settings
 
-from pyadjoint_gpu.runfiles.inversion import Inversion
+from pyadjoint_gpu.runfiles.schema import read
 
 
 def test_the_run_file_itself_is_good(folder: Path):
-    problem = Inversion.read(folder / "run.toml").build()
+    problem = read(folder / "run.toml").build()
     assert problem.size == GRID.size
 
 

@@ -251,7 +251,7 @@ def test_samples_and_placements_are_not_replaced_by_others(tmp_path: Path, monke
         (BARE, ("place", "gauges.nc"), "prior.sd=0.5", case),
     ):
         (tmp_path / "run.toml").write_text(text)
-        config = kind.inputs(read("run.toml").build())
+        config = read("run.toml").build().config_json
         save(xr.Dataset(attrs={"config_json": config}), tmp_path / path)
         monkeypatch.setattr(kind, "run", lambda *_, **__: (_ for _ in ()).throw(DataError("ran")))
         assert main([command, "run.toml"]) == 2
