@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,9 @@ from .core.version import __version__
 
 if TYPE_CHECKING:
     import xarray as xr
+
+    from .runfiles.inversion import Inversion
+    from .runfiles.tables import Case
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2
 
@@ -110,6 +114,11 @@ def _parser() -> argparse.ArgumentParser:
         "result", metavar="RESULT.nc", help="a result of run, resume, place or a sampler"
     )
     plot.add_argument("-o", "--output", metavar="P.png", help="default: RESULT with .png")
+    new = add("new", _new, "write a commented run file to start from")
+    new.add_argument("kind", metavar="KIND", help="inversion, sampling or placement")
+    new.add_argument("-o", "--output", metavar="FILE", help="default: KIND.toml")
+    schema = add("schema", _schema, "print the JSON Schema of run files, for editors")
+    schema.add_argument("kind", metavar="KIND", nargs="?", help="of one kind; of all by default")
     add("doctor", _doctor, "tell what was found on this machine, and what is missing")
     install = add("install-julia", _install_julia, "install Julia and the packages of its engine")
     install.add_argument(
@@ -122,23 +131,25 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from .problem.specification import build_problem
-    from .runfiles.inversion import checked, sampled
-    from .runfiles.tables import parse
+    from .runfiles import sampling_run
+    from .runfiles.inversion import Inversion
+    from .runfiles.sampling import Sampling
+    from .runfiles.schema import read
 
-    tables = parse(options.config, options.overrides)
-    if sampled(tables):
-        return _sample(options, tables)
+    file = read(options.config, options.overrides, Inversion, Sampling)
+    if isinstance(file, Sampling):
+        return _carry_out(options, file.build(), sampling_run)
+    return _invert(options, file)
+
+
+def _invert(options: argparse.Namespace, file: Inversion) -> int:
     from .core.outputs import check_replaced
     from .inversion.invert import invert
     from .inversion.journal import done_in, inputs
     from .inversion.optimisers import check
-    from .inversion.optimisers import options as settings_of
 
-    file = checked(tables, Path(options.config))
-    problem = build_problem(file.tables)
-    places, path = _places(file.output, file.reads, options.output)
-    settings = settings_of(**file.inversion, title=file.title)
+    problem, settings = file.build(), file.settings
+    places, path = _places(file.writes, file.reads, options.output)
     journal = places.get("output.journal")
     if not options.overwrite:
         check_replaced(path, inputs(problem, settings), settings["max_iterations"])
@@ -153,47 +164,36 @@ def _run(options: argparse.Namespace) -> int:
         problem,
         journal=journal,
         overwrite=options.overwrite,
-        title=file.title,
         progress=options.console.progress,
-        **file.inversion,
+        **settings,
     )
     return _deliver(options, result, path, places.get("output.figure"))
 
 
-def _sample(options: argparse.Namespace, tables: dict[str, Any]) -> int:
-    """The run of a run file of fault slip."""
-    from .runfiles import slip as run_file
-    from .runfiles import slip_run as slip
-
-    file = run_file.checked(tables, Path(options.config))
-    return _carry_out(options, file, slip)
-
-
 def _place(options: argparse.Namespace) -> int:
-    from .runfiles import placement as run_file
-    from .runfiles import placement_run as case
-    from .runfiles.tables import parse
+    from .runfiles import placement_run
+    from .runfiles.placement import Placement
+    from .runfiles.schema import read
 
-    tables = parse(options.config, options.overrides)
-    file = run_file.checked(tables, Path(options.config))
-    return _carry_out(options, file, case)
+    file = read(options.config, options.overrides, Placement)
+    return _carry_out(options, file.build(), placement_run)
 
 
-def _carry_out(options: argparse.Namespace, file: Any, kind: Any) -> int:
+def _carry_out(options: argparse.Namespace, case: Case, kind: Any) -> int:
     """A run that goes on from its journal by itself; its result saved, told and drawn. `kind` is
     the module of what is run."""
     from .core.outputs import check_replaced
 
     console: Console = options.console
-    places, path = _places(file.output, file.reads, options.output)
+    places, path = _places(case.file.writes, case.file.reads, options.output)
     if not options.overwrite:
-        check_replaced(path, kind.inputs(file))
+        check_replaced(path, case.config_json)
     journal, figure = (places.get(f"output.{k}") for k in ("journal", "figure"))
     if options.dry_run:
-        what, done = kind.plan(file, overwrite=options.overwrite)
+        what, done = kind.plan(case, overwrite=options.overwrite)
         return _plan(options, [what, *_from(journal, done)], places)
     try:
-        result = kind.run(file, overwrite=options.overwrite, progress=console.progress)
+        result = kind.run(case, overwrite=options.overwrite, progress=console.progress)
     except KeyboardInterrupt:
         if journal is None or not journal.is_file():
             raise
@@ -334,21 +334,13 @@ def _told(
 
 
 def _check(options: argparse.Namespace) -> int:
-    from .core.errors import ConfigError
     from .core.progress import progress_bar
-    from .problem.specification import build_problem
     from .problem.verify import adjoint_test, taylor_test
-    from .runfiles.inversion import checked, sampled
-    from .runfiles.tables import parse
+    from .runfiles.inversion import Inversion
+    from .runfiles.schema import read
 
     console: Console = options.console
-    tables = parse(options.config, options.overrides)
-    if sampled(tables):
-        raise ConfigError(
-            f"{options.config}: a run file of fault slip, whose samplers take no gradient; `check`"
-            " is for inversions"
-        )
-    problem = build_problem(checked(tables, Path(options.config)).tables)
+    problem = read(options.config, options.overrides, Inversion).build()
     if options.dry_run:
         what = f"a Taylor test and an adjoint test of model {problem.model.name!r}"
         return _plan(options, [what], {})
@@ -395,6 +387,31 @@ def _plot(options: argparse.Namespace) -> int:
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
     print(f"wrote {output}")
+    return DONE
+
+
+def _new(options: argparse.Namespace) -> int:
+    from .core.errors import DataError
+    from .runfiles.schema import kind_of
+    from .runfiles.template import template
+
+    text = template(kind_of({"kind": options.kind}))
+    path = Path(options.output or f"{options.kind}.toml")
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise DataError(f"{path} is there already; give another path by -o") from None
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}") from None
+    print(f"wrote {path}")
+    return DONE
+
+
+def _schema(options: argparse.Namespace) -> int:
+    from .runfiles.schema import json_schema
+
+    print(json.dumps(json_schema(options.kind), indent=2))
     return DONE
 
 

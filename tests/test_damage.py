@@ -20,7 +20,7 @@ from pyadjoint_gpu.lti.rows import followed
 from pyadjoint_gpu.lti.store import CovarianceFile
 from pyadjoint_gpu.placement.selection import select
 from pyadjoint_gpu.results.dataset import save
-from pyadjoint_gpu.runfiles.tables import open_dataset
+from pyadjoint_gpu.runfiles.files import open_dataset
 from pyadjoint_gpu.sampling import journal as samplers
 from pyadjoint_gpu.statistics import SpaceTimePrior
 from pyadjoint_gpu.statistics.covariance import DenseCovariance

@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pyadjoint_gpu.runfiles import placement as placements
-from pyadjoint_gpu.runfiles.slip import read
+from pyadjoint_gpu.runfiles.schema import read
 from pyadjoint_gpu.sampling import HierarchicalSMC
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -41,14 +40,14 @@ def test_slip(tmp_path):
     assert re.search(r"90 % intervals hold [0-5] of 5 truths", done)
     assert "wrote slip.nc" in done
     (tmp_path / "slip.toml").write_bytes((EXAMPLES / "slip.toml").read_bytes())
-    found = read(tmp_path / "slip.toml")
+    found = read(tmp_path / "slip.toml").build()
     assert isinstance(found.sampler, HierarchicalSMC)
     assert len(found.sampler.data) == 3 * 16 + 2 * 60
 
 
 def test_tsunami():
     """The run file is whole by itself."""
-    found = placements.read(EXAMPLES / "tsunami.toml")
+    found = read(EXAMPLES / "tsunami.toml").build()
     assert len(found.candidates) == 60 and found.placement["budget"] == 15
     assert found.model.space("source").shape == (100, 720)
     np.testing.assert_allclose(found.points[:, 0], 297e3)

@@ -21,10 +21,9 @@ from pyadjoint_gpu.cli import main
 from pyadjoint_gpu.lti import LinearInversion, ToeplitzMap
 from pyadjoint_gpu.placement import place_sensors
 from pyadjoint_gpu.plots.accessor import _kind
-from pyadjoint_gpu.runfiles import placement as placement_file
 from pyadjoint_gpu.runfiles import placement_run as case
-from pyadjoint_gpu.runfiles import slip as slip_file
-from pyadjoint_gpu.runfiles import slip_run as slip
+from pyadjoint_gpu.runfiles import sampling_run as slip
+from pyadjoint_gpu.runfiles.schema import read
 from pyadjoint_gpu.sampling import (
     FieldPrior,
     HierarchicalSMC,
@@ -134,12 +133,12 @@ def problem_smc() -> xr.Dataset:
 
 def slip_run(folder: Path) -> xr.Dataset:
     write(folder)
-    return slip.run(slip_file.checked(pag.config.parse(folder / "run.toml", FIXED), folder / "a"))
+    return slip.run(read(folder / "run.toml", FIXED).build())
 
 
 def placed(folder: Path, text: str) -> xr.Dataset:
     (folder / "run.toml").write_text(text)
-    return case.run(placement_file.read(folder / "run.toml"), progress=False)
+    return case.run(read(folder / "run.toml").build(), progress=False)
 
 
 def at_many_times() -> xr.Dataset:

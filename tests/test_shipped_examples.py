@@ -9,8 +9,7 @@ import pytest
 
 import pyadjoint_gpu as pag
 from pyadjoint_gpu.core.errors import ConfigError, DataError
-from pyadjoint_gpu.problem.specification import build_problem
-from pyadjoint_gpu.runfiles.inversion import read
+from pyadjoint_gpu.runfiles.schema import read
 
 
 def test_data():
@@ -41,7 +40,7 @@ def test_copies(name, tmp_path):
 @pytest.mark.parametrize("name", ["wolfcamp", "greenland"])
 def test_a_run_file_has_its_data_beside_it(name, tmp_path):
     pag.examples.copy(name, tmp_path)
-    problem = build_problem(read(tmp_path / f"{name}.toml").tables)
+    problem = read(tmp_path / f"{name}.toml").build()
     assert problem.initial.size > 0
 
 

@@ -18,8 +18,7 @@ import numpy as np
 import xarray as xr
 
 from pyadjoint_gpu import invert, solve
-from pyadjoint_gpu.problem.specification import build_problem
-from pyadjoint_gpu.runfiles.inversion import read
+from pyadjoint_gpu.runfiles.schema import read
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -43,8 +42,8 @@ run = read(
     [f'{key}="{path}:{name}"' for key, name in places.items()]
     + (["inversion.max_iterations=3", "solver.tolerance=1e-5"] if small else []),
 )
-problem = build_problem(run.tables)
-result = invert(problem, title=run.title, **run.inversion)
+problem = run.build()
+result = invert(problem, **run.settings)
 result.to_netcdf("greenland.nc", engine="h5netcdf")
 
 model = problem.model

@@ -13,14 +13,16 @@ import numpy as np
 
 from pyadjoint_gpu import invert
 from pyadjoint_gpu.problem.specification import build_problem
-from pyadjoint_gpu.runfiles.inversion import read
+from pyadjoint_gpu.runfiles.schema import read
 
 here = Path(__file__).parent
 data = Path(sys.argv[1]).resolve() if len(sys.argv) > 1 else here
 folds = int(sys.argv[2]) if len(sys.argv) > 2 else 10
 
-run = read(here / "wolfcamp.toml", [f'misfit.observations="{data}/wolfcamp_heads.nc:head"'])
-heads = run.tables["misfit"]["observations"]
+file = f"{data}/wolfcamp_heads.nc:head"
+run = read(here / "wolfcamp.toml", [f'misfit.observations="{file}"'])
+tables = run.tables()
+heads = tables["misfit"]["observations"]
 x, y, observed = heads["x"].values, heads["y"].values, heads["head"].values
 order = np.random.default_rng(0).permutation(len(observed))
 labels = [c for c in heads.variables.values() if c.dtype.kind in "OUS"]
@@ -29,8 +31,8 @@ errors, plane_errors = np.zeros(len(observed)), np.zeros(len(observed))
 
 for k, left_out in enumerate(np.array_split(order, folds)):
     keep = np.setdiff1d(order, left_out)
-    run.tables["misfit"]["observations"] = heads.isel(observation=keep)
-    result = invert(build_problem(run.tables), progress=False, **run.inversion)
+    tables["misfit"]["observations"] = heads.isel(observation=keep)
+    result = invert(build_problem(tables), progress=False, **run.settings)
     at = heads.isel(observation=left_out)
     predicted = result["pressure"].interp(x=at["x"], y=at["y"]).values
     errors[left_out] = observed[left_out] - predicted

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 
@@ -51,3 +53,13 @@ def nearest(found: str, allowed: Iterable[str]) -> str:
     names = list(allowed)
     close = difflib.get_close_matches(found, names, n=1)
     return f"; did you mean {close[0]!r}?" if close else f"; expected one of {', '.join(names)}"
+
+
+@contextmanager
+def keyed(keys: Mapping[str, str]) -> Iterator[None]:
+    """Errors that begin with the name of an argument, by the key of the run file that gave it."""
+    try:
+        yield
+    except (ConfigError, DataError) as error:
+        name, rest = re.fullmatch(r"(\w*)(.*)", str(error), re.S).groups()  # type: ignore
+        raise type(error)(keys.get(name, name) + rest) from None

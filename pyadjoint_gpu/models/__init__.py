@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
+from collections.abc import Mapping
 from typing import Any
 
-from ..core.checks import check_keys, check_table
-from ..core.errors import ConfigError, nearest
+from ..core.errors import keyed
 from ..core.grid import Grid
 from .base import Elliptic, Model, Parameter, Variable
 from .channel import Channel
@@ -42,16 +41,9 @@ __all__ = [
 ]
 
 
-def build(grid: Grid, table: Any, units: str | None, where: str = "model") -> Model:
-    """The model of a run file's table; `units` are those of the data."""
-    table = check_table(table, where)
-    name = table.pop("name", None)
-    if not isinstance(name, str) or name not in CATALOGUE:
-        raise ConfigError(f"{where}.name: found {name!r}{nearest(str(name), CATALOGUE)}")
-    kind = CATALOGUE[name]
-    options = {k: p for k, p in inspect.signature(kind).parameters.items() if k != "grid"}
-    check_keys(table, list(options), where)
-    for key, option in options.items():
-        if option.default is option.empty and key not in table:
-            raise ConfigError(f"{where}.{key} is missing")
-    return kind.from_specification(grid, table, units)
+def build(grid: Grid, table: Mapping[str, Any], units: Mapping[str, str] | None = None) -> Model:
+    """The model of a ``[model]`` table; `units` are those of the data, by what of its state they
+    are of."""
+    options = {k: v for k, v in table.items() if k != "name"}
+    with keyed({k: f"model.{k}" for k in options}):
+        return CATALOGUE[table["name"]].from_specification(grid, options, units or {})

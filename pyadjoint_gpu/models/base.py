@@ -245,8 +245,11 @@ class Model(Frozen, ABC):
         return False
 
     @classmethod
-    def from_specification(cls, grid: Grid, table: dict[str, Any], units: str | None) -> Model:
-        """The model of a ``[model]`` table (without ``name``); `units` are those of the data."""
+    def from_specification(
+        cls, grid: Grid, table: Mapping[str, Any], units: Mapping[str, str]
+    ) -> Model:
+        """The model of a ``[model]`` table (without ``name``); `units` are those of the data, by
+        what of the state they are of."""
         return cls(grid, **table)
 
     def specification(self) -> dict[str, Any] | None:

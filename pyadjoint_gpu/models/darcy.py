@@ -192,7 +192,9 @@ class Darcy(Model):
         return tuple(out)
 
     @classmethod
-    def from_specification(cls, grid: Grid, table: dict[str, Any], units: str | None) -> Darcy:
+    def from_specification(
+        cls, grid: Grid, table: Mapping[str, Any], units: Mapping[str, str]
+    ) -> Darcy:
         options = dict(table)
         wells = []
         given = options.pop("wells", ())
@@ -206,8 +208,8 @@ class Darcy(Model):
                     f"model.wells[{k}]: found {well!r}, expected {{position = [...], rate = ...}}"
                 )
             wells.append(Well(well["position"], well["rate"]))
-        if units not in (None, "1"):
-            options.setdefault("pressure_units", units)
+        if units.get("pressure", "1") != "1":
+            options.setdefault("pressure_units", units["pressure"])
         return cls(grid, wells, **options)
 
     def specification(self) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -226,11 +227,12 @@ class Transient(Model):
         return tuple((v, ("time", *dims)) for v, dims in self.model.output_variables)
 
     @classmethod
-    def from_specification(cls, grid: Grid, table: dict[str, Any], units: str | None) -> Transient:
+    def from_specification(
+        cls, grid: Grid, table: Mapping[str, Any], units: Mapping[str, str]
+    ) -> Transient:
         from . import build
 
-        options = dict(table)
-        return cls(build(grid, options.pop("model"), units, "model.model"), **options)
+        return cls(**{**table, "model": build(grid, table["model"], units)})
 
     def specification(self) -> dict[str, Any] | None:
         inner = self.model.specification()

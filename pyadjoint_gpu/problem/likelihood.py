@@ -133,11 +133,16 @@ class LeastSquares:
             raise DataError(f"sigma: found shape {np.shape(sigma)}, expected {array.shape}")
         return np.ma.ravel(sigma) if np.ma.isMaskedArray(sigma) else np.ravel(sigma)
 
-    def units(self, model: Model) -> str | None:
-        """Unit of the observed variable, where it is the model's unknown and has one."""
-        observed, name = self._observed(model)
-        first = observed == model.unknowns[0].name
-        return self.observations[name].attrs.get("units") if first else None
+    @property
+    def units(self) -> dict[str, str]:
+        """Units of the data that state them, by what of a state they may be of."""
+        names = self.observations.data_vars if self.variable is None else [self.variable]
+        if self.observes is not None:
+            names = [self.variable or self.observes]
+        stated = {
+            n: self.observations[n].attrs.get("units") for n in names if n in self.observations
+        }
+        return {self.observes or str(n): u for n, u in stated.items() if u is not None}
 
     def _observed(self, model: Model) -> tuple[str, str]:
         """What of the state is observed, and its variable in the Dataset."""

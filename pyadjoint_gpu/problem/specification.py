@@ -9,132 +9,65 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from ..core.checks import (
-    as_text,
-    check_choice,
-    check_iterations,
-    check_keys,
-    check_table,
-    check_tolerance,
-)
-from ..core.errors import ConfigError, nearest
+from ..core.errors import keyed
 from ..core.fingerprint import model_part
 from ..core.grid import Grid
 from ..engines.choose import get_engine
-from ..engines.embedded import SOLVERS
 from ..models import build
 from ..results.dataset import MISSING
 from .control import Control, Smoothness
 from .likelihood import BoundLeastSquares, LeastSquares, as_dataset
 from .problem import ADAPTIVE, Problem
 
-PENALTIES = ("smoothness",)
-KEYS: dict[str, tuple[str, ...]] = {
-    "grid": ("shape", "extent", "origin", "units", "like"),
-    "controls": ("initial", "transform", "bounds", "basis", "truth"),
-    "misfit": ("observations", "observes", "sigma"),
-    "penalty": ("kind", "weight", "length"),
-    "solver": ("tolerance", "adjoint_tolerance", "max_iterations", "method", "dtype", "backend"),
+_SOLVER = {
+    "solver": "solver.method",
+    **{k: f"solver.{k}" for k in ("tolerance", "adjoint_tolerance", "max_iterations")},
 }
-
-
-def check_numbers(table: Mapping[str, Any], where: str) -> None:
-    for key in ("tolerance", "adjoint_tolerance"):
-        if key in table and (where, key, table[key]) != ("solver", "tolerance", ADAPTIVE):
-            check_tolerance(f"{where}.{key}", table[key])
-    if "max_iterations" in table:
-        check_iterations(f"{where}.max_iterations", table["max_iterations"], 1)
+"""Keys of a run file by the arguments that they are."""
 
 
 def build_problem(tables: Mapping[str, Any]) -> Problem:
-    """The problem of a run file's tables, whose fields are numbers, arrays or DataArrays and
-    whose observations are a Dataset or a mapping of columns."""
-    grid = build_grid(tables["grid"])
+    """The problem of a run file's tables (see `runfiles.inversion`), whose fields are numbers,
+    arrays or DataArrays and whose observations are a Dataset or a mapping of columns."""
     misfit = _misfit(tables["misfit"])
-    model = build(grid, tables["model"], None)
-    units = misfit.units(model)
-    if units is not None:
-        model = build(grid, tables["model"], units)
-    solver = check_keys(tables.get("solver", {}), KEYS["solver"], "solver")
-    check_numbers(solver, "solver")
-    method = solver.pop("method", "auto")
-    check_choice("solver.method", method, SOLVERS)
-    engine = get_engine(
-        tables.get("engine", "auto"),
-        model,
-        launcher=tables.get("launcher"),
-        topology=tables.get("topology"),
-        solver=method,
-        dtype=solver.pop("dtype", None),
-        backend=solver.pop("backend", None),
-    )
-    return Problem(
-        model,
-        _controls(tables["controls"]),
-        misfit,
-        _penalties(tables.get("penalty", {})),
-        parameters=check_table(tables.get("parameters", {}), "parameters"),
-        engine=engine,
-        **solver,
-    )
+    model = build(build_grid(tables["grid"]), tables["model"], misfit.units)
+    solver = dict(tables.get("solver", {}))
+    with keyed(_SOLVER):
+        engine = get_engine(
+            tables.get("engine", "auto"),
+            model,
+            launcher=tables.get("launcher"),
+            topology=tables.get("topology"),
+            solver=solver.pop("method", "auto"),
+            dtype=solver.pop("dtype", None),
+            backend=solver.pop("backend", None),
+        )
+        return Problem(
+            model,
+            [Control(name, **options) for name, options in tables["controls"].items()],
+            misfit,
+            [
+                Smoothness(name, options["weight"], options["length"])
+                for name, options in tables.get("penalty", {}).items()
+            ],
+            parameters=tables.get("parameters"),
+            engine=engine,
+            **solver,
+        )
 
 
-def build_grid(table: Any) -> Grid:
+def build_grid(table: Mapping[str, Any]) -> Grid:
     """The grid of its table, ``like`` a DataArray."""
-    table = check_keys(table, KEYS["grid"], "grid")
-    like = table.pop("like", None)
-    if like is not None:
-        if table:
-            raise ConfigError(f"grid.{min(table)}: found beside 'like', which gives the whole grid")
-        if not hasattr(like, "coords"):
-            raise ConfigError(f"grid.like: found {like!r}, expected 'file.nc:variable'")
-        return Grid.like(like)
-    for key in ("shape", "extent"):
-        if key not in table:
-            raise ConfigError(f"grid.{key} is missing")
-    return Grid(**table)
+    return Grid.like(table["like"]) if "like" in table else Grid(**table)
 
 
-def _controls(table: Any) -> list[Control]:
-    out = []
-    for name, options in check_table(table, "controls").items():
-        options = check_keys(options, KEYS["controls"], f"controls.{name}")
-        out.append(Control(name, options.pop("initial", None), **options))
-    return out
-
-
-def _penalties(table: Any) -> list[Smoothness]:
-    out = []
-    for name, options in check_table(table, "penalty").items():
-        options = check_keys(options, KEYS["penalty"], f"penalty.{name}")
-        kind = options.pop("kind", "smoothness")
-        if kind not in PENALTIES:
-            raise ConfigError(f"penalty.{name}.kind: found {kind!r}{nearest(str(kind), PENALTIES)}")
-        for key in ("weight", "length"):
-            if key not in options:
-                raise ConfigError(f"penalty.{name}.{key} is missing")
-        out.append(Smoothness(name, **options))
-    return out
-
-
-def _misfit(table: Any) -> LeastSquares:
-    table = check_keys(table, (*KEYS["misfit"], "variable", "missing"), "misfit")
-    if "observations" not in table:
-        raise ConfigError("misfit.observations is missing")
-    data = table["observations"]
+def _misfit(table: Mapping[str, Any]) -> LeastSquares:
+    options = dict(table)
+    data, missing = options.pop("observations"), options.pop("missing", None)
     data = data if isinstance(data, xr.Dataset) else as_dataset(data)
-    if "missing" in table:
-        data = data.assign_attrs({MISSING: table["missing"]})
-    sigma = table.get("sigma")
-    if sigma is not None:
-        values = np.asarray(sigma) if isinstance(sigma, int | float | list) else np.array("")
-        if values.dtype.kind not in "if" or not np.all(values > 0):
-            raise ConfigError(f"misfit.sigma: found {sigma!r}, expected a number > 0")
-        sigma = values
-    observes = table.get("observes")
-    if observes is not None:
-        as_text(observes, "misfit.observes")
-    return LeastSquares(data, variable=table.get("variable"), observes=observes, sigma=sigma)
+    return LeastSquares(
+        data if missing is None else data.assign_attrs({MISSING: missing}), **options
+    )
 
 
 def specification(problem: Problem) -> dict[str, Any] | None:

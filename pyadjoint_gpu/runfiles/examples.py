@@ -17,11 +17,9 @@ _DATA = {
 }
 
 
-def _folder() -> Path:
-    """Of an installed package, or of a checkout."""
-    here = Path(__file__).parents[1]
-    installed = here / "_examples"
-    return installed if installed.is_dir() else here.parent / "examples"
+_INSTALLED = Path(__file__).parents[1] / "_examples"
+FOLDER = _INSTALLED if _INSTALLED.is_dir() else Path(__file__).parents[2] / "examples"
+"""Of an installed package, or of a checkout."""
 
 
 def load(name: str) -> xr.Dataset:
@@ -48,12 +46,12 @@ def load(name: str) -> xr.Dataset:
 
     if name not in _DATA:
         raise ConfigError(f"name: found {name!r}{nearest(str(name), _DATA)}")
-    return xr.load_dataset(_folder() / _DATA[name])
+    return xr.load_dataset(FOLDER / _DATA[name])
 
 
 def names() -> list[str]:
     """The examples that `copy` knows."""
-    found = {p.name if p.is_dir() else p.stem for p in _folder().iterdir()}
+    found = {p.name if p.is_dir() else p.stem for p in FOLDER.iterdir()}
     return sorted(n for n in found if not n.startswith(("_", ".")))
 
 
@@ -79,7 +77,7 @@ def copy(name: str, folder: str | Path = ".") -> list[Path]:
     """
     if name not in names():
         raise ConfigError(f"name: found {name!r}{nearest(str(name), names())}")
-    target, source = Path(folder), _folder()
+    target, source = Path(folder), FOLDER
     if not target.is_dir():
         raise DataError(f"folder: found {str(folder)!r}, expected an existing folder")
     inside = source / name

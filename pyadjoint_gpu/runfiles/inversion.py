@@ -1,126 +1,137 @@
-"""Run files: TOML tables that build the same `Problem` as the Python API."""
+"""Run files of inversions: TOML tables that build the same `Problem` as the Python API."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar, Literal
 
-from ..core.checks import check_keys, check_table
-from ..core.errors import ConfigError
-from ..core.outputs import inputs
-from ..problem.specification import KEYS, check_numbers
-from .tables import field, load_model, open_dataset, outputs, parse, reference, titled
+import numpy as np
+from annotated_types import Predicate
+from pydantic import Field, SkipValidation
 
-_KEYS: dict[str, tuple[str, ...]] = {
-    "": (
-        "title",
-        "engine",
-        "launcher",
-        "topology",
-        "grid",
-        "model",
-        "parameters",
-        "controls",
-        "misfit",
-        "penalty",
-        "solver",
-        "inversion",
-        "output",
-    ),
-    "inversion": ("method", "max_iterations", "tolerance", "discrepancy"),
-    "output": ("path", "journal", "figure"),
-}
-_REQUIRED = ("grid", "model", "controls", "misfit")
+from ..core.errors import keyed
+from ..engines.choose import ENGINES
+from ..engines.embedded import SOLVERS
+from ..inversion.invert import invert
+from ..inversion.optimisers import options
+from ..problem.control import Control, Smoothness
+from ..problem.problem import Problem
+from ..problem.specification import build_problem
+from .files import fields, load_model, open_dataset, reference
+from .tables import Flag, GridTable, Kind, ModelTable, Real, Table, Text, expected, table_of
 
 
-@dataclass(frozen=True)
-class RunFile:
-    """A run file, read and checked, its fields loaded.
-
-    Attributes
-    ----------
-    tables : dict
-        For `build_problem`.
-    title : str or None
-    inversion : dict
-        Options of `invert`.
-    output : dict of Path
-        ``path``, ``journal``, ``figure``, where given.
-    reads : dict of Path
-        The files that it names, and itself.
-    """
-
-    tables: dict[str, Any]
-    title: str | None
-    inversion: dict[str, Any]
-    output: dict[str, Path]
-    reads: dict[str, Path]
+def _positive(sigma: Any) -> bool:
+    values = np.asarray(sigma)
+    return values.dtype.kind in "if" and bool(np.all(values > 0))
 
 
-def read(path: str | Path, overrides: Iterable[str] = ()) -> RunFile:
-    """Read a run file.
-
-    Parameters
-    ----------
-    path : path
-        Paths in the file are relative to it.
-    overrides : iterable of str
-        ``"a.b=value"``, as on the command line.
-
-    Raises
-    ------
-    ConfigError, DataError
-        In one line: the key or variable, what was found, what was expected.
-    """
-    return checked(parse(path, overrides), Path(path))
+class ControlTable(table_of(Control, "initial", "bounds", "transform", "basis", "truth")):
+    """A parameter to be recovered. A field is a number, a plane or "file.nc:variable"."""
 
 
-def sampled(tables: Mapping[str, Any]) -> bool:
-    """Whether these are tables of fault slip, for `runfiles.slip`."""
-    if "fault" in tables or "slip_prior" in tables:
-        return True
-    return "grid" not in tables and ("data" in tables or "sampler" in tables)
+class PenaltyTable(table_of(Smoothness, "weight", "length")):
+    """A penalty on a control."""
+
+    kind: Literal["smoothness"] = "smoothness"
+    """On the size and the gradient of the control's change."""
 
 
-def checked(tables: dict[str, Any], path: Path) -> RunFile:
-    """The run file of tables, whose paths are relative to that of the file."""
-    if "sensors" in tables or "placement" in tables:
-        raise ConfigError(f"{path}: a run file of sensor placement, for `pyadjoint-gpu place`")
-    check_keys(tables, _KEYS[""], "")
-    for key in _REQUIRED:
-        if key not in tables:
-            raise ConfigError(f"{path}: table [{key}] is missing")
-    reads, output = inputs(tables, path), outputs(tables, _KEYS["output"], path.parent)
-    inversion = check_keys(tables.pop("inversion", {}), _KEYS["inversion"], "inversion")
-    check_numbers(inversion, "inversion")
-    if not isinstance(inversion.get("discrepancy", False), bool):
-        found = inversion["discrepancy"]
-        raise ConfigError(f"inversion.discrepancy: found {found!r}, expected true or false")
-    title = titled(tables)
-    return RunFile(_load(tables, path.parent), title, inversion, output, reads)
+class MisfitTable(Table):
+    """Least squares of the differences from the data."""
+
+    observations: Text
+    """A NetCDF file, or "file.nc:variable": one dimension, with coordinates x, y (z, time), or a
+    map."""
+    observes: Text | None = None
+    """What of the model's state it is, where it is not named like that."""
+    sigma: (
+        Annotated[
+            Real | list[Any], Predicate(_positive), expected("a number > 0, or a list of them")
+        ]
+        | None
+    ) = None
+    """Standard deviation of the errors, in the data's units; without it, the file's variable
+    <variable>_sigma."""
 
 
-# Files
+class SolverTable(Table):
+    """Solves of the model's equations."""
+
+    method: SkipValidation[str] = Field(default="auto", json_schema_extra={"enum": [*SOLVERS]})
+    """The solver."""
+    tolerance: SkipValidation[float | Literal["adaptive"]] = 1e-8
+    """Residuals, relative to the first; "adaptive" solves as accurately as each step needs."""
+    adjoint_tolerance: SkipValidation[float | None] = None
+    """That of the adjoint, where it is another."""
+    max_iterations: SkipValidation[int | None] = None
+    """Most iterations of one solve."""
+    dtype: SkipValidation[Literal["float64", "float32"]] = "float64"
+    """Precision of the arithmetic."""
+    backend: SkipValidation[Literal["threads", "cuda", "amdgpu"] | None] = None
+    """What the Julia engine runs on."""
 
 
-def _load(tables: dict[str, Any], base: Path) -> dict[str, Any]:
-    """Tables with every "file.nc:variable" that stands for a field replaced by its DataArray."""
-    out = load_model(tables, base)
-    for name, options in check_table(out["controls"], "controls").items():
-        options = check_table(options, f"controls.{name}")
-        for key in ("initial", "truth"):
-            if key in options:
-                options[key] = field(options[key], base, f"controls.{name}.{key}")
-        out["controls"] = out["controls"] | {name: options}
-    misfit = check_keys(out["misfit"], KEYS["misfit"], "misfit")
-    if "observations" not in misfit:
-        raise ConfigError("misfit.observations is missing")
-    file, variable = reference(misfit["observations"], "misfit.observations")
-    data = open_dataset(base / file, "misfit.observations")
-    out["misfit"] = misfit | {"observations": data} | ({"variable": variable} if variable else {})
-    return out
+class InversionTable(table_of(invert, "method", "max_iterations", "tolerance")):
+    """Options of the optimiser."""
+
+    discrepancy: Flag = False
+    """Stop also when chi2 = 2 misfit / n <= 1 (Morozov's discrepancy principle)."""
 
 
-# The other way
+class Inversion(Kind):
+    """Run file of an inversion: `pyadjoint-gpu run`."""
+
+    subject: ClassVar[str] = "an inversion"
+    command: ClassVar[str] = "run"
+    example: ClassVar[str] = "geothermal"
+
+    kind: Literal["inversion"] = "inversion"
+    """What the file is of."""
+    engine: SkipValidation[str] = Field(default="auto", json_schema_extra={"enum": [*ENGINES]})
+    """What solves run on."""
+    launcher: SkipValidation[list[str] | None] = None
+    """What starts ranks of the Julia engine, in words, such as ["mpiexec", "-n", "4"]."""
+    topology: SkipValidation[list[int] | None] = None
+    """Ranks along each axis."""
+    grid: GridTable
+    """Cells of a box."""
+    model: ModelTable
+    """The physics."""
+    parameters: dict[str, Any] = Field({})
+    """What is known of the model: a number, a plane or "file.nc:variable", by name."""
+    controls: dict[str, ControlTable]
+    """What is to be recovered, by name."""
+    misfit: MisfitTable
+    """The data."""
+    penalty: dict[str, PenaltyTable] = Field({})
+    """Penalties on controls, by name."""
+    solver: SolverTable = SolverTable()
+    """Solves of the model's equations."""
+    inversion: InversionTable = InversionTable()
+    """Options of the optimiser."""
+
+    def tables(self) -> dict[str, Any]:
+        """For `build_problem`: with every file replaced by what is in it."""
+        given = {k: v for k, v in self.specification.items() if k != "inversion"}
+        out = load_model(given, self.base)
+        out["controls"] = {
+            name: table | fields({k: v for k, v in table.items() if k in ("initial", "truth")},
+                                 self.base, f"controls.{name}")
+            for name, table in out["controls"].items()
+        }  # fmt: skip
+        file, variable = reference(self.misfit.observations)
+        data = open_dataset(self.base / file, "misfit.observations")
+        out["misfit"] = out["misfit"] | {"observations": data}
+        if variable:
+            out["misfit"]["variable"] = variable
+        return out
+
+    def build(self) -> Problem:
+        return build_problem(self.tables())
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Options of `invert`, checked."""
+        given = self.inversion.given()
+        with keyed({k: f"inversion.{k}" for k in given}):
+            return options(**given, title=self.title)

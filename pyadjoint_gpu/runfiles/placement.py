@@ -3,65 +3,56 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 import xarray as xr
+from pydantic import Discriminator, Field, SkipValidation, Tag, model_validator
 
-from ..core.checks import as_text, check_choice, check_keys, count, finite_array, positive
-from ..core.errors import ConfigError, DataError
+from ..core.checks import finite_array, positive
+from ..core.errors import ConfigError, DataError, shown
 from ..core.grid import Grid
-from ..core.outputs import inputs
 from ..core.quantities import converter
 from ..core.quantities import numbers as given_numbers
 from ..engines.base import Engine
-from ..engines.choose import get_engine
+from ..engines.choose import ENGINES, get_engine
 from ..geophysics.bathymetry import continental_margin
 from ..geophysics.rupture import Rupture
-from ..lti.toeplitz import DTYPES
 from ..models import Explicit, build
 from ..models.forcing import ForcingSpace, Places
 from ..placement.network import Network, indices
 from ..problem.specification import build_grid
 from ..statistics.space_time import SpaceTimePrior
-from .inversion import sampled
-from .tables import field, load_model, numbers, open_dataset, outputs, parse, titled, under
+from .files import field, load_model, open_dataset, under
+from .tables import (
+    Case,
+    Count,
+    GridTable,
+    Kind,
+    ModelTable,
+    Number,
+    OrTable,
+    Output,
+    Positive,
+    Stored,
+    Table,
+    Text,
+    Whole,
+    expected,
+    table_of,
+)
 
 SOURCE = "source"
 """The forcing that sensors are to tell of."""
-_KEYS: dict[str, tuple[str, ...]] = {
-    "": (
-        "title",
-        "engine",
-        "grid",
-        "model",
-        "parameters",
-        "sensors",
-        "prior",
-        "placement",
-        "forecast",
-        "rupture",
-        "output",
-    ),
-    "sensors": ("candidates", "sigma", "existing", "forbidden", "costs"),
-    "candidates": ("low", "high", "shape"),
-    "prior": ("sd", "length", "duration"),
-    "placement": ("budget", "random", "seed", "dtype", "goal"),
-    "forecast": ("points", "names", "until"),
-    "rupture": ("file", *(f.name for f in fields(Rupture))),
-    "output": ("path", "figure", "journal", "covariance"),
-}
-_REQUIRED = ("grid", "model", "sensors", "prior", "placement")
-_PROFILES = {"continental-margin": continental_margin}
 PARAMETER, FORECAST = "parameter", "forecast"
 
 
 @dataclass(frozen=True)
-class PlacementFile:
-    """A run file of sensor placement, read and checked.
+class PlacementCase(Case):
+    """A placement of sensors.
 
     Attributes
     ----------
@@ -90,14 +81,6 @@ class PlacementFile:
         Intervals whose data a forecast is made from.
     truth : array or None
         A source to try the sensors on.
-    title : str or None
-    specification : dict
-        The tables, with arrays for files.
-    output : dict of Path
-        ``path``, ``figure``, ``journal`` and ``covariance``, where given; with the last two,
-        ``selection``, the journal of the choice.
-    reads : dict of Path
-        The files that it names, and itself.
     """
 
     model: Explicit
@@ -115,86 +98,192 @@ class PlacementFile:
     names: tuple[str, ...]
     known: int
     truth: np.ndarray | None
-    title: str | None
-    specification: dict[str, Any]
-    output: dict[str, Path]
-    reads: dict[str, Path]
 
 
-def read(path: str | Path, overrides: Iterable[str] = ()) -> PlacementFile:
-    """Read a run file.
-
-    Parameters
-    ----------
-    path : path
-        Paths in the file are relative to it.
-    overrides : iterable of str
-        ``"a.b=value"``, as on the command line.
-
-    Raises
-    ------
-    ConfigError, DataError
-        In one line: the key or variable, what was found, what was expected.
-    """
-    return checked(parse(path, overrides), Path(path))
+# Tables
 
 
-def checked(tables: dict[str, Any], path: Path) -> PlacementFile:
-    """The run file of tables, whose paths are relative to that of the file."""
-    other = "fault slip" if sampled(tables) else "an inversion" if "controls" in tables else None
-    if other is not None and "placement" not in tables:
-        raise ConfigError(f"{path}: a run file of {other}, for `pyadjoint-gpu run`")
-    tables, base = check_keys(tables, _KEYS[""], ""), path.parent
-    for key in _REQUIRED:
-        if key not in tables:
-            raise ConfigError(f"{path}: table [{key}] is missing")
-    reads = inputs(tables, path)
-    title, output = titled(tables), outputs(tables, _KEYS["output"], base)
-    journal = output.get("journal", Path())
-    if "covariance" in output and journal.name:
-        output["selection"] = journal.with_name(f"{journal.stem}-selection{journal.suffix}")
-    given = tables
-    tables = load_model(tables, base)
-    grid = build_grid(tables["grid"])
-    model = _model(grid, tables["model"])
-    space: Any = model.space(SOURCE)
-    parameters = _parameters(model, tables.get("parameters", {}))
-    sensors = _sensors(grid, tables["sensors"], model.unknowns[0].units, base)
-    points, names, known = _forecast(grid, space, tables.get("forecast"))
-    prior = check_keys(tables["prior"], _KEYS["prior"], "prior")
-    for key in ("sd", "length"):
-        if key not in prior:
-            raise ConfigError(f"prior.{key} is missing")
-    prior["sd"] = positive("prior.sd", prior["sd"])
-    placement = _placement(tables["placement"], sensors, bool(len(points)))
-    goal = placement.pop("goal")
-    truth = _truth(model, space, tables["rupture"], base) if "rupture" in tables else None
-    box = {k: getattr(grid, k) for k in ("shape", "extent", "origin", "units")}
-    arrays = {"grid": box, "parameters": parameters, "sensors": sensors, "rupture": truth}
-    return PlacementFile(
-        model=model,
-        parameters=parameters,
-        engine=get_engine(tables.get("engine", "auto"), model),
-        prior=SpaceTimePrior.matern(space, **prior),
-        placement=placement,
-        goal=goal,
-        points=points,
-        names=names,
-        known=known,
-        truth=truth,
-        title=title,
-        specification=given | arrays,
-        output=output,
-        reads=reads,
-        **sensors,
-    )
+Position = Annotated[list[Number], Field(min_length=2, max_length=2), expected("2 numbers [y, x]")]
+Positions = Annotated[list[Position], Field(min_length=1), expected("a list of positions [y, x]")]
+Each = SkipValidation[float | list[float] | str]
+"""One for all, or for each; "file.nc:variable"."""
+
+
+class ContinentalMarginTable(table_of(continental_margin)):
+    """Depth of water off a coast."""
+
+    profile: Literal["continental-margin"]
+
+
+ParameterField = Annotated[
+    Annotated[SkipValidation[float | list[Any] | str | dict[str, Any]], Tag("value")]
+    | Annotated[ContinentalMarginTable, Tag("table")],
+    Discriminator(lambda v: "table" if isinstance(v, Mapping) and "profile" in v else "value"),
+]
+
+
+class LatticeTable(Table):
+    """Positions at equal steps."""
+
+    low: Position
+    """The first, [y, x]."""
+    high: Position
+    """The last, [y, x]."""
+    shape: Annotated[list[Count], Field(min_length=2, max_length=2), expected("2 whole numbers")]
+    """How many along y and x."""
+
+
+class SensorsTable(Table):
+    """Where sensors may stand, and how well they measure."""
+
+    candidates: OrTable[
+        Annotated[Positions | Text, expected("a list of positions [y, x], or a file")], LatticeTable
+    ]
+    """A lattice {low, high, shape}, a list of positions [y, x], or a file with y and x."""
+    sigma: Each
+    """Standard deviation of the errors, for all or each; "file.nc:variable"."""
+    existing: SkipValidation[list[int]] = Field([])
+    """Candidates, by number from 0, where sensors are."""
+    forbidden: SkipValidation[list[int]] = Field([])
+    """Candidates where none may be."""
+    costs: Each | None = None
+    """Of each; the budget is then what they may cost together."""
+
+
+class PriorTable(table_of(SpaceTimePrior.matern, "sd", "length", "duration")):
+    """Of the source."""
+
+    sd: Positive
+    """Standard deviation of every value."""
+
+
+class PlacementTable(Table):
+    """What is asked for."""
+
+    budget: SkipValidation[float]
+    """How many sensors; where they have costs, what they may cost together."""
+    random: Whole = 100
+    """Random networks to compare with."""
+    seed: Whole = 0
+    """Of the random networks, and of errors in synthetic data."""
+    dtype: Literal["float64", "float32"] = "float64"
+    """Precision of what is kept of covariances."""
+    goal: Literal["parameter", "forecast"] = "parameter"
+    """What sensors are to tell of: the source, or the forecast."""
+
+
+class ForecastTable(Table):
+    """What is to be known ahead."""
+
+    points: Positions
+    """Where, [y, x]."""
+    names: list[Text] | None = None
+    """Of the points; A, B, ... unless given."""
+    until: Positive | None = None
+    """From data up to this time; from all unless given."""
+
+
+class RuptureTable(table_of(Rupture, optional=True)):
+    """A source to try the sensors on."""
+
+    file: Stored | None = None
+    """In place of all others: "file.nc:variable", the source at its places and times."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        needed = [f.name for f in fields(Rupture) if f.default is MISSING]
+        return self.check_whole("file", "rupture.file", needed)
+
+
+class PlacementOutput(Output):
+    """Where results go; paths are relative to the run file."""
+
+    covariance: Text | None = None
+    """Covariances on disk (HDF5), for more candidates than memory holds."""
+
+
+class Placement(Kind):
+    """Run file of sensor placement: `pyadjoint-gpu place`."""
+
+    subject: ClassVar[str] = "sensor placement"
+    command: ClassVar[str] = "place"
+    example: ClassVar[str] = "tsunami"
+
+    kind: Literal["placement"] = "placement"
+    """What the file is of."""
+    engine: SkipValidation[str] = Field(default="auto", json_schema_extra={"enum": [*ENGINES]})
+    """What solves run on."""
+    grid: GridTable
+    """Cells of a box, along y and x."""
+    model: ModelTable
+    """The physics, of explicit steps."""
+    parameters: dict[str, ParameterField] = Field({})
+    """What is known of the model: a number, "file.nc:variable" or a profile, by name."""
+    sensors: SensorsTable
+    """Where sensors may stand, and how well they measure."""
+    prior: PriorTable
+    """Of the source."""
+    placement: PlacementTable
+    """What is asked for."""
+    forecast: ForecastTable | None = None
+    """What is to be known ahead."""
+    rupture: RuptureTable | None = None
+    """A source to try the sensors on."""
+    output: PlacementOutput = PlacementOutput()  # type: ignore  # tables are frozen
+    """Where results go."""
+
+    @model_validator(mode="after")
+    def _goal(self) -> Self:
+        if self.placement.goal == FORECAST and self.forecast is None:
+            raise ConfigError("placement.goal: found 'forecast', but table [forecast] is missing")
+        return self
+
+    @property
+    def writes(self) -> dict[str, Path]:
+        """With ``selection``, the journal of the choice, where there are one and a covariance."""
+        out = super().writes
+        journal = out.get("journal", Path())
+        if "covariance" in out and journal.name:
+            out["selection"] = journal.with_name(f"{journal.stem}-selection{journal.suffix}")
+        return out
+
+    def build(self) -> PlacementCase:
+        tables = load_model(self._tables, self.base)
+        grid = build_grid(tables["grid"])
+        model = _model(grid, tables["model"])
+        space: Any = model.space(SOURCE)
+        parameters = _parameters(model, tables["parameters"])
+        sensors = _sensors(grid, self.sensors, model.unknowns[0].units, self.base)
+        placement = self.placement
+        with under("placement"):
+            within = (sensors[k] for k in ("costs", "existing", "forbidden"))
+            Network.of(len(sensors["candidates"]), placement.budget, *within)
+        points, names, known = _forecast(grid, space, self.forecast)
+        truth = None if self.rupture is None else _truth(model, space, self.rupture, self.base)
+        box = {k: getattr(grid, k) for k in ("shape", "extent", "origin", "units")}
+        arrays = {"grid": box, "parameters": parameters, "sensors": sensors, "rupture": truth}
+        return PlacementCase(
+            file=self,
+            arrays=arrays,
+            model=model,
+            parameters=parameters,
+            engine=get_engine(self.engine, model),
+            prior=SpaceTimePrior.matern(space, **self.prior.given()),
+            placement={k: getattr(placement, k) for k in ("budget", "random", "seed", "dtype")},
+            goal=placement.goal,
+            points=points,
+            names=names,
+            known=known,
+            truth=truth,
+            **sensors,
+        )
 
 
 # The model
 
 
-def _model(grid: Grid, table: Any) -> Explicit:
-    model = build(grid, table, None)
+def _model(grid: Grid, table: Mapping[str, Any]) -> Explicit:
+    model = build(grid, table)
     if not isinstance(model, Explicit):
         raise ConfigError(f"model.name: found {model.name!r}, expected one of explicit steps")
     if grid.ndim != 2:
@@ -223,54 +312,44 @@ def _parameters(model: Explicit, table: Mapping[str, Any]) -> dict[str, np.ndarr
 
 
 def _profile(where: str, grid: Grid, table: dict[str, Any]) -> np.ndarray:
-    kind = table.pop("profile")
-    check_choice(f"{where}.profile", kind, tuple(_PROFILES))
-    make = _PROFILES[kind]
-    check_keys(table, list(make.__kwdefaults__ or ()), where)
+    del table["profile"]
     with under(where):
-        return make(grid, **table)
+        return continental_margin(grid, **table)
 
 
 # The sensors
 
 
-def _sensors(grid: Grid, table: Any, units: str, base: Path) -> dict[str, Any]:
-    table = check_keys(table, _KEYS["sensors"], "sensors")
-    for key in ("candidates", "sigma"):
-        if key not in table:
-            raise ConfigError(f"sensors.{key} is missing")
-    where = _candidates(grid, table["candidates"], base)
+def _sensors(grid: Grid, table: SensorsTable, units: str, base: Path) -> dict[str, Any]:
+    where = _candidates(grid, table.candidates, base)
     n = len(where)
     found: dict[str, Any] = {
         "candidates": where,
-        "sigma": _each("sensors.sigma", table["sigma"], n, units, base),
+        "sigma": _each("sensors.sigma", table.sigma, n, units, base),
         "costs": None,
+        **{
+            k: list(indices(getattr(table, k), n, f"sensors.{k}"))
+            for k in ("existing", "forbidden")
+        },
     }
-    if "costs" in table:
-        found["costs"] = _each("sensors.costs", table["costs"], n, "1", base)
-    for key in ("existing", "forbidden"):
-        found[key] = list(indices(table.get(key, []), n, f"sensors.{key}"))
+    if table.costs is not None:
+        found["costs"] = _each("sensors.costs", table.costs, n, "1", base)
     both = sorted(set(found["existing"]) & set(found["forbidden"]))
     if both:
         raise ConfigError(f"sensors.forbidden: found {both[0]}, which is also in sensors.existing")
     return found
 
 
-def _candidates(grid: Grid, value: Any, base: Path) -> np.ndarray:
+def _candidates(grid: Grid, given: LatticeTable | list[Any] | str, base: Path) -> np.ndarray:
     where = "sensors.candidates"
-    if isinstance(value, Mapping):
-        table = check_keys(value, _KEYS["candidates"], where)
-        for key in _KEYS["candidates"]:
-            if key not in table:
-                raise ConfigError(f"{where}.{key} is missing")
-        low, high, shape = (numbers(f"{where}.{k}", table[k], 2) for k in _KEYS["candidates"])
-        counts = [count(f"{where}.shape", n) for n in table["shape"]]
-        axes = [np.linspace(*ends) for ends in zip(low, high, counts, strict=True)]
-        points = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, len(shape))
-    elif isinstance(value, str):
-        points = _positions(where, open_dataset(base / value, where), grid)
+    if isinstance(given, LatticeTable):
+        ends = zip(given.low, given.high, given.shape, strict=True)
+        axes = np.meshgrid(*(np.linspace(*e) for e in ends), indexing="ij")
+        points = np.stack(axes, axis=-1).reshape(-1, len(axes))
+    elif isinstance(given, str):
+        points = _positions(where, open_dataset(base / given, where), grid)
     else:
-        points = _points(where, value)
+        points = np.array(given)
     grid.check_inside(points, f"{where}: number")
     return points
 
@@ -294,19 +373,15 @@ def _finite(where: str, array: xr.DataArray, units: str) -> np.ndarray:
     return converter(where, array.attrs.get("units"), units)(values)
 
 
-def _points(where: str, value: Any) -> np.ndarray:
-    if not isinstance(value, list) or not value:
-        raise ConfigError(f"{where}: found {value!r:.60}, expected a list of positions [y, x]")
-    return np.array([numbers(f"{where}[{k}]", p, 2) for k, p in enumerate(value)])
-
-
 def _each(where: str, value: Any, n: int, units: str, base: Path) -> np.ndarray:
     """A positive number for each candidate."""
     if isinstance(value, str):
         found = field(value, base, where)
         value = _finite(where, found, units)
     elif isinstance(value, list):
-        value = np.array(numbers(where, value, n))
+        if len(value) != n:
+            raise ConfigError(f"{where}: found {shown(value)}, expected {n} numbers")
+        value = finite_array(where, value)
     else:
         value = np.full(n, positive(where, value))
     if value.shape != (n,):
@@ -317,61 +392,36 @@ def _each(where: str, value: Any, n: int, units: str, base: Path) -> np.ndarray:
 
 
 def _forecast(
-    grid: Grid, space: ForcingSpace, table: Any
+    grid: Grid, space: ForcingSpace, table: ForecastTable | None
 ) -> tuple[np.ndarray, tuple[str, ...], int]:
     """Where, with which names, and from how many intervals' data."""
     if table is None:
         return np.empty((0, 2)), (), space.count
-    table = check_keys(table, _KEYS["forecast"], "forecast")
-    if "points" not in table:
-        raise ConfigError("forecast.points is missing")
-    points = _points("forecast.points", table["points"])
+    points = np.array(table.points)
     grid.check_inside(points, "forecast.points: number")
-    names = table.get("names", [chr(ord("A") + k % 26) for k in range(len(points))])
-    if not isinstance(names, list) or len(names) != len(points):
+    names = [chr(ord("A") + k % 26) for k in range(len(points))]
+    names = names if table.names is None else table.names
+    if len(names) != len(points):
         raise ConfigError(f"forecast.names: found {names!r}, expected {len(points)} texts")
     last = space.count * space.interval
-    until = positive("forecast.until", table.get("until", last))
+    until = last if table.until is None else table.until
     known = int(until / space.interval * (1.0 + 1e-9))
     if not 1 <= known <= space.count:
         raise ConfigError(
             f"forecast.until: found {until:g}, expected {space.interval:g} to {last:g}"
             f" {space.time_units}"
         )
-    return points, tuple(as_text(n, "forecast.names") for n in names), known
+    return points, tuple(names), known
 
 
-# What is asked for
+# The source
 
 
-def _placement(table: Any, sensors: dict[str, Any], forecast: bool) -> dict[str, Any]:
-    table = check_keys(table, _KEYS["placement"], "placement")
-    if "budget" not in table:
-        raise ConfigError("placement.budget is missing")
-    within = [sensors[k] for k in ("costs", "existing", "forbidden")]
-    with under("placement"):
-        Network.of(len(sensors["candidates"]), table["budget"], *within)
-    for key, usual in (("random", 100), ("seed", 0)):
-        table[key] = count(f"placement.{key}", table.get(key, usual), 0)
-    check_choice("placement.dtype", table.setdefault("dtype", "float64"), DTYPES)
-    check_choice("placement.goal", table.setdefault("goal", PARAMETER), (PARAMETER, FORECAST))
-    if table["goal"] == FORECAST and not forecast:
-        raise ConfigError("placement.goal: found 'forecast', but table [forecast] is missing")
-    return table
-
-
-def _truth(model: Explicit, space: ForcingSpace, table: Any, base: Path) -> np.ndarray:
-    table = check_keys(table, _KEYS["rupture"], "rupture")
-    if "file" in table:
-        if len(table) > 1:
-            raise ConfigError(f"rupture.{min(set(table) - {'file'})}: found beside rupture.file")
-        as_text(table["file"], "rupture.file")
-        return _source("rupture.file", field(table["file"], base, "rupture.file"), model)
-    for f in fields(Rupture):
-        if f.name not in table and f.name not in ("origin", "strike"):
-            raise ConfigError(f"rupture.{f.name} is missing")
+def _truth(model: Explicit, space: ForcingSpace, table: RuptureTable, base: Path) -> np.ndarray:
+    if table.file is not None:
+        return _source("rupture.file", field(table.file, base, "rupture.file"), model)
     with under("rupture"):
-        found = space.fill(Rupture(**table), SOURCE)
+        found = space.fill(Rupture(**table.given()), SOURCE)
     # A rate by the time of its rise, in the model's unit of time.
     found = found / converter("model.time_units", space.time_units, "s").scale
     if not np.any(found):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from typing import Any
 
 import numpy as np
@@ -15,9 +14,8 @@ from ..engines.choose import running
 from ..lti.block_column import block_column, rows_done
 from ..lti.toeplitz import ToeplitzMap
 from ..placement.placing import place_sensors
-from ..problem.specification import plain
 from ..results.dataset import describe, grid_coordinates, named
-from .placement import FORECAST, PlacementFile
+from .placement import FORECAST, PlacementCase
 from .trial import integrated, trial
 
 KEPT = (
@@ -32,13 +30,13 @@ KEPT = (
 
 
 def run(
-    file: PlacementFile, *, overwrite: bool = False, progress: bool | None = None
+    case: PlacementCase, *, overwrite: bool = False, progress: bool | None = None
 ) -> xr.Dataset:
     """What a run file of placement asks for.
 
     Parameters
     ----------
-    file : PlacementFile
+    case : PlacementCase
     overwrite : bool
         Start anew what it keeps on disk.
     progress : bool, optional
@@ -51,98 +49,93 @@ def run(
         its final uplift and waves, true and recovered with the chosen network, with standard
         deviations; and errors with this and with random networks.
     """
-    kept = {k: file.output.get(k) for k in ("journal", "covariance", "selection")}
-    check_outputs({f"output.{k}": place for k, place in kept.items()}, file.reads)
-    sensors = len(file.candidates)
+    kept = {k: case.file.writes.get(k) for k in ("journal", "covariance", "selection")}
+    check_outputs({f"output.{k}": place for k, place in kept.items()}, case.file.reads)
+    sensors = len(case.candidates)
     column = block_column(
-        **_asked(file), progress=progress, journal=kept["journal"], overwrite=overwrite
+        **_asked(case), progress=progress, journal=kept["journal"], overwrite=overwrite
     )
     whole = ToeplitzMap.of(column)
     of = whole.select(np.arange(sensors))
-    forecast = whole.select(np.arange(sensors, whole.sensors)) if len(file.points) else None
+    forecast = whole.select(np.arange(sensors, whole.sensors)) if len(case.points) else None
     design = place_sensors(
         of,
-        file.prior,
-        file.sigma,
-        existing=file.existing,
-        forbidden=file.forbidden,
-        costs=file.costs,
-        goal=forecast if file.goal == FORECAST else None,
+        case.prior,
+        case.sigma,
+        existing=case.existing,
+        forbidden=case.forbidden,
+        costs=case.costs,
+        goal=forecast if case.goal == FORECAST else None,
         store=kept["covariance"],
         journal=kept["selection"],
         overwrite=overwrite,
         progress=progress,
-        **file.placement,
+        **case.placement,
     )
-    units, text = integrated(file, of)
+    units, text = integrated(case, of)
     design["integral_sd"].attrs = named(f"standard deviation of the {text}", units)
-    out = design.assign(_setting(file)).assign_coords(_coordinates(file))
+    out = design.assign(_setting(case)).assign_coords(_coordinates(case))
     attributes = {k: design.attrs[k] for k in KEPT if k in design.attrs}
-    if file.truth is not None:
-        tried = trial(file, of, forecast, design)
+    if case.truth is not None:
+        tried = trial(case, of, forecast, design)
         out, attributes = out.assign(tried.variables), attributes | tried.attrs
     out.attrs = describe(
-        f"placement of sensors for {file.model.name}",
-        running(file.engine, file.model),
+        f"placement of sensors for {case.model.name}",
+        running(case.engine, case.model),
         kind="placement",
-        title=file.title,
-        medium=next(iter(file.parameters)),
-        config_json=inputs(file),
-        inputs_sha256=hashlib.sha256(inputs(file).encode()).hexdigest(),
+        title=case.file.title,
+        medium=next(iter(case.parameters)),
+        config_json=case.config_json,
+        inputs_sha256=hashlib.sha256(case.config_json.encode()).hexdigest(),
         **attributes,
     )
     return out
 
 
-def plan(file: PlacementFile, *, overwrite: bool = False) -> tuple[str, str]:
+def plan(case: PlacementCase, *, overwrite: bool = False) -> tuple[str, str]:
     """What `run` does, in a line, and what its journal of the block column has of it. Those of the
     covariance and of the selection are of what the block column turns out to be."""
-    seen = len(file.candidates) + len(file.points)
+    seen = len(case.candidates) + len(case.points)
     text = (
-        f"a block column of {seen} adjoint runs of model {file.model.name!r} on"
-        f" {times(file.model.grid.shape)} cells, then the choice of sensors among"
-        f" {len(file.candidates)} candidates (budget {file.placement.get('budget')})"
+        f"a block column of {seen} adjoint runs of model {case.model.name!r} on"
+        f" {times(case.model.grid.shape)} cells, then the choice of sensors among"
+        f" {len(case.candidates)} candidates (budget {case.placement.get('budget')})"
     )
-    journal, done = file.output.get("journal"), 0
+    journal, done = case.file.writes.get("journal"), 0
     if journal is not None and not overwrite:
-        done = rows_done(journal, **_asked(file))
+        done = rows_done(journal, **_asked(case))
     return text, f"{done} of {seen} adjoint runs" if done else ""
 
 
-def _asked(file: PlacementFile) -> dict[str, Any]:
+def _asked(case: PlacementCase) -> dict[str, Any]:
     """Of the block column, those where sensors may stand and those where a forecast is wanted."""
     return {
-        "model": file.model,
-        "parameters": file.parameters,
-        "sensors": np.concatenate([file.candidates, file.points]),
+        "model": case.model,
+        "parameters": case.parameters,
+        "sensors": np.concatenate([case.candidates, case.points]),
         "parameter": "source",
-        "engine": file.engine,
+        "engine": case.engine,
     }
 
 
-def inputs(file: PlacementFile) -> str:
-    """The ``config_json`` of its result. Arrays stand in it by their own digests."""
-    return json.dumps(plain(file.specification), sort_keys=True)
-
-
-def _setting(file: PlacementFile) -> dict[str, Any]:
+def _setting(case: PlacementCase) -> dict[str, Any]:
     """What the figure shows besides results."""
-    model = file.model
+    model = case.model
     sigma = {"units": model.unknowns[0].units, "long_name": "standard deviation of errors"}
-    out: dict[str, Any] = {"sigma": ("candidate", file.sigma, sigma)}
-    for name, values in file.parameters.items():
+    out: dict[str, Any] = {"sigma": ("candidate", case.sigma, sigma)}
+    for name, values in case.parameters.items():
         out[name] = (model.space(name).dims, values, model.parameter(name).attributes)
     return out
 
 
-def _coordinates(file: PlacementFile) -> dict[str, Any]:
-    grid, out = file.model.domain, grid_coordinates(file.model.domain)
-    for kind, points in (("candidate", file.candidates), ("point", file.points)):
+def _coordinates(case: PlacementCase) -> dict[str, Any]:
+    grid, out = case.model.domain, grid_coordinates(case.model.domain)
+    for kind, points in (("candidate", case.candidates), ("point", case.points)):
         for d, p in zip(grid.dims, points.T, strict=True) if len(points) else ():
             text = {"units": grid.units, "long_name": f"{d} coordinate of {kind}s"}
             out[f"{kind}_{d}"] = (kind, p, text)
-    if len(file.points):
-        out["point_name"] = ("point", np.array(file.names, dtype=object))
+    if len(case.points):
+        out["point_name"] = ("point", np.array(case.names, dtype=object))
     return out
 
 

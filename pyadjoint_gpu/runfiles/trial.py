@@ -9,21 +9,21 @@ from ..lti.inversion import LinearInversion
 from ..lti.toeplitz import ToeplitzMap
 from ..problem.forward import solve
 from ..results.dataset import NINETY, named
-from .placement import SOURCE, PlacementFile
+from .placement import SOURCE, PlacementCase
 
 TRIED = 20
 """Random networks that do the same."""
 
 
 def trial(
-    file: PlacementFile, of: ToeplitzMap, forecast: ToeplitzMap | None, design: xr.Dataset
+    case: PlacementCase, of: ToeplitzMap, forecast: ToeplitzMap | None, design: xr.Dataset
 ) -> xr.Dataset:
     """The source of a run file, found from the waves that it makes, with the chosen network and
     with random ones; the errors in their data are the same.
 
     Parameters
     ----------
-    file : PlacementFile
+    case : PlacementCase
         With ``truth``.
     of, forecast : ToeplitzMap
         Of all candidates, and of where a forecast is wanted.
@@ -38,25 +38,25 @@ def trial(
         with random networks. Attributes: with the chosen one, and what part of the true waves lies
         in 90 % intervals.
     """
-    wave = file.model.unknowns[0]
-    state = solve(file.model, file.parameters | {SOURCE: file.truth}, engine=file.engine)
+    wave = case.model.unknowns[0]
+    state = solve(case.model, case.parameters | {SOURCE: case.truth}, engine=case.engine)
     waves = state[wave.name].values[1:]
-    generator = np.random.default_rng([file.placement["seed"], 1])
-    data = _at(file, waves, file.candidates)
-    data = data + file.sigma * generator.standard_normal(data.shape)
-    total = of.interval * np.sum(np.asarray(file.truth), axis=0)
-    units, text = integrated(file, of)
+    generator = np.random.default_rng([case.placement["seed"], 1])
+    data = _at(case, waves, case.candidates)
+    data = data + case.sigma * generator.standard_normal(data.shape)
+    total = of.interval * np.sum(np.asarray(case.truth), axis=0)
+    units, text = integrated(case, of)
     true = {"integral": (total, units, text)}
     if forecast is not None:
-        true["forecast"] = (_at(file, waves, file.points), wave.units, wave.name)
+        true["forecast"] = (_at(case, waves, case.points), wave.units, wave.name)
 
     def inverted(chosen: np.ndarray) -> xr.Dataset:
-        network = np.array([*file.existing, *chosen])
-        inversion = LinearInversion(of.select(network), file.prior, file.sigma[network], forecast)
+        network = np.array([*case.existing, *chosen])
+        inversion = LinearInversion(of.select(network), case.prior, case.sigma[network], forecast)
         found = inversion.infer(data[:, network])
         if forecast is None:
             return found
-        early = inversion.infer(data[:, network], file.known)
+        early = inversion.infer(data[:, network], case.known)
         return found.assign({k: early[k] for k in ("forecast", "forecast_sd")})
 
     def missed(found: xr.Dataset) -> dict[str, float]:
@@ -76,20 +76,20 @@ def trial(
         out["forecast_sd"].attrs = named(f"standard deviation of the {text} ahead", units)
         sd = out["forecast_sd"].values
         off, there = np.abs(out["forecast"].values - values), sd > 1e-3 * sd.max()
-        out.attrs["forecast_until"] = of.interval * file.known
+        out.attrs["forecast_until"] = of.interval * case.known
         if there.any():
             out.attrs["covered"] = float(np.mean((off <= NINETY * sd)[there]))
     return out
 
 
-def integrated(file: PlacementFile, of: ToeplitzMap) -> tuple[str, str]:
+def integrated(case: PlacementCase, of: ToeplitzMap) -> tuple[str, str]:
     """Units of the source's integral over time, and what it is."""
-    source = file.model.parameter(SOURCE).long_name
+    source = case.model.parameter(SOURCE).long_name
     return of.units[2], f"total {source.removesuffix(' rate').removesuffix(' a time')}"
 
 
-def _at(file: PlacementFile, values: np.ndarray, points: np.ndarray) -> np.ndarray:
+def _at(case: PlacementCase, values: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Fields at each time at some points, of shape (T, n)."""
-    indices, weights = file.model.domain.interpolation(points)
+    indices, weights = case.model.domain.interpolation(points)
     flat = values.reshape(len(values), -1)
     return np.einsum("tnk,nk->tn", flat[:, indices], weights)

@@ -1,5 +1,7 @@
 """Flow down a channel: analytic solutions, balance, symmetry, both solvers, gradients."""
 
+from pathlib import Path
+
 import jax
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ import pyadjoint_gpu as pag
 from pyadjoint_gpu.core.errors import ConfigError, DataError
 from pyadjoint_gpu.core.precision import double
 from pyadjoint_gpu.models import Channel, build
+from pyadjoint_gpu.runfiles.inversion import Inversion
 from pyadjoint_gpu.solvers.base import parameter_gradient
 
 SOLVERS = ["multigrid", "pseudo-transient"]
@@ -216,6 +219,12 @@ def test_run_file_specification_builds_the_same_model():
         assert build(model.grid, model.specification(), None) == model
 
 
+def model_table(table):
+    """In a run file that is good but for it."""
+    tables = {"grid": {"shape": [2], "extent": [1.0]}, "controls": {}, "model": table}
+    Inversion.checked(tables | {"misfit": {"observations": "a.nc"}}, Path("run.toml"))
+
+
 def test_bad_input():
     grid = pag.Grid((8, 9), (1.0, 1.0))
     for options, message in (
@@ -233,9 +242,9 @@ def test_bad_input():
         with pytest.raises(ConfigError, match=r"grid: found axes .*x, expected y, x"):
             Channel(pag.Grid(shape, (1.0,) * len(shape)), "x_min", smallest=1e-3)
     with pytest.raises(ConfigError, match=r"model\.smallest is missing"):
-        build(grid, {"name": "channel"}, None)
+        model_table({"name": "channel"})
     with pytest.raises(ConfigError, match=r"model\.smalest: unknown key.*smallest"):
-        build(grid, {"name": "channel", "smalest": 1.0}, None)
+        model_table({"name": "channel", "smalest": 1.0})
     model = section()
     good = {"prefactor": 1.0, "driving_force": 1.0}
     for name in ("prefactor", "exponent"):

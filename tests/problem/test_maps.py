@@ -8,8 +8,7 @@ from cases import doublet, grid_of, permeability
 import pyadjoint_gpu as pag
 from pyadjoint_gpu.cli import main
 from pyadjoint_gpu.core.errors import ConfigError, DataError
-from pyadjoint_gpu.problem.specification import build_problem
-from pyadjoint_gpu.runfiles.inversion import read
+from pyadjoint_gpu.runfiles.schema import read
 
 
 def chart(values, y, x, name="pressure"):
@@ -129,4 +128,4 @@ def test_a_run_file_takes_its_grid_from_a_map(tmp_path, capsys):
         assert message in capsys.readouterr().err
     with pytest.raises(ConfigError, match=r"grid.shape is missing"):
         path.write_text(RUN.replace('like = "map.nc:pressure"', ""))
-        build_problem(read(path).tables)
+        read(path).build()

@@ -10,12 +10,11 @@ import pytest
 import xarray as xr
 from run_files import RUN_FILE, SIGMA, Change, fields, observations, save, unit
 
-from pyadjoint_gpu.problem.specification import build_problem
-from pyadjoint_gpu.runfiles.inversion import read
+from pyadjoint_gpu.runfiles.schema import read
 
 
 def solved(path: Path, *overrides: str) -> tuple[float, np.ndarray]:
-    value, gradient = build_problem(read(path, overrides).tables).value_and_gradient()
+    value, gradient = read(path, overrides).build().value_and_gradient()
     return value, gradient["permeability"].values
 
 

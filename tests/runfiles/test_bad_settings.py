@@ -7,12 +7,11 @@ from pathlib import Path
 import pytest
 from run_files import GRID, RUN_FILE, settings
 
-from pyadjoint_gpu.problem.specification import build_problem
-from pyadjoint_gpu.runfiles.inversion import read
+from pyadjoint_gpu.runfiles.schema import read
 
 
 def test_the_run_file_itself_is_good(folder: Path):
-    problem = build_problem(read(folder / "run.toml").tables)
+    problem = read(folder / "run.toml").build()
     assert problem.size == GRID.size
 
 

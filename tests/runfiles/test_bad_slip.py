@@ -13,7 +13,7 @@ from run_files import put, save, settings
 from slip_files import FIXED, RUN_FILE, stations, write
 
 from pyadjoint_gpu.core.errors import ConfigError
-from pyadjoint_gpu.runfiles import slip as run_file
+from pyadjoint_gpu.runfiles.schema import read
 from pyadjoint_gpu.sampling import LinearSMC
 
 UP = "displacement_up"
@@ -164,11 +164,11 @@ def test_a_smooth_prior_needs_a_fault(folder):
     )
     variables = {"g": (("m", "n"), np.eye(4)), "d": ("m", np.ones(4), {"units": "mm"})}
     save(xr.Dataset(variables), folder / "g.nc")
-    read = run_file.read(path)
-    assert isinstance(read.sampler, LinearSMC)
-    np.testing.assert_allclose(read.sampler.data, 1e-3)
-    np.testing.assert_allclose(read.sampler.noise, 1e-6)
+    found = read(path).build()
+    assert isinstance(found.sampler, LinearSMC)
+    np.testing.assert_allclose(found.sampler.data, 1e-3)
+    np.testing.assert_allclose(found.sampler.noise, 1e-6)
     with pytest.raises(ConfigError, match=r"slip_prior\.kind.*needs the table \[fault\]"):
-        run_file.read(path, ["slip_prior.kind=smooth", "slip_prior.length=1"])
+        read(path, ["slip_prior.kind=smooth", "slip_prior.length=1"]).build()
     with pytest.raises(ConfigError, match=r"slip_prior\.sd: found a table"):
-        run_file.read(path, ["slip_prior.sd={dip = 1}"])
+        read(path, ["slip_prior.sd={dip = 1}"]).build()

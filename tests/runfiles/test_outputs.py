@@ -239,20 +239,19 @@ def test_a_result_that_was_damaged_is_not_drawn(again: Path, capsys: Any):
 
 def test_samples_and_placements_are_not_replaced_by_others(tmp_path: Path, monkeypatch, capsys):
     """By what their results say of their inputs."""
-    from pyadjoint_gpu.runfiles import placement as placement_file
     from pyadjoint_gpu.runfiles import placement_run as case
-    from pyadjoint_gpu.runfiles import slip as slip_file
-    from pyadjoint_gpu.runfiles import slip_run as slip
+    from pyadjoint_gpu.runfiles import sampling_run as slip
+    from pyadjoint_gpu.runfiles.schema import read
 
     monkeypatch.chdir(tmp_path)
     save(stations(), tmp_path / "gnss.nc")
     save(pixels(), tmp_path / "insar.nc")
-    for text, (command, path), change, (reader, kind) in (
-        (SLIP, ("run", "result.nc"), "sampler.seed=5", (slip_file, slip)),
-        (BARE, ("place", "gauges.nc"), "prior.sd=0.5", (placement_file, case)),
+    for text, (command, path), change, kind in (
+        (SLIP, ("run", "result.nc"), "sampler.seed=5", slip),
+        (BARE, ("place", "gauges.nc"), "prior.sd=0.5", case),
     ):
         (tmp_path / "run.toml").write_text(text)
-        config = kind.inputs(reader.read("run.toml"))
+        config = read("run.toml").build().config_json
         save(xr.Dataset(attrs={"config_json": config}), tmp_path / path)
         monkeypatch.setattr(kind, "run", lambda *_, **__: (_ for _ in ()).throw(DataError("ran")))
         assert main([command, "run.toml"]) == 2

@@ -16,7 +16,7 @@ from pyadjoint_gpu.geophysics import Rupture, continental_margin
 from pyadjoint_gpu.lti import LinearInversion, ToeplitzMap
 from pyadjoint_gpu.placement import place_sensors
 from pyadjoint_gpu.plots.placement import plot_placement
-from pyadjoint_gpu.runfiles.placement import read
+from pyadjoint_gpu.runfiles.schema import read
 from pyadjoint_gpu.statistics import SpaceTimePrior
 
 KM = 1e3
@@ -198,7 +198,7 @@ def test_files(source, run):
     options += ["placement.budget=2", "placement.random=1"]
     if source == "cells":
         options.append("model.source=cells")
-    file = read(run, options)
+    file = read(run, options).build()
     np.testing.assert_allclose(file.candidates[:, 0], [12 * KM, 30 * KM, 50 * KM])
     np.testing.assert_allclose(file.sigma, [0.005, 0.01, 0.02])
     assert file.truth is not None and np.count_nonzero(file.truth) == 15

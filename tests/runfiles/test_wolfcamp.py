@@ -9,8 +9,7 @@ import pytest
 import xarray as xr
 
 from pyadjoint_gpu.cli import main
-from pyadjoint_gpu.problem.specification import build_problem
-from pyadjoint_gpu.runfiles.inversion import read
+from pyadjoint_gpu.runfiles.schema import read
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "wolfcamp"
@@ -79,8 +78,8 @@ def test_the_same_data_in_another_form_give_the_same_problem(change, tmp_path):
     change(data).to_netcdf(tmp_path / "heads.nc", engine="h5netcdf")
     values = []
     for path in (DATA, tmp_path / "heads.nc"):
-        tables = read(EXAMPLE / "wolfcamp.toml", settings(path, tmp_path)).tables
-        values.append(build_problem(tables).value_and_gradient())
+        file = read(EXAMPLE / "wolfcamp.toml", settings(path, tmp_path))
+        values.append(file.build().value_and_gradient())
     assert values[0][0] == pytest.approx(values[1][0], rel=1e-9)
     for name in values[0][1].data_vars:
         a, b = values[0][1][name].values, values[1][1][name].values

@@ -23,7 +23,7 @@ from slip_files import FAULT, LOOKS, POINTS, write
 
 import pyadjoint_gpu as pag
 from pyadjoint_gpu.core.errors import ConfigError, DataError
-from pyadjoint_gpu.runfiles import slip as run_file
+from pyadjoint_gpu.runfiles.schema import read
 from pyadjoint_gpu.sampling import (
     FieldPrior,
     GaussianPrior,
@@ -249,7 +249,7 @@ def test_slips_in_run_files(override, match, inputs, tmp_path):
     for file in inputs.iterdir():
         shutil.copy(file, tmp_path)
     with pytest.raises(ConfigError, match=match) as caught:
-        run_file.read(tmp_path / "run.toml", [override])
+        read(tmp_path / "run.toml", [override]).build()
     assert "\n" not in str(caught.value)
 
 

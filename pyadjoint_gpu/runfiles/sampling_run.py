@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import time
 import warnings
 from typing import Any
@@ -15,13 +14,12 @@ from ..core.outputs import check_outputs
 from ..core.precision import double
 from ..core.progress import phase, progress_bar
 from ..geophysics.slip_data import AXES, DISPLACEMENT
-from ..problem.specification import plain
 from ..results.dataset import MISSING, named
 from ..sampling.checks import SamplingWarning
 from ..sampling.fixed import LinearSMC
 from ..sampling.hierarchical import HierarchicalSMC
 from ..sampling.inputs import Fixed
-from .slip import Geometry, SlipFile
+from .sampling import Geometry, SlipCase
 
 _TEXTS = {
     "east": "east of the middle of the upper edge",
@@ -38,12 +36,12 @@ _SLIP = {
 }
 
 
-def run(file: SlipFile, *, overwrite: bool = False, progress: bool | None = None) -> xr.Dataset:
+def run(case: SlipCase, *, overwrite: bool = False, progress: bool | None = None) -> xr.Dataset:
     """Sample, and say what the samples are of.
 
     Parameters
     ----------
-    file : SlipFile
+    case : SlipCase
     overwrite : bool
         Start its journal anew.
     progress : bool, optional
@@ -58,16 +56,16 @@ def run(file: SlipFile, *, overwrite: bool = False, progress: bool | None = None
         posterior mean of G s, beside ``observed``; what the sampler warned of in the attribute
         ``warnings``, a line each, and how long it took in ``wall_time``.
     """
-    check_outputs({"output.journal": file.output.get("journal")}, file.reads)
+    check_outputs({"output.journal": case.file.writes.get("journal")}, case.file.reads)
     began = time.perf_counter()
-    options: dict[str, Any] = file.options
-    sampler, unknown = file.sampler, isinstance(file.sampler, HierarchicalSMC)
+    options: dict[str, Any] = case.options
+    sampler, unknown = case.sampler, isinstance(case.sampler, HierarchicalSMC)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", SamplingWarning)
         if isinstance(sampler, HierarchicalSMC):
             result = sampler.run(
                 **options,
-                journal=file.output.get("journal"),
+                journal=case.file.writes.get("journal"),
                 overwrite=overwrite,
                 progress=progress,
             )
@@ -83,20 +81,20 @@ def run(file: SlipFile, *, overwrite: bool = False, progress: bool | None = None
     for w in caught:
         if not issubclass(w.category, SamplingWarning):
             warnings.warn_explicit(w.message, w.category, w.filename, w.lineno)
-    result = _fit(result, file)
+    result = _fit(result, case)
     for name in ("observed", "predicted", "residual", "sigma"):
         result[name].attrs["units"] = DISPLACEMENT
     for name, text in _SLIP.items():
         result[name].attrs = named(text, DISPLACEMENT)
-    if file.geometry is not None:
-        result = _placed(result, file.geometry)
+    if case.geometry is not None:
+        result = _placed(result, case.geometry)
     return result.assign_attrs(
         status="done",
-        message=_message(result, file.geometry, unknown),
-        **({"title": file.title} if file.title else {}),
+        message=_message(result, case.geometry, unknown),
+        **({"title": case.file.title} if case.file.title else {}),
         **({"warnings": "\n".join(said)} if said else {}),
-        config_json=inputs(file),
-        inputs_sha256=hashlib.sha256(inputs(file).encode()).hexdigest(),
+        config_json=case.config_json,
+        inputs_sha256=hashlib.sha256(case.config_json.encode()).hexdigest(),
         wall_time=time.perf_counter() - began,
     )
 
@@ -148,24 +146,19 @@ def _message(result: xr.Dataset, geometry: Geometry | None, unknown: bool) -> st
     return f"{each} of {what}, {stages} stages"
 
 
-def plan(file: SlipFile, *, overwrite: bool = False) -> tuple[str, str]:
+def plan(case: SlipCase, *, overwrite: bool = False) -> tuple[str, str]:
     """What `run` does, in a line, and what its journal has of it."""
-    sampler, runs = file.sampler, file.options.get("repeats", 1)
+    sampler, runs = case.sampler, case.options.get("repeats", 1)
     size = sampler.particles if isinstance(sampler, HierarchicalSMC) else sampler.settings.particles
-    what = "slip" if file.geometry is None else ", ".join([*file.geometry.priors, "slip"])
+    what = "slip" if case.geometry is None else ", ".join([*case.geometry.priors, "slip"])
     text = (
         f"{runs} run{'s' * (runs > 1)} of {size} samples of {what}, given"
         f" {len(_fixed(sampler).data)} data, by {type(sampler).__name__}"
     )
-    journal, done = file.output.get("journal"), []
+    journal, done = case.file.writes.get("journal"), []
     if isinstance(sampler, HierarchicalSMC) and journal is not None:
-        done = sampler.started(journal, seed=file.options.get("seed", 0), overwrite=overwrite)
+        done = sampler.started(journal, seed=case.options.get("seed", 0), overwrite=overwrite)
     return text, f"{len(done)} of {runs} runs, the last at gamma = {done[-1]:.3g}" if done else ""
-
-
-def inputs(file: SlipFile) -> str:
-    """The ``config_json`` of its result. Arrays stand in it by their own digests."""
-    return json.dumps(plain(file.specification), sort_keys=True)
 
 
 def _fixed(sampler: HierarchicalSMC | LinearSMC) -> Fixed:
@@ -173,9 +166,9 @@ def _fixed(sampler: HierarchicalSMC | LinearSMC) -> Fixed:
 
 
 @double
-def _fit(result: xr.Dataset, file: SlipFile) -> xr.Dataset:
+def _fit(result: xr.Dataset, case: SlipCase) -> xr.Dataset:
     """With the data beside what the samples make of them, on average."""
-    sampler = file.sampler
+    sampler = case.sampler
     fixed = _fixed(sampler)
     if isinstance(sampler, HierarchicalSMC):
         batch = sampler.batch
@@ -201,14 +194,14 @@ def _fit(result: xr.Dataset, file: SlipFile) -> xr.Dataset:
     }
     result = result.assign({k: ("observation", v, named(text)) for k, (v, text) in columns.items()})
     result = result.assign_attrs(chi2=float(np.mean((fixed.data - white) ** 2)))
-    if file.data is None or file.geometry is None:
+    if case.data is None or case.geometry is None:
         return result
-    result.attrs[MISSING] += file.data.missing
-    places = {f"observation_{k}": file.data.points[:, i] for i, k in enumerate("xy")}
-    looks = {f"look_{k}": file.data.look[:, i] for i, k in enumerate(AXES)}
+    result.attrs[MISSING] += case.data.missing
+    places = {f"observation_{k}": case.data.points[:, i] for i, k in enumerate("xy")}
+    looks = {f"look_{k}": case.data.look[:, i] for i, k in enumerate(AXES)}
     return result.assign_coords(
         {
-            k: ("observation", v, named(f"{k[-1]} coordinate", file.geometry.units))
+            k: ("observation", v, named(f"{k[-1]} coordinate", case.geometry.units))
             for k, v in places.items()
         }
         | {
