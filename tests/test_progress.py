@@ -299,6 +299,7 @@ def test_dry_run_of_a_placement(
 def test_json_of_a_placement_and_dry_run_of_one_that_goes_on(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
+    monkeypatch.setattr(progress, "_used", set())  # other tests may have compiled it
     (tmp_path / "run.toml").write_text(placement_files.BARE)
     monkeypatch.chdir(tmp_path)
     assert main(["place", "run.toml", "--json"]) == 0
