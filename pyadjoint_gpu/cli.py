@@ -131,15 +131,14 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from .runfiles import sampling_run
-    from .runfiles.inversion import Inversion
-    from .runfiles.sampling import Sampling
     from .runfiles.schema import read
 
-    file = read(options.config, options.overrides, Inversion, Sampling)
-    if isinstance(file, Sampling):
-        return _carry_out(options, file.build(), sampling_run)
-    return _invert(options, file)
+    file = read(options.config, options.overrides, "inversion", "sampling")
+    if file.kind == "inversion":
+        return _invert(options, file)
+    from .runfiles import sampling_run
+
+    return _carry_out(options, file.build(), sampling_run)
 
 
 def _invert(options: argparse.Namespace, file: Inversion) -> int:
@@ -172,10 +171,9 @@ def _invert(options: argparse.Namespace, file: Inversion) -> int:
 
 def _place(options: argparse.Namespace) -> int:
     from .runfiles import placement_run
-    from .runfiles.placement import Placement
     from .runfiles.schema import read
 
-    file = read(options.config, options.overrides, Placement)
+    file = read(options.config, options.overrides, "placement")
     return _carry_out(options, file.build(), placement_run)
 
 
@@ -336,11 +334,10 @@ def _told(
 def _check(options: argparse.Namespace) -> int:
     from .core.progress import progress_bar
     from .problem.verify import adjoint_test, taylor_test
-    from .runfiles.inversion import Inversion
     from .runfiles.schema import read
 
     console: Console = options.console
-    problem = read(options.config, options.overrides, Inversion).build()
+    problem = read(options.config, options.overrides, "inversion").build()
     if options.dry_run:
         what = f"a Taylor test and an adjoint test of model {problem.model.name!r}"
         return _plan(options, [what], {})
