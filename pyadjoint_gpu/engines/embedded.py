@@ -43,11 +43,6 @@ class EmbeddedEngine(Engine):
         check_choice("solver", solver, SOLVERS)
         self.dtype = dtype
         self.solver = solver
-        self._ways: dict[Any, batched.How] = {}
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Without what belongs to compiled code."""
-        return {"dtype": self.dtype, "solver": self.solver, "_ways": {}}
 
     def info(self) -> dict[str, Any]:
         device = jax.devices()[0]
@@ -227,8 +222,9 @@ class EmbeddedEngine(Engine):
         if not self.side_by_side(model):
             limits = {"tolerance": tolerance, "max_iterations": max_iterations}
             return super().solve_many(model, parameters, **limits)
-        how = self._how(model, parameters)
-        return batched.solve(how, model, self._cast(parameters), tolerance, max_iterations)
+        how, m = self._how(model, parameters), self._cast(parameters)
+        found = batched.solve(how, model, m, tolerance, max_iterations)
+        return found._replace(cache=(how, found.cache))
 
     @double
     def adjoint_many(
@@ -244,17 +240,17 @@ class EmbeddedEngine(Engine):
         if not self.side_by_side(model):
             limits = {"tolerance": tolerance, "max_iterations": max_iterations}
             return super().adjoint_many(model, parameters, states, sources, **limits)
-        how, m, sources = self._how(model, parameters), self._cast(parameters), self._cast(sources)
-        return batched.adjoint(how, model, m, states, sources, tolerance, max_iterations)
+        how, hierarchies = states.cache
+        states, m = states._replace(cache=hierarchies), self._cast(parameters)
+        return batched.adjoint(
+            how, model, m, states, self._cast(sources), tolerance, max_iterations
+        )
 
     def _how(self, model: Model, parameters: Fields) -> batched.How:
-        """What is the same for all members, known before anything is traced."""
-        key = jax.tree.structure(model)
-        if key not in self._ways:
-            first = {k: jnp.asarray(v[0], self.dtype) for k, v in parameters.items()}
-            found = multigrid.prepare(model, prepared(model, first), self._zero(model))
-            self._ways[key] = batched.How(found.kind, self.dtype)
-        return self._ways[key]
+        """What is the same for all members, known before anything is traced: by the first."""
+        first = self._cast({k: v[0] for k, v in parameters.items()})
+        found = multigrid.prepare(model, prepared(model, first), self._zero(model))
+        return batched.How(found.kind, self.dtype)
 
     def _multigrid(self, model: Model) -> bool:
         if self.solver == "pseudo-transient":

@@ -148,7 +148,11 @@ class Model(Frozen, ABC):
     @property
     def structure(self) -> Any:
         """What compiled code depends on: the model without its `arrays`, comparable."""
-        return Structure.of(self) if self.arrays else self
+        return self._structure if self.arrays else self
+
+    @cached_property
+    def _structure(self) -> Structure:
+        return Structure.of(self)
 
     def _on(self, grid: Grid) -> None:
         """Sets `grid` and `domain`."""
@@ -415,7 +419,7 @@ class Structure:
         return cls(_made(type(model), kept), (type(model), key))
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Structure) and self.key == other.key
+        return self is other or (isinstance(other, Structure) and self.key == other.key)
 
     def __hash__(self) -> int:
         return hash(self.key)

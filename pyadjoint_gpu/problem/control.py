@@ -187,7 +187,7 @@ class BoundControl:
             self.truth = model.field(name, control.truth, f"controls.{name}.truth")
         box = model.domain
         middle = [o + 0.5 * e for o, e in zip(box.origin, box.extent, strict=True)]
-        self._slopes = (
+        slopes = (
             [
                 2.0 * (p - c) / e
                 for p, c, e in zip(self.space.positions(), middle, box.extent, strict=True)
@@ -196,7 +196,7 @@ class BoundControl:
             else []
         )
         self.physical = Transformation(
-            control.bounds, self._slopes, control.transform, control.basis, self.space.shape
+            control.bounds, slopes, control.transform, control.basis, self.space.shape
         )
         _ = self.theta  # refuse a start without one now
         self.typical = 1.0
@@ -228,7 +228,11 @@ class BoundControl:
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of theta."""
-        sizes = {"field": self.space.shape, "constant": (), "plane": (1 + len(self._slopes),)}
+        sizes = {
+            "field": self.space.shape,
+            "constant": (),
+            "plane": (1 + len(self.physical.slopes),),
+        }
         return sizes[self.control.basis]
 
     @property
@@ -277,7 +281,7 @@ class BoundControl:
         value = self.transformed(field)
         if self.control.basis == "field":
             return value
-        columns = [np.ones(value.size), *(np.ravel(s) for s in self._slopes)]
+        columns = [np.ones(value.size), *(np.ravel(s) for s in self.physical.slopes)]
         theta, *_ = np.linalg.lstsq(np.stack(columns, axis=1), value.ravel(), rcond=None)
         misfit = np.max(np.abs(np.stack(columns, axis=1) @ theta - value.ravel()))
         if misfit > 1e-9 * (1.0 + np.max(np.abs(value))):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -71,11 +72,11 @@ class Objective:
     transformations: dict[str, Transformation]
     shapes: tuple[tuple[str, tuple[int, ...]], ...]
 
-    def split(self, theta: jax.Array) -> Fields:
-        """theta by control."""
+    def split(self, theta: jax.Array | np.ndarray) -> Fields:
+        """theta, or a gradient, by control."""
         out, start = {}, 0
         for name, shape in self.shapes:
-            size = int(np.prod(shape))
+            size = math.prod(shape)
             out[name] = theta[start : start + size].reshape(shape)
             start += size
         return out

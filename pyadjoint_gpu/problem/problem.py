@@ -136,9 +136,7 @@ class Problem:
         check_signature("misfit", self.misfit)
         self.penalties = tuple(penalty) if isinstance(penalty, Sequence) else (penalty,)
         self._penalties = tuple(self._bind_penalty(p) for p in self.penalties)
-        sizes = [math.prod(c.shape) for c in self.controls]
-        self._splits = np.cumsum(sizes)[:-1]
-        self.size = sum(sizes)
+        self.size = sum(math.prod(c.shape) for c in self.controls)
         """Number of components of theta, all controls together."""
         self.objective = self._objective()
 
@@ -285,8 +283,7 @@ class Problem:
 
     def split(self, theta: Any) -> dict[str, Any]:
         """theta, or a gradient, by control."""
-        parts = (jnp if isinstance(theta, jax.Array) else np).split(theta, self._splits)
-        return {c.name: p.reshape(c.shape) for c, p in zip(self.controls, parts, strict=True)}
+        return self.objective.split(theta)
 
     @double
     def physical(self, theta: np.ndarray) -> dict[str, np.ndarray]:

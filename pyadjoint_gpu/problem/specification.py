@@ -151,7 +151,7 @@ def problem_parts(problem: Problem) -> dict[str, Any]:
     ranks."""
     misfit, engine = problem.misfit, problem.engine
     if isinstance(misfit, BoundLeastSquares):
-        kept = {k: v for k, v in vars(misfit).items() if k != "model" and not k.startswith("_")}
+        kept = {k: v for k, v in vars(misfit).items() if k not in ("model", "observation")}
         misfit = [type(misfit), kept]
     found = engine.settings() or {"engine": type(engine)}
     return {
