@@ -112,6 +112,19 @@ def test_records():
     ]  # fmt: skip
 
 
+def test_another_grid_is_another_compilation():
+    models = [pag.models.Darcy(pag.Grid(n, (1.0, 1.0)), fixed_pressure=["x_min"]) for n in
+              ((4, 5), (4, 6), (4, 5))]  # fmt: skip
+    heard: list[dict] = []
+    with progress.heard_by(heard.append), progress.progress_bar(shown=None, desc="solves"):
+        for model in models:
+            pag.solve(model, {"permeability": 1.0, "boundary_pressure": 1.0}, engine="embedded")
+    assert [r["phase"] for r in heard if r["event"] == "phase"] == [
+        "compiling the forward solve for 4 x 5",
+        "compiling the forward solve for 4 x 6",
+    ]
+
+
 @pytest.mark.slow
 def test_solves_tell_what_they_compile():
     heard: list[dict] = []
@@ -299,7 +312,6 @@ def test_dry_run_of_a_placement(
 def test_json_of_a_placement_and_dry_run_of_one_that_goes_on(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(progress, "_used", set())  # other tests may have compiled it
     (tmp_path / "run.toml").write_text(placement_files.BARE)
     monkeypatch.chdir(tmp_path)
     assert main(["place", "run.toml", "--json"]) == 0

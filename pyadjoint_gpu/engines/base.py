@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -211,7 +210,7 @@ def compiling(what: str) -> Callable[[M], M]:
     def decorate(method: M) -> M:
         @wraps(method)
         def wrapper(self: Any, model: Model, *args: Any, **kwargs: Any) -> Any:
-            key = (what, jax.tree.structure(model), str(self.settings()))
+            key = (what, model.structure, str(self.settings()))
             with first_use(key, f"compiling {what} for {times(model.grid.shape)}"):
                 return method(self, model, *args, **kwargs)
 

@@ -412,7 +412,7 @@ class Problem:
     def _together(self, x: jax.Array) -> tuple[Evaluations, np.ndarray]:
         """J and its gradients at theta side by side, and which of them can be relied on."""
         engine, model, limit = self.engine, self.model, self.max_iterations
-        key = (jax.tree.structure(self.objective), str(engine.settings()), len(x))
+        key = (model.structure, self.objective.shapes, str(engine.settings()), len(x))
         what = f"compiling {len(x)} solves side by side for {times(model.grid.shape)}"
         with first_use(key, what):
             m = objective.parameters_many(self.objective, x)
