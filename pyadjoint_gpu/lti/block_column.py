@@ -1,4 +1,4 @@
-"""What sensors see of a forcing: the map of linear models that do not change with time."""
+"""The first block column of a linear time-invariant model's map from a forcing to sensors."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def block_column(
     Parameters
     ----------
     model : Explicit
-        In whose parameter `parameter` the state is linear.
+        A model whose state is linear in its parameter `parameter`.
     parameters : mapping
         As for `solve`; values of the forcing itself do not matter.
     sensors : array, shape (n, ndim), or Dataset
@@ -69,7 +69,7 @@ def block_column(
     Returns
     -------
     Dataset
-        ``response`` with dimensions ``lag``, ``sensor`` and those of the forcing's places; the lag
+        ``response`` with dimensions ``lag``, ``sensor`` and those of the forcing's sites; the lag
         is the time from the end of an interval of the forcing to the observation.
 
     Raises
@@ -85,7 +85,7 @@ def block_column(
     for k, row in progress_bar(
         rows, shown=progress, total=sensors, unit="sensors", desc="block column"
     ):
-        # The last value's derivatives by the values of the last interval, the one before, ...
+        # Derivatives of the last value are by interval, the last of which is lag 0.
         blocks[:, k] = row[::-1]
     unknown, declared = of.model.unknowns[0], of.model.parameter(parameter)
     return xr.Dataset(
@@ -113,8 +113,8 @@ def block_column(
 
 @double
 def rows_done(journal: str | Path, **asked: Any) -> int:
-    """How many sensors' rows `block_column` would find in its journal, asked for the same `model`,
-    `parameters`, `sensors`, `parameter` and `engine`.
+    """Number of sensors' rows that `block_column` would find in its journal, called with the same
+    `model`, `parameters`, `sensors`, `parameter` and `engine`.
 
     Raises
     ------
@@ -127,7 +127,7 @@ def rows_done(journal: str | Path, **asked: Any) -> int:
 
 @dataclass(frozen=True)
 class _Column:
-    """What `block_column` is asked for, checked."""
+    """The checked arguments of `block_column`."""
 
     engine: Any
     model: Explicit
@@ -162,7 +162,7 @@ class _Column:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of all rows, one a sensor."""
+        """Shape of all rows, one a sensor."""
         return len(self.sensors), *self.space.shape
 
     def rows(self, which: np.ndarray) -> Iterator[np.ndarray]:
@@ -184,7 +184,7 @@ class _Column:
             yield np.asarray(adjoint.gradient[self.parameter])
 
     def made_with(self) -> dict[str, Any]:
-        """What decides the blocks, to their last bit."""
+        """All that determines the blocks, bit by bit."""
         model = self.model
         return {
             "engine": {k: self.engine.info().get(k) for k in ("engine", "dtype")},

@@ -1,4 +1,4 @@
-"""The physics: one file a model."""
+"""Models of physics, one a file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CATALOGUE: dict[str, type[Model]] = {
     kind.name: kind
     for kind in (AcousticWave, Channel, Darcy, Diffusion, Ice, ShallowWater, Transient)
 }
-"""Models a run file can name."""
+"""Models by the names that run files use."""
 
 __all__ = [
     "CATALOGUE",
@@ -43,7 +43,7 @@ __all__ = [
 
 
 def build(grid: Grid, table: Any, units: str | None, where: str = "model") -> Model:
-    """The model of a run file's table; `units` are those of the data."""
+    """The model that a run file's table specifies; `units` are those of the data."""
     table = check_table(table, where)
     name = table.pop("name", None)
     if not isinstance(name, str) or name not in CATALOGUE:

@@ -1,4 +1,4 @@
-"""What is asked of a selection, checked."""
+"""The checked request of a selection: candidates, budget, costs."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Network:
         existing: Sequence[int] = (),
         forbidden: Sequence[int] = (),
     ) -> Network:
-        """Checked.
+        """A checked network.
 
         Raises
         ------
@@ -72,7 +72,7 @@ class Network:
 
     @property
     def most(self) -> int:
-        """Sensors that the budget is enough for, those in place not counted."""
+        """Most sensors the budget allows, those in place not counted."""
         if self.costs is None:
             return int(self.budget)
         cheapest = np.sort(self.costs[self._free()]).cumsum()
@@ -80,19 +80,19 @@ class Network:
 
     @property
     def kinds(self) -> np.ndarray:
-        """1 of candidates in place, -1 of those forbidden, else 0."""
+        """1 for candidates in place, -1 for those forbidden, else 0."""
         kinds = np.zeros(self.candidates, dtype=np.int8)
         kinds[list(self.existing)] = 1
         kinds[list(self.forbidden)] = -1
         return kinds
 
     def able(self, order: Sequence[int]) -> np.ndarray:
-        """Which may be chosen after those, shape (C,)."""
+        """Mask of candidates that may be chosen after those in `order`, shape (C,)."""
         able = self._free()
         able[list(order)] = False
         if self.costs is None:
             return able & (len(order) < self.budget)
-        # Within round-off of sums.
+        # Tolerance for round-off of sums.
         spent = math.fsum(self.costs[list(order)])
         return able & (spent + self.costs <= self.budget * (1.0 + 1e-12))
 
@@ -103,7 +103,7 @@ class Network:
 
 
 def integers(given: Any) -> np.ndarray | None:
-    """As an array, None where they are no whole numbers."""
+    """An integer array, or None where values are not whole numbers."""
     try:
         found = np.asarray(given)
     except ValueError:  # lists of different lengths
@@ -112,7 +112,7 @@ def integers(given: Any) -> np.ndarray | None:
 
 
 def indices(given: Any, candidates: int, name: str) -> tuple[int, ...]:
-    """Of different candidates, or a `ConfigError`."""
+    """Distinct indices of candidates, or a `ConfigError`."""
     found = integers(given)
     if found is None or found.ndim != 1:
         raise ConfigError(f"{name}: found {given!r:.60}, expected indices of candidates")

@@ -1,9 +1,9 @@
-"""Operators on a grid that couple each cell with its 3^d - 1 neighbours, and their coarsening.
+"""Symmetric stencils, which couple each cell with its 3^d - 1 neighbours, and their coarsening.
 
     (A u)_i = sum_o k_o(i) (u_i - u_{i+o}) + s_i u_i
 
-over the offsets o to the neighbours, k symmetric: each pair of cells is kept once. Written in
-differences, A maps constants to s exactly, in any precision and on every level.
+over the offsets o to the neighbours. k is symmetric and stored once for each pair of cells. Written
+in differences, A maps constants to s exactly, in any precision and on every level.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ Offset = tuple[int, ...]
 
 @jax.tree_util.register_pytree_node_class
 class Stencil(NamedTuple):
-    """Symmetric couplings and the sink of one unknown.
+    """Symmetric operator on one unknown: couplings and sink.
 
     Attributes
     ----------
     offsets : tuple of tuple of int
-        One of each pair (o, -o) of neighbours that are coupled.
+        One of each pair (o, -o) of coupled neighbours.
     couplings : tuple of array
         k_o(i) for each offset, on the cells i whose neighbour i + o exists.
     sink : array
@@ -48,7 +48,7 @@ class Stencil(NamedTuple):
         return tuple(n + abs(o) for n, o in pairs)
 
     def apply(self, u: Any) -> Any:
-        """A u."""
+        """The product A u."""
         out = self.sink * u
         for offset, k in zip(self.offsets, self.couplings, strict=True):
             flow = k * (_lower(u, offset) - _upper(u, offset))
@@ -56,7 +56,7 @@ class Stencil(NamedTuple):
         return out
 
     def diagonal(self, weigh: Any = lambda k: k) -> Any:
-        """s_i + sum_o k_o(i), or the same of functions of k."""
+        """The diagonal s_i + sum_o k_o(i), with `weigh` applied to s and k."""
         out = weigh(self.sink)
         for offset, k in zip(self.offsets, self.couplings, strict=True):
             k = weigh(k)
@@ -86,12 +86,12 @@ def _lower(u: Any, offset: Offset) -> Any:
 
 
 def _upper(u: Any, offset: Offset) -> Any:
-    """u_{i + offset} there."""
+    """u_{i + offset} on the cells i that have a neighbour i + offset."""
     return _lower(u, tuple(-o for o in offset))
 
 
 def _at_lower(flow: Any, offset: Offset) -> Any:
-    """What is defined on the pairs (i, i + offset), at i; zero elsewhere."""
+    """Values of the pairs (i, i + offset) as a field at i, zero elsewhere."""
     return jnp.pad(flow, [(max(0, -o), max(0, o)) for o in offset])
 
 
@@ -99,11 +99,11 @@ def _at_upper(flow: Any, offset: Offset) -> Any:
     return _at_lower(flow, tuple(-o for o in offset))
 
 
-# Coarsening along one axis: cells 0, 2, 4, ... stay, those between are interpolated.
+# Coarsening along one axis: cells 0, 2, 4, ... are kept, those between are interpolated.
 
 
 def _every_other(a: Any, axis: int, start: int, count: int) -> Any:
-    """Entries start, start + 2, ..., `count` of them, zero where there are none."""
+    """`count` entries start, start + 2, ... along an axis, zero beyond the end."""
     short = max(0, start + 2 * (count - 1) + 1 - a.shape[axis])
     a = jnp.pad(a, [(0, short if k == axis else 0) for k in range(a.ndim)])
     return lax.slice_in_dim(a, start, start + 2 * (count - 1) + 1, 2, axis)
@@ -124,9 +124,9 @@ def _behind(a: Any, axis: int) -> Any:
 
 
 def interpolation(stencil: Stencil, axis: int) -> Any:
-    """Weight of the cell behind for each cell between, from the couplings along the axis; that of
-    the cell ahead is one minus it. (Alcouffe et al. 1981; Dendy 1982: with couplings across the
-    axis added up, the interpolated field has continuous flux.)"""
+    """Interpolation weight of the cell behind, for each cell between; that of the cell ahead is one
+    minus it. With the couplings summed across the axis, the interpolated field has continuous flux.
+    (Alcouffe et al. 1981; Dendy 1982.)"""
     n = stencil.shape[axis]
     count = n // 2
     behind = ahead = jnp.zeros(stencil.shape, stencil.couplings[0].dtype)
@@ -148,12 +148,12 @@ def interpolation(stencil: Stencil, axis: int) -> Any:
 
 
 def _lengthen(a: Any, axis: int, size: int) -> Any:
-    """Zeros at the end, up to `size` entries."""
+    """The array with zeros added at the end of an axis, to `size` entries."""
     return jnp.pad(a, [(0, size - m if k == axis else 0) for k, m in enumerate(a.shape)])
 
 
 def prolong(coarse: Any, weight: Any, axis: int, n: int) -> Any:
-    """Values on the n cells along `axis`, from every other one."""
+    """Interpolate from every other cell to the n cells along `axis`."""
     size = coarse.shape[axis]
     count = n // 2
     kept, ahead = (lax.slice_in_dim(a, 0, count, axis=axis) for a in (coarse, _ahead(coarse, axis)))
@@ -174,10 +174,10 @@ def restrict(fine: Any, weight: Any, axis: int) -> Any:
 
 
 def coarsen(stencil: Stencil, weight: Any, axis: int) -> Stencil:
-    """P^T A P for the interpolation P along one axis.
+    """The Galerkin product P^T A P for the interpolation P along one axis.
 
-    Seen across that axis, A consists of tridiagonal matrices T_o, one for each offset o of the
-    other axes: each becomes P(i)^T T_o P(i + o), tridiagonal again.
+    For each offset o in the other axes A has tridiagonal matrices T_o along that axis, which become
+    P(i)^T T_o P(i + o), tridiagonal again.
     """
     ndim = len(stencil.shape)
     size = (stencil.shape[axis] + 1) // 2
@@ -187,7 +187,7 @@ def coarsen(stencil: Stencil, weight: Any, axis: int) -> Stencil:
     ahead = _lengthen(1.0 - weight, axis, size)
 
     def entry(offset: Offset) -> Any:
-        """A between i and i + offset."""
+        """The matrix entries between i and i + offset."""
         if not any(offset):
             return stencil.diagonal()
         if offset in given:
@@ -209,7 +209,8 @@ def coarsen(stencil: Stencil, weight: Any, axis: int) -> Stencil:
         )
         shift = offsets[1]
         q, r = (_at_lower(_upper(a, shift), shift) for a in (behind, ahead))
-        # Rows of T P(i + o) that stay, in columns I - 1, I, I + 1, and those between, in I, I + 1.
+        # Rows of T P(i + o): those kept, with columns I - 1, I, I + 1; those between, with I, I +
+        # 1.
         stay = (
             low[0] * _behind(q, axis),
             low[0] * _behind(r, axis) + middle[0] + high[0] * q,
@@ -229,7 +230,7 @@ def coarsen(stencil: Stencil, weight: Any, axis: int) -> Stencil:
 
 
 def _half(ndim: int) -> list[Offset]:
-    """Zero and one of each pair of neighbours of a cell."""
+    """The offsets zero and one of each pair of opposite neighbours."""
     if ndim == 0:
         return [()]
     lines = [(0, *o) for o in _half(ndim - 1)]

@@ -52,7 +52,7 @@ class DenseCovariance:
 
     @property
     def made_with(self) -> Any:
-        """For the fingerprint of a journal."""
+        """What the fingerprint of a journal is made from."""
         return self.array
 
     def diagonal(self, which: slice) -> np.ndarray:
@@ -63,14 +63,14 @@ class DenseCovariance:
 
 
 def diagonal_blocks(array: np.ndarray, which: slice = slice(None)) -> np.ndarray:
-    """Of shape (n, T, T), from (C, T, C, T)."""
+    """Diagonal blocks, of shape (n, T, T), of an array (C, T, C, T)."""
     return np.moveaxis(np.diagonal(array, axis1=0, axis2=2), -1, 0)[which]
 
 
 def check_symmetric(array: np.ndarray, name: str) -> None:
-    """A `DataError` unless array[a, i, b, j] = array[b, j, a, i], to round-off."""
+    """Raise a `DataError` unless array[a, i, b, j] = array[b, j, a, i], to round-off."""
     allowed = 1e-8 * np.abs(diagonal_blocks(array)).max()
     for a, row in enumerate(array):
-        # One sensor after another: no second copy of it all.
+        # Sensor by sensor, which avoids a second copy of the array.
         if np.abs(row - np.moveaxis(array[:, :, a], -1, 0)).max() > allowed:
             raise DataError(f"{name}: it is not symmetric")

@@ -25,7 +25,7 @@ from ..core.errors import ConfigError
 from ..core.grid import CellSpace, Grid, Space
 
 DENSE = 4000
-"""Most points of a space that is not all cells of a grid: its eigenvectors are a dense matrix."""
+"""Most points of a space other than all cells of a grid: its eigenvectors are a dense matrix."""
 
 
 class MaternField:
