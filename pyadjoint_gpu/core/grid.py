@@ -31,14 +31,14 @@ class Grid:
     origin : sequence of float, optional
         Lower corner of the box; zero by default.
     units : str
-        Unit of length of ``extent`` and ``origin``, and so of all positions; "1" for a box without
-        one. Models compute in metres: what they give does not depend on it.
+        Unit of length of ``extent``, ``origin`` and all positions; "1" for a box without one.
+        Models compute in metres: their results do not depend on it.
 
     Raises
     ------
     ConfigError
         If a count is not a positive integer, a length is not positive and finite, or the unit is
-        none of length.
+        not one of length.
     """
 
     shape: tuple[int, ...]
@@ -128,7 +128,7 @@ class Grid:
 
     @cached_property
     def si(self) -> Grid:
-        """The same box in metres; itself where it has no unit."""
+        """The same box in metres; the grid itself if it has no unit."""
         if self.units in ("m", "1"):
             return self
         how = converter("grid", self.units, "m")
@@ -136,7 +136,7 @@ class Grid:
 
     @property
     def text(self) -> str:
-        """Its cells and lengths, in a few words."""
+        """A one-line description: cells and lengths."""
         lengths = sizes(f"{e:.6g}" for e in self.extent)
         unit = "" if self.units == "1" else f" {self.units}"
         return f"{sizes(self.shape)} cells ({', '.join(self.dims)}), extent {lengths}{unit}"
@@ -183,7 +183,7 @@ class Grid:
         )
 
     def outside(self, points: np.ndarray) -> np.ndarray:
-        """Which rows of `points`, shape (n, ndim) in array order, lie outside the box."""
+        """Mask of the rows of `points`, shape (n, ndim) in array order, outside the box."""
         low = np.asarray(self.origin)
         high = low + np.asarray(self.extent)
         slack = 1e-9 * np.asarray(self.extent)
@@ -215,8 +215,8 @@ class Grid:
         points : array, shape (n, ndim)
             Positions in array order.
         on_faces : sequence of bool, optional
-            Whether the field sits on the faces across each axis, one more than cells; in the
-            cells unless given.
+            Whether the field sits on the faces across each axis, one more than cells; by default at
+            cell centres.
 
         Returns
         -------
@@ -238,8 +238,8 @@ class Grid:
     def check_inside(
         self, points: np.ndarray, what: str, numbers: np.ndarray | None = None
     ) -> None:
-        """Raise `DataError` naming the first of `points` outside the box; by what it is called in
-        `numbers`, its place in `points` unless given."""
+        """Raise a `DataError` that names the first of `points` outside the box, by its number in
+        `numbers` or else by its index."""
         bad = np.flatnonzero(self.outside(points))
         if bad.size:
             first = bad[0] if numbers is None else numbers[bad[0]]
@@ -257,7 +257,7 @@ class Grid:
 
 
 class Quantity(Protocol):
-    """What a field is of: a `Variable` of a model."""
+    """The physical quantity of a field, such as a model's `Variable`."""
 
     @property
     def name(self) -> str: ...
@@ -270,7 +270,7 @@ class Quantity(Protocol):
 
 
 def _only(data: Any, name: str, of: Quantity | None) -> Any:
-    """The variable of a Dataset that has one, or one called as `of` is."""
+    """The only variable of a Dataset, or the one that has the name of `of`."""
     found = list(data.data_vars)
     wanted = of.name if of is not None and of.name in found else None
     if wanted is None and len(found) != 1:
@@ -303,27 +303,29 @@ class Space:
         raise NotImplementedError
 
     def coordinates(self) -> dict[str, Any]:
-        """Of the space's own dimensions in a Dataset, where it has such."""
+        """Coordinates of the space's own dimensions, if any, as a Dataset takes them."""
         return {}
 
     def fill(self, value: Any, name: str, of: Quantity | None = None) -> np.ndarray:
-        """The field that `value` stands for, in the units of `of`.
+        """`value` as a field of this space, in the units of `of`.
 
         Parameters
         ----------
         value : number, array, DataArray, Dataset, function or mapping
-            An array, masked or not, has this space's ``shape``; a DataArray its dimensions, in any
-            order; a Dataset one variable, or one called as `of` is. A function is one of the
-            coordinates (array order); ``{"value": v, "gradient": [g, ...]}`` a plane through the
-            grid's middle. What states its units is converted.
+            An array, masked or not, has this space's ``shape``; a DataArray has its dimensions, in
+            any order; a Dataset has one variable, or one with the name of `of`. A function takes
+            the coordinates (array order); ``{"value": v, "gradient": [g, ...]}`` is a linear
+            function with value v in the middle of the grid. Values that state their units are
+            converted.
         name : str
-            To call it by in errors.
+            The name in error messages.
         of : Quantity, optional
 
         Raises
         ------
         ConfigError, DataError
-            If it is none of these, its units do not convert, or a value is missing (masked, NaN).
+            If `value` is none of these, its units do not convert, or a value is missing (masked,
+            NaN).
         """
         if hasattr(value, "data_vars"):
             value = _only(value, name, of)
@@ -379,7 +381,7 @@ class Space:
 
 @dataclass(frozen=True)
 class CellSpace(Space):
-    """One value a cell."""
+    """Fields with one value a cell."""
 
     grid: Grid
 
@@ -432,12 +434,13 @@ SIDES = {f"{axis}_{end}": (axis, end) for axis in AXES for end in ("min", "max")
 
 @dataclass(frozen=True)
 class BoundarySpace(Space):
-    """One value a face of the named sides of the box, side after side, each in array order."""
+    """Fields with one value a face of the named sides of the box, side after side, each in array
+    order."""
 
     grid: Grid
     sides: tuple[str, ...]
     label: str = "boundary"
-    """Of the dimension, ``<label>_face``, and its coordinates."""
+    """The prefix of its dimension, ``<label>_face``, and of its coordinates."""
 
     def __post_init__(self) -> None:
         allowed = [s for s, (axis, _) in SIDES.items() if axis in self.grid.dims]
@@ -453,7 +456,7 @@ class BoundarySpace(Space):
 
     @cached_property
     def _layout(self) -> tuple[tuple[int, tuple[int, ...], slice], ...]:
-        """Per side: its axis, the shape of its faces, and where they lie in the vector."""
+        """For each side its axis, the shape of its faces, and their slice of the vector."""
         out = []
         start = 0
         for side in self.sides:
@@ -478,8 +481,8 @@ class BoundarySpace(Space):
         return sum(areas) / self.size
 
     def parts(self, values: Any) -> Iterator[tuple[int, int, Any]]:
-        """Per side: axis, index of its cells along that axis (0 or -1), values as an array
-        of the grid's rank with one cell along that axis."""
+        """For each side its axis, the index of its cells along that axis (0 or -1), and its values
+        as an array of the grid's rank with one cell along that axis."""
         for side, (axis, _, where) in zip(self.sides, self._layout, strict=True):
             shape = tuple(1 if a == axis else n for a, n in enumerate(self.grid.shape))
             yield axis, 0 if SIDES[side][1] == "min" else -1, values[where].reshape(shape)
@@ -505,7 +508,8 @@ class BoundarySpace(Space):
         }
 
     def dirichlet(self, field: Any) -> Any:
-        """Along each side, and around the corners where two named sides meet (2-D)."""
+        """Integral of ``|grad field|^2`` along each side, and in 2-D around the corners where two
+        named sides meet."""
         import jax.numpy as jnp
 
         i, j, length, area = self._edges
@@ -513,7 +517,7 @@ class BoundarySpace(Space):
 
     @cached_property
     def _edges(self) -> tuple[np.ndarray, ...]:
-        """Pairs of neighbouring faces, the distance between them and the width they share."""
+        """Indices i, j of neighbouring faces, their distance and the width they share."""
         index = np.arange(self.size)
         pairs: list[tuple[np.ndarray, np.ndarray, float, float]] = []
         for axis, shape, where in self._layout:
@@ -544,7 +548,7 @@ class BoundarySpace(Space):
                     yield i, j, 0.5 * (hx + hy), 1.0
 
     def fill(self, value: Any, name: str, of: Quantity | None = None) -> np.ndarray:
-        """As for any space; also a mapping from each side to its value."""
+        """`Space.fill`, which here also takes a mapping from each side to its value."""
         sides = isinstance(value, Mapping) and not hasattr(value, "data_vars")
         if sides and not set(value) & {"value", "gradient"}:
             if set(value) != set(self.sides):
@@ -561,4 +565,4 @@ class BoundarySpace(Space):
 
 
 FieldLike = float | np.ndarray | Mapping[str, Any] | Callable[..., Any]
-"""What a user may give for a field: see `Space.fill`."""
+"""Values that a user may give for a field: see `Space.fill`."""
