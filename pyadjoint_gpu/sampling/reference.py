@@ -62,9 +62,9 @@ def reference(points: Points, weights: np.ndarray, gamma: float) -> Reference:
     """Gaussian approximation from weighted particles.
 
     Where U is quadratic with precision P = I + gamma H, the covariance of gamma grad Phi is
-    (P - I) P^-1 (P - I), which vanishes along directions not informed by data: few
-    particles determine the others (as in Zahm, Cui, Law, Spantini and Marzouk 2022, Math. Comput.
-    91, 1789). An eigenvalue e of it gives p + 1/p = e + 2.
+    (P - I) P^-1 (P - I), which vanishes along directions not informed by data: few particles
+    determine the others (as in Zahm, Cui, Law, Spantini and Marzouk 2022, Math. Comput. 91, 1789).
+    An eigenvalue e of it gives p + 1/p = e + 2.
     """
     slope = gamma * points.slope
     rows = np.sqrt(weights)[:, None] * (slope - weights @ slope)
