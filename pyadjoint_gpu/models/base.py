@@ -64,7 +64,7 @@ class Parameter(Variable):
     """
 
     positive: bool = False
-    default: Any = None
+    default: float | np.ndarray | None = None
     optional: bool = False
     space: Space | None = None
 
@@ -84,8 +84,8 @@ class Elliptic:
         s_i, one value a cell: boundary faces with fixed values, reaction.
     """
 
-    faces: tuple[Any, ...]
-    sink: Any
+    faces: tuple[jax.Array, ...]
+    sink: jax.Array | float
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ class Model(ABC):
         jax.tree_util.register_pytree_node(cls, _flattened, _restored)
 
     @property
-    def structure(self) -> Any:
+    def structure(self) -> Structure | Model:
         """The static part of the model for compiled code: the model without its `arrays`."""
         return Structure.of(self) if self.arrays else self
 
@@ -429,11 +429,11 @@ def _made(kind: type[Model], attributes: dict[str, Any]) -> Model:
     return out
 
 
-def _flattened(model: Model) -> tuple[tuple[Any, ...], Any]:
+def _flattened(model: Model) -> tuple[tuple[Any, ...], Structure | Model]:
     return tuple(getattr(model, name) for name in model.arrays), model.structure
 
 
-def _restored(structure: Any, arrays: tuple[Any, ...]) -> Model:
+def _restored(structure: Structure | Model, arrays: tuple[Any, ...]) -> Model:
     if not isinstance(structure, Structure):
         return structure
     model = structure.model

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -137,7 +138,7 @@ class Channel(Model):
         """The flow of a uniform fluid, approximately: 1/v = 1/v_x + 1/v_y, with v_a the flow
         between the walls across axis a alone. Starting at rest the viscosity would be extreme."""
         force, k, n = (float(np.mean(m[p])) for p in ("driving_force", "prefactor", "exponent"))
-        walls: Any = 0.0
+        walls: np.ndarray | float = 0.0
         for axis, dim in enumerate(self.grid.dims):
             ends = [s for s in self.no_slip if s[0] == dim]
             if not ends:
@@ -158,7 +159,7 @@ class Channel(Model):
         k, n = (_corners(jnp.pad(m[p], 1, mode="edge")) for p in ("prefactor", "exponent"))
         return {"fluidity": 1.0 / k, "power": 0.5 * (1.0 - n), "force": m["driving_force"]}
 
-    def _slopes(self, v: Any) -> tuple[Any, Any]:
+    def _slopes(self, v: jax.Array) -> tuple[jax.Array, jax.Array]:
         """dv/dy and dv/dx on all faces, with those between the mirror images beyond the sides."""
         for axis, dim in enumerate(self.grid.dims):
             low, high = (
@@ -169,13 +170,13 @@ class Channel(Model):
         hy, hx = self.grid.spacing
         return difference(v, 0) / hy, difference(v, 1) / hx
 
-    def _viscosity(self, slopes: tuple[Any, Any], c: Any) -> Any:
+    def _viscosity(self, slopes: tuple[jax.Array, jax.Array], c: Any) -> jax.Array:
         """eta at the corners."""
         across_y, across_x = (jnp.square(s) for s in slopes)
         square = mean(across_y, 1) + mean(across_x, 0) + self.smallest**2
         return 1.0 / (c["fluidity"] * square ** c["power"] + self._least_fluidity)
 
-    def _stresses(self, v: Any, c: Any) -> tuple[Any, Any]:
+    def _stresses(self, v: jax.Array, c: Any) -> tuple[jax.Array, jax.Array]:
         """eta dv/dy and eta dv/dx on the faces."""
         slope_y, slope_x = slopes = self._slopes(v)
         eta = self._viscosity(slopes, c)
@@ -209,13 +210,13 @@ class Channel(Model):
         return {"viscosity": eta, "stress_x": stress_x, "stress_y": stress_y}
 
 
-def _end(array: Any, axis: int, end: str) -> Any:
+def _end(array: jax.Array, axis: int, end: str) -> jax.Array:
     """The first or last layer of cells along an axis."""
     n = array.shape[axis]
     start = 0 if end == "min" else n - 1
     return lax.slice_in_dim(array, start, start + 1, axis=axis)
 
 
-def _corners(array: Any) -> Any:
+def _corners(array: jax.Array) -> jax.Array:
     """Mean of four neighbours."""
     return mean(mean(array, 0), 1)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -233,7 +234,7 @@ class Darcy(Model):
             "sides": list(self.sides.names),
         }
 
-    def face_permeability(self, permeability: Any, axis: int) -> Any:
+    def face_permeability(self, permeability: jax.Array, axis: int) -> jax.Array:
         """K_f on the inner faces along `axis`."""
         if self.face_mean == "harmonic":
             low, high = below(permeability, axis), above(permeability, axis)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -144,7 +145,7 @@ class Diffusion(Model):
             "source": source,
         }
 
-    def _conductances(self, h: Any, c: Any) -> list[Any]:
+    def _conductances(self, h: jax.Array, c: Any) -> list[jax.Array]:
         """D_f / h^2 on the inner faces."""
         return [
             k * jnp.maximum(mean(h, axis), self.smallest) ** n
@@ -175,6 +176,8 @@ class Diffusion(Model):
                 self._set(out, axis, end, cells, value)
         return out
 
-    def _set(self, out: Fields, axis: int, end: int, cells: Any, into: Any) -> None:
+    def _set(
+        self, out: Fields, axis: int, end: int, cells: tuple[slice, ...], into: jax.Array
+    ) -> None:
         name = f"flux_{self.grid.dims[axis]}"
         out[name] = out[name].at[cells].set(into if end == 0 else -into)

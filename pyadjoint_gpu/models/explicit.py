@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
@@ -72,7 +73,7 @@ class Explicit(Model):
         """The unknowns u from x."""
 
     @abstractmethod
-    def largest_step(self, m: Fields) -> Any:
+    def largest_step(self, m: Fields) -> jax.Array:
         """The longest stable step in seconds, for parameters that are not in `linear_in`."""
 
     # Derived
@@ -91,7 +92,7 @@ class Explicit(Model):
     def times(self) -> np.ndarray:
         return self.step * np.arange(0, self.steps + 1, self.every)
 
-    def fields(self, given: Any) -> dict[str, np.ndarray]:
+    def fields(self, given: Mapping[str, Any]) -> dict[str, np.ndarray]:
         out = super().fields(given)
         self.check_step(out)
         return out
@@ -108,7 +109,9 @@ class Explicit(Model):
                 f" for these parameters of model {self.name!r}"
             )
 
-    def march(self, x: Fields, c: Fields, values: Fields, intervals: int, steps: int) -> Any:
+    def march(
+        self, x: Fields, c: Fields, values: Fields, intervals: int, steps: int
+    ) -> tuple[Fields, Fields]:
         """x after `intervals` of `steps` each, and the unknowns at their ends."""
 
         def interval(x: Fields, values: Fields) -> tuple[Fields, Fields]:
@@ -132,5 +135,5 @@ class Explicit(Model):
 
 
 @compiled
-def _largest_step(model: Explicit, m: Fields) -> Any:
+def _largest_step(model: Explicit, m: Fields) -> jax.Array:
     return model.largest_step(m)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -85,27 +86,27 @@ SidesLike = str | Sequence[str] | Mapping[str, FieldLike]
 """Names of sides, or a mapping from names to defaults of the boundary parameter."""
 
 
-def below(cells: Any, axis: int) -> Any:
+def below(cells: jax.Array, axis: int) -> jax.Array:
     """The cell below each inner face along an axis."""
     return lax.slice_in_dim(cells, 0, cells.shape[axis] - 1, axis=axis)
 
 
-def above(cells: Any, axis: int) -> Any:
+def above(cells: jax.Array, axis: int) -> jax.Array:
     """The cell above each inner face along an axis."""
     return lax.slice_in_dim(cells, 1, cells.shape[axis], axis=axis)
 
 
-def mean(cells: Any, axis: int) -> Any:
+def mean(cells: jax.Array, axis: int) -> jax.Array:
     """Mean of the two cells at each inner face along an axis."""
     return 0.5 * (below(cells, axis) + above(cells, axis))
 
 
-def difference(cells: Any, axis: int) -> Any:
+def difference(cells: jax.Array, axis: int) -> jax.Array:
     """Difference across each inner face along an axis."""
     return above(cells, axis) - below(cells, axis)
 
 
-def gather(r: Any, flows: Sequence[Any]) -> Any:
+def gather(r: jax.Array, flows: Sequence[jax.Array]) -> jax.Array:
     """r plus the net inflow to each cell; `flows` are those through the inner faces along each
     axis, positive against the axis."""
     for axis, flow in enumerate(flows):
@@ -114,7 +115,7 @@ def gather(r: Any, flows: Sequence[Any]) -> Any:
     return r
 
 
-def with_active_set(elliptic: Elliptic, active_set: Any, rate: Any) -> Elliptic:
+def with_active_set(elliptic: Elliptic, active_set: jax.Array, rate: float) -> Elliptic:
     """The operator with A u = rate u in the cells of the active set, whose values act as fixed
     boundary values on the others."""
     faces, sink = [], elliptic.sink
@@ -126,7 +127,7 @@ def with_active_set(elliptic: Elliptic, active_set: Any, rate: Any) -> Elliptic:
     return Elliptic(tuple(faces), jnp.where(active_set, rate, sink))
 
 
-def pad(array: Any, axis: int, before: int, after: int) -> Any:
+def pad(array: jax.Array, axis: int, before: int, after: int) -> jax.Array:
     """The array with zeros added at the ends of an axis."""
     widths = [(before, after) if a == axis else (0, 0) for a in range(array.ndim)]
     return jnp.pad(array, widths)

@@ -112,7 +112,7 @@ class Sites:
         amount = 1.0 / self.grid.si.cell_volume if self.at_points else 1.0
         return {"cells": cells, "amount": amount}
 
-    def spread(self, values: Any) -> Any:
+    def spread(self, values: jax.Array) -> jax.Array:
         """Values at the sites as an amount per time and volume in every cell."""
         if self.everywhere:
             return values

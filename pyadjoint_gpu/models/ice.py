@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -169,16 +170,18 @@ class Ice(Model):
             "water": water,
         }
 
-    def _surface(self, h: Any, c: Any) -> Any:
+    def _surface(self, h: jax.Array, c: Any) -> jax.Array:
         if self.sea_level is None:
             return c["bed"] + h
         return jnp.maximum(c["bed"] + h, self.sea_level + FLOATING * h)
 
-    def _balance(self, surface: Any, c: Any) -> Any:
+    def _balance(self, surface: jax.Array, c: Any) -> jax.Array:
         by_altitude = jnp.minimum(c["gradient"] * (surface - c["line"]), c["cap"])
         return by_altitude + c["balance"]
 
-    def _faces(self, h: Any, surface: Any, c: Any) -> Iterator[tuple[int, Any, Any, Any]]:
+    def _faces(
+        self, h: jax.Array, surface: jax.Array, c: Any
+    ) -> Iterator[tuple[int, jax.Array, jax.Array, jax.Array]]:
         """For each axis, on its inner faces: the slope across them, |grad S|^2, and
         a1 H^(n+2) + a2 H^n."""
         n, spacing = self.exponent, self.grid.spacing
@@ -195,7 +198,7 @@ class Ice(Model):
             mobility = (c["deformation"][axis] * source**2 + c["sliding"][axis]) * power
             yield axis, slope, square, mobility
 
-    def _flows(self, h: Any, surface: Any, c: Any) -> list[Any]:
+    def _flows(self, h: jax.Array, surface: jax.Array, c: Any) -> list[jax.Array]:
         """D_f (S_above - S_below) / h^2 on the inner faces along each axis."""
         power, spacing = 0.5 * (self.exponent - 1.0), self.grid.spacing
         return [
@@ -231,7 +234,7 @@ class Ice(Model):
         return out
 
 
-def _power(base: Any, exponent: float) -> Any:
+def _power(base: jax.Array, exponent: float) -> jax.Array:
     """base ** exponent, by multiplications for whole exponents."""
     whole = round(exponent)
     return lax.integer_pow(base, whole) if whole == exponent else base**exponent

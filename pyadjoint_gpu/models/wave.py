@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -23,6 +24,10 @@ from .time_steps import steps_text, time_steps
 
 REMAINDER = 1e-3
 """Fraction of its amplitude that a wave at normal incidence keeps through a sponge and back."""
+
+
+Medium = tuple[jax.Array | float, tuple[Any, ...], jax.Array]
+"""1/a, b on the inner faces along each axis, and c; numbers where they are uniform."""
 
 
 @dataclass(frozen=True, init=False, repr=False)
@@ -98,7 +103,7 @@ class Wave(Explicit):
     # The medium
 
     @abstractmethod
-    def medium(self, m: Fields) -> tuple[Any, tuple[Any, ...], Any]:
+    def medium(self, m: Fields) -> Medium:
         """1/a, b on the inner faces along each axis, and c; numbers where they are uniform."""
 
     @property
@@ -267,7 +272,7 @@ class Wave(Explicit):
     def observe(self, x: Fields) -> Fields:
         return {self.wave.name: x["p"]}
 
-    def largest_step(self, m: Fields) -> Any:
+    def largest_step(self, m: Fields) -> jax.Array:
         """2/sqrt(lambda), lambda Gershgorin's bound on the eigenvalues of -1/a div b grad."""
         inverse, b, _ = self.medium(m)
         total = 0.0
@@ -359,7 +364,7 @@ class AcousticWave(Wave):
     def uniform(self) -> tuple[float, float]:
         return 1.0, 1.0 / self.density
 
-    def medium(self, m: Fields) -> tuple[Any, tuple[Any, ...], Any]:
+    def medium(self, m: Fields) -> Medium:
         speed = m["wave_speed"]
         return self.density * speed**2, (1.0 / self.density,) * self.grid.ndim, speed
 
@@ -436,7 +441,7 @@ class ShallowWater(Wave):
     def uniform(self) -> tuple[float, float]:
         return 1.0, self.gravity
 
-    def medium(self, m: Fields) -> tuple[Any, tuple[Any, ...], Any]:
+    def medium(self, m: Fields) -> Medium:
         b = self.gravity * m["depth"]
         return 1.0, tuple(mean(b, axis) for axis in range(self.grid.ndim)), jnp.sqrt(b)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any, Literal
@@ -175,7 +176,7 @@ def pseudo_random(u: Fields) -> Fields:
     return out
 
 
-def round_off(product: Any, u: Fields) -> Any:
+def round_off(product: Callable[[Fields], Fields], u: Fields) -> jax.Array:
     """The round-off of a residual: its change, by the Jacobian-vector product `product`, under
     relative perturbations of u by pseudo-random units of round-off. It is 0 for u = 0; round-off of
     R(u=0) limits a residual too."""
@@ -183,18 +184,18 @@ def round_off(product: Any, u: Fields) -> Any:
     return jnp.finfo(change.dtype).eps * change
 
 
-def fold(reduce: Any, array: Any) -> Any:
+def fold(reduce: Callable[..., jax.Array], array: jax.Array) -> jax.Array:
     """A reduction to a number, first along the first axis, which XLA vectorises."""
     return reduce(lax.optimization_barrier(reduce(array, axis=0)))
 
 
-def largest(tree: Any) -> Any:
+def largest(tree: Any) -> jax.Array:
     """The max norm over all arrays; infinite if a value is NaN, which XLA's max on CPUs ignores."""
     size = [jnp.where(jnp.isnan(a), jnp.inf, jnp.abs(a)) for a in jax.tree.leaves(tree)]
     return jnp.max(jnp.stack([fold(jnp.max, a) for a in size]))
 
 
-def dot(a: Any, b: Any) -> Any:
+def dot(a: Fields, b: Fields) -> Any:
     """The inner product over all arrays."""
     pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
     return sum(fold(jnp.sum, x * y) for x, y in pairs)

@@ -162,13 +162,13 @@ def solve(
 
 
 def _by_multigrid(
-    implicit: Operator, args: tuple, residual: float, limit: int, _: Any
+    implicit: Operator, args: tuple, residual: float, limit: int, _: Spectrum | None
 ) -> tuple[Fields, int, float, None]:
     """A step du, its iterations, their work in applications of the operator, and no spectrum."""
     step, u, r = args
     found = multigrid.Preconditioner(multigrid.hierarchies_of(implicit.model, step, u), "general")
     goal = Goal(ETA * residual, math.inf, 0.0, limit)
-    du, progress, _ = found.iterate(implicit, _zero(u), r, args, goal)
+    du, progress = found.iterate(implicit, _zero(u), r, args, goal)[:2]
     count = int(progress.iterations)
     return du, count, count * multigrid.work_of_iteration(implicit.model, found.kind), None
 
@@ -194,7 +194,7 @@ _zero = compiled(lambda u: jax.tree.map(jnp.zeros_like, u))
 
 
 @compiled
-def _step(model: Model, u: Fields, c: Any, sigma: Any) -> tuple[dict[str, Any], Fields]:
+def _step(model: Model, u: Fields, c: Any, sigma: float) -> tuple[dict[str, Any], Fields]:
     """The coefficients of `Implicit`, and R in inactive cells."""
     r = model.residual(u, c)
     free = {k: jnp.ones(a.shape, bool) for k, a in u.items()}
@@ -213,7 +213,7 @@ def _moved(model: Model, u: Fields, du: Fields, free: Fields) -> Fields:
 
 
 @compiled
-def _norms(operator: Operator, u: Fields, before: Fields, args: tuple) -> Any:
+def _norms(operator: Operator, u: Fields, before: Fields, args: tuple) -> jax.Array:
     """The mean and the maximum of |`Model.equations`|, their round-off, and the max norms of the
     change of u and of u."""
 

@@ -27,29 +27,29 @@ class Goal(NamedTuple):
     """Stopping criteria: ||r||_max and the estimated relative error of u, both; or the residual
     `least`, below which it has to be computed anew; or iterations."""
 
-    residual: Any
-    error: Any
-    least: Any
-    iterations: Any
+    residual: jax.Array | float
+    error: jax.Array | float
+    least: jax.Array | float
+    iterations: jax.Array | int
 
 
 class Progress(NamedTuple):
     """State of an iteration; `history` has ||r||_max after each iteration, then NaN."""
 
-    iterations: Any
-    residual: Any
-    error: Any
-    best: Any
-    since: Any
-    history: Any
+    iterations: jax.Array | int
+    residual: jax.Array
+    error: jax.Array
+    best: jax.Array
+    since: jax.Array | int
+    history: jax.Array
 
-    def unfinished(self, goal: Goal) -> Any:
+    def unfinished(self, goal: Goal) -> jax.Array:
         reached = (self.residual <= goal.residual) & (self.error <= goal.error)
         reached |= self.residual <= goal.least
         sound = jnp.isfinite(self.residual) & (self.since < PATIENCE)
         return ~reached & sound & (self.iterations < jnp.minimum(goal.iterations, LIMIT))
 
-    def after(self, residual: Any, error: Any) -> Progress:
+    def after(self, residual: jax.Array, error: jax.Array) -> Progress:
         better = residual <= 0.5 * self.best
         return Progress(
             self.iterations + 1,
@@ -75,7 +75,7 @@ def conjugate_gradients(
     u: Fields,
     r: Fields,
     goal: Goal,
-    size: Any,
+    size: Callable[[Fields], jax.Array],
     kept: int = LIMIT,
 ) -> tuple[Fields, Progress]:
     """Solve A u = b from u, with r = b - A u there; A and M symmetric, A positive (semi)definite.
@@ -123,7 +123,7 @@ def bicgstab(
     u: Fields,
     r: Fields,
     goal: Goal,
-    size: Any,
+    size: Callable[[Fields], jax.Array],
     kept: int = LIMIT,
 ) -> tuple[Fields, Progress]:
     """Solve A u = b for any A, preconditioned from the right (van der Vorst 1992, SIAM J. Sci.
@@ -138,7 +138,7 @@ def bicgstab(
         p = jax.tree.map(lambda r, p: r + beta * p, r, p)
 
         # A loop over both halves, so that their code is compiled once.
-        def half(second: Any, state: Any) -> Any:
+        def half(second: jax.Array, state: Any) -> Any:
             w, last, _, alpha = state
             y = precondition(w)
             v = product(y)

@@ -17,9 +17,10 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -67,21 +68,27 @@ _BETA = {
 }
 
 
+T = TypeVar("T")
+
+Axes = tuple[tuple[int, ...], ...]
+"""The axes that are coarsened at each level."""
+
+
 class Level(NamedTuple):
     """One level: its operator A, the inverse of the smoother's diagonal scaling, and the
     interpolation weights of each axis."""
 
     stencil: Stencil
-    inverse: Any
-    weights: tuple[Any, ...]
+    inverse: jax.Array
+    weights: tuple[jax.Array, ...]
 
 
 class Hierarchy(NamedTuple):
     """Levels of A / scale from fine to coarse, the inverse of the coarsest, and the scale."""
 
     levels: tuple[Level, ...]
-    coarsest: Any
-    scale: Any
+    coarsest: jax.Array
+    scale: jax.Array
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["operator"], meta_fields=["kind", "kept"])
@@ -111,7 +118,7 @@ class Preconditioner:
 
     def iterate(
         self, operator: Operator, u: Fields, r: Fields, args: tuple, goal: Goal
-    ) -> tuple[Fields, Progress, Any]:
+    ) -> tuple[Fields, Progress, jax.Array]:
         """Krylov iterations from u, with residual r, until the goal is met or they stagnate;
         returns u, the progress and the round-off of its residual."""
         if self.kind == "exact":
@@ -233,7 +240,7 @@ _pseudo_random = compiled(pseudo_random)
 
 
 @compiled
-def _kind(model: Model, c: Any, u: Fields, v: Fields) -> Any:
+def _kind(model: Model, c: Any, u: Fields, v: Fields) -> jax.Array:
     """The differences of -dR/du from the declared operator, and from its transpose, in a product
     with v, relative to the diagonal."""
     stencils = stencils_of(model, c, u)
@@ -251,7 +258,7 @@ def _kind(model: Model, c: Any, u: Fields, v: Fields) -> Any:
 
 
 @compiled
-def residual_of(operator: Operator, u: Fields, args: tuple) -> tuple[Fields, Any]:
+def residual_of(operator: Operator, u: Fields, args: tuple) -> tuple[Fields, jax.Array]:
     """r and ||r||_max. If the model has a null space, without the mean of r, which is round-off
     that no u removes."""
     r = gauged(operator.model, operator(u, args))
@@ -266,7 +273,7 @@ def iterate(
     r: Fields,
     args: tuple[Any, ...],
     goal: Goal,
-) -> tuple[Fields, Progress, Any]:
+) -> tuple[Fields, Progress, jax.Array]:
     """`Preconditioner.iterate`, compiled; for the kind "exact" `args` are c and the state."""
     operator, kind, kept = how.operator, how.kind, how.kept
     model = operator.model
@@ -318,7 +325,7 @@ def _correction(spacing: tuple[float, ...], hierarchies: dict[str, Hierarchy], r
 correction = compiled_loop(_correction, static_argnums=(0,))
 
 
-def plan(shape: tuple[int, ...], spacing: tuple[float, ...]) -> tuple[tuple[int, ...], ...]:
+def plan(shape: tuple[int, ...], spacing: tuple[float, ...]) -> Axes:
     """The axes that are coarsened at each level."""
     out = []
     n, h = list(shape), list(spacing)
@@ -351,7 +358,7 @@ def hierarchy(elliptic: Elliptic, spacing: tuple[float, ...], *, null_space: boo
     return Hierarchy(tuple(levels), _inverse(stencil, null_space), scale)
 
 
-def _stored(once: Any, function: Any, *args: Any) -> Any:
+def _stored(once: jax.Array, function: Callable[..., T], *args: Any) -> T:
     """function(*args), in a loop of one iteration whose number the compiler does not know.
     Otherwise XLA would fuse it into each of its uses and recompute it there, through many
     levels."""
@@ -360,14 +367,14 @@ def _stored(once: Any, function: Any, *args: Any) -> Any:
     return lax.fori_loop(0, once, lambda *_: function(*args), zero)
 
 
-def _smoother(stencil: Stencil) -> Any:
+def _smoother(stencil: Stencil) -> jax.Array:
     """1 / sum_j |A_ij|, which scales A to eigenvalues of at most one (Gershgorin). The l1 norm of
     each row (Baker et al. 2011, SIAM J. Sci. Comput. 33, 2864) is used since coarse operators have
     some rows beside barriers that are far from diagonally dominant."""
     return 1.0 / (stencil.diagonal() + stencil.diagonal(jnp.abs))
 
 
-def _inverse(stencil: Stencil, null_space: bool) -> Any:
+def _inverse(stencil: Stencil, null_space: bool) -> jax.Array:
     shape, size = stencil.shape, math.prod(stencil.shape)
     wide = jnp.result_type(float)
     one = jnp.eye(size, dtype=wide).reshape(size, *shape)
@@ -378,7 +385,7 @@ def _inverse(stencil: Stencil, null_space: bool) -> Any:
     return jnp.linalg.inv(dense).astype(jnp.float32)
 
 
-def cycle(h: Hierarchy, spacing: tuple[float, ...], b: Any) -> Any:
+def cycle(h: Hierarchy, spacing: tuple[float, ...], b: jax.Array) -> jax.Array:
     """One multigrid cycle for A x = b from zero; a symmetric operator on b."""
     axes = plan(b.shape, spacing)
     size = jnp.max(jnp.abs(b))
@@ -387,7 +394,7 @@ def cycle(h: Hierarchy, spacing: tuple[float, ...], b: Any) -> Any:
     return x.astype(b.dtype) * (size / h.scale)
 
 
-def _cycle(h: Hierarchy, axes: Any, b: Any, k: int) -> Any:
+def _cycle(h: Hierarchy, axes: Axes, b: jax.Array, k: int) -> jax.Array:
     if k == len(axes):
         return (h.coarsest @ b.ravel()).reshape(b.shape)
     level, degree = h.levels[k], DEGREES[min(k, len(DEGREES) - 1)]
@@ -413,7 +420,7 @@ def _cycle(h: Hierarchy, axes: Any, b: Any, k: int) -> Any:
     if _twice(k, axes):
         coarse = h.levels[k + 1].stencil
 
-        def again(_: Any, e: Any) -> Any:
+        def again(_: Any, e: jax.Array) -> jax.Array:
             return e + _cycle(h, axes, r - coarse.apply(e), k + 1)
 
         e = lax.fori_loop(0, 2, again, jnp.zeros_like(r))
@@ -424,7 +431,7 @@ def _cycle(h: Hierarchy, axes: Any, b: Any, k: int) -> Any:
     return lax.fori_loop(0, degree, after, (x + e, zero))[0]
 
 
-def _twice(k: int, levels: Any) -> bool:
+def _twice(k: int, levels: Axes) -> bool:
     """Whether level k visits the next one twice, which must not be the coarsest."""
     return k in TWICE and k + 1 < len(levels)
 

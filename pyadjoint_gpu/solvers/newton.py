@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 import time
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -119,7 +118,9 @@ def solve(
     return u, convergence, found
 
 
-def _norms(operator: Operator, u: Fields, r: Fields, args: tuple) -> tuple[Any, Any, Any]:
+def _norms(
+    operator: Operator, u: Fields, r: Fields, args: tuple
+) -> tuple[jax.Array, jax.Array, jax.Array]:
     """||R||_max, ||R||_2^2, and the round-off of R."""
 
     def product(v: Fields) -> Fields:
@@ -129,7 +130,7 @@ def _norms(operator: Operator, u: Fields, r: Fields, args: tuple) -> tuple[Any, 
 
 
 @compiled
-def _start(operator: Operator, u: Fields, args: tuple) -> tuple[Fields, Any]:
+def _start(operator: Operator, u: Fields, args: tuple) -> tuple[Fields, jax.Array]:
     """R, its norms, and ||R(u=0)||_max."""
     r = operator(u, args)
     scale = largest(operator(jax.tree.map(jnp.zeros_like, u), args))
@@ -138,8 +139,8 @@ def _start(operator: Operator, u: Fields, args: tuple) -> tuple[Fields, Any]:
 
 @compiled
 def _trial(
-    operator: Operator, u: Fields, du: Fields, step: Any, args: tuple
-) -> tuple[Fields, Fields, Any]:
+    operator: Operator, u: Fields, du: Fields, step: float, args: tuple
+) -> tuple[Fields, Fields, jax.Array]:
     """u + step du, R there, and its norms, ||du||_max and ||u||_max."""
     u = jax.tree.map(lambda u, d: u + jnp.asarray(step, u.dtype) * d, u, du)
     r = operator(u, args)

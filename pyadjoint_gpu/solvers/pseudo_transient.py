@@ -165,7 +165,7 @@ def solve(
 
 
 @compiled
-def _growth(old: Fields, inverse: Fields) -> Any:
+def _growth(old: Fields, inverse: Fields) -> jax.Array:
     """Largest growth of the diagonal."""
     return jnp.max(jnp.stack([jnp.max(old[k] / inverse[k]) for k in old]))
 
@@ -183,7 +183,7 @@ def _stagnant(history: list[tuple[int, float]], low: float, high: float) -> bool
 
 
 @compiled
-def _start(operator: Operator, u: Fields, args: tuple, inverse: Fields) -> Any:
+def _start(operator: Operator, u: Fields, args: tuple, inverse: Fields) -> jax.Array:
     """||R(u=0)||_max, the largest term in R(u), and the `_norms` of R(u)."""
     zero = largest(operator(jax.tree.map(jnp.zeros_like, u), args))
     norms = _norms(operator, u, operator(u, args), inverse)
@@ -197,11 +197,11 @@ def _advance(
     u: Fields,
     args: tuple,
     inverse: Fields,
-    pairs: Any,
-    alpha: Any,
-    beta: Any,
-    rescale: Any,
-) -> tuple[Fields, Fields, Any]:
+    pairs: int,
+    alpha: jax.Array | float,
+    beta: jax.Array | float,
+    rescale: jax.Array | float,
+) -> tuple[Fields, Fields, jax.Array]:
     """``2 pairs + 1`` iterations; the last two u, with the Rayleigh quotient and the `_norms` of R.
 
     `rescale`, the ratio of this alpha to the last, makes the last increment alpha V.
@@ -232,7 +232,9 @@ def _advance(
     return before, u, jnp.stack([quotient, *_norms(operator, u, r, inverse)])
 
 
-def _norms(operator: Operator, u: Fields, r: Fields, inverse: Fields) -> tuple[Any, Any, Any]:
+def _norms(
+    operator: Operator, u: Fields, r: Fields, inverse: Fields
+) -> tuple[jax.Array, jax.Array, jax.Array]:
     """||R||_max, ||R/PC||_max / ||u||_max, and the round-off of R: the unit round-off times its
     largest term. With a null space u is taken without its mean."""
     precision = jnp.finfo(jax.tree.leaves(u)[0].dtype)
@@ -246,7 +248,7 @@ def _norms(operator: Operator, u: Fields, r: Fields, inverse: Fields) -> tuple[A
 
 
 @compiled
-def _precondition(operator: Operator, u: Fields, args: tuple) -> tuple[Fields, Any]:
+def _precondition(operator: Operator, u: Fields, args: tuple) -> tuple[Fields, jax.Array]:
     """1/PC and the Gershgorin bound max_i sum_j |J_ij| / |J_ii|, computed exactly.
 
     J = dr/du couples cells at most `stencil_radius` apart, so one product with J separates the
@@ -260,7 +262,7 @@ def _precondition(operator: Operator, u: Fields, args: tuple) -> tuple[Fields, A
     def apply(direction: Fields) -> Fields:
         return jax.jvp(lambda u: operator(u, args), (u,), (direction,))[1]
 
-    def mask(color: Any) -> Any:
+    def mask(color: jax.Array) -> jax.Array:
         inside = jnp.ones(shape, bool)
         for axis in range(ndim):
             at = lax.broadcasted_iota(jnp.int32, shape, axis)
@@ -271,7 +273,9 @@ def _precondition(operator: Operator, u: Fields, args: tuple) -> tuple[Fields, A
     diagonal, rows = dict(zero), dict(zero)
     for name in u:
 
-        def probe(color: Any, sums: tuple[Any, Fields], name: str = name) -> tuple[Any, Fields]:
+        def probe(
+            color: jax.Array, sums: tuple[jax.Array, Fields], name: str = name
+        ) -> tuple[jax.Array, Fields]:
             own, rows = sums
             at = mask(color)
             product = apply(zero | {name: at.astype(u[name].dtype)})
