@@ -8,7 +8,6 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from .errors import ConfigError, DataError, shown
 
@@ -17,7 +16,7 @@ _LENGTH = len(_SEAL) + 64
 _BLOCK = 2**20  # bytes read at a time
 
 
-def path_of(name: str, given: Any) -> Path:
+def path_of(name: str, given: object) -> Path:
     """`given` as a path, or a `ConfigError` that names it."""
     if not isinstance(given, str | os.PathLike):
         raise ConfigError(f"{name}: found {shown(given)}, expected a path")

@@ -26,7 +26,7 @@ _NOT_CODE = {"__doc__", "__module__", "__firstlineno__", "__dataclass_fields__",
 """Entries of a class's namespace that are not its code."""
 
 
-def fingerprint(**parts: Any) -> dict[str, str]:
+def fingerprint(**parts: object) -> dict[str, str]:
     """SHA-256 of each part: arrays by their bits, data and settings by value, functions by the
     bytecode that runs (sources may have been edited since), their defaults, closures and the
     globals they name, with the user's functions and classes that these call. Installed packages
@@ -85,7 +85,7 @@ def model_part(model: Any) -> Any:
     return model if table is None else [type(model), table]
 
 
-def _home(part: Any) -> set[str]:
+def _home(part: object) -> set[str]:
     """The packages of the functions among the parts: their code counts, installed or not."""
     values = list(part.values()) if isinstance(part, Mapping) else [part]
     values = part if isinstance(part, list | tuple) else values
@@ -125,10 +125,10 @@ class _Walk:
     def __init__(self, home: set[str]):
         self.home, self.doubts = home, []
         # By identity, with the value itself, so that no other takes its place.
-        self._done: dict[int, tuple[Any, bytes]] = {}
+        self._done: dict[int, tuple[object, bytes]] = {}
         self._active: list[int] = []
 
-    def digest(self, value: Any, where: str) -> bytes:
+    def digest(self, value: object, where: str) -> bytes:
         key = id(value)
         if key in self._done:
             return self._done[key][1]
@@ -172,7 +172,7 @@ class _Walk:
             return _hash("set", *sorted(self.digest(v, where) for v in value))
         return self._code(value, where)
 
-    def _all(self, kind: str, where: str, *values: Any) -> bytes:
+    def _all(self, kind: str, where: str, *values: object) -> bytes:
         return _hash(kind, *(self.digest(v, where) for v in values))
 
     def _array(self, value: Any, where: str) -> bytes | None:
@@ -257,7 +257,7 @@ class _Walk:
         if hasattr(value, "dist") and hasattr(value, "kwds"):  # a frozen one of scipy.stats
             return self._all("distribution", where, value.dist, value.args, value.kwds)
         if is_dataclass(value):
-            state: Any = {f.name: getattr(value, f.name) for f in fields(value)}
+            state = {f.name: getattr(value, f.name) for f in fields(value)}
             return self._all("object", where, type(value), state)
         try:
             reduced = value.__reduce_ex__(4)
@@ -277,7 +277,7 @@ class _Walk:
         return package in self.home or not _installed(package)
 
 
-def _kept(state: Any, kind: type) -> Any:
+def _kept(state: object, kind: type) -> object:
     """The state of an object without cached properties and random generators."""
     if not isinstance(state, dict):
         return state
@@ -288,12 +288,12 @@ def _kept(state: Any, kind: type) -> Any:
     return {k: v for k, v in state.items() if k not in cached and k != "_random_state"}
 
 
-def _of_jax(value: Any) -> bool:
+def _of_jax(value: object) -> bool:
     """Whether the value is a JAX array, told without importing JAX."""
     return hasattr(value, "__array__") and type(value).__module__.startswith("jaxlib")
 
 
-def _is_own(value: Any) -> bool:
+def _is_own(value: object) -> bool:
     """Whether an entry of a class was written by its author, not added by Python."""
     return not isinstance(value, types.GetSetDescriptorType | types.MemberDescriptorType)
 
@@ -305,18 +305,18 @@ def _names(code: types.CodeType) -> Iterable[str]:
             yield from _names(inner)
 
 
-def _content(cell: Any) -> Any:
+def _content(cell: types.CellType) -> Any:
     try:
         return cell.cell_contents
     except ValueError:  # of a function under way
         return None
 
 
-def _at(where: str, name: Any) -> str:
+def _at(where: str, name: object) -> str:
     return f"{where}.{name}" if isinstance(name, str) else where
 
 
-def _hash(kind: str, *parts: Any) -> bytes:
+def _hash(kind: str, *parts: object) -> bytes:
     """SHA-256 of a sequence of parts, each preceded by its length."""
     digest = hashlib.sha256(kind.encode())
     for part in parts:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -14,6 +14,10 @@ from .checks import number
 from .errors import ConfigError, DataError
 from .quantities import conversion, converter, numbers, stated
 from .texts import sizes
+
+if TYPE_CHECKING:
+    import jax
+    import xarray as xr
 
 AXES = ("z", "y", "x")
 
@@ -86,7 +90,7 @@ class Grid:
         object.__setattr__(self, "units", units)
 
     @classmethod
-    def like(cls, field: Any) -> Grid:
+    def like(cls, field: xr.DataArray) -> Grid:
         """The grid whose cell centres are the coordinates of a DataArray, in any order of
         dimensions and either direction.
 
@@ -269,7 +273,7 @@ class Quantity(Protocol):
     def density(self) -> float | None: ...
 
 
-def _only(data: Any, name: str, of: Quantity | None) -> Any:
+def _only(data: xr.Dataset, name: str, of: Quantity | None) -> xr.DataArray:
     """The only variable of a Dataset, or the one that has the name of `of`."""
     found = list(data.data_vars)
     wanted = of.name if of is not None and of.name in found else None
@@ -285,10 +289,19 @@ class Space:
     """Where a parameter lives: points with coordinates, measures and neighbours."""
 
     grid: Grid
-    shape: tuple[int, ...]
-    dims: tuple[str, ...]
-    measure: float
-    """Volume (or area) that belongs to each point."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        raise NotImplementedError
+
+    @property
+    def dims(self) -> tuple[str, ...]:
+        raise NotImplementedError
+
+    @property
+    def measure(self) -> float:
+        """Volume (or area) that belongs to each point."""
+        raise NotImplementedError
 
     @property
     def size(self) -> int:
@@ -298,7 +311,7 @@ class Space:
         """Coordinates of every point, one array of ``shape`` an axis of the grid."""
         raise NotImplementedError
 
-    def dirichlet(self, field: Any) -> Any:
+    def dirichlet(self, field: jax.Array) -> jax.Array | float:
         """Integral of ``|grad field|^2`` over the space (differentiable by JAX)."""
         raise NotImplementedError
 
@@ -371,7 +384,7 @@ class Space:
             out = out + g * (p - c)
         return out
 
-    def _aligned(self, array: Any, name: str) -> Any:
+    def _aligned(self, array: xr.DataArray, name: str) -> np.ndarray:
         extra = [d for d in array.dims if d not in self.dims and array.sizes[d] == 1]
         array = array.squeeze(extra)
         if array.ndim and set(array.dims) != set(self.dims):
@@ -386,21 +399,21 @@ class CellSpace(Space):
     grid: Grid
 
     @property
-    def shape(self) -> tuple[int, ...]:  # type: ignore[override]
+    def shape(self) -> tuple[int, ...]:
         return self.grid.shape
 
     @property
-    def dims(self) -> tuple[str, ...]:  # type: ignore[override]
+    def dims(self) -> tuple[str, ...]:
         return self.grid.dims
 
     @property
-    def measure(self) -> float:  # type: ignore[override]
+    def measure(self) -> float:
         return self.grid.cell_volume
 
     def positions(self) -> tuple[np.ndarray, ...]:
         return tuple(np.meshgrid(*self.grid.centers, indexing="ij"))
 
-    def dirichlet(self, field: Any) -> Any:
+    def dirichlet(self, field: jax.Array) -> jax.Array | float:
         import jax.numpy as jnp
 
         total = 0.0
@@ -408,7 +421,7 @@ class CellSpace(Space):
             total = total + jnp.sum(jnp.square(jnp.diff(field, axis=axis))) / h**2
         return total * self.grid.cell_volume
 
-    def _aligned(self, array: Any, name: str) -> Any:
+    def _aligned(self, array: xr.DataArray, name: str) -> np.ndarray:
         for dim, expected, h in zip(self.dims, self.grid.centers, self.grid.spacing, strict=True):
             if dim not in array.dims or dim not in array.coords:
                 continue
@@ -451,7 +464,7 @@ class BoundarySpace(Space):
             raise ConfigError(f"sides {self.sides}: one is named twice")
 
     @property
-    def dims(self) -> tuple[str, ...]:  # type: ignore[override]
+    def dims(self) -> tuple[str, ...]:
         return (f"{self.label}_face",)
 
     @cached_property
@@ -468,11 +481,11 @@ class BoundarySpace(Space):
         return tuple(out)
 
     @property
-    def shape(self) -> tuple[int, ...]:  # type: ignore[override]
+    def shape(self) -> tuple[int, ...]:
         return (self._layout[-1][2].stop if self.sides else 0,)
 
     @property
-    def measure(self) -> float:  # type: ignore[override]
+    def measure(self) -> float:
         """Mean face area."""
         areas = [
             self.grid.cell_volume / self.grid.spacing[axis] * math.prod(shape)
@@ -507,7 +520,7 @@ class BoundarySpace(Space):
             for d, p in zip(self.grid.dims, self.positions(), strict=True)
         }
 
-    def dirichlet(self, field: Any) -> Any:
+    def dirichlet(self, field: jax.Array) -> jax.Array | float:
         """Integral of ``|grad field|^2`` along each side, and in 2-D around the corners where two
         named sides meet."""
         import jax.numpy as jnp

@@ -26,7 +26,9 @@ def check_outputs(
     writes, reads : mapping
         Paths by the key that gives them, such as "output.path"; None where there is none.
     """
-    seen: dict[Any, str] = {_identity(place): where for where, place in (reads or {}).items()}
+    seen: dict[Path | tuple[int, int], str] = {
+        _identity(place): where for where, place in (reads or {}).items()
+    }
     inputs = set(seen)
     for what, given in writes.items():
         if given is None:
@@ -97,7 +99,7 @@ def _result(path: Path) -> tuple[dict[str, Any], int | None] | None:
     try:
         with h5py.File(path, "r") as file:
             config: Any = json.loads(str(file.attrs["config_json"]))
-            done = file["iteration"].shape[0] - 1 if "iteration" in file else None  # type: ignore
+            done = file["iteration"].shape[0] - 1 if "iteration" in file else None  # type: ignore  # a dataset
     except Exception:  # no result, or none that can be read
         return None
     return (config, done) if isinstance(config, dict) else None
@@ -117,7 +119,7 @@ def _number(tables: dict[str, Any], key: str) -> int:
     return (tables.get(table) or {}).get(name, 1)
 
 
-def _identity(path: Path) -> Any:
+def _identity(path: Path) -> Path | tuple[int, int]:
     """A key that is the same for all names of a file, links included."""
     try:
         found = path.stat()

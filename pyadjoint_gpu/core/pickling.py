@@ -11,4 +11,4 @@ class AsGiven:
     cannot be pickled, and JAX arrays would come back in JAX's default precision."""
 
     def __getstate__(self) -> dict[str, Any]:
-        return {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
+        return {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]  # a dataclass

@@ -9,7 +9,7 @@ import contextlib
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,7 +52,7 @@ class Task:
         self.name, self.unit, self.items = name, unit, items
         self.total = len(items) if total is None and hasattr(items, "__len__") else total
         self.done = 0
-        self._values: Mapping[str, Any] = {}
+        self._values: Mapping[str, float] = {}
         self._phases: list[_Phase] = []
         self._note = ""
         self._begun = time.monotonic()
@@ -190,7 +190,9 @@ def phase(text: str, *, at_once: bool = False) -> Iterator[None]:
         task._end(begun)
 
 
-def first_use(key: Any, text: str, *, at_once: bool = False) -> contextlib.AbstractContextManager:
+def first_use(
+    key: Hashable, text: str, *, at_once: bool = False
+) -> contextlib.AbstractContextManager:
     """A `phase` the first time that this process meets the hashable `key`, when code has to be
     compiled; else a context that does nothing."""
     mark = hash(key)
@@ -229,7 +231,7 @@ def _drawn(shown: bool | None, **options: Any) -> Any:
     return None if bar.disable else bar
 
 
-def _listed(values: Mapping[str, Any]) -> str:
+def _listed(values: Mapping[str, float]) -> str:
     return " ".join(f"{k}={v:.4g}" for k, v in values.items())
 
 

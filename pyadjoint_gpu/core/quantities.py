@@ -84,7 +84,7 @@ def _parsed(text: str) -> Any:
     return None
 
 
-def spelling(units: Any) -> str:
+def spelling(units: object) -> str:
     """Units as a stripped text; "1" for none."""
     text = "" if units is None else str(units).strip()
     return "1" if text in UNSTATED else text
@@ -102,13 +102,13 @@ def _to_base(text: str) -> tuple[Conversion, Any] | None:
     return Conversion(scale, offset), one.dimensionality
 
 
-def known(units: Any) -> bool:
+def known(units: object) -> bool:
     """Whether the text is a known unit."""
     text = spelling(units)
     return text == "1" or _parsed(text) is not None
 
 
-def conversion(found: Any, wanted: str, *, density: float | None = None) -> Conversion | None:
+def conversion(found: object, wanted: str, *, density: float | None = None) -> Conversion | None:
     """Conversion from `found` to `wanted`; None if there is none.
 
     A `found` that states no units is taken to be `wanted`. With a `density` in kg m-3, masses
@@ -129,7 +129,7 @@ def conversion(found: Any, wanted: str, *, density: float | None = None) -> Conv
 
 
 def converter(
-    what: str, found: Any, wanted: str, *, density: float | None = None, meaning: str = ""
+    what: str, found: object, wanted: str, *, density: float | None = None, meaning: str = ""
 ) -> Conversion:
     """`conversion`, or a `DataError` that begins with `what`; `meaning` describes `wanted` in
     it."""
@@ -177,7 +177,7 @@ def stated(value: Any) -> str | None:
     return str(value.units) if hasattr(value, "units") and hasattr(value, "magnitude") else None
 
 
-def _described(value: Any) -> str:
+def _described(value: object) -> str:
     """A description, for errors, of a value that is not numeric."""
     try:
         array = np.asarray(value)
@@ -205,7 +205,7 @@ def numbers(what: str, value: Any, *, expected: str = "numeric values") -> np.nd
     masked = np.ma.getmaskarray(plain) if np.ma.isMaskedArray(plain) else None
     if masked is not None:
         plain = np.ma.getdata(plain)
-    array: Any = None
+    array: np.ndarray | None = None
     try:
         array = np.asarray(plain)
         if plain is None:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 
 
-def sizes(shape: Iterable[Any]) -> str:
+def sizes(shape: Iterable[object]) -> str:
     """A shape as a text: ``8 x 12``."""
     return " x ".join(map(str, shape)) or "1"
 
 
-def span(values: Any) -> str:
+def span(values: np.ndarray) -> str:
     """The range of an array as a text: ``0.1 to 2``, or the one value that all have."""
     low, high = float(np.min(values)), float(np.max(values))
     return f"{low:.4g}" if low == high else f"{low:.4g} to {high:.4g}"

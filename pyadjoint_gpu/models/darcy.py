@@ -166,11 +166,11 @@ class Darcy(Model):
         return f"{counted(len(self.wells), 'well')}, {sides}, {self.face_mean} face means"
 
     @property
-    def unknowns(self) -> tuple[Variable, ...]:  # type: ignore[override]
+    def unknowns(self) -> tuple[Variable, ...]:  # type: ignore[override]  # an attribute in the base
         return (Variable("pressure", self.pressure_units, "fluid pressure"),)
 
     @property
-    def parameters(self) -> tuple[Parameter, ...]:  # type: ignore[override]
+    def parameters(self) -> tuple[Parameter, ...]:  # type: ignore[override]  # an attribute in the base
         return (
             Parameter(
                 "permeability",

@@ -200,20 +200,20 @@ class ForcingSpace(Space):
     time_units: str
 
     @property
-    def grid(self) -> Grid:  # type: ignore[override]
+    def grid(self) -> Grid:  # type: ignore[override]  # an attribute in the base
         return self.sites.grid
 
     @property
-    def shape(self) -> tuple[int, ...]:  # type: ignore[override]
+    def shape(self) -> tuple[int, ...]:
         where = self.grid.shape if self.sites.everywhere else (self.sites.indices.size,)
         return (self.count, *where)
 
     @property
-    def dims(self) -> tuple[str, ...]:  # type: ignore[override]
+    def dims(self) -> tuple[str, ...]:
         return ("interval", *(self.grid.dims if self.sites.everywhere else ("source",)))
 
     @property
-    def measure(self) -> float:  # type: ignore[override]
+    def measure(self) -> float:
         return self.grid.cell_volume
 
     @property
@@ -240,7 +240,7 @@ class ForcingSpace(Space):
             value = value(np.broadcast_to(times, self.shape), *self.positions())
         return super().fill(value, name, of)
 
-    def dirichlet(self, field: Any) -> Any:
+    def dirichlet(self, field: jax.Array) -> jax.Array | float:
         """Integral of ``|grad field|^2`` over space, between neighbouring cells among the sites,
         summed over the intervals. Points have no neighbours."""
         if self.sites.at_points:

@@ -86,7 +86,7 @@ class Ice(Model):
         return f"exponent {self.exponent:g}{sea}"
 
     @property
-    def unknowns(self) -> tuple[Variable, ...]:  # type: ignore[override]
+    def unknowns(self) -> tuple[Variable, ...]:  # type: ignore[override]  # an attribute in the base
         return (Variable("thickness", "m", "ice thickness", "land_ice_thickness"),)
 
     @property
@@ -94,7 +94,7 @@ class Ice(Model):
         return {"thickness": Bound(0.0, 1.0)}
 
     @property
-    def parameters(self) -> tuple[Parameter, ...]:  # type: ignore[override]
+    def parameters(self) -> tuple[Parameter, ...]:  # type: ignore[override]  # an attribute in the base
         n = f"{self.exponent:g}"
         return (
             Parameter("bed", "m", "bed elevation", "bedrock_altitude"),

@@ -44,19 +44,19 @@ class Step(Model):
     name: ClassVar[str] = "step"
 
     @property
-    def grid(self) -> Grid:  # type: ignore[override]
+    def grid(self) -> Grid:  # type: ignore[override]  # an attribute in the base
         return self.model.grid
 
     @property
-    def domain(self) -> Grid:  # type: ignore[override]
+    def domain(self) -> Grid:  # type: ignore[override]  # an attribute in the base
         return self.model.domain
 
     @property
-    def linear(self) -> bool:  # type: ignore[override]
+    def linear(self) -> bool:  # type: ignore[override]  # an attribute in the base
         return self.model.linear
 
     @property
-    def stencil_radius(self) -> int:  # type: ignore[override]
+    def stencil_radius(self) -> int:  # type: ignore[override]  # an attribute in the base
         return self.model.stencil_radius
 
     @property
@@ -64,11 +64,11 @@ class Step(Model):
         return f"length {self.length:g} {self.model.time_units}; {self.model.text}"
 
     @property
-    def unknowns(self) -> tuple[Variable, ...]:  # type: ignore[override]
+    def unknowns(self) -> tuple[Variable, ...]:  # type: ignore[override]  # an attribute in the base
         return self.model.unknowns
 
     @property
-    def parameters(self) -> tuple[Parameter, ...]:  # type: ignore[override]
+    def parameters(self) -> tuple[Parameter, ...]:  # type: ignore[override]  # an attribute in the base
         before = (
             Parameter(f"previous_{v.name}", v.units, f"{v.name} a step before")
             for v in self.unknowns
@@ -183,11 +183,11 @@ class Transient(Model):
             set_(self, name, value)
 
     @property
-    def grid(self) -> Grid:  # type: ignore[override]
+    def grid(self) -> Grid:  # type: ignore[override]  # an attribute in the base
         return self.model.grid
 
     @property
-    def domain(self) -> Grid:  # type: ignore[override]
+    def domain(self) -> Grid:  # type: ignore[override]  # an attribute in the base
         return self.model.domain
 
     @cached_property
@@ -204,7 +204,7 @@ class Transient(Model):
         return self.step * np.arange(0, self.steps + 1, self.every)
 
     @property
-    def linear(self) -> bool:  # type: ignore[override]
+    def linear(self) -> bool:  # type: ignore[override]  # an attribute in the base
         return self.model.linear
 
     @property
@@ -212,11 +212,11 @@ class Transient(Model):
         return f"{type(self).__name__}, {steps_text(self)}, of {self.model.text}"
 
     @property
-    def unknowns(self) -> tuple[Variable, ...]:  # type: ignore[override]
+    def unknowns(self) -> tuple[Variable, ...]:  # type: ignore[override]  # an attribute in the base
         return self.model.unknowns
 
     @property
-    def parameters(self) -> tuple[Parameter, ...]:  # type: ignore[override]
+    def parameters(self) -> tuple[Parameter, ...]:  # type: ignore[override]  # an attribute in the base
         start = (
             Parameter(f"initial_{v.name}", v.units, f"{v.name} at the start") for v in self.unknowns
         )
