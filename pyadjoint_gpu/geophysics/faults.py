@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from ..core.checks import check_keys, count, finite, positive
 from ..core.errors import ConfigError, DataError
@@ -65,8 +67,16 @@ class Fault:
         return len(self.slips) * self.along * self.down
 
     def green(
-        self, points: Any, look: Any, *, east: Any, north: Any, depth: Any, strike: Any, dip: Any
-    ) -> Any:
+        self,
+        points: ArrayLike,
+        look: ArrayLike,
+        *,
+        east: ArrayLike,
+        north: ArrayLike,
+        depth: ArrayLike,
+        strike: ArrayLike,
+        dip: ArrayLike,
+    ) -> jax.Array:
         """Design matrix G: displacements along `look` per unit of each component of slip.
 
         Parameters
@@ -107,7 +117,7 @@ class Fault:
             parts.append(jnp.einsum("mk,mnk->mn", look[:, :2], flat) + look[:, 2:] * u[..., 2])
         return jnp.concatenate(parts, axis=1)
 
-    def forward(self, points: Any, look: Any, **known: float) -> Forward:
+    def forward(self, points: ArrayLike, look: ArrayLike, **known: float) -> Forward:
         """Map from theta, the unknown part of the geometry, to G, for `HierarchicalSMC`.
 
         Parameters
@@ -162,7 +172,7 @@ class Fault:
             ),
         }
 
-    def smooth_prior(self, sd: Any, length: float) -> GaussianPrior:
+    def smooth_prior(self, sd: ArrayLike, length: float) -> GaussianPrior:
         """Gaussian prior of smooth slip: components of one kind have the covariance
 
             sd_i sd_j C_ij / (C_ii C_jj)^(1/2),    C = (1 / length^2 - Laplacian)^(-2).
@@ -234,7 +244,7 @@ class Forward:
     look: np.ndarray
     known: Mapping[str, float]
 
-    def __call__(self, theta: Mapping[str, Any]) -> Any:
+    def __call__(self, theta: Mapping[str, Any]) -> jax.Array:
         unknown = [k for k in GEOMETRY if k not in self.known]
         check_keys(theta, unknown, "theta_prior")
         for name in unknown:
@@ -254,14 +264,14 @@ class Forward:
         return hash(self._key)
 
 
-def _square(length: Any) -> float:
+def _square(length: float) -> float:
     """The square of a length, with an error of its own for an infinite one."""
     if isinstance(length, float) and np.isinf(length) and length > 0:
         return np.inf
     return positive("length", length) ** 2
 
 
-def gnss(points: Any) -> tuple[np.ndarray, np.ndarray]:
+def gnss(points: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """Points and look vectors of the components east, north and up at stations of shape (k, 2)."""
     stations = np.asarray(points, dtype=float)
     if stations.ndim != 2 or stations.shape[1] != 2:

@@ -29,6 +29,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import ArrayLike
 
 SLIPS = ("strike", "dip", "tensile")
 NEAR = 0.1
@@ -38,16 +39,16 @@ TERMS = 16
 
 
 def displacement(
-    x: Any,
-    y: Any,
-    depth: Any,
-    dip: Any,
-    length: Any,
-    width: Any,
+    x: ArrayLike,
+    y: ArrayLike,
+    depth: ArrayLike,
+    dip: ArrayLike,
+    length: ArrayLike,
+    width: ArrayLike,
     slip: str,
     *,
     poisson: float = 0.25,
-) -> Any:
+) -> jax.Array:
     """Displacement (u_x, u_y, u_z) of points on the surface per unit of slip, in the fault's axes.
 
     Parameters
@@ -81,16 +82,16 @@ def displacement(
 
 @partial(jax.jit, static_argnames="slip", inline=True)
 def by_upper_edge(
-    x: Any,
-    y: Any,
-    depth: Any,
-    dip: Any,
-    length: Any,
-    width: Any,
+    x: ArrayLike,
+    y: ArrayLike,
+    depth: ArrayLike,
+    dip: ArrayLike,
+    length: ArrayLike,
+    width: ArrayLike,
     slip: str,
     *,
     poisson: float = 0.25,
-) -> Any:
+) -> jax.Array:
     """`displacement` with `y` and `depth` relative to the upper edge, so that a fault can reach the
     surface exactly.
 
@@ -143,17 +144,17 @@ class _Edges(NamedTuple):
         Distance that counts as zero, within round-off.
     """
 
-    y: Any
-    d: Any
-    q: Any
-    sin: Any
-    cos: Any
-    trace: Any
-    side: Any
-    nothing: Any
+    y: jax.Array
+    d: jax.Array
+    q: jax.Array
+    sin: jax.Array
+    cos: jax.Array
+    trace: jax.Array
+    side: jax.Array
+    nothing: jax.Array
 
 
-def _corners(xi: Any, edges: _Edges, slip: str, mu: Any) -> Any:
+def _corners(xi: jax.Array, edges: _Edges, slip: str, mu: float) -> jax.Array:
     """Terms of the corners; `mu` is mu / (lambda + mu)."""
     y, d, q, sin, cos, trace, side, nothing = edges
     square = xi**2 + y**2 + d**2
@@ -219,7 +220,9 @@ def _corners(xi: Any, edges: _Edges, slip: str, mu: Any) -> Any:
     return jnp.where(here[..., None], 0.0, jnp.stack(parts, axis=-1))
 
 
-def _remainder(k: Any, v: Any, w: Any, real: Any, norm: Any) -> tuple[Any, Any]:
+def _remainder(
+    k: jax.Array, v: jax.Array, w: jax.Array, real: jax.Array, norm: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     """Real and imaginary part of F; `real` and `norm` are 1 + k v and |1 + k zeta|^2."""
     near = k**2 * (v**2 + w**2) < NEAR**2
     zeta = lax.complex(v, w)
@@ -235,7 +238,7 @@ def _remainder(k: Any, v: Any, w: Any, real: Any, norm: Any) -> tuple[Any, Any]:
     )
 
 
-def _arctan(above: Any, under: Any, side: Any) -> Any:
+def _arctan(above: jax.Array, under: jax.Array, side: jax.Array) -> jax.Array:
     """arctan(above / under); where `under` is zero its sign is `side`."""
     steep = jnp.abs(above) > jnp.abs(under)
     flat = jnp.arctan(above / jnp.where(steep | (under == 0.0), 1.0, under))
@@ -244,7 +247,7 @@ def _arctan(above: Any, under: Any, side: Any) -> Any:
     return jnp.where(steep, 0.5 * jnp.pi * sign - rest, flat)
 
 
-def _angles(dip: Any) -> tuple[Any, Any]:
+def _angles(dip: ArrayLike) -> tuple[jax.Array, jax.Array]:
     """Sine and cosine, the latter zero at a right angle within round-off."""
     dip = jnp.asarray(dip, jnp.result_type(float))
     return jnp.sin(dip), -jnp.sin(dip - 0.5 * jnp.pi)

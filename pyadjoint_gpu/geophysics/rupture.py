@@ -64,7 +64,7 @@ class Rupture:
         origin = self.centre if self.origin is None else _place("origin", self.origin)
         object.__setattr__(self, "origin", origin)
 
-    def final(self, y: Any, x: Any) -> Any:
+    def final(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
         """Final uplift U, in m."""
         dy, dx = y - self.centre[0], x - self.centre[1]
         angle = np.radians(self.strike)
@@ -72,7 +72,7 @@ class Rupture:
         across = dx * np.cos(angle) - dy * np.sin(angle)
         return self.uplift * _bump(along / self.length) * _bump(across / self.width)
 
-    def __call__(self, t: Any, y: Any, x: Any) -> Any:
+    def __call__(self, t: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
         """Rate of uplift db/dt."""
         assert self.origin is not None
         began = np.hypot(y - self.origin[0], x - self.origin[1]) / self.speed
@@ -80,7 +80,7 @@ class Rupture:
         return self.final(y, x) * (1.0 - np.cos(2.0 * np.pi * s)) / self.rise_time
 
 
-def _bump(s: Any) -> Any:
+def _bump(s: np.ndarray) -> np.ndarray:
     return np.where(np.abs(s) < 0.5, np.square(np.cos(np.pi * s)), 0.0)
 
 

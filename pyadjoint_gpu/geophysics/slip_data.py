@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
@@ -67,7 +67,12 @@ class SlipData:
 
     @classmethod
     def of(
-        cls, where: str, points: Any, look: Any, displacement: np.ndarray, noise: np.ndarray
+        cls,
+        where: str,
+        points: np.ndarray,
+        look: np.ndarray,
+        displacement: np.ndarray,
+        noise: np.ndarray,
     ) -> SlipData:
         """The observed part of these data.
 
@@ -118,7 +123,7 @@ def slip_data(gnss: Datasets = (), insar: Datasets = (), *, units: str = "m") ->
     return reduce(add, parts)
 
 
-def _listed(name: str, given: Any) -> list[tuple[str, xr.Dataset]]:
+def _listed(name: str, given: Datasets) -> list[tuple[str, xr.Dataset]]:
     """Datasets, each with its name in messages."""
     alone = isinstance(given, xr.Dataset)
     found = [given] if alone else list(given)
@@ -188,7 +193,7 @@ class _Columns:
             )
         return self.data[name]
 
-    def _converter(self, name: str, found: Any, wanted: str) -> Conversion:
+    def _converter(self, name: str, found: object, wanted: str) -> Conversion:
         return converter(f"{self.where}: {name!r}", found, wanted)
 
 
@@ -242,5 +247,5 @@ def _insar(columns: _Columns) -> SlipData:
     return SlipData.of(columns.where, points, look / size[:, None], d, noise)
 
 
-def _names(dims: Any) -> str:
+def _names(dims: Iterable[Hashable]) -> str:
     return ", ".join(map(str, dims))

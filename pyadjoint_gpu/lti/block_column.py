@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from numpy.typing import ArrayLike
 
 from ..core.checks import check_kind
 from ..core.errors import ConfigError, nearest
@@ -30,7 +31,7 @@ from .rows import count, followed
 def block_column(
     model: Model,
     parameters: Mapping[str, Any],
-    sensors: Any,
+    sensors: ArrayLike,
     *,
     parameter: str = "source",
     engine: str | Engine = "auto",
@@ -129,7 +130,7 @@ def rows_done(journal: str | Path, **asked: Any) -> int:
 class _Column:
     """The checked arguments of `block_column`."""
 
-    engine: Any
+    engine: Engine
     model: Explicit
     m: Fields
     parameter: str
@@ -141,7 +142,7 @@ class _Column:
         cls,
         model: Model,
         parameters: Mapping[str, Any],
-        sensors: Any,
+        sensors: ArrayLike,
         parameter: str,
         engine: str | Engine,
     ) -> _Column:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
+from numpy.typing import ArrayLike
 
 from ..core.checks import count, finite_array, real_array
 from ..core.errors import ConfigError, DataError
@@ -67,7 +69,7 @@ class LinearInversion:
         self.noise = Noise(in_units(noise, of.units[0]), of.sensors, of.steps)
         self.offline = offline or Offline.of(of, prior, self.noise, forecast)
 
-    def infer(self, data: Any, until: int | None = None) -> xr.Dataset:
+    def infer(self, data: ArrayLike | xr.DataArray, until: int | None = None) -> xr.Dataset:
         """The posterior given data.
 
         Parameters
@@ -96,7 +98,9 @@ class LinearInversion:
         """An inversion of data as they arrive."""
         return Stream(self)
 
-    def draws(self, data: Any, size: int, *, seed: int = 0, until: int | None = None) -> np.ndarray:
+    def draws(
+        self, data: ArrayLike | xr.DataArray, size: int, *, seed: int = 0, until: int | None = None
+    ) -> np.ndarray:
         """Samples of m given the data, m' + Gamma F^T K^-1 (d - F m' - e'), m' and e' samples of
         the prior and of the noise (Matheron's rule).
 
@@ -234,7 +238,9 @@ class LinearInversion:
         own = stated(data) if spelling(units) != "1" else None
         return np.array(converter("data", own, units)(array))
 
-    def _checked(self, data: Any, until: int | None) -> tuple[np.ndarray, np.ndarray]:
+    def _checked(
+        self, data: ArrayLike | xr.DataArray, until: int | None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Data, zero where unknown, and the mask of those observed at the known times (k, C)."""
         known = self._known(until)
         shape = (self.map.steps, self.map.sensors)
@@ -291,10 +297,10 @@ class LinearInversion:
         return xr.Dataset(variables, self._coordinates, attributes)
 
     @cached_property
-    def _coordinates(self) -> dict[Any, Any]:
+    def _coordinates(self) -> dict[Hashable, Any]:
         column, ends = self.map.column, self.map.interval * (1.0 + np.arange(self.map.steps))
         units = column["lag"].attrs.get("units", "1") if "lag" in column.coords else "1"
-        out: dict[Any, Any] = {
+        out: dict[Hashable, Any] = {
             "interval": ("interval", ends - 0.5 * self.map.interval, named("its middle", units)),
             "time": ("time", ends, named("time", units)),
         }
@@ -327,7 +333,7 @@ class Stream:
     def known(self) -> int:
         return len(self._observed)
 
-    def update(self, rows: Any) -> xr.Dataset:
+    def update(self, rows: ArrayLike | xr.DataArray) -> xr.Dataset:
         """The posterior given these rows and all before.
 
         Parameters
@@ -371,7 +377,7 @@ def _root(variance: np.ndarray) -> np.ndarray:
     return np.sqrt(np.maximum(variance, 0.0))
 
 
-def _plain(arrays: dict[str, Any]) -> xr.Dataset:
+def _plain(arrays: dict[str, np.ndarray]) -> xr.Dataset:
     """Arrays as they are, each with dimensions of its own."""
     return xr.Dataset(
         {

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.fft
 import xarray as xr
+from numpy.typing import ArrayLike
 
 from ..core.checks import check_choice, real_array
 from ..core.errors import ConfigError, DataError
@@ -158,7 +159,7 @@ class ToeplitzMap(AsGiven):
         """F_0 ... F_(T-1), of shape (T, sensors, n), n sites, in double precision."""
         return self.column.values.reshape(self.steps, self.sensors, -1)
 
-    def select(self, sensors: Any) -> ToeplitzMap:
+    def select(self, sensors: ArrayLike) -> ToeplitzMap:
         """The map to some of the sensors, by their numbers.
 
         Raises
@@ -175,7 +176,7 @@ class ToeplitzMap(AsGiven):
         return ToeplitzMap(self.column.isel(sensor=chosen), self.dtype)
 
     @double
-    def matvec(self, m: Any) -> np.ndarray:
+    def matvec(self, m: ArrayLike) -> np.ndarray:
         """F m, of one m or a batch.
 
         Parameters
@@ -192,7 +193,7 @@ class ToeplitzMap(AsGiven):
         return out.reshape(*m.shape[: m.ndim - 1 - len(self.sites)], self.steps, self.sensors)
 
     @double
-    def rmatvec(self, d: Any) -> np.ndarray:
+    def rmatvec(self, d: ArrayLike) -> np.ndarray:
         """F^T d, of one d or a batch.
 
         Parameters
@@ -226,7 +227,7 @@ class ToeplitzMap(AsGiven):
         parts = np.concatenate([transformed.real, transformed.imag], axis=1)
         return jnp.asarray(parts, self.dtype)
 
-    def _fitting(self, name: str, given: Any, shape: tuple[int, ...]) -> np.ndarray:
+    def _fitting(self, name: str, given: ArrayLike, shape: tuple[int, ...]) -> np.ndarray:
         array = np.asarray(real_array(name, given), dtype=self.dtype)
         if array.shape[-len(shape) :] != shape:
             raise DataError(f"{name}: found shape {array.shape}, expected (..., {shape})")
@@ -239,7 +240,7 @@ def padded(steps: int) -> int:
     return length
 
 
-def apply(spectrum: Any, m: Any) -> Any:
+def apply(spectrum: jax.Array, m: jax.Array) -> jax.Array:
     """F m of shapes (frequencies, 2 sensors, n) and (batch, T, n); in JAX."""
     batch, steps, _ = m.shape
     transformed = jnp.fft.rfft(m, padded(steps), axis=1)
@@ -252,7 +253,7 @@ def apply(spectrum: Any, m: Any) -> Any:
     return jnp.transpose(out[:steps], (2, 0, 1))
 
 
-def apply_transposed(spectrum: Any, d: Any) -> Any:
+def apply_transposed(spectrum: jax.Array, d: jax.Array) -> jax.Array:
     """F^T d, by the conjugate transposed transform of F; in JAX."""
     batch, steps, _ = d.shape
     transformed = jnp.fft.rfft(d, padded(steps), axis=1)

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
-from typing import Any
 
 import numpy as np
 
@@ -88,7 +87,7 @@ class Machine:
         }
         with workers() as threads:
 
-            def seconds(work: Callable[[Panel], Any]) -> float:
+            def seconds(work: Callable[[Panel], object]) -> float:
                 """Time of one panel's work, all cores busy."""
                 return _median(lambda: list(threads.map(work, panels))) / len(panels)
 
@@ -232,7 +231,7 @@ def placement_cost(
     return Cost(products, updates, factors, read, pivots, memory, ranks)
 
 
-def _median(work: Callable[[], Any]) -> float:
+def _median(work: Callable[[], object]) -> float:
     """Median seconds of `work`, repeated for more than half a second."""
     work()
     times: list[float] = []

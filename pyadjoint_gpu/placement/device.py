@@ -29,8 +29,10 @@ class DevicePanel(Panel):
         n, steps = diagonal.shape[:2]
         self.refusal = refusal
         self.least = np.finfo("f4").eps * diagonal.max(initial=0.0)
-        self.left: Any = jnp.asarray(diagonal, dtype)
-        self.rows: Any = jnp.zeros((-(-capacity // SENSORS), SENSORS * steps, n * steps), dtype)
+        self.left: jax.Array = jnp.asarray(diagonal, dtype)
+        self.rows: jax.Array = jnp.zeros(
+            (-(-capacity // SENSORS), SENSORS * steps, n * steps), dtype
+        )
 
     @double
     def prepared(self, coefficients: np.ndarray) -> Any:
@@ -54,7 +56,7 @@ class DevicePanel(Panel):
         return np.asarray(column).reshape(-1, steps)[: count * steps]
 
     @double
-    def blocks(self, which: Any) -> np.ndarray:
+    def blocks(self, which: np.ndarray | slice | int) -> np.ndarray:
         return np.asarray(self.left)[which]
 
     @double
@@ -83,7 +85,7 @@ def _extend(rows: Any, left: Any, row: Any, coefficients: Any, last: Any, known:
 
 
 @jax.jit
-def _logdets(left: Any) -> Any:
+def _logdets(left: jax.Array) -> jax.Array:
     """logdet C_j, NaN where a block is not positive definite."""
     factors = jnp.linalg.cholesky(left)
     return 2.0 * jnp.log(jnp.diagonal(factors, axis1=1, axis2=2)).sum(1)

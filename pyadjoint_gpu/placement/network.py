@@ -9,6 +9,7 @@ from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..core.checks import finite_array
 from ..core.errors import ConfigError, DataError
@@ -38,7 +39,7 @@ class Network:
         cls,
         candidates: int,
         budget: Any,
-        costs: Any = None,
+        costs: ArrayLike | None = None,
         existing: Sequence[int] = (),
         forbidden: Sequence[int] = (),
     ) -> Network:
@@ -124,7 +125,7 @@ def indices(given: Any, candidates: int, name: str) -> tuple[int, ...]:
     return tuple(int(i) for i in found)
 
 
-def _costs(given: Any, candidates: int) -> np.ndarray | None:
+def _costs(given: ArrayLike | None, candidates: int) -> np.ndarray | None:
     if given is None:
         return None
     costs = finite_array("costs", given)
@@ -135,5 +136,5 @@ def _costs(given: Any, candidates: int) -> np.ndarray | None:
     return costs
 
 
-def _is(value: Any, kind: type) -> bool:
+def _is(value: object, kind: type) -> bool:
     return isinstance(value, kind) and not isinstance(value, bool | np.bool_)

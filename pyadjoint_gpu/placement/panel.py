@@ -80,7 +80,7 @@ class Panel:
         steps = self.left.shape[1]
         return self.rows[: count * steps, j * steps : (j + 1) * steps]
 
-    def blocks(self, which: Any) -> np.ndarray:
+    def blocks(self, which: np.ndarray | slice | int) -> np.ndarray:
         """C_j of some of the candidates, or one."""
         return self.left[which]
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import scipy.linalg
 import xarray as xr
+from numpy.typing import ArrayLike
 
 from ..core.checks import count
 from ..core.errors import DataError, shown
@@ -50,8 +51,8 @@ def place_sensors(
     budget: float,
     *,
     goal: Any = None,
-    weights: Any = None,
-    costs: Any = None,
+    weights: ArrayLike | None = None,
+    costs: ArrayLike | None = None,
     existing: Sequence[int] = (),
     forbidden: Sequence[int] = (),
     random: int = 100,
@@ -295,7 +296,7 @@ def _deviations(
     return left.reshape(-1, *prior.sites)
 
 
-def _guarantee(noise: Noise, goal: Any, costs: Any) -> tuple[float, str]:
+def _guarantee(noise: Noise, goal: object, costs: object) -> tuple[float, str]:
     """The guaranteed fraction of the best information, and the reason."""
     if goal is not None:
         return 0.0, "none: information on a goal is not submodular"

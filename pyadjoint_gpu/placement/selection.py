@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..core.checks import check_choice
 from ..core.errors import ConfigError, DataError, shown
@@ -67,7 +68,7 @@ def select(
     budget: float,
     *,
     conditional: Covariance | None = None,
-    costs: Any = None,
+    costs: ArrayLike | None = None,
     existing: Sequence[int] = (),
     forbidden: Sequence[int] = (),
     dtype: str = "float64",

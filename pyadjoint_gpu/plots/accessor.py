@@ -8,8 +8,9 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
+    from types import ModuleType
 
     import xarray as xr
     from matplotlib.figure import Figure
@@ -153,11 +154,11 @@ class _Waiting:
         return spec
 
 
-def _then(loader: Any, follow: Any) -> None:
+def _then(loader: Any, follow: Callable[[], None]) -> None:
     """Call `follow` after the loader has executed its module."""
     run = loader.exec_module
 
-    def exec_module(module: Any) -> None:
+    def exec_module(module: ModuleType) -> None:
         loader.exec_module = run
         run(module)
         follow()

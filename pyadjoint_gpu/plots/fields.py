@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,10 @@ NAMED = 5
 """Most observations that are labelled with their names."""
 MOST = 1000
 """Most observations on a map."""
+
+
+Panel = Callable[["Axes"], object]
+"""A function that draws into axes."""
 
 
 def plot(result: xr.Dataset, path: str | Path | None = None) -> Figure:
@@ -51,7 +56,7 @@ def plot(result: xr.Dataset, path: str | Path | None = None) -> Figure:
     if not names or "misfit" not in result:
         raise DataError("not a result of an inversion: it has no '<control>_initial' and 'misfit'")
     result = over_all_time(result)
-    panels: list[Any] = []
+    panels: list[Panel] = []
     for name in names:
         if result[name].dims[:1] == ("interval",):
             panels.append(lambda ax, name=name: series(ax, result, name))
@@ -98,7 +103,7 @@ def integers(ax: Axes) -> None:
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
-def arranged(panels: list[Any], wide: float, title: str, path: str | Path | None) -> Figure:
+def arranged(panels: list[Panel], wide: float, title: str, path: str | Path | None) -> Figure:
     """A figure of panels, functions of axes, two or three a row; `wide` is the aspect of maps."""
     columns = min(len(panels), 2 if len(panels) in (2, 4) else 3)
     rows = -(-len(panels) // columns)
@@ -181,7 +186,7 @@ def _states(result: xr.Dataset) -> list[str]:
     return [n for n in str(result.attrs.get("unknowns", "")).split() if n in result][:2]
 
 
-def _field_panels(result: xr.Dataset, name: str) -> list[Any]:
+def _field_panels(result: xr.Dataset, name: str) -> list[Panel]:
     if result[name].ndim == 1:
         return [lambda ax: _line(ax, result, name)]
     limits, log = value_range(result[name].values)

@@ -10,7 +10,7 @@ import xarray as xr
 
 from ..core.errors import DataError
 from ..results.dataset import NINETY
-from .fields import INK, arranged, edges, units_of
+from .fields import INK, Panel, arranged, edges, units_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,7 +45,7 @@ def plot_block_column(column: xr.Dataset, path: str | Path | None = None) -> Fig
         raise DataError("not a block column: it has no 'response'")
     sensors = column.sizes["sensor"]
     shown = np.unique(np.linspace(0, sensors - 1, min(sensors, SHOWN)).astype(int)).tolist()
-    panels: list[Any] = [lambda ax, k=k: _response_map(ax, column, k) for k in shown]
+    panels: list[Panel] = [lambda ax, k=k: _response_map(ax, column, k) for k in shown]
     panels.append(lambda ax: _lags(ax, column, shown))
     return arranged(panels, 1.3, str(column.attrs.get("title", "")), path)
 
@@ -73,7 +73,7 @@ def plot_linear_inversion(answer: xr.Dataset, path: str | Path | None = None) ->
     """
     if "integral" not in answer or "integral_sd" not in answer:
         raise DataError("not a linear inversion: it has no 'integral' with 'integral_sd'")
-    panels: list[Any]
+    panels: list[Panel]
     if _line_like(answer, answer["integral"]):
         panels = [lambda ax: _band_of_sites(ax, answer)]
     else:

@@ -16,7 +16,10 @@ from .linear import draw_sites, finish_plane
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.cm import ScalarMappable
     from matplotlib.figure import Figure
+    from matplotlib.gridspec import SubplotSpec
+    from matplotlib.lines import Line2D
 
 CHOSEN, RANDOM, TRUE, BAND, PLACED = "#c8553d", "#c9c9c9", "#222222", "#9ec9d6", "#f2c14e"
 LINE = "#1f6f8b"
@@ -131,7 +134,7 @@ class _Basin:
         ax.set_title(textwrap.fill(text, 54), fontsize=10.5, color=INK)
         ax.locator_params(nbins=6)
 
-    def bar(self, ax: Axes, image: Any, text: str) -> None:
+    def bar(self, ax: Axes, image: ScalarMappable, text: str) -> None:
         beside = ax.inset_axes((1.03, 0.0, 0.04, 1.0))
         ax.figure.colorbar(image, cax=beside).set_label(text)
 
@@ -189,7 +192,7 @@ def _chosen(result: xr.Dataset) -> str:
     return f"{result.sizes['step']} of {result.sizes['candidate']} candidates, in order"
 
 
-def _marked(ax: Axes, x: np.ndarray, y: np.ndarray, result: xr.Dataset) -> list[Any]:
+def _marked(ax: Axes, x: np.ndarray, y: np.ndarray, result: xr.Dataset) -> list[Line2D]:
     """Draw candidates by kind, chosen ones with their numbers; return the legend's handles."""
     kind, order = result["candidate_kind"].values, result["order"].values
     free = np.setdiff1d(np.flatnonzero(kind == 0), order)
@@ -307,13 +310,13 @@ def _information(ax: Axes, result: xr.Dataset, aspect: float = 1.3) -> None:
     ax.spines[["top", "right"]].set_visible(False)
 
 
-def _forecasts(figure: Figure, place: Any, result: xr.Dataset) -> None:
+def _forecasts(figure: Figure, place: SubplotSpec, result: xr.Dataset) -> None:
     """Draw forecasts at up to three points."""
     shown = range(min(3, result.sizes["point"]))
     length, unit = _clock(result["time"])
     time, until = result["time"].values / length, result.attrs["forecast_until"] / length
     inner = place.subgridspec(1, len(shown))
-    first: Any = None
+    first: Axes | None = None
     for k in shown:
         ax = figure.add_subplot(inner[k], sharey=first)
         mean, sd = (result[n].values[:, k] for n in ("forecast", "forecast_sd"))

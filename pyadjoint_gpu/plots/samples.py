@@ -12,7 +12,7 @@ import xarray as xr
 from ..core.errors import DataError
 from ..results.samples import samples_of, scalars
 from .corner import DARK, LIGHT, MOST, corner_size, draw_corner, numbers
-from .fields import INK, aspect, draw_map, new_figure, saved, value_range
+from .fields import INK, Panel, aspect, draw_map, new_figure, saved, value_range
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 PANEL, GAP = 3.5, 1.75
 """Width of a map and the space to the next, for its colour bar, in inches."""
 
-Panel = Callable[["Axes"], None]
 Row = tuple[list[Panel], float]
 """Panels in a row, and their height in inches."""
 

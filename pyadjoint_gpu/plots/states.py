@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
@@ -11,6 +11,7 @@ import xarray as xr
 from ..core.errors import DataError
 from .fields import (
     INK,
+    Panel,
     arranged,
     aspect,
     cut,
@@ -55,7 +56,7 @@ def plot_state(state: xr.Dataset, path: str | Path | None = None) -> Figure:
         If matplotlib is missing.
     """
     state = over_all_time(_with_faces(state))
-    panels: list[Any] = []
+    panels: list[Panel] = []
     for name, field in state.data_vars.items():
         dims = {str(d) for d in field.dims}
         if dims - {"z", "y", "x", "time"} == set() and dims != {"time"} and dims:
@@ -96,7 +97,7 @@ def plot_observations(data: xr.Dataset, path: str | Path | None = None) -> Figur
     if not names:
         raise DataError("nothing to draw: no variable '<name>' with '<name>_sigma'")
     axes = [d for d in ("time", "x", "y", "z") if d in data.coords]
-    panels: list[Any] = []
+    panels: list[Panel] = []
     for name in names:
         if {"x", "y"} <= set(axes) and "time" not in axes:
             panels.append(lambda ax, name=name: _seen_in_plane(ax, data, name))

@@ -107,7 +107,7 @@ def _labelled(samples: xr.Dataset) -> xr.Dataset:
     return samples
 
 
-def _word(value: Any) -> str:
+def _word(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 

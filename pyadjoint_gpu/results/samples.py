@@ -17,7 +17,7 @@ ABOUT = ("log_likelihood", "misfit", "weight")
 KIND, TITLE = "sampling", "pyadjoint_gpu samples"
 
 
-def evidence(log_evidence: np.ndarray) -> dict[str, float | None]:
+def evidence(log_evidence: np.ndarray | jax.Array) -> dict[str, float | None]:
     """Combined ln Z of independent runs, and its error.
 
     ln of the mean of the estimates of Z, which are unbiased, and the standard deviation of ln Z

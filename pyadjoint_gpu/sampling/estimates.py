@@ -64,7 +64,7 @@ def _estimated(
     )
     possible = possible & ~jnp.isnan(found.log_evidence)
 
-    def kept(key: Any, s: Any) -> Any:
+    def kept(key: jax.Array, s: jax.Array) -> jax.Array:
         # Neighbours may be copies of one particle.
         which = jax.random.permutation(key, s.shape[1])[:draws]
         return s[:, which].T
@@ -212,7 +212,7 @@ def joined(parts: list[Estimates]) -> Estimates:
     return jax.tree.map(lambda *a: np.concatenate(a), *parts)
 
 
-def _key(tag: Any) -> Any:
+def _key(tag: jax.Array) -> jax.Array:
     """A PRNG key from a row of integers."""
     key = jax.random.key(tag[0])
     for number in tag[1:]:

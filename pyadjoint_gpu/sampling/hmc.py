@@ -39,11 +39,11 @@ class Quadratic(NamedTuple):
     matrix: Any
     vector: Any
 
-    def plus(self, factor: Any, other: Quadratic) -> Quadratic:
+    def plus(self, factor: jax.Array | float, other: Quadratic) -> Quadratic:
         """The quadratic of this density times a power of another."""
         return Quadratic(self.matrix + factor * other.matrix, self.vector + factor * other.vector)
 
-    def log(self, s: Any) -> Any:
+    def log(self, s: jax.Array) -> jax.Array:
         """The logarithm at each column of s."""
         return jnp.sum(s * (self.vector[:, None] - 0.5 * product(self.matrix, s)), axis=0)
 
@@ -54,7 +54,7 @@ class Box(NamedTuple):
     lower: Any
     upper: Any
 
-    def reflect(self, s: Any, v: Any) -> tuple[Any, Any]:
+    def reflect(self, s: jax.Array, v: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Position and velocity after all reflections at the bounds."""
         lower, upper = self.lower[:, None], self.upper[:, None]
         far = jnp.asarray(1e20 if s.dtype == jnp.float32 else 1e100, s.dtype)
@@ -72,7 +72,7 @@ class Box(NamedTuple):
         return jnp.where(room == 0.0, s, inside), jnp.where(odd, -v, v)
 
 
-def product(a: Any, b: Any) -> Any:
+def product(a: jax.Array, b: jax.Array) -> jax.Array:
     """Matrix product a b, in full precision on every device."""
     return jnp.matmul(a, b, precision=lax.Precision.HIGHEST)
 
@@ -93,7 +93,7 @@ def each(function: Callable[..., Any]) -> Callable[..., Any]:
     return batch
 
 
-def tuned(matrix: Any, leapfrogs: int) -> tuple[Any, Any]:
+def tuned(matrix: jax.Array, leapfrogs: int) -> tuple[jax.Array, jax.Array]:
     """The inverse mass C, the variances of N(., H^-1), and a length of steps that makes a
     trajectory `LENGTH` long, or less where that would not be stable."""
     factor = jnp.linalg.cholesky(matrix)
@@ -103,7 +103,7 @@ def tuned(matrix: Any, leapfrogs: int) -> tuple[Any, Any]:
     variance = jnp.sum(root**2, axis=0)
     scale = jnp.sqrt(variance)
 
-    def power(_: Any, x: Any) -> Any:
+    def power(_: Any, x: jax.Array) -> jax.Array:
         x = scale * product(matrix, scale * x)
         return x / jnp.linalg.norm(x)
 
@@ -115,17 +115,17 @@ def tuned(matrix: Any, leapfrogs: int) -> tuple[Any, Any]:
 
 
 def move(
-    key: Any,
-    s: Any,
+    key: jax.Array,
+    s: jax.Array,
     density: Quadratic,
-    variance: Any,
-    step: Any,
+    variance: jax.Array,
+    step: jax.Array,
     box: Box | None,
     *,
     moves: int,
     leapfrogs: int,
     jitter: float,
-) -> tuple[Any, Any]:
+) -> tuple[jax.Array, jax.Array]:
     """`moves` trajectories of every particle, each accepted or refused; and the mean acceptance.
 
     Parameters
@@ -138,10 +138,10 @@ def move(
     """
     vector = density.vector[:, None]
 
-    def potential(s: Any, hs: Any) -> Any:
+    def potential(s: jax.Array, hs: jax.Array) -> jax.Array:
         return jnp.sum(s * (0.5 * hs - vector), axis=0)
 
-    def drift(x: Any, new: Any) -> tuple[Any, Any]:
+    def drift(x: Any, new: Any) -> tuple[jax.Array, jax.Array]:
         """The last two positions, the older one unfolded across the reflections in a box."""
         if box is None:
             return x, new
@@ -159,7 +159,7 @@ def move(
         a = 2.0 * jnp.eye(len(vector), dtype=s.dtype) - kick * density.matrix
         c = kick * vector
 
-        def leap(_: Any, at: tuple[Any, Any]) -> tuple[Any, Any]:
+        def leap(_: Any, at: tuple[Any, Any]) -> tuple[jax.Array, jax.Array]:
             old, x = at
             return drift(x, product(a, x) - old + c)
 

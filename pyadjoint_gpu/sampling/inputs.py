@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.linalg
+from numpy.typing import ArrayLike
 
 from ..core.checks import finite_array, real_array
 from ..core.errors import ConfigError, DataError
@@ -72,7 +73,7 @@ class Fixed(NamedTuple):
         """Numbers of data observed and missing, as attributes."""
         return used_and_missing(len(self.data), int(np.count_nonzero(~self.used)))
 
-    def whiten(self, design_matrix: Any, name: str = "forward") -> np.ndarray:
+    def whiten(self, design_matrix: ArrayLike, name: str = "forward") -> np.ndarray:
         """L^-1 G of one G or a batch, (..., m, n), with the rows of observed data only."""
         if np.iscomplexobj(design_matrix):
             raise DataError(f"{name}: found complex numbers, expected real ones")

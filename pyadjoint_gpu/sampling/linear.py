@@ -73,27 +73,27 @@ class Stages(NamedTuple):
     """Diagnostics by stage, NaN beyond the last: gamma at its end, ESS / N after it, acceptance,
     and the length of its trajectories in marginal standard deviations."""
 
-    gamma: Any
-    ess: Any
-    acceptance: Any
-    length: Any
+    gamma: jax.Array
+    ess: jax.Array
+    acceptance: jax.Array
+    length: jax.Array
 
 
 class Sampled(NamedTuple):
     """Particles of equal weight [n, N], ln Z, the number of stages, and their diagnostics."""
 
-    s: Any
-    log_evidence: Any
+    s: jax.Array
+    log_evidence: jax.Array
     count: Any
     stages: Stages
 
 
 def temper(
-    key: Any,
-    s: Any,
+    key: jax.Array,
+    s: jax.Array,
     start: Quadratic,
     change: Quadratic,
-    constant: Any,
+    constant: jax.Array,
     box: Box | None,
     settings: Settings,
 ) -> Sampled:
@@ -140,7 +140,7 @@ def temper(
     return Sampled(s, log_evidence, k, stages)
 
 
-def drawn(key: Any, prior: Quadratic, box: Box | None, settings: Settings) -> Any:
+def drawn(key: jax.Array, prior: Quadratic, box: Box | None, settings: Settings) -> jax.Array:
     """Particles of the prior: independent draws, or, in a box, by stages from the truncated normal
     distributions of independent components."""
     n, dtype = len(prior.vector), prior.vector.dtype
@@ -163,10 +163,10 @@ def drawn(key: Any, prior: Quadratic, box: Box | None, settings: Settings) -> An
 
 def posterior(
     settings: Settings,
-    keys: Any,
-    design_matrix: Any,
-    data: Any,
-    constant: Any,
+    keys: jax.Array,
+    design_matrix: jax.Array,
+    data: jax.Array,
+    constant: jax.Array,
     prior: Quadratic,
     box: Box | None,
 ) -> Sampled:
@@ -192,7 +192,7 @@ def posterior(
         Arrays with a first axis of length B; ln Z for the prior normalised in the box.
     """
 
-    def one(key: Any, design_matrix: Any) -> Sampled:
+    def one(key: jax.Array, design_matrix: jax.Array) -> Sampled:
         first, second = jax.random.split(key)
         s = drawn(first, prior, box, settings)
         change = Quadratic(product(design_matrix.T, design_matrix), product(design_matrix.T, data))

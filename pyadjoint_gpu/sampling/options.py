@@ -20,7 +20,7 @@ RESERVED = frozenset(
 """Names of variables, coordinates and dimensions of samplers' results, reserved for them."""
 
 
-def check_names(where: str, names: Iterable[Any], own: Iterable[str]) -> None:
+def check_names(where: str, names: Iterable[object], own: Iterable[str]) -> None:
     """Raise a `ConfigError` if a user's name is one of the result's: in `own`, or reserved."""
     taken = RESERVED.union(own)
     for name in names:

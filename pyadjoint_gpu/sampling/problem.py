@@ -157,7 +157,7 @@ class ProblemSMC(AsGiven):
 
     # Between x, independent standard normal numbers, and theta
 
-    def _change_of(self, x: Any) -> Any:
+    def _change_of(self, x: jax.Array) -> Any:
         parts = self.problem.split(x)
         return jnp.concatenate([jnp.ravel(p.root(parts[p.control.name])) for p in self._priors])
 
@@ -167,7 +167,7 @@ class ProblemSMC(AsGiven):
 
     @cached_property
     def _vjp(self) -> Any:
-        def one(slope: Any) -> Any:
+        def one(slope: jax.Array) -> jax.Array:
             return jax.linear_transpose(self._change_of, slope)(slope)[0]
 
         return compiled(jax.vmap(one))

@@ -26,7 +26,9 @@ HALVINGS = 60
 """Bisections of the interval that contains dgamma: enough for the last bit."""
 
 
-def increment(log_likelihood: Any, gamma: Any, ess: float) -> tuple[Any, Any]:
+def increment(
+    log_likelihood: jax.Array, gamma: jax.Array | float, ess: float
+) -> tuple[jax.Array, jax.Array]:
     """dgamma in (0, 1 - gamma] at which ESS / N is `ess`, or 1 - gamma where ESS / N stays above;
     and ln of the mean weight.
 
@@ -43,10 +45,10 @@ def increment(log_likelihood: Any, gamma: Any, ess: float) -> tuple[Any, Any]:
     logs = jnp.maximum(log_likelihood, -jnp.finfo(log_likelihood.dtype).max / 4.0)
     logs = logs - jnp.max(logs)
 
-    def enough(step: Any) -> Any:
+    def enough(step: jax.Array | float) -> jax.Array:
         return 2.0 * logsumexp(step * logs) - logsumexp(2.0 * step * logs) >= jnp.log(ess * count)
 
-    def halve(_: Any, ends: tuple[Any, Any]) -> tuple[Any, Any]:
+    def halve(_: Any, ends: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         low, high = ends
         middle = 0.5 * (low + high)
         good = enough(middle)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..core.checks import finite_array
 from ..core.errors import DataError
@@ -42,7 +43,7 @@ class DenseCovariance:
         If it has another shape, is not finite or not symmetric.
     """
 
-    def __init__(self, array: Any):
+    def __init__(self, array: ArrayLike):
         self.array = finite_array("covariance", array)
         shape = self.array.shape
         if len(shape) != 4 or shape[:2] != shape[2:] or not self.array.size:

@@ -54,11 +54,11 @@ class MaternField:
         self._amplitude = 1.0 / (length**-2.0 + values)
         self._scale = 1.0 / np.sqrt(squares(self._amplitude**2))
 
-    def root(self, z: Any) -> Any:
+    def root(self, z: jax.Array) -> jax.Array:
         """x from independent standard normal numbers, of the space's shape."""
         return jnp.asarray(self._scale) * self._field(jnp.asarray(self._amplitude) * z)
 
-    def root_transposed(self, x: Any) -> Any:
+    def root_transposed(self, x: jax.Array) -> jax.Array:
         """The transpose of `root`: root(root_transposed(x)) is the covariance times x."""
         return jnp.asarray(self._amplitude) * self._modes(jnp.asarray(self._scale) * x)
 
@@ -66,7 +66,10 @@ class MaternField:
 def _eigen(
     space: Space, where: str
 ) -> tuple[
-    np.ndarray, Callable[[Any], Any], Callable[[Any], Any], Callable[[np.ndarray], np.ndarray]
+    np.ndarray,
+    Callable[[jax.Array], jax.Array],
+    Callable[[jax.Array], jax.Array],
+    Callable[[np.ndarray], np.ndarray],
 ]:
     """Eigenvalues of -Laplacian with dx/dn = 0, of the space's shape; the field of given
     coefficients of its orthonormal eigenvectors; the coefficients of a field; and the sum of the
@@ -81,7 +84,7 @@ def _eigen(
         )
     shape = space.shape
 
-    def energy(x: Any) -> Any:
+    def energy(x: jax.Array) -> jax.Array | float:
         return 0.5 * space.dirichlet(x.reshape(shape))
 
     stiffness = np.asarray(jax.hessian(energy)(jnp.zeros(space.size)))

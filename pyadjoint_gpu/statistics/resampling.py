@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
 
-def systematic(key: Any, log_weights: Any) -> Any:
+def systematic(key: jax.Array, log_weights: jax.Array) -> jax.Array:
     """Indices of N particles drawn by weight, one number u / N + k / N a particle (Kitagawa 1996,
     J. Comput. Graph. Stat. 5, 1)."""
     count = log_weights.shape[0]

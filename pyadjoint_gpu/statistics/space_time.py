@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.linalg
+from numpy.typing import ArrayLike
 
 from ..core.checks import count as count_of
 from ..core.checks import finite_array, positive, real_array
@@ -29,8 +30,8 @@ class Spatial(Protocol):
 
     @property
     def variance(self) -> np.ndarray: ...
-    def covariance(self, x: Any) -> Any: ...
-    def root(self, z: Any) -> Any: ...
+    def covariance(self, x: jax.Array) -> jax.Array: ...
+    def root(self, z: jax.Array) -> jax.Array: ...
     def scaled(self, factor: np.ndarray) -> Spatial:
         """The covariance factor Gamma_s factor, `factor` a diagonal matrix."""
         ...
@@ -50,15 +51,15 @@ class Matrix(AsGiven):
     def variance(self) -> np.ndarray:
         return np.diag(self.matrix)
 
-    def covariance(self, x: Any) -> Any:
+    def covariance(self, x: jax.Array) -> jax.Array:
         return x @ jnp.asarray(self.matrix, x.dtype)
 
-    def root(self, z: Any) -> Any:
+    def root(self, z: jax.Array) -> jax.Array:
         return z @ jnp.asarray(self._root, z.dtype)
 
     @cached_property
     def _root(self) -> np.ndarray:
-        """The symmetric one, for a covariance given some of the sites is singular."""
+        """The symmetric square root, which singular covariances (given some sites) have too."""
         values, vectors = scipy.linalg.eigh(self.matrix)
         return (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
 
@@ -85,25 +86,25 @@ class Cells(AsGiven):
     def variance(self) -> np.ndarray:
         return self.sd**2
 
-    def covariance(self, x: Any) -> Any:
+    def covariance(self, x: jax.Array) -> Any:
         return self.sd * self._covariance(self.sd * x)
 
-    def root(self, z: Any) -> Any:
+    def root(self, z: jax.Array) -> Any:
         return self.sd * self._root(z)
 
     @cached_property
-    def _covariance(self) -> Callable[[Any], Any]:
+    def _covariance(self) -> Callable[[Any], jax.Array]:
         field = self._field
         return self._each(lambda x: field.root(field.root_transposed(x)))
 
     @cached_property
-    def _root(self) -> Callable[[Any], Any]:
+    def _root(self) -> Callable[[jax.Array], jax.Array]:
         return self._each(self._field.root)
 
-    def _each(self, of: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def _each(self, of: Callable[[jax.Array], jax.Array]) -> Callable[[jax.Array], jax.Array]:
         """`of` compiled, for arrays (..., n)."""
 
-        def all_of(x: Any) -> Any:
+        def all_of(x: jax.Array) -> jax.Array:
             fields = jnp.reshape(x, (-1, *self.grid.shape))
             return jnp.reshape(jax.vmap(of)(fields), x.shape).astype(x.dtype)
 
@@ -152,7 +153,7 @@ class SpaceTimePrior(AsGiven):
     @classmethod
     @double
     def matern(
-        cls, space: Space, sd: Any, length: float | None, duration: float | None = None
+        cls, space: Space, sd: ArrayLike, length: float | None, duration: float | None = None
     ) -> SpaceTimePrior:
         """A Matern field by an elliptic operator (`matern`), independent from one interval of the
         forcing to the next, or correlated as exp(-|t - t'| / duration).
@@ -196,7 +197,9 @@ class SpaceTimePrior(AsGiven):
         return cls(Matrix(root.T @ root).scaled(each), sites, correlation)
 
     @classmethod
-    def of(cls, covariance: Any, steps: int, correlation: Any = None) -> SpaceTimePrior:
+    def of(
+        cls, covariance: ArrayLike, steps: int, correlation: ArrayLike | None = None
+    ) -> SpaceTimePrior:
         """A prior from the matrix Gamma_s.
 
         Parameters
@@ -255,12 +258,12 @@ class SpaceTimePrior(AsGiven):
         return np.linalg.cholesky(self.times)
 
     @double
-    def covariance(self, m: Any) -> np.ndarray:
+    def covariance(self, m: ArrayLike) -> np.ndarray:
         """Gamma m, of an array (..., steps, *sites)."""
         return self._applied(lambda x: self.act(x), m)
 
     @double
-    def root(self, z: Any) -> np.ndarray:
+    def root(self, z: ArrayLike) -> np.ndarray:
         """Gamma^(1/2) z, of an array (..., steps, *sites); Gamma^(1/2) its transpose is Gamma."""
         return self._applied(lambda x: self.act_root(x), z)
 
@@ -270,17 +273,17 @@ class SpaceTimePrior(AsGiven):
         generator = np.random.default_rng(count_of("seed", seed, 0))
         return self.root(generator.standard_normal(shape))
 
-    def act(self, x: Any) -> Any:
+    def act(self, x: jax.Array) -> jax.Array:
         """Gamma x, of shape (batch, steps, n), in JAX."""
         out = self.spatial.covariance(x)
         return out if self.independent else jnp.einsum("ij,bjn->bin", self.times, out)
 
-    def act_root(self, x: Any) -> Any:
+    def act_root(self, x: jax.Array) -> jax.Array:
         """Gamma^(1/2) x, of shape (batch, steps, n), in JAX."""
         out = self.spatial.root(x)
         return out if self.independent else jnp.einsum("ij,bjn->bin", self._times_root, out)
 
-    def _applied(self, of: Any, given: Any) -> np.ndarray:
+    def _applied(self, of: Callable[[jax.Array], jax.Array], given: ArrayLike) -> np.ndarray:
         array = real_array("prior", given)
         inner = (self.steps, *self.sites)
         if array.shape[-len(inner) :] != inner:
@@ -288,7 +291,7 @@ class SpaceTimePrior(AsGiven):
         flat = jnp.asarray(array.reshape(-1, self.steps, int(np.prod(self.sites))))
         return np.asarray(of(flat)).reshape(array.shape)
 
-    def weighted(self, weights: Any) -> SpaceTimePrior:
+    def weighted(self, weights: ArrayLike) -> SpaceTimePrior:
         """W^(1/2) Gamma W^(1/2), W the diagonal matrix of weights of the sites.
 
         Sites of weight zero count as known: their share of the data is taken for information about
@@ -307,7 +310,7 @@ class SpaceTimePrior(AsGiven):
         return replace(self, spatial=self.spatial.scaled(np.sqrt(array.ravel())))
 
     @double
-    def given(self, known: Any) -> SpaceTimePrior:
+    def given(self, known: ArrayLike) -> SpaceTimePrior:
         """m given its values at some sites, at all times, were these zero:
 
             Gamma_s - Gamma_s w^T (w Gamma_s w^T)^-1 w Gamma_s
@@ -350,7 +353,7 @@ def _box(space: ForcingSpace) -> Grid | None:
     return Grid(shape, extent)
 
 
-def _deviations(sd: Any, sites: tuple[int, ...]) -> np.ndarray:
+def _deviations(sd: ArrayLike, sites: tuple[int, ...]) -> np.ndarray:
     """Standard deviations of all sites, flat."""
     array = finite_array("prior.sd", sd)
     if array.ndim and array.shape != sites:
