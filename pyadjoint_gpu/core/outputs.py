@@ -99,7 +99,8 @@ def _result(path: Path) -> tuple[dict[str, Any], int | None] | None:
     try:
         with h5py.File(path, "r") as file:
             config: Any = json.loads(str(file.attrs["config_json"]))
-            done = file["iteration"].shape[0] - 1 if "iteration" in file else None  # type: ignore  # a dataset
+            rows = file.get("iteration")
+            done = rows.shape[0] - 1 if isinstance(rows, h5py.Dataset) else None
     except Exception:  # no result, or none that can be read
         return None
     return (config, done) if isinstance(config, dict) else None

@@ -1,4 +1,5 @@
-"""F Gamma F^T of two maps, by one matrix product and sums down its diagonals.
+"""Prior covariances F Gamma G^T of the outputs of two maps, by one matrix product and sums down its
+diagonals.
 
 With F_i the blocks of a map and t the first column of T, the correlation of times, H = F * t the
 convolution in time. The shift Z by one step commutes with every map, and T - Z T Z^T has only its

@@ -316,7 +316,7 @@ class LinearInversion:
 
 
 class Stream:
-    """Data that arrive bit by bit: each update solves with the new rows of L only.
+    """Inversion of data as they arrive: each update solves with the new rows of L only.
 
     Attributes
     ----------

@@ -79,7 +79,8 @@ def variance(factor: np.ndarray, of: ToeplitzMap, prior: SpaceTimePrior) -> np.n
 
 @double
 def seen(of: ToeplitzMap, prior: SpaceTimePrior, times: np.ndarray) -> np.ndarray:
-    """F (times (x) Gamma_s), of shape (T C, n): the covariance of data with any sum over times."""
+    """F (times (x) Gamma_s), of shape (T C, n): the covariance of data with a sum of m over times,
+    `times` its correlations with m."""
     blocks = of.blocks
     shifts = scipy.linalg.toeplitz(times, np.zeros(of.steps))
     shifted = (shifts @ blocks.reshape(of.steps, -1)).reshape(-1, blocks.shape[2])

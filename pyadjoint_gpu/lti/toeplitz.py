@@ -102,7 +102,7 @@ class ToeplitzMap(AsGiven):
         Raises
         ------
         DataError
-            If it is no such file, or truncated.
+            If it is not such a file, or truncated.
         """
         path = path_of("path", path)
         if not path.is_file():
@@ -177,7 +177,7 @@ class ToeplitzMap(AsGiven):
 
     @double
     def matvec(self, m: ArrayLike) -> np.ndarray:
-        """F m, of one m or a batch.
+        """The product F m, of one m or a batch.
 
         Parameters
         ----------
@@ -194,7 +194,7 @@ class ToeplitzMap(AsGiven):
 
     @double
     def rmatvec(self, d: ArrayLike) -> np.ndarray:
-        """F^T d, of one d or a batch.
+        """The product F^T d, of one d or a batch.
 
         Parameters
         ----------

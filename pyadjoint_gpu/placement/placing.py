@@ -65,7 +65,8 @@ def place_sensors(
     overwrite: bool = False,
     progress: bool | None = None,
 ) -> xr.Dataset:
-    """Choose sensors among candidates, each the one that tells most about m beside those before.
+    """Choose sensors greedily among candidates, each for the most information about m beside those
+    before.
 
     The expected information gain of the sensors S (nats; of the posterior over the prior) is
 
@@ -210,7 +211,7 @@ class Known:
     @property
     def made_with(self) -> Any:
         """For the fingerprint of a journal, where the base has one."""
-        return self.base.made_with, self._roots  # type: ignore[attr-defined]
+        return self.base.made_with, self._roots  # type: ignore[attr-defined]  # not all have it
 
     def diagonal(self, which: slice) -> np.ndarray:
         roots = self._roots[which]

@@ -78,8 +78,8 @@ def select(
     overwrite: bool = False,
     progress: bool | None = None,
 ) -> Selection:
-    """Sensors chosen one after the other, each the one that adds most to the expected information
-    gain of the set S,
+    """Greedy D-optimal selection: sensors chosen one after the other, each the one that adds most
+    to the expected information gain of the set S,
 
         EIG(S) = [logdet K_S - logdet B_S] / 2,   K = X + Gamma,
 
@@ -120,7 +120,7 @@ def select(
         double precision, so that choices are the same.
     lazy : bool, optional
         Skip candidates while the bounds on their gains are below the best gain. By default
-         where EIG is submodular and T at least 32.
+        where EIG is submodular and T at least 32.
     comm : communicator of mpi4py, optional
         Candidates are split over its ranks, all of which call this function.
     journal : str or Path, optional

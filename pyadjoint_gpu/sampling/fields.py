@@ -19,8 +19,8 @@ from ..statistics.observed import check_units
 
 @dataclass(frozen=True)
 class FieldPrior:
-    """theta ~ N(theta_0, sd^2 C), theta the transformed control (``ln m`` for transform "log") and
-    theta_0 its start.
+    """Gaussian prior theta ~ N(theta_0, sd^2 C), theta the transformed control (``ln m`` for
+    transform "log") and theta_0 its initial value.
 
     Parameters
     ----------

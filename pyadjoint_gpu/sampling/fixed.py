@@ -1,4 +1,4 @@
-"""Sequential Monte Carlo of d = G s + e with one G."""
+"""Sequential Monte Carlo for linear problems d = G s + e with one design matrix G."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class LinearSMC(AsGiven):
     Parameters
     ----------
     green : array, shape (m, n)
-        G.
+        Design matrix G.
     data, noise, slip_prior, bounds, dtype
         As for `HierarchicalSMC`.
     settings : Settings

@@ -105,7 +105,7 @@ class HierarchicalSMC(AsGiven):
     particles : int
         Number of particles of theta.
     inner : Settings
-        Of the samplers of s.
+        Settings of the samplers of s.
     moves : int
         Metropolis moves of theta a stage, random walks of 2.38^2 / p times its covariance.
     ess : float

@@ -291,7 +291,7 @@ class ProblemSMC(AsGiven):
         )
 
     def _constant(self) -> float:
-        """ln p(d | u) + J."""
+        """The constant ln p(d | u) + J."""
         misfit = self.problem.misfit
         if not isinstance(misfit, BoundLeastSquares):
             return 0.0

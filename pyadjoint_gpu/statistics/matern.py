@@ -1,7 +1,7 @@
-"""Gaussian random fields by an elliptic operator, through its eigenvectors.
+"""Matern fields: Gaussian random fields by an elliptic operator, through its eigenvectors.
 
-Their covariance is that of the stochastic equation (Whittle 1954, Biometrika 41, 434; Lindgren, Rue
-and Lindstroem 2011, J. R. Stat. Soc. B 73, 423)
+Their covariance is that of the stochastic PDE (Whittle 1954, Biometrika 41, 434; Lindgren, Rue and
+Lindstroem 2011, J. R. Stat. Soc. B 73, 423)
 
     (1 / length^2 - Laplacian) x = white noise,    dx/dn = 0 on the boundary,
 
@@ -25,11 +25,11 @@ from ..core.errors import ConfigError
 from ..core.grid import CellSpace, Grid, Space
 
 DENSE = 4000
-"""Most points of a space other than all cells of a grid: its eigenvectors are a dense matrix."""
+"""Most points of a space that is not all cells of a grid: its eigenvectors are a dense matrix."""
 
 
 class MaternField:
-    """x of variance one everywhere, on a space's points.
+    """A Matern field x of unit variance on the points of a space.
 
     Parameters
     ----------
@@ -40,8 +40,8 @@ class MaternField:
     Raises
     ------
     ConfigError
-        If the length is no number > 0, or the space has more than `DENSE` points and is not of all
-        cells.
+        If the length is not a number > 0, or the space is not of all cells and has more than
+        `DENSE` points.
     """
 
     def __init__(self, space: Space, length: Any, where: str = "prior"):

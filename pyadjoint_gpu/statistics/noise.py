@@ -88,7 +88,7 @@ class Noise:
         return given if isinstance(given, cls) else cls(given, candidates, steps)
 
     def too_small(self, factor: float) -> DataError:
-        """The error that says the noise must be `factor` times as large, or larger."""
+        """The error for noise that must be at least `factor` times as large."""
         factor *= 1.05  # so that rounding to two digits does not make it less
         found, least = "", f"standard deviations {factor:.2g} times as large"
         if not self.given.ndim:

@@ -26,7 +26,8 @@ from .observed import factor
 
 
 class Spatial(Protocol):
-    """Gamma_s of n sites, and a square root R, Gamma_s = R R^T; of arrays (..., n), in JAX."""
+    """A spatial covariance Gamma_s of n sites, with a square root R, Gamma_s = R R^T, both applied
+    to JAX arrays (..., n)."""
 
     @property
     def variance(self) -> np.ndarray: ...
@@ -133,8 +134,8 @@ def restored(arrays: dict[str, np.ndarray]) -> Spatial:
 
 @dataclass(frozen=True, eq=False)
 class SpaceTimePrior(AsGiven):
-    """m ~ N(0, T (x) Gamma_s), m of shape (steps, *sites): Gamma_s correlates sites, the Toeplitz
-    matrix T times.
+    """Gaussian prior m ~ N(0, T (x) Gamma_s), m of shape (steps, *sites): Gamma_s correlates sites,
+    the Toeplitz matrix T times.
 
     Made by `matern`, or by `of` from a matrix.
 
@@ -259,12 +260,12 @@ class SpaceTimePrior(AsGiven):
 
     @double
     def covariance(self, m: ArrayLike) -> np.ndarray:
-        """Gamma m, of an array (..., steps, *sites)."""
+        """The product Gamma m, of an array (..., steps, *sites)."""
         return self._applied(lambda x: self.act(x), m)
 
     @double
     def root(self, z: ArrayLike) -> np.ndarray:
-        """Gamma^(1/2) z, of an array (..., steps, *sites); Gamma^(1/2) its transpose is Gamma."""
+        """The product R z of an array (..., steps, *sites) with a square root, Gamma = R R^T."""
         return self._applied(lambda x: self.act_root(x), z)
 
     def draws(self, count: int, seed: int = 0) -> np.ndarray:
@@ -274,12 +275,12 @@ class SpaceTimePrior(AsGiven):
         return self.root(generator.standard_normal(shape))
 
     def act(self, x: jax.Array) -> jax.Array:
-        """Gamma x, of shape (batch, steps, n), in JAX."""
+        """The product Gamma x, of shape (batch, steps, n), in JAX."""
         out = self.spatial.covariance(x)
         return out if self.independent else jnp.einsum("ij,bjn->bin", self.times, out)
 
     def act_root(self, x: jax.Array) -> jax.Array:
-        """Gamma^(1/2) x, of shape (batch, steps, n), in JAX."""
+        """The product R x, Gamma = R R^T, of shape (batch, steps, n), in JAX."""
         out = self.spatial.root(x)
         return out if self.independent else jnp.einsum("ij,bjn->bin", self._times_root, out)
 
@@ -292,7 +293,8 @@ class SpaceTimePrior(AsGiven):
         return np.asarray(of(flat)).reshape(array.shape)
 
     def weighted(self, weights: ArrayLike) -> SpaceTimePrior:
-        """W^(1/2) Gamma W^(1/2), W the diagonal matrix of weights of the sites.
+        """The prior with covariance W^(1/2) Gamma W^(1/2), W the diagonal matrix of the sites'
+        weights.
 
         Sites of weight zero count as known: their share of the data is taken for information about
         the others. For what the data say of some sites while the others stay unknown see `given`.
@@ -311,11 +313,11 @@ class SpaceTimePrior(AsGiven):
 
     @double
     def given(self, known: ArrayLike) -> SpaceTimePrior:
-        """m given its values at some sites, at all times, were these zero:
+        """The prior conditional on m = 0 at some sites, at all times, with
 
             Gamma_s - Gamma_s w^T (w Gamma_s w^T)^-1 w Gamma_s
 
-        in the place of Gamma_s, w the rows of the identity of these sites.
+        in place of Gamma_s, w the rows of the identity for these sites.
 
         Parameters
         ----------
