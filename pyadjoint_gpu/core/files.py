@@ -88,7 +88,7 @@ def intact(path: Path) -> bool:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
     if digest.hexdigest().encode() != end[len(_SEAL) :]:
         raise DataError(
-            f"{path}: damaged since it was written (its SHA-256 is another), nothing of it can be"
+            f"{path}: damaged since it was written (its SHA-256 differs), nothing in it can be"
             " relied on; take it from a backup, or make it anew (overwrite=True, --overwrite)"
         )
     return True

@@ -46,7 +46,7 @@ def fingerprint(**parts: object) -> dict[str, str]:
     if doubts:
         warnings.warn(
             f"the journal cannot tell whether this changes between runs: {', '.join(doubts)}; give"
-            " another journal, or overwrite=True, where it does",
+            " another journal, or overwrite=True, if it does",
             JournalWarning,
             stacklevel=3,
         )
@@ -70,7 +70,7 @@ def check_made_with(path: Path, what: str, found: Any, expected: Mapping[str, st
     try:
         names = differing(json.loads(found), expected)
     except (TypeError, ValueError):
-        raise DataError(f"{path}: damaged, what it was made with cannot be read") from None
+        raise DataError(f"{path}: damaged: the record of its inputs cannot be read") from None
     if names:
         raise DataError(
             f"{path}: {what} made with other inputs than now: other {', '.join(names)}; give"

@@ -223,7 +223,7 @@ class Journal:
         done = self.done(name)
         count = int(np.count_nonzero(done))
         if not done[:count].all():
-            raise DataError(f"{self.path}: damaged, its number of {name} is not possible")
+            raise DataError(f"{self.path}: damaged: its number of {name} is impossible")
         return count
 
     def row(

@@ -280,7 +280,7 @@ def points(what: str, given: Any, axes: Mapping[str, str], *, expected: str = ""
     bad = np.flatnonzero(~np.isfinite(array).all(axis=1))
     if bad.size:
         raise DataError(
-            f"{what}: the one with number {bad[0]} is not finite ({array[bad[0]].tolist()}),"
+            f"{what}: number {bad[0]} is not finite ({array[bad[0]].tolist()}),"
             " expected finite numbers"
         )
     each = zip(labels, units, axes.values(), array.T, strict=True)

@@ -59,7 +59,9 @@ class Fault:
             )
         object.__setattr__(self, "slips", slips)
         if not -1.0 < finite("poisson", self.poisson) <= 0.5:
-            raise ConfigError(f"poisson: found {self.poisson}, expected above -1, 0.5 at most")
+            raise ConfigError(
+                f"poisson: found {self.poisson}, expected more than -1 and at most 0.5"
+            )
 
     @property
     def components(self) -> int:
@@ -249,7 +251,7 @@ class Forward:
         check_keys(theta, unknown, "theta_prior")
         for name in unknown:
             if name not in theta:
-                raise ConfigError(f"theta_prior.{name} is missing: it is not known either")
+                raise ConfigError(f"theta_prior.{name} is missing, and it is not given as known")
         return self.fault.green(self.points, self.look, **self.known, **theta)
 
     @cached_property

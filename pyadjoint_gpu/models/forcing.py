@@ -48,7 +48,9 @@ class Sites:
         """
         if isinstance(option, str):
             if option != "cells":
-                raise ConfigError(f"{name}: found {option!r}, expected 'cells', or which of them")
+                raise ConfigError(
+                    f"{name}: found {option!r}, expected 'cells', or a selection of them"
+                )
             return cls(grid, ("cells",))
         columns = hasattr(option, "data_vars")
         if isinstance(option, Mapping) and not columns:

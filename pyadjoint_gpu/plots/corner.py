@@ -167,7 +167,7 @@ def numbers(result: xr.Dataset, names: str | Iterable[str] | None = None) -> lis
         if len(out) + columns.shape[1] > MOST:
             raise ConfigError(
                 f"names: found {len(out) + columns.shape[1]} numbers, a figure shows {MOST} at"
-                " most: take a part of the Dataset, with isel say"
+                " most: select a part of the Dataset, for example with isel"
             )
         if not np.all(np.isfinite(columns)):
             raise DataError(f"{name}: some samples are not finite")

@@ -67,7 +67,7 @@ def plot_state(state: xr.Dataset, path: str | Path | None = None) -> Figure:
             panels.append(lambda ax, name=str(name): profile(ax, state, name))
     if not panels:
         raise DataError("nothing to draw: no field on the cells of a grid")
-    if "convergence" in state and np.sum(state["convergence"] > 0) > 1:  # else it was at once
+    if "convergence" in state and np.sum(state["convergence"] > 0) > 1:  # not in one step
         panels.append(lambda ax: _convergence(ax, state))
     return arranged(panels, aspect(state), str(state.attrs.get("title", "")), path)
 

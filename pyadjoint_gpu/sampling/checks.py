@@ -33,7 +33,7 @@ def check_trajectories(acceptance: float, shortest: float, longest: float) -> No
     if shortest < SAFE[0] or longest > SAFE[1]:
         _warn(
             f"trajectories are {shortest:.2g} to {longest:.2g} marginal standard deviations long,"
-            f" safe are {SAFE[0]:.2g} to {SAFE[1]:.2g}: more `leapfrogs` make them longer; repeat"
+            f" expected {SAFE[0]:.2g} to {SAFE[1]:.2g}: more `leapfrogs` make them longer; repeat"
             " the run, and trust the scatter of ln Z only"
         )
     if acceptance < REFUSED:
@@ -54,7 +54,7 @@ def check_possible(count: int, total: int, example: str) -> None:
     if count > IMPOSSIBLE * total:
         _warn(
             f"G was not finite for {count} of {total} values of theta{example}: their likelihood"
-            " was taken for zero; see `forward`, or give a prior of what is possible"
+            " counts as zero; see `forward`, or give a prior of what is possible"
         )
 
 

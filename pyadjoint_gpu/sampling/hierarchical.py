@@ -169,7 +169,7 @@ class HierarchicalSMC(AsGiven):
             if shape != (2,):
                 raise ConfigError(
                     f"theta_prior.{name}: found a distribution of arrays of shape {shape[1:]},"
-                    " expected one of one number"
+                    " expected a distribution of one number"
                 )
 
     def _check_forward(self) -> None:

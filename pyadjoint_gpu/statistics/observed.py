@@ -30,8 +30,8 @@ def observed(
         noise = noise[used] if noise.ndim == 1 else noise[np.ix_(used, used)]
     if not np.any(used):
         raise DataError(
-            f"{name}: none of {n} values is observed (each missing, or of an error that is infinite"
-            " or NaN), expected one at least"
+            f"{name}: none of {n} values is observed (each is missing, or has an infinite"
+            " or NaN error), expected one at least"
         )
     return used, finite_array(name, values[used]), finite_array(noise_name, noise)
 
