@@ -1,4 +1,4 @@
-"""What a journal is made with, as digests by name, so that a refusal says what differs."""
+"""Fingerprints of the inputs of a journal: digests by name, so that a refusal says what differs."""
 
 from __future__ import annotations
 
@@ -289,7 +289,7 @@ def _kept(state: object, kind: type) -> object:
 
 
 def _of_jax(value: object) -> bool:
-    """Whether the value is a JAX array, told without importing JAX."""
+    """Whether the value is a JAX array, without importing JAX."""
     return hasattr(value, "__array__") and type(value).__module__.startswith("jaxlib")
 
 

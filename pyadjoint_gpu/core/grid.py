@@ -286,7 +286,7 @@ def _only(data: xr.Dataset, name: str, of: Quantity | None) -> xr.DataArray:
 
 
 class Space:
-    """Where a parameter lives: points with coordinates, measures and neighbours."""
+    """The space of a parameter: points with coordinates, measures and neighbours."""
 
     grid: Grid
 

@@ -185,7 +185,7 @@ class _Column:
             yield np.asarray(adjoint.gradient[self.parameter])
 
     def made_with(self) -> dict[str, Any]:
-        """All that determines the blocks, bit by bit."""
+        """The inputs that determine the blocks, bit by bit."""
         model = self.model
         return {
             "engine": {k: self.engine.info().get(k) for k in ("engine", "dtype")},

@@ -73,7 +73,7 @@ class FormedCovariance:
         self._factors = Factors(of, prior)
         self.candidates, self.steps = of.sensors, of.steps
         self.made_with = of.blocks, prior
-        """What the fingerprint of a journal is made from."""
+        """The inputs of a journal's fingerprint."""
 
     def diagonal(self, which: slice) -> np.ndarray:
         """The blocks X[j, :, j, :] of some candidates, of shape (n, T, T)."""

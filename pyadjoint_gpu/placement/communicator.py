@@ -38,8 +38,8 @@ class SerialCommunicator:
 
 
 def safely(comm: Communicator, function: Callable[[], T]) -> T:
-    """What `function` returns; an error on one rank is raised on all, where others would wait for
-    it forever."""
+    """The result of `function`; an error on one rank is raised on all, which would otherwise wait
+    forever."""
     result: Any = None
     error = None
     try:

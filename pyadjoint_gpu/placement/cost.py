@@ -88,7 +88,7 @@ class Machine:
         with workers() as threads:
 
             def seconds(work: Callable[[Panel], object]) -> float:
-                """Time of one panel's work, all cores busy."""
+                """Time of one panel's work with all cores busy."""
                 return _median(lambda: list(threads.map(work, panels))) / len(panels)
 
             short, long = (seconds(lambda p, k=k: p.extend(pivots[k], row)) for k in pivots)

@@ -17,7 +17,7 @@ from ..core.errors import ConfigError, DataError
 
 @dataclass(frozen=True)
 class Network:
-    """Which sensors may be chosen, and how many.
+    """The sensors that may be chosen, and their number or cost.
 
     Attributes
     ----------

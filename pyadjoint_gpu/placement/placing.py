@@ -210,7 +210,7 @@ class Known:
 
     @property
     def made_with(self) -> Any:
-        """For the fingerprint of a journal, where the base has one."""
+        """The inputs of a journal's fingerprint, if the base has them."""
         return self.base.made_with, self._roots  # type: ignore[attr-defined]  # not all have it
 
     def diagonal(self, which: slice) -> np.ndarray:

@@ -336,7 +336,7 @@ class HierarchicalSMC(AsGiven):
         )
 
     def _made_with(self, seed: int) -> dict[str, Any]:
-        """All that determines the samples; functions also by their values at several points."""
+        """The inputs that determine the samples; functions are also probed at several points."""
         given = self._work.fixed
         theta = self._drawn(np.random.default_rng(0), PROBED)
         return {

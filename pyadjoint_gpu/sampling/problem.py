@@ -298,7 +298,7 @@ class ProblemSMC(AsGiven):
         return -float(np.sum(np.log(misfit.sigma))) - 0.5 * misfit.size * np.log(2.0 * np.pi)
 
     def _made_with(self, seed: int) -> dict[str, Any]:
-        """All that determines the samples; the problem also by its values for two particles."""
+        """The inputs that determine the samples; the problem is also probed at two particles."""
         x = np.random.default_rng(0).standard_normal((2, self.problem.size))
         return {
             **problem_parts(self.problem),

@@ -53,7 +53,7 @@ class DenseCovariance:
 
     @property
     def made_with(self) -> Any:
-        """What the fingerprint of a journal is made from."""
+        """The inputs of a journal's fingerprint."""
         return self.array
 
     def diagonal(self, which: slice) -> np.ndarray:
