@@ -1,1 +1,1 @@
-"""What every other part stands on; it knows none of them."""
+"""Foundations of all other rooms: grids, quantities, checks, files, journals, precision."""

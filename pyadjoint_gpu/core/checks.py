@@ -1,5 +1,5 @@
-"""Checks: each gives a value in the form that is used, or an error that says where, what was found
-and what was expected."""
+"""Checks of arguments: each returns the value in its final form, or raises an error that says
+where, what was found and what was expected."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .errors import ConfigError, DataError, nearest, shown
 from .quantities import numbers, stated
 
 
-def finite(name: str, value: Any, kind: str = "a number") -> float:
+def finite(name: str, value: object, kind: str = "a number") -> float:
     """`value` as a float, or a `ConfigError`."""
     try:
         found = number(value)
@@ -23,7 +23,7 @@ def finite(name: str, value: Any, kind: str = "a number") -> float:
     return found
 
 
-def positive(name: str, value: Any) -> float:
+def positive(name: str, value: object) -> float:
     """`value` as a float > 0, or a `ConfigError`."""
     kind = "a positive number"
     found = finite(name, value, kind)
@@ -41,27 +41,27 @@ def count(name: str, value: Any, least: int = 1) -> int:
     return int(value)
 
 
-def real_array(name: str, value: Any) -> np.ndarray:
+def real_array(name: str, value: object) -> np.ndarray:
     """An array of real numbers, NaN where one is missing, or a `DataError`."""
     return numbers(name, value, expected="real numbers")
 
 
-def finite_array(name: str, value: Any) -> np.ndarray:
-    """An array of numbers, or a `DataError`."""
+def finite_array(name: str, value: object) -> np.ndarray:
+    """An array of finite numbers, or a `DataError`."""
     array = real_array(name, value)
     if not np.all(np.isfinite(array)):
         raise DataError(f"{name}: {np.count_nonzero(~np.isfinite(array))} values are not finite")
     return array
 
 
-def check_choice(what: str, found: Any, allowed: tuple[str, ...]) -> None:
-    """A `ConfigError` unless `found` is one of those allowed."""
+def check_choice(what: str, found: object, allowed: tuple[str, ...]) -> None:
+    """Raise a `ConfigError` unless `found` is one of those allowed."""
     if found not in allowed:
         raise ConfigError(f"{what}: found {found!r}, expected one of {', '.join(allowed)}")
 
 
-def check_kind(what: str, found: Any, kind: type, also: str = "") -> None:
-    """A `ConfigError` unless `found` is of that class; `also` is what else it may be."""
+def check_kind(what: str, found: object, kind: type, also: str = "") -> None:
+    """Raise a `ConfigError` unless `found` is of that class; `also` names alternatives."""
     if isinstance(found, kind):
         return
     expected = f"expected a {kind.__name__}{also}"
@@ -71,14 +71,14 @@ def check_kind(what: str, found: Any, kind: type, also: str = "") -> None:
     raise ConfigError(f"{what}: found {type(found).__name__}, {expected}")
 
 
-def check_mapping(what: str, found: Any, of: str) -> None:
-    """A `ConfigError` unless `found` has values by name."""
+def check_mapping(what: str, found: object, of: str) -> None:
+    """Raise a `ConfigError` unless `found` is a mapping."""
     if not isinstance(found, Mapping):
         raise ConfigError(f"{what}: found {shown(found)}, expected a mapping of {of}")
 
 
-def check_keys(table: Any, allowed: Iterable[str], where: str) -> dict[str, Any]:
-    """`table`, or a `ConfigError` that names the first key it should not have."""
+def check_keys(table: object, allowed: Iterable[str], where: str) -> dict[str, Any]:
+    """`table` as a dict, or a `ConfigError` that names its first unknown key."""
     if not isinstance(table, Mapping):
         raise ConfigError(f"{where}: found {table!r}, expected a table")
     allowed = list(allowed)
@@ -89,13 +89,13 @@ def check_keys(table: Any, allowed: Iterable[str], where: str) -> dict[str, Any]
     return dict(table)
 
 
-def check_table(table: Any, where: str) -> dict[str, Any]:
+def check_table(table: object, where: str) -> dict[str, Any]:
     """`table` as a dict, or a `ConfigError`."""
     return check_keys(table, table if isinstance(table, Mapping) else (), where)
 
 
-def check_tolerance(name: str, value: Any) -> float:
-    """`value` as a float, or a `ConfigError` that names it."""
+def check_tolerance(name: str, value: object) -> float:
+    """`value` as a float in (0, 1), or a `ConfigError` that names it."""
     if isinstance(value, bool) or not isinstance(value, int | float | np.number):
         raise ConfigError(f"{name}: found {value!r}, expected a number in (0, 1)")
     if not 0.0 < value < 1.0:
@@ -103,7 +103,7 @@ def check_tolerance(name: str, value: Any) -> float:
     return float(value)
 
 
-def check_iterations(name: str, value: Any, default: int) -> int:
+def check_iterations(name: str, value: object, default: int) -> int:
     """`value` as a positive int (`default` for None), or a `ConfigError` that names it."""
     if value is None:
         return default
@@ -112,22 +112,22 @@ def check_iterations(name: str, value: Any, default: int) -> int:
     return int(value)
 
 
-def as_text(value: Any, where: str) -> str:
-    """A text that is not empty, or a `ConfigError`."""
+def as_text(value: object, where: str) -> str:
+    """`value` as a text that is not empty, or a `ConfigError`."""
     if not isinstance(value, str) or not value:
         raise ConfigError(f"{where}: found {value!r}, expected a text")
     return value
 
 
 def number(value: Any) -> float:
-    """`value` as a float; a TypeError for a text, a truth value, what states units and the like."""
+    """`value` as a float; a TypeError for texts, truth values and values that state units."""
     if isinstance(value, bool | np.bool_ | str) or stated(value) is not None:
         raise TypeError
     return float(value)
 
 
-def fraction(name: str, value: Any, *, zero: bool = False) -> None:
-    """A `ConfigError` where it is not between 0 and 1; `zero` says whether 0 is allowed."""
+def fraction(name: str, value: object, *, zero: bool = False) -> None:
+    """Raise a `ConfigError` unless `value` is between 0 and 1; `zero` says whether 0 is allowed."""
     expected = f"a number between 0{' (allowed)' if zero else ''} and 1"
     found = finite(name, value, expected)
     if not (0.0 <= found < 1.0 if zero else 0.0 < found < 1.0):

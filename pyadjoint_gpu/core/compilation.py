@@ -1,4 +1,4 @@
-"""What the compiler made is kept between processes, where the user did not say otherwise."""
+"""JAX's cache of compiled code, kept between processes unless the user says otherwise."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ import jax
 
 CACHE = "PYADJOINT_GPU_CACHE"
 """The environment variable with the folder; "off" for none."""
-_LEAST = 0.1  # seconds of compilation from which on it is kept
-_JAX_LEAST = 1.0  # the same unless someone says otherwise
+_LEAST = 0.1  # seconds of compilation above which code is kept
+_JAX_LEAST = 1.0  # the same by JAX's own default
 
 
 @cache
 def keep_compiled() -> None:
-    """Have JAX keep compiled code in the user's cache folder. Nothing is changed where JAX was told
-    of a folder, or that it is to keep nothing, or where the folder cannot be written."""
+    """Have JAX keep compiled code in the user's cache folder. JAX's settings stay as they are where
+    they name a folder or disable the cache, or where the folder cannot be written."""
     config: Any = jax.config
     place = folder()
     if place is None or not config.jax_enable_compilation_cache:
@@ -41,9 +41,9 @@ def keep_compiled() -> None:
 
 
 def folder() -> Path | None:
-    """Where compiled code is kept: ``PYADJOINT_GPU_CACHE``, or ``pyadjoint_gpu/jax`` in the user's
-    cache folder (``XDG_CACHE_HOME``, or ``~/.cache``); below it a folder for each kind of
-    processor, whose code others may not run. None for nowhere."""
+    """The folder of compiled code: ``PYADJOINT_GPU_CACHE``, or ``pyadjoint_gpu/jax`` in the user's
+    cache folder (``XDG_CACHE_HOME``, or ``~/.cache``), with a subfolder for each kind of processor,
+    because other kinds may not run the code. None if nothing is kept."""
     chosen = os.environ.get(CACHE, "")
     if chosen.lower() == "off":
         return None
@@ -56,12 +56,12 @@ def folder() -> Path | None:
 
 def _users() -> Path:
     given = os.environ.get("XDG_CACHE_HOME", "")
-    # One that is not absolute is to be ignored, says the specification.
+    # The XDG specification says to ignore a relative path.
     return Path(given) if os.path.isabs(given) else Path.home() / ".cache"
 
 
 def _processor() -> str:
-    """The instructions that this processor has, as far as the system tells."""
+    """An identifier of this processor's instruction set, as far as the system tells."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""What commands say: text for people, nothing, or JSON lines for programs."""
+"""Output of commands: text for people, JSON lines for programs, or nothing."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _one_at_a_time = threading.Lock()
 
 
 class Console:
-    """Where a command's words go. Warnings and errors go to standard error, whatever is chosen.
+    """The output of a command. Warnings and errors always go to standard error.
 
     Parameters
     ----------
     quiet : bool
-        Say no more than warnings and errors.
+        Write warnings and errors only.
     as_json : bool
-        Write one JSON object a line to standard output, told apart by their key ``event``:
+        Write one JSON object a line to standard output, each with a key ``event``:
         "phase", "progress", "plan", "result", "figure", "warning", "error".
     """
 
@@ -29,10 +29,10 @@ class Console:
         self.as_json = as_json
         self._quiet = quiet
         self.progress = False if quiet else None
-        """As the Python functions take it."""
+        """The argument `progress` for the functions that a command calls."""
 
     def watching(self) -> AbstractContextManager:
-        """While a command runs: progress goes where its other words go."""
+        """A context that sends progress where the command's other output goes."""
         if not self.as_json:
             return nullcontext()
         from .progress import heard_by
@@ -40,7 +40,7 @@ class Console:
         return heard_by(self._write)
 
     def tell(self, event: str, *lines: object, **values: Any) -> None:
-        """`lines` for people, `values` for programs."""
+        """Write `lines` for people, or `values` for programs."""
         if self.as_json:
             self._write({"event": event, **values})
         elif not self._quiet:
@@ -59,20 +59,20 @@ class Console:
         print(f"pyadjoint-gpu: {event}: {text}", file=sys.stderr)
 
     def _write(self, record: Mapping[str, Any]) -> None:
-        # Also from the thread that watches a run.
+        # The thread that reports progress writes too.
         with _one_at_a_time:
             print(json.dumps(_plain(record), allow_nan=False), flush=True)
 
 
 def _plain(value: Any) -> Any:
-    """As JSON has it, null for what is not finite."""
+    """A value that JSON can hold, None for numbers that are not finite."""
     if isinstance(value, Mapping):
         return {str(k): _plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(v) for v in value]
     if isinstance(value, str | bool | int) or value is None:
         return value
-    if hasattr(value, "tolist"):  # NumPy's and JAX's
+    if hasattr(value, "tolist"):  # arrays of NumPy and JAX
         return _plain(value.tolist())
     if isinstance(value, float):
         return value if math.isfinite(value) else None

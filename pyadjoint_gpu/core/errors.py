@@ -40,7 +40,7 @@ class JournalWarning(UserWarning):
 
 
 def shown(value: Any) -> str:
-    """What was found, on one line."""
+    """A value on one line, for messages: its repr, or its type and shape."""
     kind = type(value).__name__
     if getattr(value, "shape", ()):
         return f"{kind} of shape {value.shape}"
@@ -49,7 +49,7 @@ def shown(value: Any) -> str:
 
 
 def nearest(found: str, allowed: Iterable[str]) -> str:
-    """What to add to an error about an unknown name."""
+    """The end of a message about an unknown name: the nearest allowed one, or all of them."""
     names = list(allowed)
     close = difflib.get_close_matches(found, names, n=1)
     return f"; did you mean {close[0]!r}?" if close else f"; expected one of {', '.join(names)}"

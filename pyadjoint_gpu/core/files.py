@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and tell where they were damaged since."""
+"""Files that appear whole or not at all, with a checksum that reveals later damage."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from .errors import ConfigError, DataError, shown
 
@@ -17,15 +16,15 @@ _LENGTH = len(_SEAL) + 64
 _BLOCK = 2**20  # bytes read at a time
 
 
-def path_of(name: str, given: Any) -> Path:
-    """`given` as a path, or a `ConfigError`."""
+def path_of(name: str, given: object) -> Path:
+    """`given` as a path, or a `ConfigError` that names it."""
     if not isinstance(given, str | os.PathLike):
         raise ConfigError(f"{name}: found {shown(given)}, expected a path")
     return Path(given)
 
 
 def check_writable(path: Path, what: str = "") -> None:
-    """A `DataError`, which begins with `what`, unless a file can be written there."""
+    """Raise a `DataError` that begins with `what` unless a file can be written at `path`."""
     said = f"{what}: cannot write {str(path)!r}" if what else f"{path}: cannot be written"
     if path.is_dir():
         raise DataError(f"{said}, it is a directory, expected a file")
@@ -42,7 +41,7 @@ def check_writable(path: Path, what: str = "") -> None:
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """A path beside `path` to write to; renamed to it if the block succeeds, removed if not."""
+    """A temporary path beside `path`, renamed to it if the block succeeds, removed if not."""
     check_writable(path)
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -54,8 +53,8 @@ def whole(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def sealed(path: Path) -> Iterator[Path]:
-    """The same, with a digest of the file after its end, where readers of HDF5 do not look. It goes
-    when another program adds to the file."""
+    """`whole`, with a SHA-256 of the file appended, where readers of HDF5 do not look. It is lost
+    when another program changes the file."""
     with whole(path) as beside:
         yield beside
         with beside.open("rb") as file:
@@ -65,12 +64,12 @@ def sealed(path: Path) -> Iterator[Path]:
 
 
 def intact(path: Path) -> bool:
-    """Whether the file has a seal.
+    """Whether the file has an appended SHA-256 (see `sealed`).
 
     Raises
     ------
     DataError
-        If it has one of other bytes: it was damaged.
+        If the digest does not match: the file was damaged.
     """
     try:
         with path.open("rb") as file:
@@ -89,7 +88,7 @@ def intact(path: Path) -> bool:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
     if digest.hexdigest().encode() != end[len(_SEAL) :]:
         raise DataError(
-            f"{path}: damaged since it was written (its SHA-256 is another), nothing of it can be"
+            f"{path}: damaged since it was written (its SHA-256 differs), nothing in it can be"
             " relied on; take it from a backup, or make it anew (overwrite=True, --overwrite)"
         )
     return True

@@ -1,4 +1,4 @@
-"""What a journal is made with, as digests by name, so that a refusal says what differs."""
+"""Fingerprints of the inputs of a journal: digests by name, so that a refusal says what differs."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ import xarray as xr
 from .errors import DataError, JournalWarning
 
 _NUMERICAL = {"jax", "jaxlib", "numpy", "scipy", "xarray", __name__.partition(".")[0]}
-"""Packages whose code counts by its name wherever it is met."""
+"""Packages whose functions are digested by name, never by their code."""
 _NOT_CODE = {"__doc__", "__module__", "__firstlineno__", "__dataclass_fields__", "_abc_impl"}
-"""What the namespace of a class has besides."""
+"""Entries of a class's namespace that are not its code."""
 
 
-def fingerprint(**parts: Any) -> dict[str, str]:
-    """SHA-256 of each part: of arrays' bits, of data and settings by value, of functions by the
+def fingerprint(**parts: object) -> dict[str, str]:
+    """SHA-256 of each part: arrays by their bits, data and settings by value, functions by the
     bytecode that runs (sources may have been edited since), their defaults, closures and the
-    globals they name, and of the functions and classes of the user's that these call. What is
-    installed beside them counts by its name.
+    globals they name, with the user's functions and classes that these call. Installed packages
+    count by name.
 
     Warns
     -----
     JournalWarning
-        Of what has no such digest, such as a function of a compiled library: whether it is another
-        than before cannot be told.
+        If a part has no such digest, such as a function of a compiled library: whether it has
+        changed cannot be told.
     """
     out, doubts = {}, []
     for name, part in parts.items():
@@ -46,7 +46,7 @@ def fingerprint(**parts: Any) -> dict[str, str]:
     if doubts:
         warnings.warn(
             f"the journal cannot tell whether this changes between runs: {', '.join(doubts)}; give"
-            " another journal, or overwrite=True, where it does",
+            " another journal, or overwrite=True, if it does",
             JournalWarning,
             stacklevel=3,
         )
@@ -60,17 +60,17 @@ def differing(found: Any, expected: Mapping[str, str]) -> list[str]:
 
 
 def check_made_with(path: Path, what: str, found: Any, expected: Mapping[str, str]) -> None:
-    """A `DataError` unless a journal (`what` it is) was made with what is expected.
+    """Raise a `DataError` unless a journal (`what` it is) was made with the expected inputs.
 
     Parameters
     ----------
     found : str
-        A `fingerprint` as JSON.
+        Its `fingerprint`, as JSON.
     """
     try:
         names = differing(json.loads(found), expected)
     except (TypeError, ValueError):
-        raise DataError(f"{path}: damaged, what it was made with cannot be read") from None
+        raise DataError(f"{path}: damaged: the record of its inputs cannot be read") from None
     if names:
         raise DataError(
             f"{path}: {what} made with other inputs than now: other {', '.join(names)}; give"
@@ -79,13 +79,14 @@ def check_made_with(path: Path, what: str, found: Any, expected: Mapping[str, st
 
 
 def model_part(model: Any) -> Any:
-    """A model, for `fingerprint`: its run file's table where there is one, else all of it."""
+    """What identifies a model in a `fingerprint`: its run file's table if it has one, else all of
+    it."""
     table = model.specification()
     return model if table is None else [type(model), table]
 
 
-def _home(part: Any) -> set[str]:
-    """The packages of functions given themselves: their code counts, installed or not."""
+def _home(part: object) -> set[str]:
+    """The packages of the functions among the parts: their code counts, installed or not."""
     values = list(part.values()) if isinstance(part, Mapping) else [part]
     values = part if isinstance(part, list | tuple) else values
     out = set()
@@ -108,7 +109,7 @@ def _installed(package: str) -> bool:
 
 
 class _Walk:
-    """Over a value and all that it is made of.
+    """Digests of a value and of all that it is made of, each computed once.
 
     Parameters
     ----------
@@ -124,10 +125,10 @@ class _Walk:
     def __init__(self, home: set[str]):
         self.home, self.doubts = home, []
         # By identity, with the value itself, so that no other takes its place.
-        self._done: dict[int, tuple[Any, bytes]] = {}
+        self._done: dict[int, tuple[object, bytes]] = {}
         self._active: list[int] = []
 
-    def digest(self, value: Any, where: str) -> bytes:
+    def digest(self, value: object, where: str) -> bytes:
         key = id(value)
         if key in self._done:
             return self._done[key][1]
@@ -171,7 +172,7 @@ class _Walk:
             return _hash("set", *sorted(self.digest(v, where) for v in value))
         return self._code(value, where)
 
-    def _all(self, kind: str, where: str, *values: Any) -> bytes:
+    def _all(self, kind: str, where: str, *values: object) -> bytes:
         return _hash(kind, *(self.digest(v, where) for v in values))
 
     def _array(self, value: Any, where: str) -> bytes | None:
@@ -256,7 +257,7 @@ class _Walk:
         if hasattr(value, "dist") and hasattr(value, "kwds"):  # a frozen one of scipy.stats
             return self._all("distribution", where, value.dist, value.args, value.kwds)
         if is_dataclass(value):
-            state: Any = {f.name: getattr(value, f.name) for f in fields(value)}
+            state = {f.name: getattr(value, f.name) for f in fields(value)}
             return self._all("object", where, type(value), state)
         try:
             reduced = value.__reduce_ex__(4)
@@ -271,13 +272,13 @@ class _Walk:
         return self._all("object", where, make, given, _kept(state, type(value)), items)
 
     def _counts(self, module: str | None) -> bool:
-        """Whether code of this module does, not its name alone."""
+        """Whether the digest covers this module's code, not its name alone."""
         package = str(module).partition(".")[0]
         return package in self.home or not _installed(package)
 
 
-def _kept(state: Any, kind: type) -> Any:
-    """The state of an object without what it has computed, or draws from."""
+def _kept(state: object, kind: type) -> object:
+    """The state of an object without cached properties and random generators."""
     if not isinstance(state, dict):
         return state
     cached = {
@@ -287,13 +288,13 @@ def _kept(state: Any, kind: type) -> Any:
     return {k: v for k, v in state.items() if k not in cached and k != "_random_state"}
 
 
-def _of_jax(value: Any) -> bool:
-    """Whether it is an array of JAX's (which is not imported for it)."""
+def _of_jax(value: object) -> bool:
+    """Whether the value is a JAX array, without importing JAX."""
     return hasattr(value, "__array__") and type(value).__module__.startswith("jaxlib")
 
 
-def _is_own(value: Any) -> bool:
-    """Whether it is of a class as it was written, not as Python made it."""
+def _is_own(value: object) -> bool:
+    """Whether an entry of a class was written by its author, not added by Python."""
     return not isinstance(value, types.GetSetDescriptorType | types.MemberDescriptorType)
 
 
@@ -304,19 +305,19 @@ def _names(code: types.CodeType) -> Iterable[str]:
             yield from _names(inner)
 
 
-def _content(cell: Any) -> Any:
+def _content(cell: types.CellType) -> Any:
     try:
         return cell.cell_contents
     except ValueError:  # of a function under way
         return None
 
 
-def _at(where: str, name: Any) -> str:
+def _at(where: str, name: object) -> str:
     return f"{where}.{name}" if isinstance(name, str) else where
 
 
-def _hash(kind: str, *parts: Any) -> bytes:
-    """Of parts that cannot be taken for each other."""
+def _hash(kind: str, *parts: object) -> bytes:
+    """SHA-256 of a sequence of parts, each preceded by its length."""
     digest = hashlib.sha256(kind.encode())
     for part in parts:
         raw = part if isinstance(part, bytes | memoryview) else str(part).encode()

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from .errors import ConfigError, DataError
 from .frozen import Frozen
 from .quantities import conversion, converter
 from .texts import sizes
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 AXES = ("z", "y", "x")
 
@@ -32,14 +35,14 @@ class Grid(Frozen):
     origin : sequence of float, optional
         Lower corner of the box; zero by default.
     units : str
-        Unit of length of ``extent`` and ``origin``, and so of all positions; "1" for a box without
-        one. Models compute in metres: what they give does not depend on it.
+        Unit of length of ``extent``, ``origin`` and all positions; "1" for a box without one.
+        Models compute in metres: their results do not depend on it.
 
     Raises
     ------
     ConfigError
         If a count is not a positive integer, a length is not positive and finite, or the unit is
-        none of length.
+        not one of length.
     """
 
     shape: tuple[int, ...]
@@ -87,7 +90,7 @@ class Grid(Frozen):
         self._set(units=units)
 
     @classmethod
-    def like(cls, field: Any) -> Grid:
+    def like(cls, field: xr.DataArray) -> Grid:
         """The grid whose cell centres are the coordinates of a DataArray, in any order of
         dimensions and either direction.
 
@@ -129,7 +132,7 @@ class Grid(Frozen):
 
     @cached_property
     def si(self) -> Grid:
-        """The same box in metres; itself where it has no unit."""
+        """The same box in metres; the grid itself if it has no unit."""
         if self.units in ("m", "1"):
             return self
         how = converter("grid", self.units, "m")
@@ -137,7 +140,7 @@ class Grid(Frozen):
 
     @property
     def text(self) -> str:
-        """Its cells and lengths, in a few words."""
+        """A one-line description: cells and lengths."""
         lengths = sizes(f"{e:.6g}" for e in self.extent)
         unit = "" if self.units == "1" else f" {self.units}"
         return f"{sizes(self.shape)} cells ({', '.join(self.dims)}), extent {lengths}{unit}"
@@ -184,7 +187,7 @@ class Grid(Frozen):
         )
 
     def outside(self, points: np.ndarray) -> np.ndarray:
-        """Which rows of `points`, shape (n, ndim) in array order, lie outside the box."""
+        """Mask of the rows of `points`, shape (n, ndim) in array order, outside the box."""
         low = np.asarray(self.origin)
         high = low + np.asarray(self.extent)
         slack = 1e-9 * np.asarray(self.extent)
@@ -216,8 +219,8 @@ class Grid(Frozen):
         points : array, shape (n, ndim)
             Positions in array order.
         on_faces : sequence of bool, optional
-            Whether the field sits on the faces across each axis, one more than cells; in the
-            cells unless given.
+            Whether the field sits on the faces across each axis, one more than cells; by default at
+            cell centres.
 
         Returns
         -------
@@ -239,8 +242,8 @@ class Grid(Frozen):
     def check_inside(
         self, points: np.ndarray, what: str, numbers: np.ndarray | None = None
     ) -> None:
-        """Raise `DataError` naming the first of `points` outside the box; by what it is called in
-        `numbers`, its place in `points` unless given."""
+        """Raise a `DataError` that names the first of `points` outside the box, by its number in
+        `numbers` or else by its index."""
         bad = np.flatnonzero(self.outside(points))
         if bad.size:
             first = bad[0] if numbers is None else numbers[bad[0]]
@@ -258,4 +261,4 @@ class Grid(Frozen):
 
 
 FieldLike = float | np.ndarray | Mapping[str, Any] | Callable[..., Any]
-"""What a user may give for a field: see `Space.fill`."""
+"""Values that a user may give for a field: see `Space.fill`."""

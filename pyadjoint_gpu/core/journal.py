@@ -1,18 +1,18 @@
-"""Journals: what a run computes, on disk as it comes, from which the same run goes on.
+"""Journals: files that record what a run computes, as it goes, so that it can continue.
 
-A journal is a file of HDF5 that says what it is and what it was made with, and has tables. Each row
-of a table has a place from the start (see `hdf5`) and a mark,
+A journal is an HDF5 file that states its kind and the inputs it was made with, and has tables.
+Space for each row of a table is allocated from the start (see `hdf5`), and each row has a mark,
 
     number + 1, length, checksums of its parts,
 
-which is written when the row is on disk: a row counts once its mark says so. A process killed at
-any instant leaves a file that opens, without the row under way at most. There are three kinds:
+which is written after the row is on disk: a row counts once its mark is there. A process killed at
+any instant leaves a file that opens and lacks at most the row being written. There are three kinds:
 
-- *rows* of numbers, all of one shape, in any order: one table a journal, of full size;
-- *records* of anything (see `packing`), one after the other: where there is no place for another,
-  a larger copy replaces the file by a rename;
-- *slots*: records of which the last one counts. They have two places in turn, so that the last
-  whole one is never written to, and need no order of writing.
+- *rows* of numbers, all of one shape, written in any order: one table a journal, of full size;
+- *records* of anything (see `packing`), one after the other: a full table is enlarged in a copy
+  that replaces the file by a rename;
+- *slots*: records of which only the last counts. Two places are used in turn, so that the last
+  complete record is never written over.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ from .packing import pack, unpack
 
 FORMAT = "pyadjoint_gpu journal 4"
 _FORMATS = tuple(f"pyadjoint_gpu {k} " for k in ("journal", "sampler", "rows", "selection"))
-"""That this and earlier versions' begin with."""
-_FIRST = 8  # records for which a new file has places
-_PAGE = 4096  # bytes that records have at least, and multiples of which
+"""Beginnings of the formats of this and earlier versions."""
+_FIRST = 8  # records that a new file has space for
+_PAGE = 4096  # bytes; the space of a record is a multiple
 _ALL = slice(None)
 
 MadeWith = Callable[[], Mapping[str, Any]]
-"""What decides what is computed, by name; asked for once the file can be written."""
+"""The inputs that decide the results, by name; called once the file can be written."""
 
 
 @dataclass(frozen=True)
 class Rows:
-    """A table of numbers: of which shape, all rows together, stored in which chunks, and in how
-    many parts, along their second axis, rows have checksums; one for all of a row unless given."""
+    """A table of numbers: the shape of all rows together, the chunks of its storage, and the number
+    of parts along the second axis that have checksums of their own."""
 
     shape: tuple[int, ...]
     chunks: tuple[int, ...] | None = None
@@ -55,16 +55,17 @@ class Rows:
 
 
 class Journal:
-    """A journal of one kind; use `start`, `found` or `open`, as a context manager.
+    """A journal of one kind, from `start`, `found` or `open`; a context manager.
 
     Attributes
     ----------
     kind : str
-        What it is, with its article.
+        The name of the kind, with its article.
     goes_on : str
-        What goes on from it.
+        The name of the function that continues it.
     records, slots : tuple of str
-        Tables of these kinds. That of numbers is "rows"; "given" has what it is and is given.
+        Names of its tables of these kinds. The table of numbers is "rows"; "given" has the records
+        given to `start`.
     """
 
     kind: ClassVar[str]
@@ -96,21 +97,21 @@ class Journal:
         given: Sequence[Any] = (),
         overwrite: bool = False,
     ) -> Self:
-        """The journal at `path` of the same inputs; a new one where there is none, or with
-        `overwrite`. A new one in which nothing is written is removed where an error ends its use.
+        """The journal of the same inputs at `path`, or a new one if there is none or with
+        `overwrite`. A new one that is still empty when an error ends its use is removed.
 
         Parameters
         ----------
         rows : Rows, optional
-            The table of numbers, in a new one.
+            The table of numbers of a new journal.
         given : sequence
-            Records that a new one has from the start.
+            Records for the table "given" of a new journal.
 
         Raises
         ------
         DataError
-            If a file cannot be written there, or there is one that is no journal, of another
-            version, kind or run (what differs is named), truncated, damaged or in use.
+            If the file cannot be written, or exists and is not a journal, is one of another
+            version, kind or run (what differs is named), or is truncated, damaged or in use.
         """
         found = cls.found(path, made_with, overwrite=overwrite)
         if found is not None:
@@ -138,7 +139,7 @@ class Journal:
     def found(
         cls, path: str | Path, made_with: MadeWith, *, overwrite: bool = False
     ) -> Self | None:
-        """The journal that `start` would go on from; None where it would begin one."""
+        """The journal that `start` would continue; None if it would begin a new one."""
         check_outputs({"journal": path})
         if not Path(path).exists() or (overwrite and _replaceable(Path(path))):
             return None
@@ -187,11 +188,11 @@ class Journal:
 
     @property
     def told(self) -> str:
-        """What it is, where it is refused as of other inputs."""
+        """The name of the journal in refusals."""
         return self.kind
 
     def check(self, made_with: Mapping[str, Any]) -> None:
-        """A `DataError` that names what differs unless it was made with this."""
+        """Raise a `DataError` that names what differs unless it was made with these inputs."""
         check_made_with(self.path, self.told, self.made_with, fingerprint(**made_with))
 
     # Reading
@@ -202,31 +203,31 @@ class Journal:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the table of numbers."""
+        """The shape of the table of numbers."""
         return self._tables["rows"].shape
 
     def done(self, name: str = "rows") -> np.ndarray:
-        """Which rows of a table there are."""
+        """Mask of the rows of a table that have been written."""
         return np.all(self._marks[name], axis=1)
 
     def count_of(self, name: str) -> int:
-        """How many records of a table there are."""
+        """The number of records of a table."""
         done = self.done(name)
         count = int(np.count_nonzero(done))
         if not done[:count].all():
-            raise DataError(f"{self.path}: damaged, its number of {name} is not possible")
+            raise DataError(f"{self.path}: damaged: its number of {name} is impossible")
         return count
 
     def row(
         self, name: str, k: int, told: str = "row {k} of {size} is damaged", parts: slice = _ALL
     ) -> Any:
-        """Row k of a table: a record, or numbers, of which `parts` alone are read.
+        """Row k of a table: a record, or numbers, of which only `parts` are read.
 
         Raises
         ------
         DataError
-            If it is not what was written: `told`, with k, the part's number j, and the table's
-            size.
+            If the row is damaged; the message is `told` with k, the part's number j and the
+            table's size.
         """
         table, marks = self._tables[name], self._marks[name]
         place = self._place(name, k)
@@ -241,7 +242,7 @@ class Journal:
         return row if name == "rows" else unpack(row)
 
     def last(self, name: str) -> tuple[int, Any] | None:
-        """The number and the record of a slot, if it has one."""
+        """The number and the content of a slot's last record, if it has one."""
         found = self._marks[name][self.done(name), 0].astype(int) - 1
         for k in sorted(found.tolist(), reverse=True):
             try:
@@ -254,8 +255,8 @@ class Journal:
     # Writing
 
     def put(self, **rows: tuple[int, Any]) -> None:
-        """Rows of tables, each with its number; on disk before this returns, slots before others
-        count."""
+        """Write rows of tables, each with its number. They are on disk when this returns; slots are
+        written before the marks of the other tables."""
         raw = {
             name: (k, np.asarray(row, "f8") if name == "rows" else pack(row))
             for name, (k, row) in rows.items()
@@ -283,8 +284,8 @@ class Journal:
         return k % 2 if name in self.slots else k
 
     def _make_room(self, name: str, k: int, row: np.ndarray) -> None:
-        """A place for a record: a file with twice the places, or places twice as wide, if need
-        be."""
+        """Make space for a record: if needed, in a new file with twice as many or twice as wide
+        rows."""
         old, (room, width) = self._file, self._tables[name].shape[:2]
         if name == "rows" or (self._place(name, k) < room and len(row) <= width):
             return
@@ -309,7 +310,7 @@ class Journal:
 
 
 def _lay(file: Any, name: str, table: Rows) -> None:
-    """An empty table and its marks."""
+    """Allocate an empty table and its marks."""
     allocate(file, name, table.shape, table.dtype, table.chunks)
     allocate(file, f"{name}.marks", (table.shape[0], 2 + table.parts), "u8")
     file[f"{name}.marks"][...] = 0
@@ -320,7 +321,7 @@ def _width(length: int) -> int:
 
 
 def _sums(k: int, row: np.ndarray, parts: Sequence[int]) -> list[np.uint64]:
-    """Checksums of parts of row k, of which `row` has those of these numbers."""
+    """Checksums of the parts of row k with these numbers, which `row` has."""
     if len(parts) == 1 and parts[0] == 0:
         return [checksum((k, 0), row)]
     return [checksum((k, j), row[:, i]) for i, j in enumerate(parts)]
@@ -331,7 +332,7 @@ def _mark(k: int, row: np.ndarray, parts: int) -> np.ndarray:
 
 
 def _replaceable(path: Path) -> bool:
-    """Whether the file is a journal, or a damaged file of HDF5, which may be started anew."""
+    """Whether the file may be replaced: a journal, or a damaged HDF5 file."""
     try:
         with h5py.File(path, "r") as file:
             return str(file.attrs.get("format", "")).startswith(_FORMATS)

@@ -1,4 +1,4 @@
-"""What a run writes: known, and able to be written, before it starts; and what it may replace."""
+"""Checks, before a run starts, of the files that it writes and may replace."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .errors import DataError
 from .files import check_writable, path_of
 
 _NAMES = {"title", "names"}
-"""Keys of run files whose texts are no paths."""
+"""Keys of run files whose texts are not paths."""
 _EXTENT = {"inversion.max_iterations", "sampler.repeats"}
 """Keys that say how far a run goes: one that goes no less far may replace another."""
 
@@ -19,14 +19,16 @@ _EXTENT = {"inversion.max_iterations", "sampler.repeats"}
 def check_outputs(
     writes: Mapping[str, str | Path | None], reads: Mapping[str, Path] | None = None
 ) -> None:
-    """A `DataError` unless every output can be written and is no other file of the run.
+    """Raise a `DataError` unless every output can be written and is no other file of the run.
 
     Parameters
     ----------
     writes, reads : mapping
-        Files by what names them: "output.path", "journal". None where there is none.
+        Paths by the key that gives them, such as "output.path"; None where there is none.
     """
-    seen: dict[Any, str] = {_identity(place): where for where, place in (reads or {}).items()}
+    seen: dict[Path | tuple[int, int], str] = {
+        _identity(place): where for where, place in (reads or {}).items()
+    }
     inputs = set(seen)
     for what, given in writes.items():
         if given is None:
@@ -55,15 +57,15 @@ def inputs(tables: Mapping[str, Any], path: Path) -> dict[str, Path]:
 
 
 def check_replaced(path: Path, config: str, iterations: int | None = None) -> None:
-    """A `DataError` if `path` has the result of other inputs, or a better one.
+    """Raise a `DataError` if `path` has the result of other inputs, or a better one.
 
     Parameters
     ----------
     path : Path
     config : str
-        The inputs of the result that is to go there: its ``config_json``.
+        The inputs of the new result: its ``config_json``.
     iterations : int, optional
-        That an inversion has or makes at most.
+        The most iterations that the new result, an inversion's, can have.
     """
     found = _result(path)
     if found is None:
@@ -89,7 +91,7 @@ def check_replaced(path: Path, config: str, iterations: int | None = None) -> No
 
 
 def _result(path: Path) -> tuple[dict[str, Any], int | None] | None:
-    """The inputs of a result, and its iterations where it has some; None of all other files."""
+    """The inputs of a result and its number of iterations, if any; None for other files."""
     import h5py
 
     if not path.is_file():
@@ -97,7 +99,8 @@ def _result(path: Path) -> tuple[dict[str, Any], int | None] | None:
     try:
         with h5py.File(path, "r") as file:
             config: Any = json.loads(str(file.attrs["config_json"]))
-            done = file["iteration"].shape[0] - 1 if "iteration" in file else None  # type: ignore
+            rows = file.get("iteration")
+            done = rows.shape[0] - 1 if isinstance(rows, h5py.Dataset) else None
     except Exception:  # no result, or none that can be read
         return None
     return (config, done) if isinstance(config, dict) else None
@@ -108,7 +111,7 @@ def _differing(a: Any, b: Any, where: str = "") -> Iterator[str]:
     if where.count(".") < 1 and isinstance(a, dict) and isinstance(b, dict):
         for key in {**a, **b}:
             yield from _differing(a.get(key), b.get(key), f"{where}.{key}" if where else key)
-    elif json.dumps(a, sort_keys=True) != json.dumps(b, sort_keys=True):  # NaN is as NaN
+    elif json.dumps(a, sort_keys=True) != json.dumps(b, sort_keys=True):  # NaN equals NaN
         yield where
 
 
@@ -117,8 +120,8 @@ def _number(tables: dict[str, Any], key: str) -> int:
     return (tables.get(table) or {}).get(name, 1)
 
 
-def _identity(path: Path) -> Any:
-    """The same for all names of a file, links included."""
+def _identity(path: Path) -> Path | tuple[int, int]:
+    """A key that is the same for all names of a file, links included."""
     try:
         found = path.stat()
     except OSError:

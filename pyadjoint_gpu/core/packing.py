@@ -1,4 +1,4 @@
-"""Values that are made of texts, numbers and arrays, as bytes, and back."""
+"""Serialisation of nested texts, numbers and arrays."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import numpy as np
 
 
 def pack(tree: Any) -> np.ndarray:
-    """Dicts, lists, texts, numbers and arrays (of a NamedTuple, a dict) as bytes: a JSON text in
-    which arrays stand by their dtype and shape, after its length, before their bits."""
+    """Dicts, lists, texts, numbers and arrays as bytes: the length of a JSON text, that text with
+    the dtype and shape of each array in its place, and the arrays' bits. A NamedTuple becomes a
+    dict."""
     arrays: list[np.ndarray] = []
 
     def walk(node: Any) -> Any:
@@ -47,5 +48,5 @@ def unpack(raw: np.ndarray) -> Any:
         start += found.nbytes
         return found
 
-    # Its hook meets arrays in the order of the text.
+    # The hook is called for arrays in their order in the text.
     return json.loads(text, object_hook=array)

@@ -1,14 +1,16 @@
-"""How specifications travel between processes."""
+"""Pickling of dataclasses that cache what they compute."""
 
 from __future__ import annotations
 
-from dataclasses import fields
-from typing import Any
+from dataclasses import Field, fields
+from typing import Any, ClassVar
 
 
 class AsGiven:
-    """A dataclass that pickles as it was given. What is computed from it and kept stays behind:
-    compiled functions cannot travel, and arrays of JAX would come back in its default precision."""
+    """A dataclass that pickles its fields only. Cached properties are left out: compiled functions
+    cannot be pickled, and JAX arrays would come back in JAX's default precision."""
+
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
+        return {f.name: getattr(self, f.name) for f in fields(self)}

@@ -1,4 +1,4 @@
-"""Double precision and repeatable bits for our own computations, whatever the user's settings."""
+"""Double precision and bitwise repeatable results, whatever the user's JAX settings."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from .compilation import keep_compiled
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# On CPUs XLA's newer code generator lets a loop test, as it runs, whether its arrays overlap, and
-# round differently according to where memory happened to be: bits would change between runs of
-# the same program. The older one knows the answer beforehand.
+# On CPUs the loops of XLA's newer code generator test at run time whether arrays overlap in memory
+# and round differently if they may: results would differ in their last bits from run to run. The
+# older generator decides when it compiles.
 _REPEATABLE = {"xla_cpu_use_fusion_emitters": False}
-# The newer one is up to 2.5 times faster.
+# The newer generator is up to 2.5 times faster.
 _FAST = {"xla_cpu_use_fusion_emitters": True}
 
 
@@ -46,8 +46,8 @@ def _options() -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def compiled(function: Callable[P, T], *, quickly: bool = False, **options: Any) -> Callable[P, T]:
-    """`jax.jit(function, **options)` with repeatable bits; `quickly` saves a quarter of the
-    compiler's time. Nothing is started before a call."""
+    """`jax.jit(function, **options)` with bitwise repeatable results; `quickly` saves a quarter of
+    the compilation time. JAX is not initialised before the first call."""
 
     @cache
     def build() -> Callable[P, T]:
@@ -64,12 +64,11 @@ def compiled(function: Callable[P, T], *, quickly: bool = False, **options: Any)
 def compiled_loop(
     function: Callable[P, T], *, static_argnums: tuple[int, ...] = ()
 ) -> Callable[P, T]:
-    """The same for a function that spends its time in loops, by the faster code generator.
+    """`compiled` for a function that spends its time in loops, by the faster code generator.
 
-    The loops work on copies of arguments and results, made by multiplying with a one that the
-    compiler cannot foresee. Copies lie in the one block of memory that XLA plans for a whole
-    function, always at the same distances from each other: what a loop finds out about overlaps
-    is then the same in every run.
+    The loops work on copies of arguments and results, made by multiplying with a one that is not
+    known at compilation. XLA plans one block of memory for all temporary arrays of a function, so
+    the copies always lie at the same distances: tests for overlap give the same in every run.
     """
 
     call: Callable[..., T] = function

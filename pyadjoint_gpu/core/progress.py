@@ -1,7 +1,6 @@
-"""What a long run is doing: a bar where someone looks, lines elsewhere, records for programs.
+"""Progress of long runs: a bar on a terminal, lines elsewhere, records for programs.
 
-A task (`progress_bar`) also tells of the phases within it in which nothing else moves, such as
-compilation.
+A task (`progress_bar`) also reports phases in which its count does not move, such as compilation.
 """
 
 from __future__ import annotations
@@ -10,22 +9,22 @@ import contextlib
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 LOOKED_AT = 1.0
-"""Seconds that a phase lasts before it is told where someone looks."""
+"""Seconds after which a phase is reported beside a bar."""
 UNSEEN = 5.0
-"""The same where nobody does: what is over sooner leaves no line in a log."""
+"""Seconds after which a phase is reported where there is no bar: short ones leave no line."""
 EVERY = 60.0
-"""Seconds between the lines that tell how far a task is, where there is no bar."""
+"""Seconds between the lines that report a task's state where there is no bar."""
 _TICK = 0.25
 
 Listener = Callable[[dict[str, Any]], None]
 
 _open: list[Task] = []
-"""Tasks under way that are shown, the innermost last."""
+"""Visible tasks under way, the innermost last."""
 _listeners: list[Listener] = []
 _used: set[int] = set()
 
@@ -38,13 +37,13 @@ class _Phase:
 
 
 class Task:
-    """Something that takes long, as `progress_bar` shows it. Close after use (or use as a context
-    manager, or iterate over it).
+    """A long computation whose progress is shown; made by `progress_bar`. Close it after use, use
+    it as a context manager, or iterate over it.
 
     Attributes
     ----------
     done : int
-        Steps of it so far.
+        Steps so far.
     """
 
     def __init__(
@@ -53,7 +52,7 @@ class Task:
         self.name, self.unit, self.items = name, unit, items
         self.total = len(items) if total is None and hasattr(items, "__len__") else total
         self.done = 0
-        self._values: Mapping[str, Any] = {}
+        self._values: Mapping[str, float] = {}
         self._phases: list[_Phase] = []
         self._note = ""
         self._begun = time.monotonic()
@@ -83,7 +82,7 @@ class Task:
                 self.update()
 
     def update(self, steps: int = 1, **values: float) -> None:
-        """So many steps more are done; with numbers that tell how it goes."""
+        """Add steps, with numbers to show beside the count."""
         self.done += steps
         self._note = ""
         self._values = values or self._values
@@ -124,12 +123,12 @@ class Task:
             _line(f"{self.name}: {phase.text} ...")
 
     def _watch(self) -> None:
-        """The thread that tells what lasts."""
+        """Report phases and states; run by a thread of its own."""
         due = EVERY
         while not self._over.wait(_TICK):
             now = time.monotonic()
             phase = self._phases[-1] if self._phases else None
-            # A phase in which something moves is not waited for any more.
+            # A phase that reports a note is known to move.
             if phase and not (phase.told or self._note) and now - phase.begun >= self._patience:
                 self._tell(phase)
             if now - self._begun >= due:
@@ -165,21 +164,21 @@ def progress_bar(
     unit: str = "it",
     total: int | None = None,
 ) -> Task:
-    """A task, the iteration over `items` where these are given.
+    """A `Task`, which iterates over `items` where these are given.
 
     Parameters
     ----------
     shown : bool or None
-        Where None, a bar if someone looks (at a terminal or a notebook), else a line a minute on
-        standard error; True for a bar wherever it goes, False for nothing.
+        None for a bar on a terminal or in a notebook, elsewhere a line a minute on standard error;
+        True for a bar everywhere, False for nothing.
     """
     return Task(items, shown, desc, unit, total)
 
 
 @contextlib.contextmanager
 def phase(text: str, *, at_once: bool = False) -> Iterator[None]:
-    """A part of the innermost task that is shown, told when it lasts; `at_once` where Python stands
-    still while it does."""
+    """A phase of the innermost visible task, reported once it lasts; or `at_once`, for code that
+    keeps the reporting thread from running."""
     if not _open:
         yield
         return
@@ -191,9 +190,11 @@ def phase(text: str, *, at_once: bool = False) -> Iterator[None]:
         task._end(begun)
 
 
-def first_use(key: Any, text: str, *, at_once: bool = False) -> contextlib.AbstractContextManager:
-    """A `phase` the first time that this process does what `key` (which can be hashed) names: then
-    it has to be compiled."""
+def first_use(
+    key: Hashable, text: str, *, at_once: bool = False
+) -> contextlib.AbstractContextManager:
+    """A `phase` the first time that this process meets the hashable `key`, when code has to be
+    compiled; else a context that does nothing."""
     mark = hash(key)
     if mark in _used:
         return contextlib.nullcontext()
@@ -202,15 +203,14 @@ def first_use(key: Any, text: str, *, at_once: bool = False) -> contextlib.Abstr
 
 
 def note(text: str) -> None:
-    """How far the phase under way is: it is not waited for any more, and the line a minute has
-    this."""
+    """Set the state of the phase under way, which lines then show in its place."""
     if _open:
         _open[-1]._note = text
 
 
 @contextlib.contextmanager
 def heard_by(listener: Listener) -> Iterator[None]:
-    """Progress goes to `listener`, as records, in place of bars and lines."""
+    """Send progress to `listener` as records, in place of bars and lines."""
     _listeners.append(listener)
     try:
         yield
@@ -219,19 +219,19 @@ def heard_by(listener: Listener) -> Iterator[None]:
 
 
 def times(shape: Sequence[int]) -> str:
-    """A shape, such as "127 x 255"."""
+    """A shape as a text: ``127 x 255``."""
     return " x ".join(map(str, shape))
 
 
 def _drawn(shown: bool | None, **options: Any) -> Any:
-    """tqdm's bar, of a notebook's kind where there is one; None where nobody looks."""
+    """A tqdm bar, for notebooks where there is one; None where it would not be seen."""
     from tqdm.auto import tqdm
 
     bar = tqdm(disable=None if shown is None else False, delay=LOOKED_AT, **options)
     return None if bar.disable else bar
 
 
-def _listed(values: Mapping[str, Any]) -> str:
+def _listed(values: Mapping[str, float]) -> str:
     return " ".join(f"{k}={v:.4g}" for k, v in values.items())
 
 

@@ -1,7 +1,7 @@
-"""Quantities from outside: their units, and what is missing of them.
+"""Quantities from outside: their units and missing values.
 
-Units are texts in UDUNITS spelling (``m2 s-1``, ``kg m-2 year-1``), as CF files have them. `pint`
-knows them; it is imported where two texts differ.
+Units are texts in UDUNITS spelling (``m2 s-1``, ``kg m-2 year-1``), as in CF files. `pint` converts
+them; it is imported only where two texts differ.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import numpy as np
 from .errors import DataError, shown
 
 UNSTATED = ("", "1", "-")
-"""Texts that say no more than none at all: what has them is in the units that are wanted."""
+"""Texts that state no units: values with them are taken to be in the wanted units."""
 
-# UDUNITS' year is the tropical one; pint's is of 365.25 days. Darcys are in none of the two.
+# The year of UDUNITS is the tropical one, that of pint has 365.25 days. Neither has the darcy.
 _DEFINITIONS = (
     "year = 3.15569259747e7 * second = _ = yr = a",
     "millidarcy = 9.869233e-16 * m ** 2 = mD",
@@ -26,15 +26,15 @@ _DEFINITIONS = (
     "degree_north = degree = _ = degrees_north = degree_N = degrees_N",
     "degree_east = degree = _ = degrees_east = degree_E = degrees_E",
 )
-_SYMBOLS = {"degree": "degree"}  # not pint's
-# An exponent follows its unit without a sign of its own: m2, s-1.
+_SYMBOLS = {"degree": "degree"}  # pint's symbol is not UDUNITS spelling
+# UDUNITS writes powers without an operator: m2, s-1.
 _EXPONENT = re.compile(r"(?<=[A-Za-z)])(?<![0-9.][eE])(?=[-+]?\d)")
 _DOT = re.compile(r"(?<=[A-Za-z0-9)])[.·](?=[A-Za-z(])")  # UDUNITS multiplies with dots, too
 
 
 class Conversion(NamedTuple):
-    """y = scale x + offset, in other units; a difference, such as a standard deviation, has no
-    offset."""
+    """Conversion of units, y = scale x + offset; differences, such as standard deviations, are
+    scaled only."""
 
     scale: float
     offset: float
@@ -63,17 +63,17 @@ def _registry() -> Any:
 
 @cache
 def _parsed(text: str) -> Any:
-    """A pint quantity, one of the unit; None where there is no such unit."""
+    """A pint quantity of one unit; None if there is no such unit."""
     spelt = _DOT.sub("*", text.replace("°C", "degC").replace("⋅", "*"))
-    # Names spelt with capitals ("Metres") are of no other unit; symbols ("MPa", "mPa") may be.
+    # Case matters in symbols ("MPa", "mPa"), not in names ("Metres").
     tries = [spelt, spelt.lower()] if re.fullmatch(r"[A-Za-z]{4,}", spelt) else [spelt]
     for candidate in tries:
-        plain = re.fullmatch(r"[A-Za-z_]+", candidate)  # degrees_C is no product
+        plain = re.fullmatch(r"[A-Za-z_]+", candidate)  # degrees_C is not a product
         try:
             found = _registry().parse_units(
                 candidate if plain else _EXPONENT.sub("**", candidate), case_sensitive=True
             )
-        except Exception:  # pint raises all kinds for what it cannot read
+        except Exception:  # pint raises errors of many classes for texts that it cannot parse
             try:
                 return _registry().Quantity(1.0) * _registry().parse_expression(
                     _EXPONENT.sub("**", candidate), case_sensitive=True
@@ -84,15 +84,15 @@ def _parsed(text: str) -> Any:
     return None
 
 
-def spelling(units: Any) -> str:
-    """Units as a text without blanks around; "1" where there is none."""
+def spelling(units: object) -> str:
+    """Units as a stripped text; "1" for none."""
     text = "" if units is None else str(units).strip()
     return "1" if text in UNSTATED else text
 
 
 @cache
 def _to_base(text: str) -> tuple[Conversion, Any] | None:
-    """To SI units, and the dimensions."""
+    """Conversion to SI units, and the unit's dimensionality."""
     one = _parsed(text)
     if one is None:
         return None
@@ -102,17 +102,17 @@ def _to_base(text: str) -> tuple[Conversion, Any] | None:
     return Conversion(scale, offset), one.dimensionality
 
 
-def known(units: Any) -> bool:
-    """Whether there are such units."""
+def known(units: object) -> bool:
+    """Whether the text is a known unit."""
     text = spelling(units)
     return text == "1" or _parsed(text) is not None
 
 
-def conversion(found: Any, wanted: str, *, density: float | None = None) -> Conversion | None:
-    """From `found` to `wanted`; None where there is none.
+def conversion(found: object, wanted: str, *, density: float | None = None) -> Conversion | None:
+    """Conversion from `found` to `wanted`; None if there is none.
 
-    What states no units is in those wanted. With a `density` in kg m-3, a mass stands for the
-    volume that it has (``kg m-2 year-1`` for ``m year-1``).
+    A `found` that states no units is taken to be `wanted`. With a `density` in kg m-3, masses
+    convert to volumes (``kg m-2 year-1`` to ``m year-1``).
     """
     one, other = spelling(found), spelling(wanted)
     if one in ("1", other):
@@ -129,9 +129,10 @@ def conversion(found: Any, wanted: str, *, density: float | None = None) -> Conv
 
 
 def converter(
-    what: str, found: Any, wanted: str, *, density: float | None = None, meaning: str = ""
+    what: str, found: object, wanted: str, *, density: float | None = None, meaning: str = ""
 ) -> Conversion:
-    """`conversion`, or a `DataError` that begins with `what`; `meaning` says what is wanted."""
+    """`conversion`, or a `DataError` that begins with `what`; `meaning` describes `wanted` in
+    it."""
     how = conversion(found, wanted, density=density)
     if how is not None:
         return how
@@ -146,7 +147,7 @@ def converter(
 @cache
 def power(*parts: tuple[str, int]) -> str:
     """The product of units to whole powers, in UDUNITS spelling: ``(("m", 1), ("s", -1))`` is
-    ``m s-1``. Where one of them is unknown, the texts side by side."""
+    ``m s-1``. If one of them is unknown, the texts side by side."""
     if all(spelling(text) == "1" for text, _ in parts):
         return "1"
     product = _registry().Quantity(1.0)
@@ -163,12 +164,12 @@ def power(*parts: tuple[str, int]) -> str:
 
 
 def inverse(units: str) -> str:
-    """One over `units`."""
+    """The reciprocal of `units`."""
     return power((units, -1))
 
 
 def stated(value: Any) -> str | None:
-    """The units that a value states, if it does."""
+    """The units that a value states, None if it states none."""
     attributes = getattr(value, "attrs", None)
     if attributes is not None:
         return attributes.get("units")
@@ -176,41 +177,41 @@ def stated(value: Any) -> str | None:
     return str(value.units) if hasattr(value, "units") and hasattr(value, "magnitude") else None
 
 
-def _described(value: Any) -> str:
-    """What is no number."""
+def _described(value: object) -> str:
+    """A description, for errors, of a value that is not numeric."""
     try:
         array = np.asarray(value)
     except ValueError:
         return "rows of different lengths"
-    except TypeError:  # of a Dataset
+    except TypeError:  # a Dataset
         return shown(value)
     kinds = {"M": "dates", "m": "time differences", "c": "complex numbers"}
     return kinds.get(array.dtype.kind) or shown(value)
 
 
 def numbers(what: str, value: Any, *, expected: str = "numeric values") -> np.ndarray:
-    """The numbers of a value, NaN where it says that one is missing: by NaN, a mask, or what its
-    attributes name (``_FillValue``, ``missing_value``).
+    """A value as an array of floats, NaN where one is missing: by NaN, a mask, or the attributes
+    ``_FillValue`` and ``missing_value``.
 
     Raises
     ------
     DataError
-        If they are no real numbers.
+        If the values are not real numbers.
     """
     attributes = getattr(value, "attrs", {})
     plain = getattr(value, "magnitude", getattr(value, "values", value))
-    if callable(plain):  # of a dict
+    if callable(plain):  # the method of a dict
         plain = value
     masked = np.ma.getmaskarray(plain) if np.ma.isMaskedArray(plain) else None
     if masked is not None:
         plain = np.ma.getdata(plain)
-    array: Any = None
+    array: np.ndarray | None = None
     try:
         array = np.asarray(plain)
         if plain is None:
             array = None
         elif array.dtype.kind not in "iuf":
-            # Lists of Python numbers and None, say; dates, texts and complex numbers are none.
+            # Lists with None convert to numbers; dates, texts and complex numbers are refused.
             array = None if array.dtype.kind in "mMUSbc" else array.astype(float)
     except (TypeError, ValueError):
         array = None
@@ -224,19 +225,20 @@ def numbers(what: str, value: Any, *, expected: str = "numeric values") -> np.nd
 
 
 def points(what: str, given: Any, axes: Mapping[str, str], *, expected: str = "") -> np.ndarray:
-    """Positions, one a row.
+    """Positions as an array with one point a row.
 
     Parameters
     ----------
     what : str
-        They are, for errors.
+        The name in error messages.
     given : array, shape (n, number of axes), or columns by name
-        An array has the order of `axes`, unless it is a DataArray that names its columns; a Dataset
-        or mapping has one-dimensional variables named as they are. What states units is converted.
+        An array has its columns in the order of `axes`, unless it is a DataArray that names them; a
+        Dataset or mapping has a one-dimensional variable for each axis. Values that state their
+        units are converted.
     axes : mapping
-        Names of the axes, and their units.
+        The units of each axis, by its name.
     expected : str, optional
-        What else may stand there, for errors.
+        The accepted forms, in error messages.
 
     Returns
     -------
@@ -245,11 +247,11 @@ def points(what: str, given: Any, axes: Mapping[str, str], *, expected: str = ""
     Raises
     ------
     DataError
-        If they are no finite numbers of that shape, or in units that do not convert.
+        If they are not finite numbers of that shape, or in units that do not convert.
     """
     names = list(axes)
     expected = expected or f"(n, {len(names)}) numbers, n > 0, in the order {', '.join(names)}"
-    if isinstance(given, Mapping) or hasattr(given, "columns"):  # or a table of pandas
+    if isinstance(given, Mapping) or hasattr(given, "columns"):  # a mapping or a pandas table
         for name in names:
             if name not in given:
                 found = ", ".join(map(str, given)) or "none"
@@ -278,7 +280,7 @@ def points(what: str, given: Any, axes: Mapping[str, str], *, expected: str = ""
     bad = np.flatnonzero(~np.isfinite(array).all(axis=1))
     if bad.size:
         raise DataError(
-            f"{what}: the one with number {bad[0]} is not finite ({array[bad[0]].tolist()}),"
+            f"{what}: number {bad[0]} is not finite ({array[bad[0]].tolist()}),"
             " expected finite numbers"
         )
     each = zip(labels, units, axes.values(), array.T, strict=True)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -15,9 +15,13 @@ from .errors import ConfigError, DataError
 from .grid import AXES, Grid
 from .quantities import converter, numbers, stated
 
+if TYPE_CHECKING:
+    import jax
+    import xarray as xr
+
 
 class Quantity(Protocol):
-    """What a field is of: a `Variable` of a model."""
+    """The physical quantity of a field, such as a model's `Variable`."""
 
     @property
     def name(self) -> str: ...
@@ -29,8 +33,8 @@ class Quantity(Protocol):
     def density(self) -> float | None: ...
 
 
-def _only(data: Any, name: str, of: Quantity | None) -> Any:
-    """The variable of a Dataset that has one, or one called as `of` is."""
+def _only(data: xr.Dataset, name: str, of: Quantity | None) -> xr.DataArray:
+    """The only variable of a Dataset, or the one that has the name of `of`."""
     found = list(data.data_vars)
     wanted = of.name if of is not None and of.name in found else None
     if wanted is None and len(found) != 1:
@@ -42,13 +46,22 @@ def _only(data: Any, name: str, of: Quantity | None) -> Any:
 
 
 class Space:
-    """Where a parameter lives: points with coordinates, measures and neighbours."""
+    """The space of a parameter: points with coordinates, measures and neighbours."""
 
     grid: Grid
-    shape: tuple[int, ...]
-    dims: tuple[str, ...]
-    measure: float
-    """Volume (or area) that belongs to each point."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        raise NotImplementedError
+
+    @property
+    def dims(self) -> tuple[str, ...]:
+        raise NotImplementedError
+
+    @property
+    def measure(self) -> float:
+        """Volume (or area) that belongs to each point."""
+        raise NotImplementedError
 
     @property
     def size(self) -> int:
@@ -58,32 +71,34 @@ class Space:
         """Coordinates of every point, one array of ``shape`` an axis of the grid."""
         raise NotImplementedError
 
-    def dirichlet(self, field: Any) -> Any:
+    def dirichlet(self, field: jax.Array) -> jax.Array | float:
         """Integral of ``|grad field|^2`` over the space (differentiable by JAX)."""
         raise NotImplementedError
 
     def coordinates(self) -> dict[str, Any]:
-        """Of the space's own dimensions in a Dataset, where it has such."""
+        """Coordinates of the space's own dimensions, if any, as a Dataset takes them."""
         return {}
 
     def fill(self, value: Any, name: str, of: Quantity | None = None) -> np.ndarray:
-        """The field that `value` stands for, in the units of `of`.
+        """`value` as a field of this space, in the units of `of`.
 
         Parameters
         ----------
         value : number, array, DataArray, Dataset, function or mapping
-            An array, masked or not, has this space's ``shape``; a DataArray its dimensions, in any
-            order; a Dataset one variable, or one called as `of` is. A function is one of the
-            coordinates (array order); ``{"value": v, "gradient": [g, ...]}`` a plane through the
-            grid's middle. What states its units is converted.
+            An array, masked or not, has this space's ``shape``; a DataArray has its dimensions, in
+            any order; a Dataset has one variable, or one with the name of `of`. A function takes
+            the coordinates (array order); ``{"value": v, "gradient": [g, ...]}`` is a linear
+            function with value v in the middle of the grid. Values that state their units are
+            converted.
         name : str
-            To call it by in errors.
+            The name in error messages.
         of : Quantity, optional
 
         Raises
         ------
         ConfigError, DataError
-            If it is none of these, its units do not convert, or a value is missing (masked, NaN).
+            If `value` is none of these, its units do not convert, or a value is missing (masked,
+            NaN).
         """
         if hasattr(value, "data_vars"):
             value = _only(value, name, of)
@@ -129,7 +144,7 @@ class Space:
             out = out + g * (p - c)
         return out
 
-    def _aligned(self, array: Any, name: str) -> Any:
+    def _aligned(self, array: xr.DataArray, name: str) -> np.ndarray:
         extra = [d for d in array.dims if d not in self.dims and array.sizes[d] == 1]
         array = array.squeeze(extra)
         if array.ndim and set(array.dims) != set(self.dims):
@@ -139,26 +154,26 @@ class Space:
 
 @dataclass(frozen=True)
 class CellSpace(Space):
-    """One value a cell."""
+    """Fields with one value a cell."""
 
     grid: Grid
 
     @property
-    def shape(self) -> tuple[int, ...]:  # type: ignore[override]
+    def shape(self) -> tuple[int, ...]:
         return self.grid.shape
 
     @property
-    def dims(self) -> tuple[str, ...]:  # type: ignore[override]
+    def dims(self) -> tuple[str, ...]:
         return self.grid.dims
 
     @property
-    def measure(self) -> float:  # type: ignore[override]
+    def measure(self) -> float:
         return self.grid.cell_volume
 
     def positions(self) -> tuple[np.ndarray, ...]:
         return tuple(np.meshgrid(*self.grid.centers, indexing="ij"))
 
-    def dirichlet(self, field: Any) -> Any:
+    def dirichlet(self, field: jax.Array) -> jax.Array | float:
         import jax.numpy as jnp
 
         total = 0.0
@@ -166,7 +181,7 @@ class CellSpace(Space):
             total = total + jnp.sum(jnp.square(jnp.diff(field, axis=axis))) / h**2
         return total * self.grid.cell_volume
 
-    def _aligned(self, array: Any, name: str) -> Any:
+    def _aligned(self, array: xr.DataArray, name: str) -> np.ndarray:
         for dim, expected, h in zip(self.dims, self.grid.centers, self.grid.spacing, strict=True):
             if dim not in array.dims or dim not in array.coords:
                 continue
@@ -192,12 +207,13 @@ SIDES = {f"{axis}_{end}": (axis, end) for axis in AXES for end in ("min", "max")
 
 @dataclass(frozen=True)
 class BoundarySpace(Space):
-    """One value a face of the named sides of the box, side after side, each in array order."""
+    """Fields with one value a face of the named sides of the box, side after side, each in array
+    order."""
 
     grid: Grid
     sides: tuple[str, ...]
     label: str = "boundary"
-    """Of the dimension, ``<label>_face``, and its coordinates."""
+    """The prefix of its dimension, ``<label>_face``, and of its coordinates."""
 
     def __post_init__(self) -> None:
         allowed = [s for s, (axis, _) in SIDES.items() if axis in self.grid.dims]
@@ -208,12 +224,12 @@ class BoundarySpace(Space):
             raise ConfigError(f"sides {self.sides}: one is named twice")
 
     @property
-    def dims(self) -> tuple[str, ...]:  # type: ignore[override]
+    def dims(self) -> tuple[str, ...]:
         return (f"{self.label}_face",)
 
     @cached_property
     def _layout(self) -> tuple[tuple[int, tuple[int, ...], slice], ...]:
-        """Per side: its axis, the shape of its faces, and where they lie in the vector."""
+        """For each side its axis, the shape of its faces, and their slice of the vector."""
         out = []
         start = 0
         for side in self.sides:
@@ -225,11 +241,11 @@ class BoundarySpace(Space):
         return tuple(out)
 
     @property
-    def shape(self) -> tuple[int, ...]:  # type: ignore[override]
+    def shape(self) -> tuple[int, ...]:
         return (self._layout[-1][2].stop if self.sides else 0,)
 
     @property
-    def measure(self) -> float:  # type: ignore[override]
+    def measure(self) -> float:
         """Mean face area."""
         areas = [
             self.grid.cell_volume / self.grid.spacing[axis] * math.prod(shape)
@@ -238,8 +254,8 @@ class BoundarySpace(Space):
         return sum(areas) / self.size
 
     def parts(self, values: Any) -> Iterator[tuple[int, int, Any]]:
-        """Per side: axis, index of its cells along that axis (0 or -1), values as an array
-        of the grid's rank with one cell along that axis."""
+        """For each side its axis, the index of its cells along that axis (0 or -1), and its values
+        as an array of the grid's rank with one cell along that axis."""
         for side, (axis, _, where) in zip(self.sides, self._layout, strict=True):
             shape = tuple(1 if a == axis else n for a, n in enumerate(self.grid.shape))
             yield axis, 0 if SIDES[side][1] == "min" else -1, values[where].reshape(shape)
@@ -264,8 +280,9 @@ class BoundarySpace(Space):
             for d, p in zip(self.grid.dims, self.positions(), strict=True)
         }
 
-    def dirichlet(self, field: Any) -> Any:
-        """Along each side, and around the corners where two named sides meet (2-D)."""
+    def dirichlet(self, field: jax.Array) -> jax.Array | float:
+        """Integral of ``|grad field|^2`` along each side, and in 2-D around the corners where two
+        named sides meet."""
         import jax.numpy as jnp
 
         i, j, length, area = self._edges
@@ -273,7 +290,7 @@ class BoundarySpace(Space):
 
     @cached_property
     def _edges(self) -> tuple[np.ndarray, ...]:
-        """Pairs of neighbouring faces, the distance between them and the width they share."""
+        """Indices i, j of neighbouring faces, their distance and the width they share."""
         index = np.arange(self.size)
         pairs: list[tuple[np.ndarray, np.ndarray, float, float]] = []
         for axis, shape, where in self._layout:
@@ -304,7 +321,7 @@ class BoundarySpace(Space):
                     yield i, j, 0.5 * (hx + hy), 1.0
 
     def fill(self, value: Any, name: str, of: Quantity | None = None) -> np.ndarray:
-        """As for any space; also a mapping from each side to its value."""
+        """`Space.fill`, which here also takes a mapping from each side to its value."""
         sides = isinstance(value, Mapping) and not hasattr(value, "data_vars")
         if sides and not set(value) & {"value", "gradient"}:
             if set(value) != set(self.sides):

@@ -289,8 +289,8 @@ def _nothing(state: Fields) -> Fields:
 def _settled(model: Model, u: Fields, c: Any) -> Fields:
     """u with its gauge, and where it has come down to a bound, that bound."""
     u, bounds = gauged(model, u), model.lower
-    held = model.held(u, c) if bounds else {}
-    return u | {k: jnp.where(held[k], b.value, u[k]) for k, b in bounds.items()}
+    active = model.active_set(u, c) if bounds else {}
+    return u | {k: jnp.where(active[k], b.value, u[k]) for k, b in bounds.items()}
 
 
 @compiled

@@ -1,4 +1,4 @@
-"""Faults and the sea floor: dislocations, slip and its data, ruptures."""
+"""Faults and the sea floor: dislocations, slip and its data, ruptures, bathymetry."""
 
 import lazy_loader as _lazy
 

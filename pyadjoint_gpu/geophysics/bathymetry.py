@@ -1,4 +1,4 @@
-"""Depths of water that formulas give."""
+"""Analytic bathymetries."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ def continental_margin(
     shelf_width: float = 50e3,
     slope_width: float = 90e3,
 ) -> np.ndarray:
-    """Depth of water that goes from a coast along one side over a shelf and a slope to the abyss,
+    """Depth of water from a coast along one side over a shelf and a slope to the abyss,
 
         h = coast + (shelf - coast) min(r, 1) + (deep - shelf) s^2 (3 - 2 s),
         r = d / shelf_width,    s = (d - shelf_width) / slope_width between 0 and 1,
 
-    d the distance from the side.
+    with the distance d from the side.
 
     Parameters
     ----------
     grid : Grid
     side : str
-        Where the coast is: ``"x_min"``, ``"x_max"``, ``"y_min"`` or ``"y_max"``.
+        The side of the coast: ``"x_min"``, ``"x_max"``, ``"y_min"`` or ``"y_max"``.
     coast, shelf, deep : float
-        Depths at the coast, at the edge of the shelf and in the abyss, in m: > 0, each no less than
-        the one before.
+        Depths at the coast, at the edge of the shelf and of the abyssal plain, in m: > 0, each no
+        less than the one before.
     shelf_width, slope_width : float
-        In the grid's unit of length.
+        Widths, in the grid's unit of length.
 
     Returns
     -------

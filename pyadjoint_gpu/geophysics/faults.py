@@ -1,4 +1,4 @@
-"""Faults: what slip on a rectangle, cut in patches, does to points of the surface."""
+"""Rectangular faults, cut in patches: surface displacements by slip, and priors of slip."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from ..core.checks import check_keys, count, finite, positive
 from ..core.errors import ConfigError, DataError
@@ -18,9 +20,9 @@ from ..statistics.observed import check_units
 from .okada import SLIPS, by_upper_edge
 
 GEOMETRY = ("east", "north", "depth", "strike", "dip")
-"""What places a fault."""
+"""Parameters of a fault's position and orientation."""
 LIMITS = {"depth": (0.0, np.inf), "dip": (0.0, 180.0)}
-"""Of a fault in a half space."""
+"""Bounds of the geometry of a fault in a half space."""
 
 
 @dataclass(frozen=True)
@@ -30,13 +32,13 @@ class Fault(Frozen):
     Parameters
     ----------
     length, width : float
-        Along its strike and down its dip, in the units of the points.
+        Extent along its strike and down its dip, in the units of the points.
     along, down : int
-        Patches.
+        Numbers of patches.
     slips : sequence of {"strike", "dip", "tensile"}
-        Components of slip that each patch has: left-lateral, thrust, opening.
+        Components of slip of each patch: left-lateral, thrust, opening.
     poisson : float
-        Of the half space.
+        Poisson's ratio of the half space.
     """
 
     length: float
@@ -58,35 +60,45 @@ class Fault(Frozen):
             )
         self._set(slips=slips)
         if not -1.0 < finite("poisson", self.poisson) <= 0.5:
-            raise ConfigError(f"poisson: found {self.poisson}, expected above -1, 0.5 at most")
+            raise ConfigError(
+                f"poisson: found {self.poisson}, expected more than -1 and at most 0.5"
+            )
 
     @property
     def components(self) -> int:
-        """Of slip, all patches together."""
+        """Number of components of slip, all patches together."""
         return len(self.slips) * self.along * self.down
 
     def green(
-        self, points: Any, look: Any, *, east: Any, north: Any, depth: Any, strike: Any, dip: Any
-    ) -> Any:
-        """G: displacements along `look` per unit of each component of slip.
+        self,
+        points: ArrayLike,
+        look: ArrayLike,
+        *,
+        east: ArrayLike,
+        north: ArrayLike,
+        depth: ArrayLike,
+        strike: ArrayLike,
+        dip: ArrayLike,
+    ) -> jax.Array:
+        """Design matrix G: displacements along `look` per unit of each component of slip.
 
         Parameters
         ----------
         points : array, shape (m, 2)
             East and north of each datum.
         look : array, shape (m, 3)
-            Unit vector (east, north, up) along which each datum is taken: an axis for a component
-            of GNSS, the line of sight for InSAR.
+            Unit vector (east, north, up) of each datum: an axis for a component of GNSS, the line
+            of sight for InSAR.
         east, north, depth : float
-            Of the middle of the upper edge; depth zero or more. G is NaN where it is not.
+            Position of the middle of the upper edge, depth >= 0; G is NaN above the surface.
         strike, dip : float
-            In degrees: strike clockwise from north, the fault dipping to the right of it; dip from
-            0 to 180.
+            Angles in degrees: strike clockwise from north, the fault dipping to the right of it;
+            dip from 0 to 180.
 
         Returns
         -------
         array, shape (m, components)
-            By component of slip, then along the strike, then down the dip (the last runs fastest).
+            Columns by component of slip, then along the strike, then down the dip (the fastest).
         """
         points, look = jnp.asarray(points), jnp.asarray(look)
         azimuth, delta = jnp.deg2rad(strike), jnp.deg2rad(dip)
@@ -94,7 +106,7 @@ class Fault(Frozen):
         left = jnp.stack([-jnp.cos(azimuth), jnp.sin(azimuth)])
         length, width = self.length / self.along, self.width / self.down
         i, j = (a.ravel() for a in np.indices((self.along, self.down)))
-        # From the middle of the upper edge, and of each patch from its own, where it begins.
+        # Offsets from the middle of the upper edge, then from where each patch begins.
         off = points - jnp.stack([jnp.asarray(east), jnp.asarray(north)])
         at = (
             (off @ ahead)[:, None] - (i * length - 0.5 * self.length),
@@ -108,15 +120,15 @@ class Fault(Frozen):
             parts.append(jnp.einsum("mk,mnk->mn", look[:, :2], flat) + look[:, 2:] * u[..., 2])
         return jnp.concatenate(parts, axis=1)
 
-    def forward(self, points: Any, look: Any, **known: float) -> Forward:
-        """Theta, the part of the geometry that is unknown, to G: for `HierarchicalSMC`.
+    def forward(self, points: ArrayLike, look: ArrayLike, **known: float) -> Forward:
+        """Map from theta, the unknown part of the geometry, to G, for `HierarchicalSMC`.
 
         Parameters
         ----------
         points, look
-            As of `green`.
+            As for `green`.
         **known : float
-            The rest of the geometry: of east, north, depth, strike, dip.
+            The known part of the geometry, out of east, north, depth, strike, dip.
         """
         known = {k: finite(k, v) for k, v in check_keys(known, GEOMETRY, "").items()}
         for name, (low, high) in LIMITS.items():
@@ -126,14 +138,14 @@ class Fault(Frozen):
         return Forward(self, *where, known)
 
     def coordinates(self, units: str = "m") -> dict[str, Any]:
-        """Of components of slip, for `xarray.Dataset.assign_coords` on a sampler's result:
+        """Coordinates of slip components, for `xarray.Dataset.assign_coords` on a sampler's result:
         ``slip_kind``, and the distances ``along`` the strike from the fault's middle and ``down``
         the dip from the upper edge of the patches' middles.
 
         Parameters
         ----------
         units : str
-            Of the fault's lengths.
+            Unit of the fault's lengths.
         """
         kinds, i, j = (a.ravel() for a in np.indices((len(self.slips), self.along, self.down)))
         length, width = self.length / self.along, self.width / self.down
@@ -163,24 +175,24 @@ class Fault(Frozen):
             ),
         }
 
-    def smooth_prior(self, sd: Any, length: float) -> GaussianPrior:
-        """Of smooth slip: each kind by itself has the covariance
+    def smooth_prior(self, sd: ArrayLike, length: float) -> GaussianPrior:
+        """Gaussian prior of smooth slip: components of one kind have the covariance
 
             sd_i sd_j C_ij / (C_ii C_jj)^(1/2),    C = (1 / length^2 - Laplacian)^(-2).
 
-        Every component has exactly its standard deviation, those at the edges too. Correlation
-        falls with distance r along the fault as (r / length) K_1(r / length), K_1 the modified
-        Bessel function (Matern's with smoothness one): to 0.60 at `length`, to 0.28 at twice that;
-        finer patches do not change it. (Lindgren, Rue and Lindstrom 2011, J. R. Stat. Soc. B 73,
-        423.)
+        and different kinds are independent. Every component has exactly its standard deviation, at
+        the edges too. The correlation decreases with distance r as (r / length) K_1(r / length),
+        with the modified Bessel function K_1 (Matern with smoothness one), to 0.60 at `length` and
+        0.28 at twice that, whatever the size of the patches. (Lindgren, Rue and Lindstrom 2011, J.
+        R. Stat. Soc. B 73, 423.)
 
         Parameters
         ----------
         sd : float, or array of shape (components,)
             Marginal standard deviation, in units of slip.
         length : float
-            In units of the fault's length. An infinite one would be pure Laplacian smoothing, of
-            which uniform slip may have any size: an improper prior.
+            In units of the fault's length. An infinite one would be pure Laplacian smoothing, an
+            improper prior that leaves uniform slip unbounded.
 
         Raises
         ------
@@ -204,7 +216,7 @@ class Fault(Frozen):
                 f" have any size; expected about the fault's length, {self.length:g}, or less"
             )
         variance = vectors**2 @ roots**-2.0
-        # The precision of what has variances of one.
+        # The precision of slip with unit variances.
         scaled = np.sqrt(variance)[:, None] * vectors * roots
         unit = np.kron(np.eye(len(self.slips)), scaled @ scaled.T)
         each = np.broadcast_to(each, self.components)
@@ -212,7 +224,7 @@ class Fault(Frozen):
 
     def smoothing(self) -> np.ndarray:
         """The Laplacian of slip, (components, components): differences of neighbouring patches,
-        over the squares of their distances, each component of slip by itself."""
+        over the squares of their distances, for each component of slip separately."""
         size = self.along * self.down
         cells = np.arange(size).reshape(self.along, self.down)
         lap = np.zeros((size, size))
@@ -227,20 +239,20 @@ class Fault(Frozen):
 
 @dataclass(frozen=True, eq=False)
 class Forward:
-    """G of a fault, by the part of its geometry that is unknown; see `Fault.forward`. What is equal
-    is compiled once."""
+    """Map from the unknown part of a fault's geometry to G; see `Fault.forward`. Equal ones share
+    compiled code."""
 
     fault: Fault
     points: np.ndarray
     look: np.ndarray
     known: Mapping[str, float]
 
-    def __call__(self, theta: Mapping[str, Any]) -> Any:
+    def __call__(self, theta: Mapping[str, Any]) -> jax.Array:
         unknown = [k for k in GEOMETRY if k not in self.known]
         check_keys(theta, unknown, "theta_prior")
         for name in unknown:
             if name not in theta:
-                raise ConfigError(f"theta_prior.{name} is missing: it is not known either")
+                raise ConfigError(f"theta_prior.{name} is missing, and it is not given as known")
         return self.fault.green(self.points, self.look, **self.known, **theta)
 
     @cached_property
@@ -255,15 +267,15 @@ class Forward:
         return hash(self._key)
 
 
-def _square(length: Any) -> float:
-    """An infinite length is told why it cannot be, not that it is no number."""
+def _square(length: float) -> float:
+    """The square of a length, with an error of its own for an infinite one."""
     if isinstance(length, float) and np.isinf(length) and length > 0:
         return np.inf
     return positive("length", length) ** 2
 
 
-def gnss(points: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Points and looks of three components (east, north, up) at each of the stations (k, 2)."""
+def gnss(points: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """Points and look vectors of the components east, north and up at stations of shape (k, 2)."""
     stations = np.asarray(points, dtype=float)
     if stations.ndim != 2 or stations.shape[1] != 2:
         raise DataError(f"points: found an array of shape {stations.shape}, expected (k, 2)")

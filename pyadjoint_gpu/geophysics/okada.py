@@ -1,16 +1,15 @@
 """Displacement of the surface of an elastic half space by a rectangular dislocation.
 
 Y. Okada, 1985, Surface deformation due to shear and tensile faults in a half-space, Bull. Seismol.
-Soc. Am. 75, 1135: equations 24 to 30. His I_1 to I_5 divide differences by cos(dip), once or twice;
-here they are written so that nothing is divided by it. With y and d the corner's horizontal
-distance and depth (his with a tilde), the stereographic coordinates and the tangent of half the
-angle from the vertical
+Soc. Am. 75, 1135: equations 24 to 30. His I_1 to I_5 divide differences by powers of cos(dip); here
+they are written without. With the corner's horizontal distance y and depth d (his with a tilde),
+the stereographic coordinate and the tangent of half the angle from the vertical
 
     zeta = (y + i xi) / (R + d),    k = cos(dip) / (1 + sin(dip)),
 
     R + eta = (R + d) |1 + k zeta|^2 / (1 + k^2),    F = (ln(1 + k zeta) - k zeta) / k^2,
 
-they are, up to terms that the sum over the corners takes away, mu / (lambda + mu) times
+they are, up to terms that cancel in the sum over the corners, mu / (lambda + mu) times
 
     I_1 =  (1 + k^2)/2 [(1 - k^2) Im F - k Im zeta]
     I_3 = -(1 + k^2)/2 [ln(R + d) + k Re zeta + (1 + k^2) Re F]
@@ -18,8 +17,8 @@ they are, up to terms that the sum over the corners takes away, mu / (lambda + m
     I_4 =  k ln(R + d) - (1 - k^2) (Re zeta + k Re F)
     I_5 = -(1 + k^2) (Im zeta + k Im F)
 
-At a vertical fault k is zero and F is -zeta^2 / 2. In JAX operations, differentiable by the
-geometry.
+For a vertical fault k is zero and F is -zeta^2 / 2. In JAX operations, differentiable with respect
+to the geometry.
 """
 
 from __future__ import annotations
@@ -30,51 +29,52 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import ArrayLike
 
 SLIPS = ("strike", "dip", "tensile")
 NEAR = 0.1
-"""|k zeta| below which F is summed as a series; above, the difference loses two digits at most."""
+"""|k zeta| below which F is summed as a series; above it cancellation costs at most two digits."""
 TERMS = 16
-"""Of that series: to the last bit."""
+"""Terms of that series: enough for the last bit."""
 
 
 def displacement(
-    x: Any,
-    y: Any,
-    depth: Any,
-    dip: Any,
-    length: Any,
-    width: Any,
+    x: ArrayLike,
+    y: ArrayLike,
+    depth: ArrayLike,
+    dip: ArrayLike,
+    length: ArrayLike,
+    width: ArrayLike,
     slip: str,
     *,
     poisson: float = 0.25,
-) -> Any:
-    """Displacement (u_x, u_y, u_z) of surface points per unit of slip, in the fault's axes.
+) -> jax.Array:
+    """Displacement (u_x, u_y, u_z) of points on the surface per unit of slip, in the fault's axes.
 
     Parameters
     ----------
     x, y : array
-        Along the strike from one end of the fault, and horizontally up its dip from the lower
-        edge; they broadcast with all that follows.
+        Position along the strike from one end of the fault, and horizontally up its dip from the
+        lower edge; they broadcast with all that follows.
     depth : float or array
-        Of the lower edge, positive.
+        Depth of the lower edge, positive.
     dip : float or array
-        In radians, from 0 to pi.
+        Angle in radians, from 0 to pi.
     length, width : float or array
-        Along the strike and the dip.
+        Extent along the strike and the dip.
     slip : {"strike", "dip", "tensile"}
-        Left-lateral, upward on the side above the fault (thrust), or opening.
+        Left-lateral slip, thrust, or opening.
     poisson : float
-        Of the half space; lambda = mu at 0.25.
+        Poisson's ratio of the half space; lambda = mu at 0.25.
 
     Returns
     -------
     array
-        With a last axis of length three, z upwards, in units of the slip. See `below`.
+        Displacement along a last axis of length three, z upwards, in units of the slip.
     """
     sin, cos = _angles(dip)
     upper = depth - width * sin
-    # An edge at the surface is there but for round-off.
+    # An edge within round-off of the surface is at the surface.
     upper = jnp.where(jnp.abs(upper) < _small(upper) * width, 0.0, upper)
     y = y - width * cos
     return by_upper_edge(x, y, upper, dip, length, width, slip, poisson=poisson)
@@ -82,22 +82,22 @@ def displacement(
 
 @partial(jax.jit, static_argnames="slip", inline=True)
 def by_upper_edge(
-    x: Any,
-    y: Any,
-    depth: Any,
-    dip: Any,
-    length: Any,
-    width: Any,
+    x: ArrayLike,
+    y: ArrayLike,
+    depth: ArrayLike,
+    dip: ArrayLike,
+    length: ArrayLike,
+    width: ArrayLike,
     slip: str,
     *,
     poisson: float = 0.25,
-) -> Any:
-    """`displacement`, with `y` and `depth` those of the upper edge: a fault that reaches the
-    surface does so exactly.
+) -> jax.Array:
+    """`displacement` with `y` and `depth` relative to the upper edge, so that a fault can reach the
+    surface exactly.
 
     Displacements jump at the trace of such a fault, where they are the mean of those on either
-    side. Above a horizontal fault at depth zero they are those of what lies on it. At the corners
-    of a fault that reaches the surface displacements may have no bound; what makes them so is left
+    side. Above a horizontal fault at depth zero they are those of the upper side. At the corners of
+    a fault that reaches the surface displacements may be unbounded; the singular terms are left
     out there. A fault that is partly above the surface gives NaN.
     """
     sin, cos = _angles(dip)
@@ -107,9 +107,9 @@ def by_upper_edge(
     nothing = _small(x) * (length + width)
     trace = (jnp.abs(y) < nothing) & (depth < nothing)
     q = jnp.where(trace, 0.0, y * sin - depth * cos)
-    # The side that a point in the plane of the fault is taken for: above it, where it is flat.
+    # The side on which a point in the plane of the fault counts: above it, where it is flat.
     side = jnp.where(cos < 0.0, 1.0, -1.0)
-    # Corners: by the two ends of the fault, then by its lower and its upper edge.
+    # Axes of the corners: the two ends of the fault, then its lower and its upper edge.
     edges = _Edges(
         jnp.stack([y + width * cos, y]),
         jnp.stack([depth + width * sin, depth]),
@@ -128,41 +128,41 @@ def by_upper_edge(
 
 
 class _Edges(NamedTuple):
-    """The lower and the upper edge, as points of the surface see them.
+    """The lower and the upper edge, relative to points of the surface.
 
     Attributes
     ----------
     y, d, q : array
         Horizontal distance up the dip, depth, and distance from the plane.
     sin, cos : array
-        Of the dip.
+        Sine and cosine of the dip.
     trace : array of bool
-        Whether the edge is at the surface and the point on it.
+        Whether the edge is at the surface and the point is on it.
     side : array
         The sign of q where q is zero.
     nothing : array
-        Distance that round-off makes.
+        Distance that counts as zero, within round-off.
     """
 
-    y: Any
-    d: Any
-    q: Any
-    sin: Any
-    cos: Any
-    trace: Any
-    side: Any
-    nothing: Any
+    y: jax.Array
+    d: jax.Array
+    q: jax.Array
+    sin: jax.Array
+    cos: jax.Array
+    trace: jax.Array
+    side: jax.Array
+    nothing: jax.Array
 
 
-def _corners(xi: Any, edges: _Edges, slip: str, mu: Any) -> Any:
-    """The terms of each; `mu` is mu / (lambda + mu)."""
+def _corners(xi: jax.Array, edges: _Edges, slip: str, mu: float) -> jax.Array:
+    """Terms of the corners; `mu` is mu / (lambda + mu)."""
     y, d, q, sin, cos, trace, side, nothing = edges
     square = xi**2 + y**2 + d**2
     here = square < nothing**2
     r = jnp.sqrt(jnp.where(here, 1.0, square))
     eta = y * cos + d * sin
 
-    # 1 + k v without cancellation: where y points away, by the squares of the other sides.
+    # 1 + k v without cancellation, for negative y from the squares of the other sides.
     k = cos / (1.0 + sin)
     v, w = y / (r + d), xi / (r + d)
     toward = jnp.where(k < 0.0, -y, y)
@@ -170,7 +170,7 @@ def _corners(xi: Any, edges: _Edges, slip: str, mu: Any) -> Any:
     gap = jnp.where(ahead, r + toward, (xi**2 + d**2) / (r - jnp.where(ahead, 0.0, toward)))
     real = ((1.0 - jnp.abs(k)) * r + d + jnp.abs(k) * gap) / (r + d)
     norm = real**2 + (k * w) ** 2
-    # In line with an end of a horizontal fault at depth zero: what R + eta divides is zero.
+    # In line with an end of a horizontal fault at depth zero, terms over R + eta are zero.
     line = norm < _small(norm) ** 2
     real, norm = jnp.where(line, 1.0, real), jnp.where(line, 1.0, norm)
     over = jnp.where(line, 0.0, (1.0 + k**2) / (r * (r + d) * norm))
@@ -183,12 +183,12 @@ def _corners(xi: Any, edges: _Edges, slip: str, mu: Any) -> Any:
     i4 = mu * (k * log - (1.0 - k**2) * (v + k * f))
     i5 = -mu * (1.0 + k**2) * (w + k * g)
 
-    # On the trace ratios are those beside it, which are the same on both sides.
+    # On the trace, ratios are the limits from beside it, the same on both sides.
     y_, d_, eta_, q_ = (
         jnp.where(trace, a, b) for a, b in ((1.0, y), (0.0, d), (cos, eta), (sin, q))
     )
     angle = _arctan(xi * eta_, r * q_, side)
-    # Products over R (R + xi), that too without cancellation.
+    # Products over R (R + xi), without cancellation as well.
     behind = xi < 0.0
     across = y_**2 + d_**2
     reach = jnp.where(
@@ -220,8 +220,10 @@ def _corners(xi: Any, edges: _Edges, slip: str, mu: Any) -> Any:
     return jnp.where(here[..., None], 0.0, jnp.stack(parts, axis=-1))
 
 
-def _remainder(k: Any, v: Any, w: Any, real: Any, norm: Any) -> tuple[Any, Any]:
-    """Real and imaginary part of F, from 1 + k v and |1 + k zeta|^2."""
+def _remainder(
+    k: jax.Array, v: jax.Array, w: jax.Array, real: jax.Array, norm: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Real and imaginary part of F; `real` and `norm` are 1 + k v and |1 + k zeta|^2."""
     near = k**2 * (v**2 + w**2) < NEAR**2
     zeta = lax.complex(v, w)
     u = jnp.where(near, k, 0.0) * zeta
@@ -236,8 +238,8 @@ def _remainder(k: Any, v: Any, w: Any, real: Any, norm: Any) -> tuple[Any, Any]:
     )
 
 
-def _arctan(above: Any, under: Any, side: Any) -> Any:
-    """arctan(above / under), with the sign `side` of `under` where that is zero."""
+def _arctan(above: jax.Array, under: jax.Array, side: jax.Array) -> jax.Array:
+    """arctan(above / under); where `under` is zero its sign is `side`."""
     steep = jnp.abs(above) > jnp.abs(under)
     flat = jnp.arctan(above / jnp.where(steep | (under == 0.0), 1.0, under))
     sign = jnp.where(under == 0.0, side, jnp.sign(under)) * jnp.sign(above)
@@ -245,12 +247,12 @@ def _arctan(above: Any, under: Any, side: Any) -> Any:
     return jnp.where(steep, 0.5 * jnp.pi * sign - rest, flat)
 
 
-def _angles(dip: Any) -> tuple[Any, Any]:
-    """Sine and cosine; the latter zero at what is a right angle but for round-off."""
+def _angles(dip: ArrayLike) -> tuple[jax.Array, jax.Array]:
+    """Sine and cosine, the latter zero at a right angle within round-off."""
     dip = jnp.asarray(dip, jnp.result_type(float))
     return jnp.sin(dip), -jnp.sin(dip - 0.5 * jnp.pi)
 
 
 def _small(a: Any) -> float:
-    """What round-off leaves of one."""
+    """Relative size that counts as zero, within round-off."""
     return 64.0 * float(jnp.finfo(a.dtype).eps)

@@ -1,4 +1,4 @@
-"""Synthetic earthquakes under the sea."""
+"""Synthetic earthquakes under the sea floor."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ from ..core.frozen import Frozen
 
 @dataclass(frozen=True)
 class Rupture(Frozen):
-    """A rate of uplift, as a function of time and place: a break spreads from a point at a constant
-    speed, and where it comes the sea floor rises smoothly for a while,
+    """Rate of uplift of the sea floor, as a function of time and position: a rupture front spreads
+    from a point at a constant speed, and behind it the sea floor rises smoothly for a while,
 
         db/dt = U (1 - cos 2 pi s) / rise_time,    s = (t - |r - origin| / speed) / rise_time,
         U = uplift cos^2(pi a / length) cos^2(pi w / width),
 
-    where 0 < s < 1 and within half the length and width; a and w along strike and across it, from
-    the centre. It integrates over time to U: so do its values at times a whole part of `rise_time`
-    apart, half of it at most.
+    where 0 < s < 1 and within half the length and width; a and w are distances from the centre
+    along and across strike. Its integral over time is U, and so is the sum of its values at times
+    `rise_time` / n apart, n > 1, times that interval.
 
     Parameters
     ----------
     centre : sequence of float
-        (y, x).
+        Position (y, x).
     uplift : float
-        The largest, in m; negative where the sea floor sinks.
+        The largest uplift, in m; negative for subsidence.
     length, width : float
-        Along and across strike, in the grid's unit of length.
+        Extent along and across strike, in the grid's unit of length.
     speed : float
-        In the grid's unit of length over the model's of time.
+        Speed of the front, in the grid's unit of length over the model's of time.
     rise_time : float
     origin : sequence of float, optional
-        (y, x) of where it begins; the centre unless given.
+        Position (y, x) where it begins; the centre unless given.
     strike : float
-        In degrees from the y axis towards the x axis.
+        Angle in degrees from the y axis towards the x axis.
 
     Raises
     ------
@@ -65,23 +65,23 @@ class Rupture(Frozen):
         origin = self.centre if self.origin is None else _place("origin", self.origin)
         self._set(origin=origin)
 
-    def final(self, y: Any, x: Any) -> Any:
-        """U, in m."""
+    def final(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """Final uplift U, in m."""
         dy, dx = y - self.centre[0], x - self.centre[1]
         angle = np.radians(self.strike)
         along = dy * np.cos(angle) + dx * np.sin(angle)
         across = dx * np.cos(angle) - dy * np.sin(angle)
         return self.uplift * _bump(along / self.length) * _bump(across / self.width)
 
-    def __call__(self, t: Any, y: Any, x: Any) -> Any:
-        """db/dt."""
+    def __call__(self, t: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """Rate of uplift db/dt."""
         assert self.origin is not None
         began = np.hypot(y - self.origin[0], x - self.origin[1]) / self.speed
         s = np.clip((t - began) / self.rise_time, 0.0, 1.0)
         return self.final(y, x) * (1.0 - np.cos(2.0 * np.pi * s)) / self.rise_time
 
 
-def _bump(s: Any) -> Any:
+def _bump(s: np.ndarray) -> np.ndarray:
     return np.where(np.abs(s) < 0.5, np.square(np.cos(np.pi * s)), 0.0)
 
 

@@ -1,8 +1,8 @@
-"""Displacements of the surface: GNSS and InSAR, from Datasets to the arrays of d = G s + e."""
+"""Surface displacements from GNSS and InSAR: Datasets as arrays of the linear model d = G s + e."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
@@ -19,27 +19,27 @@ from ..statistics.observed import factor, observed
 
 AXES = ("east", "north", "up")
 DISPLACEMENT = "m"
-"""Unit of displacements, of their errors, and so of slip."""
+"""Unit of displacements, their errors and slip."""
 LENIENT = 0.01
-"""How far from one the length of a look vector may be: files round to two or three digits."""
+"""Tolerance on the unit length of a look vector: files round to two or three digits."""
 
 
 @dataclass(frozen=True)
 class SlipData:
-    """Displacements of the surface; ``a + b`` is both, with independent errors.
+    """Displacements of the surface; ``a + b`` joins two, with independent errors.
 
     Attributes
     ----------
     points : array, shape (m, 2)
         East and north of each datum.
     look : array, shape (m, 3)
-        Unit vector (east, north, up) along which each is taken.
+        Unit vector (east, north, up) of each datum.
     displacement : array, shape (m,)
         d, in metres.
     noise : array, shape (m,) or (m, m)
         Standard deviations of e, in metres, or its covariance.
     missing : int
-        How many more there were that nobody observed: NaN, masked, or of infinite error.
+        Number of further data that are missing: NaN, masked, or of infinite error.
     """
 
     points: np.ndarray
@@ -67,14 +67,19 @@ class SlipData:
 
     @classmethod
     def of(
-        cls, where: str, points: Any, look: Any, displacement: np.ndarray, noise: np.ndarray
+        cls,
+        where: str,
+        points: np.ndarray,
+        look: np.ndarray,
+        displacement: np.ndarray,
+        noise: np.ndarray,
     ) -> SlipData:
-        """What of these is observed.
+        """The observed part of these data.
 
         Raises
         ------
         DataError
-            If nothing is, a displacement is infinite, or an error is none.
+            If no datum is observed, a displacement is infinite, or an error is invalid.
         """
         names = f"{where}: displacements", f"{where}: errors of displacements"
         used, d, noise = observed(names[0], displacement, names[1], noise)
@@ -86,30 +91,30 @@ Datasets = xr.Dataset | Iterable[xr.Dataset]
 
 
 def slip_data(gnss: Datasets = (), insar: Datasets = (), *, units: str = "m") -> SlipData:
-    """Displacements of one or more Datasets, all GNSS first.
+    """The displacements of one or more Datasets, GNSS before InSAR.
 
     Parameters
     ----------
     gnss : Dataset or sequence of Dataset
-        Along one dimension (``station``): coordinates ``x`` and ``y`` (east and north); variables
-        ``displacement_east``, ``displacement_north`` and, where it is known,
-        ``displacement_up``, each with its standard deviation, ``displacement_east_sigma`` and so
-        on. By station, then by component.
+        With one dimension (``station``): coordinates ``x`` and ``y`` (east and north); variables
+        ``displacement_east``, ``displacement_north`` and optionally ``displacement_up``, each with
+        its standard deviation, ``displacement_east_sigma`` and so on. Data are ordered by station,
+        then by component.
     insar : Dataset or sequence of Dataset
-        Along one dimension (``pixel``): coordinates ``x`` and ``y``; variables
+        With one dimension (``pixel``): coordinates ``x`` and ``y``; variables
         ``displacement_los`` (positive in the direction of the look vector), ``look_east``,
         ``look_north`` and ``look_up`` (a unit vector), and either ``displacement_los_sigma`` or
         the covariance ``displacement_los_covariance``, of two dimensions.
     units : str
-        Of the coordinates that are wanted, those of the fault's geometry. Coordinates and
+        Unit of the resulting coordinates, that of the fault's geometry. Coordinates and
         displacements in other units of length are converted, by their attribute ``units``.
 
     Raises
     ------
     DataError
         If a variable is missing, has a wrong dimension or unit, or a value that is not finite; a
-        standard deviation is not positive or a covariance not positive definite; a look vector is
-        not of length one.
+        standard deviation is not positive or a covariance not positive definite; or a look vector
+        does not have unit length.
     """
     parts = [_gnss(_Columns(d, where, units)) for where, d in _listed("gnss", gnss)]
     parts += [_insar(_Columns(d, where, units)) for where, d in _listed("insar", insar)]
@@ -118,8 +123,8 @@ def slip_data(gnss: Datasets = (), insar: Datasets = (), *, units: str = "m") ->
     return reduce(add, parts)
 
 
-def _listed(name: str, given: Any) -> list[tuple[str, xr.Dataset]]:
-    """Each with how to call it."""
+def _listed(name: str, given: Datasets) -> list[tuple[str, xr.Dataset]]:
+    """Datasets, each with its name in messages."""
     alone = isinstance(given, xr.Dataset)
     found = [given] if alone else list(given)
     out = []
@@ -132,7 +137,7 @@ def _listed(name: str, given: Any) -> list[tuple[str, xr.Dataset]]:
 
 
 class _Columns:
-    """Variables of a Dataset along its one dimension, checked and in the units that are wanted."""
+    """Variables of a Dataset along its one dimension, checked and converted to given units."""
 
     def __init__(self, data: xr.Dataset, where: str, units: str):
         self.data, self.where, self.units = data, where, units
@@ -142,16 +147,16 @@ class _Columns:
         return np.column_stack([self.finite(name, self.units) for name in ("x", "y")])
 
     def finite(self, name: str, units: str) -> np.ndarray:
-        """Of what may not be missing."""
+        """Values of a variable that may not be missing."""
         return finite_array(f"{self.where}: {name!r}", self.vector(name, units))
 
     def vector(self, name: str, units: str) -> np.ndarray:
-        """NaN where one is missing."""
+        """Values of a variable, NaN where missing."""
         values = self.plain(name)
         return self._converter(name, self._found(name).attrs.get("units"), units)(values)
 
     def plain(self, name: str) -> np.ndarray:
-        """Whatever its unit."""
+        """Values of a variable in its own unit."""
         array = self._found(name)
         if array.dims != self.dim:
             raise DataError(
@@ -163,8 +168,7 @@ class _Columns:
         return numbers(f"{self.where}: {name!r}", array)
 
     def sigma(self, name: str) -> np.ndarray:
-        """Standard deviations of `name`, infinite where missing; without a unit, in that of
-        `name`."""
+        """Standard deviations of `name`, infinite where missing, by default in its unit."""
         label = f"{name}_sigma"
         own = self._found(label).attrs.get("units", self._found(name).attrs.get("units"))
         sigma = self._converter(label, own, DISPLACEMENT)(self.plain(label))
@@ -172,7 +176,7 @@ class _Columns:
         return factor(f"{self.where}: {label!r}", sigma, len(sigma))
 
     def noise(self, name: str) -> np.ndarray:
-        """The covariance of `name`, or its standard deviations."""
+        """The covariance of `name`, or else its standard deviations."""
         label = f"{name}_covariance"
         if label not in self.data:
             if f"{name}_sigma" not in self.data:
@@ -189,12 +193,12 @@ class _Columns:
             )
         return self.data[name]
 
-    def _converter(self, name: str, found: Any, wanted: str) -> Conversion:
+    def _converter(self, name: str, found: object, wanted: str) -> Conversion:
         return converter(f"{self.where}: {name!r}", found, wanted)
 
 
 def covariance(array: xr.DataArray, displacement: xr.DataArray, what: str) -> np.ndarray:
-    """In square metres, of displacements; without a unit, in the square of theirs."""
+    """Covariance of displacements in square metres, by default in the square of their unit."""
     found = array.attrs.get("units")
     if found is None:
         found = power((spelling(displacement.attrs.get("units")), 2))
@@ -210,7 +214,7 @@ def covariance(array: xr.DataArray, displacement: xr.DataArray, what: str) -> np
 
 def _gnss(columns: _Columns) -> SlipData:
     points = columns.points()
-    # A vertical component that is misspelt must not pass for one that is not there.
+    # A misspelt vertical component must not pass for an absent one.
     for name in map(str, columns.data.data_vars):
         known = [f"displacement_{axis}{end}" for axis in AXES for end in ("", "_sigma")]
         if name.startswith("displacement") and name not in known:
@@ -243,5 +247,5 @@ def _insar(columns: _Columns) -> SlipData:
     return SlipData.of(columns.where, points, look / size[:, None], d, noise)
 
 
-def _names(dims: Any) -> str:
+def _names(dims: Iterable[Hashable]) -> str:
     return ", ".join(map(str, dims))

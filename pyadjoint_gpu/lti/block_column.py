@@ -1,4 +1,4 @@
-"""What sensors see of a forcing: the map of linear models that do not change with time."""
+"""The first block column of a linear time-invariant model's map from a forcing to sensors."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from numpy.typing import ArrayLike
 
 from ..core.checks import check_kind
 from ..core.errors import ConfigError, nearest
@@ -30,7 +31,7 @@ from .rows import count, followed
 def block_column(
     model: Model,
     parameters: Mapping[str, Any],
-    sensors: Any,
+    sensors: ArrayLike,
     *,
     parameter: str = "source",
     engine: str | Engine = "auto",
@@ -50,7 +51,7 @@ def block_column(
     Parameters
     ----------
     model : Explicit
-        In whose parameter `parameter` the state is linear.
+        A model whose state is linear in its parameter `parameter`.
     parameters : mapping
         As for `solve`; values of the forcing itself do not matter.
     sensors : array, shape (n, ndim), or Dataset
@@ -69,7 +70,7 @@ def block_column(
     Returns
     -------
     Dataset
-        ``response`` with dimensions ``lag``, ``sensor`` and those of the forcing's places; the lag
+        ``response`` with dimensions ``lag``, ``sensor`` and those of the forcing's sites; the lag
         is the time from the end of an interval of the forcing to the observation.
 
     Raises
@@ -85,7 +86,7 @@ def block_column(
     for k, row in progress_bar(
         rows, shown=progress, total=sensors, unit="sensors", desc="block column"
     ):
-        # The last value's derivatives by the values of the last interval, the one before, ...
+        # Derivatives of the last value are by interval, the last of which is lag 0.
         blocks[:, k] = row[::-1]
     unknown, declared = of.model.unknowns[0], of.model.parameter(parameter)
     return xr.Dataset(
@@ -113,8 +114,8 @@ def block_column(
 
 @double
 def rows_done(journal: str | Path, **asked: Any) -> int:
-    """How many sensors' rows `block_column` would find in its journal, asked for the same `model`,
-    `parameters`, `sensors`, `parameter` and `engine`.
+    """Number of sensors' rows that `block_column` would find in its journal, called with the same
+    `model`, `parameters`, `sensors`, `parameter` and `engine`.
 
     Raises
     ------
@@ -127,9 +128,9 @@ def rows_done(journal: str | Path, **asked: Any) -> int:
 
 @dataclass(frozen=True)
 class _Column:
-    """What `block_column` is asked for, checked."""
+    """The checked arguments of `block_column`."""
 
-    engine: Any
+    engine: Engine
     model: Explicit
     m: Fields
     parameter: str
@@ -141,7 +142,7 @@ class _Column:
         cls,
         model: Model,
         parameters: Mapping[str, Any],
-        sensors: Any,
+        sensors: ArrayLike,
         parameter: str,
         engine: str | Engine,
     ) -> _Column:
@@ -162,7 +163,7 @@ class _Column:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of all rows, one a sensor."""
+        """Shape of all rows, one a sensor."""
         return len(self.sensors), *self.space.shape
 
     def rows(self, which: np.ndarray) -> Iterator[np.ndarray]:
@@ -184,7 +185,7 @@ class _Column:
             yield np.asarray(adjoint.gradient[self.parameter])
 
     def made_with(self) -> dict[str, Any]:
-        """What decides the blocks, to their last bit."""
+        """The inputs that determine the blocks, bit by bit."""
         model = self.model
         return {
             "engine": {k: self.engine.info().get(k) for k in ("engine", "dtype")},

@@ -1,4 +1,5 @@
-"""F Gamma F^T of two maps, by one matrix product and sums down its diagonals.
+"""Prior covariances F Gamma G^T of the outputs of two maps, by one matrix product and sums down its
+diagonals.
 
 With F_i the blocks of a map and t the first column of T, the correlation of times, H = F * t the
 convolution in time. The shift Z by one step commutes with every map, and T - Z T Z^T has only its
@@ -25,8 +26,8 @@ from .toeplitz import ToeplitzMap
 
 
 class Factors:
-    """What `slab` needs of one map: the rows of the left factor of the product, those of the right
-    one, both of shape (sensors, T, inner).
+    """Factors of one map for `slab`: rows of the left factor of the product and of the right one,
+    both of shape (sensors, T, inner).
 
     With H' = H - F / 2, the added term is H' Gamma_s G^T + F Gamma_s (G's H')^T: one product of
     twice the inner length; of once where times are independent.
@@ -65,14 +66,14 @@ def slab(left: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 
 class FormedCovariance:
-    """X = F Gamma F^T of candidates, each block formed when it is asked for: in memory is F, of C T
-    n numbers, not X, of (C T)^2."""
+    """X = F Gamma F^T of candidates, blocks formed on request: F, of C T n numbers, is in memory,
+    not X, of (C T)^2."""
 
     def __init__(self, of: ToeplitzMap, prior: SpaceTimePrior):
         self._factors = Factors(of, prior)
         self.candidates, self.steps = of.sensors, of.steps
         self.made_with = of.blocks, prior
-        """For the fingerprint of a journal."""
+        """The inputs of a journal's fingerprint."""
 
     def diagonal(self, which: slice) -> np.ndarray:
         """The blocks X[j, :, j, :] of some candidates, of shape (n, T, T)."""
@@ -87,7 +88,7 @@ class FormedCovariance:
 def covariance(
     of: ToeplitzMap, prior: SpaceTimePrior, other: ToeplitzMap | None = None
 ) -> np.ndarray:
-    """The prior covariance of what one map gives with what another gives, F Gamma G^T.
+    """Prior cross-covariance F Gamma G^T of the outputs of two maps.
 
     Parameters
     ----------
@@ -104,14 +105,14 @@ def covariance(
     Raises
     ------
     DataError
-        If a map and the prior differ in times or places.
+        If a map and the prior differ in times or sites.
     """
     first = Factors(of, prior)
     return slab(first.left, (first if other is None else Factors(other, prior)).right)
 
 
 def check_fit(of: Any, prior: Any, name: str = "of") -> None:
-    """An error unless they are a map and a prior, and the map is of what the prior is about."""
+    """Raise an error unless these are a map and a prior of the same forcing."""
     if not isinstance(of, ToeplitzMap):
         raise ConfigError(
             f"{name}: found {shown(of)}, expected a ToeplitzMap; ToeplitzMap.of makes one of a"
@@ -122,11 +123,11 @@ def check_fit(of: Any, prior: Any, name: str = "of") -> None:
             f"prior: found {shown(prior)}, expected a SpaceTimePrior; SpaceTimePrior.of makes one"
             " of a covariance of places"
         )
-    if (prior.steps, *prior.places) != (of.steps, *of.places):
+    if (prior.steps, *prior.sites) != (of.steps, *of.sites):
         other = "the map" if name == "of" else f"{name!r}"
         raise DataError(
-            f"prior: found {prior.steps} times and places {prior.places}, {other} has"
-            f" {of.steps} and {of.places}"
+            f"prior: found {prior.steps} times and places {prior.sites}, {other} has"
+            f" {of.steps} and {of.sites}"
         )
 
 

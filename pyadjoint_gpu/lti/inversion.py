@@ -1,13 +1,15 @@
-"""Inversion of linear systems that do not change with time: work beforehand, answers at once."""
+"""Real-time Bayesian inversion of linear time-invariant systems, most of it computed offline."""
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
+from numpy.typing import ArrayLike
 
 from ..core.checks import count, finite_array, real_array
 from ..core.errors import ConfigError, DataError
@@ -25,13 +27,13 @@ KIND = "linear-inversion"
 
 
 class LinearInversion:
-    """m from d = F m + e, e ~ N(0, Gamma_n), m ~ N(0, Gamma):
+    """Gaussian posterior of m from d = F m + e, e ~ N(0, Gamma_n), m ~ N(0, Gamma):
 
         mean        Gamma F^T K^-1 d,    K = Gamma_n + F Gamma F^T,
         covariance  Gamma - Gamma F^T K^-1 F Gamma,
 
-    and of quantities of interest q = F_q m. All that does not depend on data is computed when it is
-    made; what answers an observation set are two triangular solves and products with F and F_q.
+    and of quantities of interest q = F_q m. All that does not depend on data is computed at
+    construction; data then take two triangular solves and products with F and F_q.
 
     Parameters
     ----------
@@ -39,8 +41,8 @@ class LinearInversion:
         F, of C sensors and T times.
     prior : SpaceTimePrior
     noise : float or array
-        Standard deviation, one or one a sensor (C,); covariances a sensor (C, T, T); or that of all
-        (C, T, C, T).
+        Standard deviation, one or one a sensor (C,); covariances a sensor (C, T, T); or one of all
+        sensors (C, T, C, T).
     forecast : ToeplitzMap, optional
         F_q, of the same forcing.
 
@@ -48,7 +50,7 @@ class LinearInversion:
     ------
     DataError
         If shapes differ, or the noise is not positive definite, or so small that round-off would
-        tell in what is inferred (more than 1e-4 of it; the message says which is large enough).
+        affect results (by more than 1e-4 of them; the message says which is large enough).
     """
 
     def __init__(
@@ -67,15 +69,15 @@ class LinearInversion:
         self.noise = Noise(in_units(noise, of.units[0]), of.sensors, of.steps)
         self.offline = offline or Offline.of(of, prior, self.noise, forecast)
 
-    def infer(self, data: Any, until: int | None = None) -> xr.Dataset:
-        """What the data say.
+    def infer(self, data: ArrayLike | xr.DataArray, until: int | None = None) -> xr.Dataset:
+        """The posterior given data.
 
         Parameters
         ----------
         data : array, shape (T, C)
-            Row k at the end of interval k; what is missing (NaN, or masked) is not observed.
+            Row k at the end of interval k; missing values (NaN, or masked) are not observed.
         until : int, optional
-            Use the first so many rows only. All unless given.
+            Number of rows to use, from the first. All unless given.
 
         Returns
         -------
@@ -93,10 +95,12 @@ class LinearInversion:
         return self._answer(self._whitened(data[None])[:, 0], observed)
 
     def stream(self) -> Stream:
-        """Takes data as they arrive."""
+        """An inversion of data as they arrive."""
         return Stream(self)
 
-    def draws(self, data: Any, size: int, *, seed: int = 0, until: int | None = None) -> np.ndarray:
+    def draws(
+        self, data: ArrayLike | xr.DataArray, size: int, *, seed: int = 0, until: int | None = None
+    ) -> np.ndarray:
         """Samples of m given the data, m' + Gamma F^T K^-1 (d - F m' - e'), m' and e' samples of
         the prior and of the noise (Matheron's rule).
 
@@ -108,11 +112,11 @@ class LinearInversion:
 
         Returns
         -------
-        array, shape (size, T, *places)
+        array, shape (size, T, *sites)
         """
         data, observed = self._checked(data, until)
         rng = np.random.default_rng(count("seed", seed, 0))
-        inner = (self.prior.steps, *self.prior.places)
+        inner = (self.prior.steps, *self.prior.sites)
         before = self.prior.root(rng.standard_normal((count("size", size), *inner)))
         misfit = data - self.map.matvec(before) - self.noise.draw(rng, size)
         white = self._whitened(misfit)
@@ -122,7 +126,8 @@ class LinearInversion:
         return before + self._mean(white)
 
     def forecast_covariance(self, until: int | None = None) -> np.ndarray:
-        """Of q given data until then, F_q Gamma F_q^T - Q F Gamma F_q^T, Q = F_q Gamma F^T K^-1.
+        """Covariance of q given data until `until`, F_q Gamma F_q^T - Q F Gamma F_q^T, Q = F_q
+        Gamma F^T K^-1.
 
         Returns
         -------
@@ -140,13 +145,13 @@ class LinearInversion:
 
     @cached_property
     def variance(self) -> np.ndarray:
-        """Of m given all data, value by value, of shape (T, *places). Computed on first use: as
-        many solves with L as m has values."""
+        """Posterior variance of m given all data, of shape (T, *sites). Computed on first use, by
+        as many solves with L as m has values."""
         found = variance(self.offline.factor, self.map, self.prior)
-        return found.reshape(self.map.steps, *self.prior.places)
+        return found.reshape(self.map.steps, *self.prior.sites)
 
     def save(self, path: str | Path) -> None:
-        """Write all of it to an HDF5 file (NetCDF-4), whole or not at all."""
+        """Write the inversion to an HDF5 file (NetCDF-4), whole or not at all."""
         groups = {
             "": xr.Dataset(attrs=provenance("linear inversion", title=None, format=FORMAT)),
             "map": self.map.column.to_dataset(name="response"),
@@ -162,7 +167,7 @@ class LinearInversion:
 
     @classmethod
     def load(cls, path: str | Path) -> LinearInversion:
-        """One that `save` wrote; nothing is computed again.
+        """Read an inversion that `save` wrote; nothing is computed again.
 
         Raises
         ------
@@ -183,7 +188,7 @@ class LinearInversion:
             raise DataError(f"{path}: not a linear inversion of this version")
         of = ToeplitzMap.of(groups["/map"])
         arrays = {str(k): v.values for k, v in groups["/prior"].items()}
-        prior = SpaceTimePrior(restored(arrays), of.places, arrays["correlation"])
+        prior = SpaceTimePrior(restored(arrays), of.sites, arrays["correlation"])
         forecast = ToeplitzMap.of(groups["/forecast"]) if "/forecast" in groups else None
         offline = {str(k): v.values for k, v in groups["/offline"].items()}
         found = offline.pop("variance")
@@ -199,9 +204,9 @@ class LinearInversion:
         return solved(self.offline.factor, data.reshape(len(data), -1).T)
 
     def _told(self, observed: np.ndarray) -> np.ndarray:
-        """An orthonormal basis (T C, gaps) of L^-1 E, E the unit vectors of what is missing of the
-        times that are known (k, C). Without it P L^-1 d is left of L^-1 d, and w = L^-T P L^-1 d is
-        the solution for the data that are there: zero at gaps, with K w = d elsewhere.
+        """An orthonormal basis (T C, gaps) of L^-1 E, E the unit vectors of missing values at the
+        known times (k, C). With P the projection that removes it, w = L^-T P L^-1 d is the solution
+        for the observed data: zero at gaps, with K w = d elsewhere.
         """
         gaps = np.flatnonzero(~observed)
         unit = np.zeros((len(self.offline.factor), len(gaps)))
@@ -211,8 +216,8 @@ class LinearInversion:
         return np.linalg.qr(white)[0]
 
     def _mean(self, white: np.ndarray) -> np.ndarray:
-        """Gamma F^T L^-T of (T C, batch), of shape (batch, T, *places). Rows of zeros at the end
-        stay so: the solve is then one with the leading part of L."""
+        """Gamma F^T L^-T times (T C, batch), of shape (batch, T, *sites). Rows of zeros at the end
+        stay zero, which makes it a solve with the leading part of L."""
         weights = solved(self.offline.factor, white, transposed=True).T
         back = self.map.rmatvec(weights.reshape(-1, self.map.steps, self.map.sensors))
         return self.prior.covariance(back)
@@ -226,15 +231,17 @@ class LinearInversion:
         return until
 
     def _rows(self, data: Any) -> np.ndarray:
-        """Of times, in the units of the map's data; by their names where they have these."""
+        """Data by time and sensor, in the units of the map's data."""
         if set(getattr(data, "dims", ())) == {"time", "sensor"}:
             data = data.transpose("time", "sensor")
         array, units = real_array("data", data), self.map.units[0]
         own = stated(data) if spelling(units) != "1" else None
         return np.array(converter("data", own, units)(array))
 
-    def _checked(self, data: Any, until: int | None) -> tuple[np.ndarray, np.ndarray]:
-        """Zero where unknown, and what is observed of the times that are known (k, C)."""
+    def _checked(
+        self, data: ArrayLike | xr.DataArray, until: int | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Data, zero where unknown, and the mask of those observed at the known times (k, C)."""
         known = self._known(until)
         shape = (self.map.steps, self.map.sensors)
         array = self._rows(data)
@@ -247,30 +254,30 @@ class LinearInversion:
         return array, observed[:known]
 
     def _answer(self, white: np.ndarray, observed: np.ndarray) -> xr.Dataset:
-        """What data say of which these are observed, from L^-1 d with any number in gaps."""
+        """The posterior given the observed data, from L^-1 d with any number in gaps."""
         offline, steps, interval = self.offline, self.map.steps, self.map.interval
         rows, known = observed.size, len(observed)
         white = np.where(np.arange(len(white)) < rows, white, 0.0)
         told = self._told(observed)
         white -= told @ (told.T @ white)
         mean = self._mean(white[:, None])[0]
-        places = self.map.column.dims[2:]
+        sites = self.map.column.dims[2:]
         left = offline.integral_prior - offline.integral_reduction[known - 1]
-        # What is missing takes nothing away.
+        # Missing data do not reduce the variance.
         if told.size:
             whole = interval * self._mean(told).sum(axis=1)
             left = left + np.sum(np.square(whole.reshape(len(whole), -1)), axis=0)
         _, forcing, summed = self.map.units
         variables: dict[str, Any] = {
-            "mean": (("interval", *places), mean, named("posterior mean", forcing)),
+            "mean": (("interval", *sites), mean, named("posterior mean", forcing)),
             "integral": (
-                places,
+                sites,
                 interval * mean.sum(axis=0),
                 named("posterior mean of the time integral", summed),
             ),
             "integral_sd": (
-                places,
-                _root(left).reshape(self.prior.places),
+                sites,
+                _root(left).reshape(self.prior.sites),
                 named("posterior standard deviation of the time integral", summed),
             ),
         }
@@ -290,10 +297,10 @@ class LinearInversion:
         return xr.Dataset(variables, self._coordinates, attributes)
 
     @cached_property
-    def _coordinates(self) -> dict[Any, Any]:
+    def _coordinates(self) -> dict[Hashable, Any]:
         column, ends = self.map.column, self.map.interval * (1.0 + np.arange(self.map.steps))
         units = column["lag"].attrs.get("units", "1") if "lag" in column.coords else "1"
-        out: dict[Any, Any] = {
+        out: dict[Hashable, Any] = {
             "interval": ("interval", ends - 0.5 * self.map.interval, named("its middle", units)),
             "time": ("time", ends, named("time", units)),
         }
@@ -309,12 +316,12 @@ class LinearInversion:
 
 
 class Stream:
-    """Data that arrive bit by bit: each update solves with the new rows of L only.
+    """Inversion of data as they arrive: each update solves with the new rows of L only.
 
     Attributes
     ----------
     known : int
-        Times so far.
+        Number of times so far.
     """
 
     def __init__(self, inversion: LinearInversion):
@@ -326,13 +333,13 @@ class Stream:
     def known(self) -> int:
         return len(self._observed)
 
-    def update(self, rows: Any) -> xr.Dataset:
-        """What the data say with these.
+    def update(self, rows: ArrayLike | xr.DataArray) -> xr.Dataset:
+        """The posterior given these rows and all before.
 
         Parameters
         ----------
         rows : array, shape (k, C) or (C,)
-            Those of the next k times; what is missing (NaN, or masked) is not observed.
+            Data of the next k times; missing values (NaN, or masked) are not observed.
 
         Returns
         -------
@@ -342,7 +349,7 @@ class Stream:
         Raises
         ------
         DataError
-            If there are more than times left, or one is infinite.
+            If there are more rows than times left, or a value is infinite.
         """
         of = self._inversion.map
         array, observed = _gaps_filled(np.atleast_2d(self._inversion._rows(rows)))
@@ -360,17 +367,17 @@ class Stream:
 
 
 def _gaps_filled(data: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """With zero where they are missing, and where they are not."""
+    """Data with zero where they are missing, and the mask of those observed."""
     observed = ~np.isnan(data)
     return finite_array("data", np.where(observed, data, 0.0)), observed
 
 
 def _root(variance: np.ndarray) -> np.ndarray:
-    """Of what round-off may have made negative."""
+    """Standard deviations from variances that round-off may have made negative."""
     return np.sqrt(np.maximum(variance, 0.0))
 
 
-def _plain(arrays: dict[str, Any]) -> xr.Dataset:
+def _plain(arrays: dict[str, np.ndarray]) -> xr.Dataset:
     """Arrays as they are, each with dimensions of its own."""
     return xr.Dataset(
         {

@@ -1,4 +1,4 @@
-"""What an inversion of a linear system computes before data come."""
+"""The part of a linear inversion that is computed before data arrive."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from .toeplitz import ToeplitzMap
 
 @dataclass(frozen=True, eq=False)
 class Offline:
-    """Of C sensors, T times, n places and Q quantities of interest. Times come before sensors in
-    every matrix: its leading part belongs to the data of the first times, and a Cholesky factor of
-    the whole holds those of all the parts.
+    """Factors for C sensors, T times, n sites and Q quantities of interest. Times come before
+    sensors in every matrix: its leading part belongs to the data of the first times, and the
+    Cholesky factor of the whole contains those of all leading parts.
 
     Attributes
     ----------
@@ -29,7 +29,7 @@ class Offline:
     integral_prior : array, shape (n,)
         Prior variance of the integral of m over all times.
     integral_reduction : array, shape (T, n)
-        What the data until the end of each interval take away from it.
+        Reduction of that variance by the data until the end of each interval.
     forecast : array, shape (T C, T Q)
         L^-1 F Gamma F_q^T.
     forecast_prior : array, shape (T Q, T Q)
@@ -67,10 +67,10 @@ class Offline:
 
 
 def variance(factor: np.ndarray, of: ToeplitzMap, prior: SpaceTimePrior) -> np.ndarray:
-    """Of m given all data, diag(Gamma) - column sums of |L^-1 F Gamma|^2, of shape (T, n)."""
+    """Variance of m given all data, diag(Gamma) - column sums of |L^-1 F Gamma|^2, shape (T, n)."""
     out = np.empty((of.steps, len(prior.spatial.variance)))
     for j, column in enumerate(prior.times):
-        # What is independent of all before is seen from then on only.
+        # A value that is independent of all earlier ones affects no earlier data.
         first = j * of.sensors if prior.independent else 0
         told = solved(factor[first:, first:], seen(of, prior, column)[first:])
         out[j] = prior.spatial.variance - np.sum(np.square(told), axis=0)
@@ -79,7 +79,8 @@ def variance(factor: np.ndarray, of: ToeplitzMap, prior: SpaceTimePrior) -> np.n
 
 @double
 def seen(of: ToeplitzMap, prior: SpaceTimePrior, times: np.ndarray) -> np.ndarray:
-    """F (times (x) Gamma_s), of shape (T C, n): the covariance of data with any sum over times."""
+    """F (times (x) Gamma_s), of shape (T C, n): the covariance of data with a sum of m over times,
+    `times` its correlations with m."""
     blocks = of.blocks
     shifts = scipy.linalg.toeplitz(times, np.zeros(of.steps))
     shifted = (shifts @ blocks.reshape(of.steps, -1)).reshape(-1, blocks.shape[2])
@@ -87,7 +88,7 @@ def seen(of: ToeplitzMap, prior: SpaceTimePrior, times: np.ndarray) -> np.ndarra
 
 
 def solved(factor: np.ndarray, right: np.ndarray, transposed: bool = False) -> np.ndarray:
-    """L^-1 times a matrix, or L^-T."""
+    """L^-1 times a matrix, or L^-T times it."""
     return scipy.linalg.solve_triangular(
         factor, right, lower=True, trans=int(transposed), check_finite=False
     )

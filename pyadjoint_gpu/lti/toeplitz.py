@@ -1,4 +1,4 @@
-"""The map from a forcing to what sensors see of it, applied by Fourier transforms in time."""
+"""The block Toeplitz map from a forcing to sensors, applied by Fourier transforms in time."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.fft
 import xarray as xr
+from numpy.typing import ArrayLike
 
 from ..core.checks import check_choice, real_array
 from ..core.errors import ConfigError, DataError
@@ -27,22 +28,22 @@ DTYPES = ("float64", "float32")
 
 @dataclass(frozen=True, eq=False)
 class ToeplitzMap(AsGiven):
-    """d = F m: what sensors see of a forcing, for a system that does not change with time,
+    """Parameter-to-observable map d = F m of a linear time-invariant system,
 
         d_k = F_0 m_k + F_1 m_(k-1) + ... + F_k m_0,    k = 0 ... T - 1.
 
     F is block lower-triangular and Toeplitz, its first block column F_0 ... F_(T-1). Padded with
     zeros to twice its length it is circulant: a product is a real Fourier transform in time, a
-    small matrix product a frequency, and the inverse transform. On the devices that JAX has.
+    small matrix product a frequency, and the inverse transform, on the devices that JAX has.
 
     Made by `of` from the Dataset of `block_column`, or from an array, or read from a file.
 
     Attributes
     ----------
     column : DataArray
-        The blocks, with dimensions ``lag``, ``sensor`` and those of the forcing's places.
+        The blocks, with dimensions ``lag``, ``sensor`` and those of the forcing's sites.
     dtype : str
-        That products are computed in: "float64" or "float32".
+        Type of the products: "float64" or "float32".
     """
 
     column: xr.DataArray
@@ -56,7 +57,7 @@ class ToeplitzMap(AsGiven):
         ----------
         column : Dataset, DataArray or array
             The Dataset of `block_column` (or one with its variable ``response``), or blocks of
-            shape (T, sensors, *places).
+            shape (T, sensors, *sites).
         dtype : str
 
         Raises
@@ -76,13 +77,13 @@ class ToeplitzMap(AsGiven):
             raise DataError("block column: found values that are no numbers") from None
         if blocks.ndim < 3 or 0 in blocks.shape:
             raise DataError(
-                f"block column: found shape {blocks.shape}, expected (lags, sensors, *places)"
+                f"block column: found shape {blocks.shape}, expected (lags, sensors, *sites)"
             )
         bad = np.count_nonzero(~np.isfinite(blocks))
         if bad:
             raise DataError(f"block column: found {bad} NaN or infinite values")
-        places = ["place"] if blocks.ndim == 3 else [f"place_{k}" for k in range(blocks.ndim - 2)]
-        dims: Sequence[Any] = ("lag", "sensor", *places)
+        sites = ["place"] if blocks.ndim == 3 else [f"place_{k}" for k in range(blocks.ndim - 2)]
+        dims: Sequence[Any] = ("lag", "sensor", *sites)
         if given is None:
             return cls(xr.DataArray(blocks, dims=dims), dtype)
         if any(str(d).startswith("phony_dim") for d in given.dims):  # HDF5 without names
@@ -96,12 +97,12 @@ class ToeplitzMap(AsGiven):
     @classmethod
     def read(cls, path: str | Path, dtype: str = "float64") -> ToeplitzMap:
         """The map of a block column in a file: NetCDF-4 as `save` writes it, or any HDF5 file with
-        a dataset ``response`` of shape (T, sensors, *places).
+        a dataset ``response`` of shape (T, sensors, *sites).
 
         Raises
         ------
         DataError
-            If it is no such file, or truncated.
+            If it is not such a file, or truncated.
         """
         path = path_of("path", path)
         if not path.is_file():
@@ -124,7 +125,7 @@ class ToeplitzMap(AsGiven):
 
     @property
     def steps(self) -> int:
-        """T."""
+        """Number of times, T."""
         return self.column.shape[0]
 
     @property
@@ -132,13 +133,13 @@ class ToeplitzMap(AsGiven):
         return self.column.shape[1]
 
     @property
-    def places(self) -> tuple[int, ...]:
+    def sites(self) -> tuple[int, ...]:
         """The shape of the forcing at one time."""
         return self.column.shape[2:]
 
     @property
     def interval(self) -> float:
-        """Of time, between rows; 1 where the column does not say."""
+        """Time between rows; 1 where the column does not say."""
         if "lag" not in self.column.coords or self.steps == 1:
             return 1.0
         lag = self.column["lag"].values
@@ -146,7 +147,7 @@ class ToeplitzMap(AsGiven):
 
     @property
     def units(self) -> tuple[str, str, str]:
-        """Of data, of the forcing, and of its integral over time; 1 where the column does not
+        """Units of data, of the forcing, and of its integral over time; 1 where the column does not
         say."""
         attributes = self.column.attrs
         data, forcing = (attributes.get(f"{k}_units", "1") for k in ("observed", "parameter"))
@@ -155,10 +156,10 @@ class ToeplitzMap(AsGiven):
 
     @property
     def blocks(self) -> np.ndarray:
-        """F_0 ... F_(T-1), of shape (T, sensors, n), n places, in double precision."""
+        """F_0 ... F_(T-1), of shape (T, sensors, n), n sites, in double precision."""
         return self.column.values.reshape(self.steps, self.sensors, -1)
 
-    def select(self, sensors: Any) -> ToeplitzMap:
+    def select(self, sensors: ArrayLike) -> ToeplitzMap:
         """The map to some of the sensors, by their numbers.
 
         Raises
@@ -175,25 +176,25 @@ class ToeplitzMap(AsGiven):
         return ToeplitzMap(self.column.isel(sensor=chosen), self.dtype)
 
     @double
-    def matvec(self, m: Any) -> np.ndarray:
-        """F m, or of a batch.
+    def matvec(self, m: ArrayLike) -> np.ndarray:
+        """The product F m, of one m or a batch.
 
         Parameters
         ----------
-        m : array, shape (..., T, *places)
+        m : array, shape (..., T, *sites)
 
         Returns
         -------
         array, shape (..., T, sensors)
         """
-        m = self._fitting("m", m, (self.steps, *self.places))
+        m = self._fitting("m", m, (self.steps, *self.sites))
         flat = m.reshape(-1, self.steps, self.blocks.shape[2])
         out = np.asarray(_forward(self.spectrum, jnp.asarray(flat)))
-        return out.reshape(*m.shape[: m.ndim - 1 - len(self.places)], self.steps, self.sensors)
+        return out.reshape(*m.shape[: m.ndim - 1 - len(self.sites)], self.steps, self.sensors)
 
     @double
-    def rmatvec(self, d: Any) -> np.ndarray:
-        """F^T d, or of a batch.
+    def rmatvec(self, d: ArrayLike) -> np.ndarray:
+        """The product F^T d, of one d or a batch.
 
         Parameters
         ----------
@@ -201,15 +202,15 @@ class ToeplitzMap(AsGiven):
 
         Returns
         -------
-        array, shape (..., T, *places)
+        array, shape (..., T, *sites)
         """
         d = self._fitting("d", d, (self.steps, self.sensors))
         flat = d.reshape(-1, self.steps, self.sensors)
         out = np.asarray(_adjoint(self.spectrum, jnp.asarray(flat)))
-        return out.reshape(*d.shape[:-2], self.steps, *self.places)
+        return out.reshape(*d.shape[:-2], self.steps, *self.sites)
 
     def dense(self) -> np.ndarray:
-        """The matrix of shape (T sensors, T n), times before sensors and places. For small ones."""
+        """The matrix of shape (T sensors, T n), times before sensors and sites, for small maps."""
         blocks = self.blocks
         steps, sensors, n = blocks.shape
         out = np.zeros((steps, sensors, steps, n))
@@ -226,7 +227,7 @@ class ToeplitzMap(AsGiven):
         parts = np.concatenate([transformed.real, transformed.imag], axis=1)
         return jnp.asarray(parts, self.dtype)
 
-    def _fitting(self, name: str, given: Any, shape: tuple[int, ...]) -> np.ndarray:
+    def _fitting(self, name: str, given: ArrayLike, shape: tuple[int, ...]) -> np.ndarray:
         array = np.asarray(real_array(name, given), dtype=self.dtype)
         if array.shape[-len(shape) :] != shape:
             raise DataError(f"{name}: found shape {array.shape}, expected (..., {shape})")
@@ -234,12 +235,12 @@ class ToeplitzMap(AsGiven):
 
 
 def padded(steps: int) -> int:
-    """A length without wrapping around that Fourier transforms are quick for."""
+    """A length for fast Fourier transforms that avoids wrapping around."""
     length: Any = scipy.fft.next_fast_len(2 * steps - 1, real=True)
     return length
 
 
-def apply(spectrum: Any, m: Any) -> Any:
+def apply(spectrum: jax.Array, m: jax.Array) -> jax.Array:
     """F m of shapes (frequencies, 2 sensors, n) and (batch, T, n); in JAX."""
     batch, steps, _ = m.shape
     transformed = jnp.fft.rfft(m, padded(steps), axis=1)
@@ -252,8 +253,8 @@ def apply(spectrum: Any, m: Any) -> Any:
     return jnp.transpose(out[:steps], (2, 0, 1))
 
 
-def apply_transposed(spectrum: Any, d: Any) -> Any:
-    """F^T d: with the conjugate of the transform of F, read the other way; in JAX."""
+def apply_transposed(spectrum: jax.Array, d: jax.Array) -> jax.Array:
+    """F^T d, by the conjugate transposed transform of F; in JAX."""
     batch, steps, _ = d.shape
     transformed = jnp.fft.rfft(d, padded(steps), axis=1)
     real, imaginary = jnp.real(transformed), jnp.imag(transformed)

@@ -1,4 +1,4 @@
-"""The physics: one file a model."""
+"""Models of physics, one a file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CATALOGUE: dict[str, type[Model]] = {
     kind.name: kind
     for kind in (AcousticWave, Channel, Darcy, Diffusion, Ice, ShallowWater, Transient)
 }
-"""Models a run file can name."""
+"""Models by the names that run files use."""
 
 __all__ = [
     "CATALOGUE",
@@ -42,8 +42,8 @@ __all__ = [
 
 
 def build(grid: Grid, table: Mapping[str, Any], units: Mapping[str, str] | None = None) -> Model:
-    """The model of a ``[model]`` table; `units` are those of the data, by what of its state they
-    are of."""
+    """The model of a ``[model]`` table; `units` are those of the data, by the name of the state's
+    variable."""
     options = {k: v for k, v in table.items() if k != "name"}
     with keyed({k: f"model.{k}" for k in options}):
         return CATALOGUE[table["name"]].from_specification(grid, options, units or {})

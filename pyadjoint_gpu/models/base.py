@@ -1,4 +1,4 @@
-"""What a model declares: unknowns, parameters, and a discrete residual. The rest is derived."""
+"""The base class of models: unknowns, parameters and a discrete residual."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ Fields = dict[str, Any]
 
 @dataclass(frozen=True)
 class Variable:
-    """A named field and what it is.
+    """Name, units and description of a field.
 
     Attributes
     ----------
     name, units, long_name, standard_name : str
     density : float or None
-        In kg m-3, where a mass of it stands for a volume: ``kg m-2 year-1`` for ``m year-1``.
+        In kg m-3, if a mass may be given for a volume: ``kg m-2 year-1`` for ``m year-1``.
     """
 
     name: str
@@ -58,15 +58,15 @@ class Parameter(Variable):
     positive : bool
         Whether the model needs values > 0.
     default : float or array or None
-        Used where none is given; without a default the parameter must be given.
+        The value used if none is given; without a default the parameter must be given.
     optional : bool
-        Whether it may be left out altogether.
+        Whether it may be left out.
     space : Space or None
-        Where it lives; one value a cell where None.
+        Where its values live; None for one value a cell.
     """
 
     positive: bool = False
-    default: Any = None
+    default: float | np.ndarray | None = None
     optional: bool = False
     space: Space | None = None
 
@@ -74,7 +74,7 @@ class Parameter(Variable):
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Elliptic:
-    """What couples the cells of one unknown through their faces:
+    """An operator that couples the cells of one unknown through their faces:
 
         (A u)_i = sum_faces k_f (u_i - u_neighbour) + s_i u_i,    k_f > 0, s_i >= 0.
 
@@ -86,20 +86,20 @@ class Elliptic:
         s_i, one value a cell: boundary faces with fixed values, reaction.
     """
 
-    faces: tuple[Any, ...]
-    sink: Any
+    faces: tuple[jax.Array, ...]
+    sink: jax.Array | float
 
 
 @dataclass(frozen=True)
 class Bound:
-    """A lower bound on an unknown: R <= 0 where u has come down to it, R = 0 above.
+    """A lower bound on an unknown: R <= 0 where u equals it, R = 0 where u is above.
 
     Attributes
     ----------
     value : float
     rate : float
-        About what R changes by with u, > 0. It weighs R against u, see `Model.equations`: how
-        solves go depends on it, their result does not.
+        Scale of -dR/du, > 0. It weighs R against u in `Model.equations`: the course of a solve
+        depends on it, the result does not.
     """
 
     value: float
@@ -107,34 +107,34 @@ class Bound:
 
 
 class Model(Frozen, ABC):
-    """A physics on a grid, as a discrete residual R(u, m) = 0 that includes its boundaries.
+    """A PDE on a grid, as a discrete residual R(u, m) = 0 that includes its boundary conditions.
 
-    A subclass names its `unknowns` (cell fields) and `parameters`, and gives `residual` in JAX
-    operations. Solver, adjoint, tests and inversion follow from these.
+    A subclass declares its `unknowns` (cell fields) and `parameters`, and implements `residual` in
+    JAX operations. Solvers, adjoints, tests and inversions are derived from these.
 
-    The pseudo-transient solver follows du/dtau = R/PC with PC = -diag(dR/du), so R may have
-    either sign, but its Jacobian must have a diagonal without zeros and eigenvalues (relative to
-    that diagonal) in the right half plane, as diffusion, drag and the like have.
+    The pseudo-transient solver integrates du/dtau = R/PC with PC = -diag(dR/du). So R may have
+    either sign, but the diagonal of its Jacobian must have no zeros, and the eigenvalues of the
+    Jacobian relative to that diagonal must lie in the right half plane, as for diffusion or drag.
     """
 
     arrays: ClassVar[tuple[str, ...]] = ()
-    """Attributes of arrays that the residual uses beside the parameters (a source by wells, say).
-    They are arguments of compiled code, which models of a frozen dataclass that differ in them
-    alone share."""
+    """Names of array attributes that the residual uses beside the parameters, such as a source by
+    wells. They are arguments of compiled code: models that are frozen dataclasses and differ in
+    nothing else share it."""
     arrays_from: ClassVar[tuple[str, ...]] = ()
-    """Attributes that say no more than the arrays do, and are not known to compiled code."""
+    """Names of attributes that the arrays are computed from, which compiled code does not see."""
 
     name: ClassVar[str] = "user"
     linear: ClassVar[bool] = False
     """Whether R is affine in u."""
     stencil_radius: ClassVar[int] = 1
-    """How many cells away R in one cell looks, along each axis."""
+    """Distance, in cells along each axis, over which R in one cell depends on u."""
     julia_source: ClassVar[str | Path | None] = None
-    """A Julia file that registers a model of this `name` with the same R, for the Julia engine;
-    relative to the file that says so (in a notebook, to the working directory)."""
+    """A Julia file that registers a model of this `name` with the same R, for the Julia engine. The
+    path is relative to the file of the class (in a notebook, to the working directory)."""
 
     grid: Grid
-    """The box in metres, in which residuals are computed."""
+    """The grid in metres, on which residuals are computed."""
     unknowns: tuple[Variable, ...]
     parameters: tuple[Parameter, ...]
 
@@ -146,8 +146,8 @@ class Model(Frozen, ABC):
         jax.tree_util.register_pytree_node(cls, _flattened, _restored)
 
     @property
-    def structure(self) -> Any:
-        """What compiled code depends on: the model without its `arrays`, comparable."""
+    def structure(self) -> Structure | Model:
+        """The static part of the model for compiled code: the model without its `arrays`."""
         return self._structure if self.arrays else self
 
     @cached_property
@@ -155,13 +155,13 @@ class Model(Frozen, ABC):
         return Structure.of(self)
 
     def _on(self, grid: Grid) -> None:
-        """Sets `grid` and `domain`."""
+        """Set `grid` and `domain`."""
         check_kind("grid", grid, Grid)
         self._set(grid=grid.si, _domain=grid)
 
     @property
     def domain(self) -> Grid:
-        """The grid as it was given, in whose units positions are."""
+        """The grid as it was given, whose units positions have."""
         if "_domain" in vars(self):
             return vars(self)["_domain"]
         if self.grid.si is not self.grid:
@@ -173,15 +173,15 @@ class Model(Frozen, ABC):
 
     @abstractmethod
     def residual(self, u: Fields, c: Any) -> Fields:
-        """R(u, m), one array of the grid's shape an unknown, where ``c = prepare(m)``."""
+        """R(u, m), an array of the grid's shape for each unknown, with ``c = prepare(m)``."""
 
     def prepare(self, m: Fields) -> Any:
-        """What of the residual does not change while u does (face coefficients, say)."""
+        """The parts of the residual that do not depend on u, such as face coefficients."""
         return m
 
     def guess(self, m: Fields) -> Fields | None:
-        """Where a solve starts that has no earlier state to start from, if not at zero: numpy
-        arrays, from those of `m`."""
+        """The initial guess of a solve without an earlier state, from NumPy arrays `m`; None for
+        zero."""
         return None
 
     @property
@@ -190,34 +190,34 @@ class Model(Frozen, ABC):
         return {}
 
     def elliptic(self, u: Fields, c: Any) -> dict[str, Elliptic] | None:
-        """The face coefficients of -dR/du at u, by unknown. A model whose dR/du is such an
-        operator, in the main, gives them here: multigrid is built from them.
+        """Face coefficients of -dR/du at u, by unknown, from which multigrid is built; None for a
+        model whose dR/du is not mainly such an operator.
 
-        They need not be all of dR/du (drift, couplings between unknowns, derivatives of
-        coefficients may be left out): that decides how fast a solve is, never its result.
+        They need not be all of dR/du: drift, couplings between unknowns and derivatives of
+        coefficients may be left out, which makes solves slower but does not change results.
         """
         return None
 
     def outputs(self, u: Fields, m: Fields) -> Fields:
-        """Further fields of the state (fluxes, say), as functions of u and m."""
+        """Derived fields of the state, such as fluxes, as functions of u and m."""
         return {}
 
     @property
     def output_variables(self) -> tuple[tuple[Variable, tuple[str, ...]], ...]:
-        """The outputs' descriptions and dimensions."""
+        """Descriptions and dimensions of the `outputs`."""
         return ()
 
     @property
     def observables(self) -> dict[str, tuple[Variable, tuple[str, ...]]]:
-        """What of a state can be observed, with its dimensions: unknowns, and outputs in the cells
-        or on faces."""
-        places = [(d, f"{d}_face") for d in self.grid.dims]
+        """Fields of a state that can be observed, with their dimensions: the unknowns, and the
+        outputs in cells or on faces."""
+        allowed = [(d, f"{d}_face") for d in self.grid.dims]
         if self.times is not None:
-            places.insert(0, ("time", "time"))
+            allowed.insert(0, ("time", "time"))
         return {u.name: (u, self.dims) for u in self.unknowns} | {
             v.name: (v, dims)
             for v, dims in self.output_variables
-            if len(dims) == len(places) and all(d in p for d, p in zip(dims, places, strict=True))
+            if len(dims) == len(allowed) and all(d in a for d, a in zip(dims, allowed, strict=True))
         }
 
     @property
@@ -227,7 +227,7 @@ class Model(Frozen, ABC):
 
     @property
     def times(self) -> np.ndarray | None:
-        """The times of a state whose fields have a first axis ``time``; None where it is steady."""
+        """The times along the first axis of a state's fields; None for a steady model."""
         return None
 
     time_units: str = "s"
@@ -239,13 +239,13 @@ class Model(Frozen, ABC):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of a state's fields."""
+        """Shape of a state's fields."""
         return self.grid.shape if self.times is None else (len(self.times), *self.grid.shape)
 
     @property
     def null_space(self) -> bool:
-        """Whether u is determined up to a constant only, and R sums to zero over the cells.
-        States then have zero mean."""
+        """Whether u is determined up to a constant only and R sums to zero over the cells. States
+        then have zero mean."""
         return False
 
     @classmethod
@@ -253,20 +253,21 @@ class Model(Frozen, ABC):
         cls, grid: Grid, table: Mapping[str, Any], units: Mapping[str, str]
     ) -> Model:
         """The model of a ``[model]`` table (without ``name``); `units` are those of the data, by
-        what of the state they are of."""
+        the state's variable.
+        """
         return cls(grid, **table)
 
     def specification(self) -> dict[str, Any] | None:
-        """The ``[model]`` table of a run file that builds this model, where there is one."""
+        """The ``[model]`` table of a run file that builds this model; None if there is none."""
         return None
 
     def julia_spec(self) -> dict[str, Any] | None:
-        """What the Julia model of the same name is built of, where there is one, in
-        ``julia/src/models`` or the `julia_source`: numbers, texts, and lists and dicts of them."""
+        """Options (numbers, texts, lists and dicts of them) of the Julia model of the same name, in
+        ``julia/src/models`` or the `julia_source`; None if there is no such model."""
         return None if self.julia_source is None else {}
 
     def julia_source_path(self) -> Path | None:
-        """The `julia_source`, in full."""
+        """Absolute path of the `julia_source`."""
         if self.julia_source is None:
             return None
         owner = next(c for c in type(self).__mro__ if "julia_source" in vars(c))
@@ -277,12 +278,12 @@ class Model(Frozen, ABC):
 
     @property
     def options_text(self) -> str:
-        """What it was made of beside the grid, in a few words."""
+        """A few words on the options beside the grid."""
         return ""
 
     @property
     def text(self) -> str:
-        """What it is, on one line."""
+        """A one-line description."""
         rest = self.options_text
         return f"{type(self).__name__} on {self.domain.text}{rest and f'; {rest}'}"
 
@@ -301,13 +302,13 @@ class Model(Frozen, ABC):
         return "\n".join((self.text, *lines))
 
     def equations(self, u: Fields, c: Any) -> Fields:
-        """What solvers drive to zero: R; for an unknown with a lower bound, by components,
+        """The function that solvers drive to zero: R; for an unknown with a lower bound,
 
             max(R(v), s (bound - v)) + s (v - u),    v = max(u, bound),
 
-        s the bound's rate. Its zeros are those of the complementarity problem u >= bound, R <= 0,
-        one of both equal. There its derivatives are those of R in the cells above the bound, and
-        the others' u does not move.
+        cell by cell, with the bound's rate s. It is zero where u solves the complementarity problem
+        u >= bound, R <= 0, (u - bound) R = 0. There its derivatives are those of R in the inactive
+        cells, and u is fixed in the active set.
         """
         bounds = self.lower
         if not bounds:
@@ -318,21 +319,22 @@ class Model(Frozen, ABC):
             for k, b in bounds.items()
         }
 
-    def held(self, u: Fields, c: Any) -> Fields:
-        """The cells in which `equations` do not depend on R, by unknown with a bound."""
+    def active_set(self, u: Fields, c: Any) -> Fields:
+        """Masks of the cells where the bound is active, so that `equations` do not depend on R, by
+        unknown with a bound."""
         v, r = self._above(u, c)
         return {
             k: (r[k] < b.rate * (b.value - v[k])) | (u[k] < b.value) for k, b in self.lower.items()
         }
 
     def _above(self, u: Fields, c: Any) -> tuple[Fields, Fields]:
-        """u where it is at its bounds or above, else these, and R there."""
-        # At the bound itself u counts as above it: the derivatives of R are one-sided ones.
+        """max(u, bounds), and R there."""
+        # At the bound itself take u, whose derivatives of R are one-sided.
         v = u | {k: jnp.where(u[k] >= b.value, u[k], b.value) for k, b in self.lower.items()}
         return v, self.residual(v, c)
 
     def parameter(self, name: str) -> Parameter:
-        """The declaration of one parameter."""
+        """The declaration of the parameter of that name."""
         for p in self.parameters:
             if p.name == name:
                 return p
@@ -342,16 +344,16 @@ class Model(Frozen, ABC):
         )
 
     def space(self, name: str) -> Space:
-        """Where a parameter lives."""
+        """The space of a parameter's values."""
         return self.parameter(name).space or CellSpace(self.domain)
 
     def field(self, name: str, value: Any, where: str | None = None) -> np.ndarray:
-        """The parameter field that `value` stands for (see `Space.fill`), in the model's units.
+        """`value` as a parameter field (see `Space.fill`), in the model's units.
 
         Raises
         ------
         ConfigError, DataError
-            That begin with `where`, the name unless given, if it cannot be had.
+            If `value` cannot be used; messages begin with `where`, by default the name.
         """
         field = self.space(name).fill(value, where or name, self.parameter(name))
         return self.check(name, field)
@@ -379,8 +381,8 @@ class Model(Frozen, ABC):
         return out
 
     def _check_units(self) -> None:
-        """A `ConfigError` if a variable is stated in the lengths of a grid that is not in metres:
-        what is so written would be computed beside spacings in metres."""
+        """Raise a `ConfigError` if a variable's units contain the unit of length of a grid that is
+        not in metres: residuals use spacings in metres."""
         length = self.domain.units
         if length == "m":
             return
@@ -393,7 +395,7 @@ class Model(Frozen, ABC):
                 )
 
     def check(self, name: str, field: np.ndarray) -> np.ndarray:
-        """`field`, or a `DataError` where the parameter must be positive and is not."""
+        """`field`, or a `DataError` if the parameter must be positive and is not."""
         if self.parameter(name).positive and not np.all(field > 0):
             bad = np.count_nonzero(~(field > 0))
             raise DataError(
@@ -405,7 +407,7 @@ class Model(Frozen, ABC):
 
 @dataclass(frozen=True, eq=False)
 class Structure:
-    """A model without its `arrays`, equal to those of models that differ in these alone."""
+    """A model without its `arrays`: equal for models that differ in nothing else."""
 
     model: Model
     key: tuple[Any, ...]
@@ -435,11 +437,11 @@ def _made(kind: type[Model], attributes: dict[str, Any]) -> Model:
     return out
 
 
-def _flattened(model: Model) -> tuple[tuple[Any, ...], Any]:
+def _flattened(model: Model) -> tuple[tuple[Any, ...], Structure | Model]:
     return tuple(getattr(model, name) for name in model.arrays), model.structure
 
 
-def _restored(structure: Any, arrays: tuple[Any, ...]) -> Model:
+def _restored(structure: Structure | Model, arrays: tuple[Any, ...]) -> Model:
     if not isinstance(structure, Structure):
         return structure
     model = structure.model

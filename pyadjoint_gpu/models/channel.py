@@ -1,4 +1,4 @@
-"""Flow down a channel: the velocity through a cross-section of a power-law fluid, ice say."""
+"""Flow of a power-law fluid, such as ice, along a channel, in its cross-section."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -20,49 +21,48 @@ from .finite_volume import difference, mean, pad
 
 @dataclass(frozen=True, repr=False)
 class Channel(Model):
-    """Velocity v out of a section, x across and y up, of a fluid that its weight drives:
+    """Velocity v normal to a cross-section, x across and y up, of a fluid driven by its weight:
 
         d/dx (eta dv/dx) + d/dy (eta dv/dy) + f = 0,    f = rho g sin(slope),
         1/eta = 1 / (k gamma^(n-1)) + 1/eta_max,    gamma^2 = (dv/dx)^2 + (dv/dy)^2 + smallest^2.
 
-    With n < 1 the fluid shears the more easily the faster it shears. Ice that follows Glen's law,
-    strain rate = A stress^3, has n = 1/3 and k = (2 A)^(-1/3): the shear rate gamma is twice the
-    strain rate.
+    With n < 1 the fluid is shear-thinning. Ice that follows Glen's law, strain rate = A stress^3,
+    has n = 1/3 and k = (2 A)^(-1/3): the shear rate gamma is twice the strain rate.
 
     Parameters
     ----------
     grid : Grid
         Two axes, (y, x).
     no_slip : sequence of str
-        Sides (``"x_min"``, ``"x_max"``, ``"y_min"``, ``"y_max"``) where v = 0; at least one. On
-        the others there is no stress: a free surface, or a plane of symmetry.
+        Sides (``"x_min"``, ``"x_max"``, ``"y_min"``, ``"y_max"``) where v = 0; at least one. The
+        others are free of stress: a free surface, or a plane of symmetry.
     smallest : float
-        A shear rate, far below those of interest: it keeps eta smooth where nothing shears.
+        A shear rate far below those of interest, which keeps eta smooth where nothing shears.
     viscosity_limit : float, optional
-        eta_max; none unless given. Pseudo-transient iterations of a fluid with n < 1 want one: the
-        more eta varies, the more of them it takes, until they do not converge.
+        eta_max; unlimited by default. Pseudo-transient iterations with n < 1 need one: the more eta
+        varies, the more iterations it takes, until they do not converge.
 
     Notes
     -----
     Unknown: ``velocity``. Parameters: ``prefactor`` (k, positive), ``exponent`` (n, positive) and
-    ``driving_force`` (f, a force a volume), each a cell field. Further state: ``viscosity`` in the
+    ``driving_force`` (f, force per volume), each a cell field. Further state: ``viscosity`` in the
     cells, and ``stress_x`` and ``stress_y``, eta dv/dx and eta dv/dy on the faces: on the sides
     they are the drag.
 
-    The viscosity is that of the corners between cells, where k and n are means of the cells around
-    and each square in gamma^2 that of the two differences nearest, with mirror images of v beyond
-    the sides. On a face it is the mean of its ends'. So R is, but for its sign, the gradient of the
-    discrete potential
+    The viscosity is computed at the corners between cells, where k and n are means of the adjacent
+    cells, and each square in gamma^2 is the mean of the squares of the two nearest differences,
+    with mirror images of v beyond the sides. On a face it is the mean of its ends. So -R is the
+    gradient of the discrete potential
 
         sum_corners area int_0^gamma eta g dg  -  sum_cells area f v,
 
-    convex in v: dR/dv is symmetric and negative definite, and the solution the only one. Its error
-    falls as h^2 where v is smooth. (For ice: Nye 1965, J. Glaciol. 5, 661.)
+    which is convex in v: dR/dv is symmetric and negative definite, and the solution is unique. Its
+    error is O(h^2) where v is smooth. (For ice: Nye 1965, J. Glaciol. 5, 661.)
 
     Raises
     ------
     ConfigError
-        If the grid has not two axes, a side is unknown, named twice or none is given, or
+        If the grid does not have two axes, a side is unknown, named twice or none is given, or
         `smallest` or `viscosity_limit` is not positive.
     """
 
@@ -99,11 +99,11 @@ class Channel(Model):
         return f"no slip on {', '.join(self.no_slip)}"
 
     @property
-    def unknowns(self) -> tuple[Variable, ...]:  # type: ignore[override]
+    def unknowns(self) -> tuple[Variable, ...]:  # type: ignore[override]  # an attribute in the base
         return (Variable("velocity", "m s-1", "velocity out of the section"),)
 
     @property
-    def parameters(self) -> tuple[Parameter, ...]:  # type: ignore[override]
+    def parameters(self) -> tuple[Parameter, ...]:  # type: ignore[override]  # an attribute in the base
         return (
             Parameter("prefactor", "Pa s", "viscosity at a shear rate of 1 s-1", positive=True),
             Parameter("driving_force", "N m-3", "driving force"),
@@ -135,16 +135,16 @@ class Channel(Model):
         return 0.0 if self.viscosity_limit is None else 1.0 / self.viscosity_limit
 
     def guess(self, m: Fields) -> Fields:
-        """Of a uniform fluid, the flow v_a between the walls along each axis a alone, at a time:
-        1/v = 1/v_x + 1/v_y. At rest the fluid would be at its most viscous, or least."""
+        """The flow of a uniform fluid, approximately: 1/v = 1/v_x + 1/v_y, with v_a the flow
+        between the walls across axis a alone. Starting at rest the viscosity would be extreme."""
         force, k, n = (float(np.mean(m[p])) for p in ("driving_force", "prefactor", "exponent"))
-        walls: Any = 0.0
+        walls: np.ndarray | float = 0.0
         for axis, dim in enumerate(self.grid.dims):
             ends = [s for s in self.no_slip if s[0] == dim]
             if not ends:
                 continue
             low, extent = self.grid.origin[axis], self.grid.extent[axis]
-            depth = extent / len(ends)  # to where nothing shears
+            depth = extent / len(ends)  # distance from a wall to where nothing shears
             from_low = self.grid.centers[axis] - low
             distance = from_low if f"{dim}_min" in ends else extent - from_low
             left = np.abs(depth - distance)
@@ -159,8 +159,8 @@ class Channel(Model):
         k, n = (_corners(jnp.pad(m[p], 1, mode="edge")) for p in ("prefactor", "exponent"))
         return {"fluidity": 1.0 / k, "power": 0.5 * (1.0 - n), "force": m["driving_force"]}
 
-    def _slopes(self, v: Any) -> tuple[Any, Any]:
-        """dv/dy and dv/dx on all faces, also those between the mirror images beyond the sides."""
+    def _slopes(self, v: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """dv/dy and dv/dx on all faces, with those between the mirror images beyond the sides."""
         for axis, dim in enumerate(self.grid.dims):
             low, high = (
                 -_end(v, axis, end) if f"{dim}_{end}" in self.no_slip else _end(v, axis, end)
@@ -170,13 +170,13 @@ class Channel(Model):
         hy, hx = self.grid.spacing
         return difference(v, 0) / hy, difference(v, 1) / hx
 
-    def _viscosity(self, slopes: tuple[Any, Any], c: Any) -> Any:
+    def _viscosity(self, slopes: tuple[jax.Array, jax.Array], c: Any) -> jax.Array:
         """eta at the corners."""
         across_y, across_x = (jnp.square(s) for s in slopes)
         square = mean(across_y, 1) + mean(across_x, 0) + self.smallest**2
         return 1.0 / (c["fluidity"] * square ** c["power"] + self._least_fluidity)
 
-    def _stresses(self, v: Any, c: Any) -> tuple[Any, Any]:
+    def _stresses(self, v: jax.Array, c: Any) -> tuple[jax.Array, jax.Array]:
         """eta dv/dy and eta dv/dx on the faces."""
         slope_y, slope_x = slopes = self._slopes(v)
         eta = self._viscosity(slopes, c)
@@ -190,7 +190,7 @@ class Channel(Model):
         }
 
     def elliptic(self, u: Fields, c: Any) -> dict[str, Elliptic]:
-        """With the viscosity as it is: -dR/dv lies between that and n times that."""
+        """Coefficients with the viscosity frozen: -dR/dv lies between these and n times these."""
         eta = self._viscosity(self._slopes(u["velocity"]), c)
         faces, sink = [], jnp.zeros_like(u["velocity"])
         for axis, (dim, h) in enumerate(zip(self.grid.dims, self.grid.spacing, strict=True)):
@@ -210,13 +210,13 @@ class Channel(Model):
         return {"viscosity": eta, "stress_x": stress_x, "stress_y": stress_y}
 
 
-def _end(array: Any, axis: int, end: str) -> Any:
-    """The first or the last layer along an axis."""
+def _end(array: jax.Array, axis: int, end: str) -> jax.Array:
+    """The first or last layer of cells along an axis."""
     n = array.shape[axis]
     start = 0 if end == "min" else n - 1
     return lax.slice_in_dim(array, start, start + 1, axis=axis)
 
 
-def _corners(array: Any) -> Any:
-    """Means of four neighbours."""
+def _corners(array: jax.Array) -> jax.Array:
+    """Mean of four neighbours."""
     return mean(mean(array, 0), 1)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -23,14 +24,14 @@ FACE_MEANS = ("arithmetic", "harmonic")
 
 @dataclass(frozen=True)
 class Well(Frozen):
-    """A point source: the one cell that contains `position` gets Q = rate / cell volume.
+    """A point source: Q = rate / cell volume in the cell that contains `position`.
 
     Parameters
     ----------
     position : sequence of float
-        In array order, ``(y, x)`` or ``(z, y, x)``, in the grid's unit.
+        In array order, ``(y, x)`` or ``(z, y, x)``, in the grid's units.
     rate : float
-        Volume a time, m3 s-1 (m2 s-1 in two dimensions, a metre of depth); positive injects.
+        Volume per time, m3 s-1 (in two dimensions m2 s-1, per metre of depth); positive injects.
     """
 
     position: tuple[float, ...]
@@ -50,7 +51,7 @@ class Well(Frozen):
 
 
 def _wells(given: Any) -> tuple[Well, ...]:
-    """A model's wells, or a `ConfigError`."""
+    """A model's wells, checked, or a `ConfigError`."""
     how = "expected a list of Well(position, rate)"
     if not isinstance(given, Sequence) or isinstance(given, str):
         raise ConfigError(f"wells: found {shown(given)}, {how}")
@@ -68,21 +69,21 @@ class Darcy(Model):
 
         R = 1/V sum_faces A K_f (P_neighbour - P) / h + Q = 0,    -div(K grad P) = Q,
 
-    K_f the mean of the two cells' permeabilities. Sides let nothing through, unless their
-    pressure is fixed: then the boundary value P_b acts over half a cell, with flux
-    2 K (P_b - P) / h. With no fixed side P is known up to a constant and gets zero mean.
+    K_f the mean of the two cells' permeabilities. Sides have no flux, unless their pressure is
+    fixed: then the boundary value P_b acts over half a cell, with flux 2 K (P_b - P) / h. With no
+    fixed side P is determined up to a constant and has zero mean.
 
     Parameters
     ----------
     grid : Grid
     wells : sequence of Well
     face_mean : {"arithmetic", "harmonic"}
-        Harmonic is exact for layers across the flow; arithmetic keeps a barrier leaky.
+        Harmonic means are exact for layers across the flow; arithmetic ones keep barriers leaky.
     fixed_pressure : sequence of str, or mapping of str to field
-        Sides (``"x_min"``, ``"x_max"``, ``"y_min"``, ...) held at the parameter
-        ``boundary_pressure``. A mapping also gives that parameter's default, side by side: a
-        number, a profile (one value a face), a plane ``{"value": v, "gradient": [gy, gx]}``
-        through the grid's middle, or a function of the coordinates.
+        Sides (``"x_min"``, ``"x_max"``, ``"y_min"``, ...) fixed at the parameter
+        ``boundary_pressure``. A mapping also gives that parameter's default on each side: a number,
+        a profile (one value a face), a linear function ``{"value": v, "gradient": [gy, gx]}`` with
+        value v in the middle of the grid, or a function of the coordinates.
     pressure_units : str
         Unit of P; use "m" for hydraulic head. The permeability (mobility) is then in
         m2 s-1 per that unit.
@@ -132,7 +133,7 @@ class Darcy(Model):
         self._set(face_mean=face_mean)
         self._set(sides=Sides.of(grid, fixed_pressure, "fixed_pressure", pressure_units))
         self._set(pressure_units=pressure_units)
-        _ = self._wells  # refuse what is wrong now, not at the first solve
+        _ = self._wells  # refuse wrong positions now, not at the first solve
         total = sum(w.rate for w in self.wells)
         if not self.sides and abs(total) > 1e-12 * sum(abs(w.rate) for w in self.wells):
             raise ConfigError(
@@ -141,14 +142,14 @@ class Darcy(Model):
 
     @cached_property
     def source(self) -> np.ndarray:
-        """Q, one value a cell."""
+        """Q in each cell."""
         q = np.zeros(self.grid.shape)
         np.add.at(q, *self._wells)
         return q
 
     @cached_property
     def _wells(self) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
-        """Cells of the wells, and what each adds to Q there."""
+        """Indices of the cells of the wells, and what each adds to Q there."""
         cells = [self.domain.cell_containing(w.position) for w in self.wells]
         rates = np.array([w.rate / self.grid.cell_volume for w in self.wells])
         index = np.array(cells, dtype=int).reshape(-1, self.grid.ndim).T
@@ -164,11 +165,11 @@ class Darcy(Model):
         return f"{counted(len(self.wells), 'well')}, {sides}, {self.face_mean} face means"
 
     @property
-    def unknowns(self) -> tuple[Variable, ...]:  # type: ignore[override]
+    def unknowns(self) -> tuple[Variable, ...]:  # type: ignore[override]  # an attribute in the base
         return (Variable("pressure", self.pressure_units, "fluid pressure"),)
 
     @property
-    def parameters(self) -> tuple[Parameter, ...]:  # type: ignore[override]
+    def parameters(self) -> tuple[Parameter, ...]:  # type: ignore[override]  # an attribute in the base
         return (
             Parameter(
                 "permeability",
@@ -234,7 +235,7 @@ class Darcy(Model):
             "sides": list(self.sides.names),
         }
 
-    def face_permeability(self, permeability: Any, axis: int) -> Any:
+    def face_permeability(self, permeability: jax.Array, axis: int) -> jax.Array:
         """K_f on the inner faces along `axis`."""
         if self.face_mean == "harmonic":
             low, high = below(permeability, axis), above(permeability, axis)

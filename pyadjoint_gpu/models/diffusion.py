@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -17,25 +18,25 @@ from .finite_volume import Sides, SidesLike, difference, gather, mean, pad
 
 @dataclass(frozen=True, repr=False)
 class Diffusion(Model):
-    """Diffusion whose diffusivity is a power of what diffuses, 1-D to 3-D.
+    """Diffusion with a diffusivity that is a power of the height, 1-D to 3-D.
 
-    Gas in a porous medium, currents of heavy fluid, hillslopes: finite volumes, in each cell
+    For gas in a porous medium, gravity currents, hillslopes. Finite volumes, in each cell
 
         R = sum_faces D_f (H_neighbour - H) / h^2 + Q = 0,    D_f = k_f max(H_f, smallest)^n_f,
 
-    H_f, k_f and n_f the means of the two cells on either side. Sides let nothing through, unless
-    H is fixed there, or an inflow is given. On a fixed side, half a cell away, D = k H_b^n.
+    H_f, k_f and n_f the means of the cells on either side. Sides have no flux, unless H is fixed
+    there or an inflow is given. On a fixed side, half a cell away, D = k H_b^n.
 
     Parameters
     ----------
     grid : Grid
     fixed_height : sequence of str, or mapping of str to field
-        Sides (``"x_min"``, ``"x_max"``, ``"y_min"``, ...) held at the parameter
+        Sides (``"x_min"``, ``"x_max"``, ``"y_min"``, ...) fixed at the parameter
         ``boundary_height``; at least one. A mapping also gives that parameter's default.
     inflow : sequence of str, or mapping of str to field
-        Sides through which the parameter ``boundary_inflow`` comes in, an amount a time and area.
+        Sides with the inflow ``boundary_inflow``, a parameter, per time and area.
     smallest : float
-        The diffusivity does not fall any more where H is below this.
+        Height below which the diffusivity does not decrease any further.
 
     Notes
     -----
@@ -80,11 +81,11 @@ class Diffusion(Model):
         return ", ".join(filter(None, sides))
 
     @property
-    def unknowns(self) -> tuple[Variable, ...]:  # type: ignore[override]
+    def unknowns(self) -> tuple[Variable, ...]:  # type: ignore[override]  # an attribute in the base
         return (Variable("height", "m", "height"),)
 
     @property
-    def parameters(self) -> tuple[Parameter, ...]:  # type: ignore[override]
+    def parameters(self) -> tuple[Parameter, ...]:  # type: ignore[override]  # an attribute in the base
         return (
             Parameter("diffusivity", "m2 s-1", "diffusivity where H is 1 m", positive=True),
             Parameter("exponent", "1", "exponent of the diffusivity", default=0.0),
@@ -120,7 +121,7 @@ class Diffusion(Model):
         }
 
     def guess(self, m: Fields) -> Fields:
-        """The mean height of the fixed sides: with H = 0 nothing would diffuse."""
+        """The mean height of the fixed sides: with H = 0 the diffusivity would vanish."""
         level = max(float(np.mean(m["boundary_height"])), self.smallest)
         return {"height": np.full(self.grid.shape, level)}
 
@@ -143,7 +144,7 @@ class Diffusion(Model):
             "source": source,
         }
 
-    def _conductances(self, h: Any, c: Any) -> list[Any]:
+    def _conductances(self, h: jax.Array, c: Any) -> list[jax.Array]:
         """D_f / h^2 on the inner faces."""
         return [
             k * jnp.maximum(mean(h, axis), self.smallest) ** n
@@ -174,6 +175,8 @@ class Diffusion(Model):
                 self._enter(out, axis, end, cells, value)
         return out
 
-    def _enter(self, out: Fields, axis: int, end: int, cells: Any, into: Any) -> None:
+    def _enter(
+        self, out: Fields, axis: int, end: int, cells: tuple[slice, ...], into: jax.Array
+    ) -> None:
         name = f"flux_{self.grid.dims[axis]}"
         out[name] = out[name].at[cells].set(into if end == 0 else -into)

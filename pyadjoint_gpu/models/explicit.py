@@ -1,8 +1,9 @@
-"""Models whose states follow from each other by explicit steps, without a solve."""
+"""Models with explicit time steps, which need no solve."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
@@ -18,26 +19,26 @@ from .base import Fields, Model
 
 
 class Explicit(Model):
-    """A state x that moves on by
+    """A model of a state x with explicit time steps
 
         x_(n+1) = G(x_n, c, f_k),    n = 0, ..., steps - 1,    k = n // every,
 
-    with coefficients c and a forcing f of the parameters m, f constant over intervals of `every`
-    steps. The unknowns u are what is observed of x at the start and at the ends of the intervals.
+    with coefficients c and a forcing f that depend on the parameters m, f constant over intervals
+    of `every` steps. The unknowns u are observed from x at the start and the ends of the intervals.
 
-    A subclass gives `coefficients`, `start`, `advance`, `observe`, `largest_step` and, where it is
-    forced, `forcing`. Where G is linear in x and f, u is linear in the parameters behind x_0 and f,
-    which `linear_in` names, and does not depend on when a forcing begins: it is the sum of its
-    responses to the intervals' values, each shifted in time.
+    A subclass implements `coefficients`, `start`, `advance`, `observe`, `largest_step` and, if it
+    is forced, `forcing`. If G is linear in x and f, the model is linear time-invariant in the
+    parameters named in `linear_in`, which x_0 and f are computed from: u is the sum of its
+    responses to the forcing of each interval, shifted in time.
 
     Attributes
     ----------
     step : float
-        From n to n + 1, in `time_units`; `dt` in seconds.
+        Time from n to n + 1, in `time_units`; `dt` is in seconds.
     steps, every : int
     checkpoints : int
-        States x kept for the gradient at a time, besides u; from them the others are computed
-        again.
+        Number of states x kept at a time for the gradient, beside u; the others are recomputed from
+        them.
     linear_in : tuple of str
     """
 
@@ -49,18 +50,18 @@ class Explicit(Model):
 
     @abstractmethod
     def coefficients(self, m: Fields) -> Fields:
-        """c: what steps use of m, the same in all of them."""
+        """The coefficients c(m), the same in all steps."""
 
     @abstractmethod
     def start(self, m: Fields) -> Fields:
-        """x_0."""
+        """The initial state x_0."""
 
     def forcing(self, m: Fields) -> Fields:
-        """The values behind f; of each array one entry of the first axis an interval."""
+        """The values that f is computed from, arrays whose first axis runs over the intervals."""
         return {}
 
     def load(self, values: Fields) -> Any:
-        """f in an interval, of the entries of `forcing`."""
+        """f in one interval, from its entries of `forcing`."""
         return values
 
     @abstractmethod
@@ -69,12 +70,11 @@ class Explicit(Model):
 
     @abstractmethod
     def observe(self, x: Fields) -> Fields:
-        """The unknowns, of x."""
+        """The unknowns u from x."""
 
     @abstractmethod
-    def largest_step(self, m: Fields) -> Any:
-        """The longest step for which G is stable, in seconds; of the parameters that are not
-        `linear_in`."""
+    def largest_step(self, m: Fields) -> jax.Array:
+        """The longest stable step in seconds, for parameters that are not in `linear_in`."""
 
     # Derived
 
@@ -85,21 +85,21 @@ class Explicit(Model):
 
     @property
     def intervals(self) -> int:
-        """How many values of the forcing there are."""
+        """Number of intervals over which the forcing is constant."""
         return self.steps // self.every
 
     @property
     def times(self) -> np.ndarray:
         return self.step * np.arange(0, self.steps + 1, self.every)
 
-    def fields(self, given: Any) -> dict[str, np.ndarray]:
+    def fields(self, given: Mapping[str, Any]) -> dict[str, np.ndarray]:
         out = super().fields(given)
         self.check_step(out)
         return out
 
     @double
     def check_step(self, m: Fields) -> None:
-        """Raise `DataError` where the step is too long to be stable."""
+        """Raise a `DataError` if the step is too long to be stable."""
         behind = {k: jnp.asarray(v) for k, v in m.items() if k not in self.linear_in}
         largest = float(_largest_step(self, behind))
         if not self.dt <= largest * (1.0 + 1e-9):
@@ -109,8 +109,10 @@ class Explicit(Model):
                 f" for these parameters of model {self.name!r}"
             )
 
-    def march(self, x: Fields, c: Fields, values: Fields, intervals: int, steps: int) -> Any:
-        """x after so many intervals of so many steps each, and the unknowns at their ends."""
+    def march(
+        self, x: Fields, c: Fields, values: Fields, intervals: int, steps: int
+    ) -> tuple[Fields, Fields]:
+        """x after `intervals` of `steps` each, and the unknowns at their ends."""
 
         def interval(x: Fields, values: Fields) -> tuple[Fields, Fields]:
             f = self.load(values)
@@ -120,7 +122,7 @@ class Explicit(Model):
         return lax.scan(interval, x, values, length=intervals)
 
     def trajectory(self, m: Fields) -> Fields:
-        """u(m)."""
+        """The unknowns u(m) at all times."""
         x = self.start(m)
         _, later = self.march(x, self.coefficients(m), self.forcing(m), self.intervals, self.every)
         return jax.tree.map(
@@ -128,10 +130,10 @@ class Explicit(Model):
         )
 
     def residual(self, u: Fields, c: Fields) -> Fields:
-        """R = u(m) - u, with c = m: the multiplier of J is -dJ/du."""
+        """R = u(m) - u, with c = m, whose adjoint solution is -dJ/du."""
         return jax.tree.map(jnp.subtract, self.trajectory(c), u)
 
 
 @compiled
-def _largest_step(model: Explicit, m: Fields) -> Any:
+def _largest_step(model: Explicit, m: Fields) -> jax.Array:
     return model.largest_step(m)

@@ -1,4 +1,4 @@
-"""What models on cells share: means on faces, balances of flows, and sides of the box."""
+"""Finite volumes: means on faces, divergences of flows, and boundary sides."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -19,25 +20,25 @@ from .base import Elliptic, Parameter, Variable
 
 @dataclass(frozen=True)
 class Sides:
-    """Sides of the box where a boundary parameter acts, and its default there.
+    """Sides of the grid where a boundary parameter acts, and its default there.
 
     Attributes
     ----------
     names : tuple of str
     values : tuple of float or None
-        The default, one value a face of the sides in turn.
+        The default: one value a face, side after side.
     """
 
     grid: Grid
     names: tuple[str, ...]
-    # Models that differ in it only share compiled code.
+    # Not compared: models that differ in nothing else share compiled code.
     values: tuple[float, ...] | None = field(default=None, compare=False)
     label: str = "boundary"
 
     @classmethod
     def of(cls, grid: Grid, given: Any, option: str, units: str, label: str = "boundary") -> Sides:
-        """From a model's option: names, or a mapping from each to its default, in `units`. `label`
-        names the dimension of the values."""
+        """The sides given by a model's option: names, or a mapping from names to defaults in
+        `units`. `label` is the prefix of the dimension of the values."""
         names = (given,) if isinstance(given, str) else given
         if not isinstance(names, Sequence | Mapping):
             raise ConfigError(f"{option}: found {names!r}, expected names of sides")
@@ -49,7 +50,7 @@ class Sides:
         return sides
 
     def text(self, what: str) -> str:
-        """Which have it, in a few words; empty where none has."""
+        """The names of the sides as a text, such as "inflow on x_min"; empty if there is none."""
         return f"{what} on {', '.join(self.names)}" if self.names else ""
 
     def __bool__(self) -> bool:
@@ -60,22 +61,22 @@ class Sides:
         return BoundarySpace(self.grid, self.names, self.label)
 
     def parameter(self, name: str, units: str, long_name: str) -> tuple[Parameter, ...]:
-        """The declaration of the boundary parameter, if it acts anywhere."""
+        """The declaration of the boundary parameter; empty if there is no side."""
         if not self.names:
             return ()
         default = None if self.values is None else np.array(self.values)
         return (Parameter(name, units, long_name, default=default, space=self.space),)
 
     def specification(self) -> dict[str, Any] | list[str]:
-        """The option again."""
+        """The option from which `of` makes these sides."""
         if self.values is None:
             return list(self.names)
         parts = self.space.parts(np.array(self.values))
         return {s: v.ravel() for s, (_, _, v) in zip(self.names, parts, strict=True)}
 
     def layers(self, values: Any) -> Iterator[tuple[int, int, tuple[slice, ...], Any]]:
-        """Per side: its axis, its end (0 or -1), the index of its layer of cells, and the values
-        there."""
+        """For each side its axis, its end (0 or -1), the index of its layer of cells, and the
+        values there."""
         for axis, end, value in self.space.parts(values):
             layer = slice(0, 1) if end == 0 else slice(-1, None)
             cells = tuple(layer if a == axis else slice(None) for a in range(self.grid.ndim))
@@ -83,51 +84,51 @@ class Sides:
 
 
 SidesLike = str | Sequence[str] | Mapping[str, FieldLike]
-"""Names of sides, or a mapping from each to the default of its boundary parameter."""
+"""Names of sides, or a mapping from names to defaults of the boundary parameter."""
 
 
-def below(cells: Any, axis: int) -> Any:
-    """Of each inner face, the cell before it."""
+def below(cells: jax.Array, axis: int) -> jax.Array:
+    """The cell below each inner face along an axis."""
     return lax.slice_in_dim(cells, 0, cells.shape[axis] - 1, axis=axis)
 
 
-def above(cells: Any, axis: int) -> Any:
-    """Of each inner face, the cell after it."""
+def above(cells: jax.Array, axis: int) -> jax.Array:
+    """The cell above each inner face along an axis."""
     return lax.slice_in_dim(cells, 1, cells.shape[axis], axis=axis)
 
 
-def mean(cells: Any, axis: int) -> Any:
-    """On the inner faces, of the cells on either side."""
+def mean(cells: jax.Array, axis: int) -> jax.Array:
+    """Mean of the two cells at each inner face along an axis."""
     return 0.5 * (below(cells, axis) + above(cells, axis))
 
 
-def difference(cells: Any, axis: int) -> Any:
-    """Across the inner faces."""
+def difference(cells: jax.Array, axis: int) -> jax.Array:
+    """Difference across each inner face along an axis."""
     return above(cells, axis) - below(cells, axis)
 
 
-def gather(r: Any, flows: Sequence[Any]) -> Any:
-    """r plus what comes into each cell by flows through the inner faces along each axis, counted
-    as they run against it."""
+def gather(r: jax.Array, flows: Sequence[jax.Array]) -> jax.Array:
+    """r plus the net inflow to each cell; `flows` are those through the inner faces along each
+    axis, positive against the axis."""
     for axis, flow in enumerate(flows):
-        # Inner faces only, padded back to the cells: XLA runs this form fastest.
+        # XLA runs this form, inner faces padded to cells, fastest.
         r = r + pad(flow, axis, 0, 1) - pad(flow, axis, 1, 0)
     return r
 
 
-def holding(elliptic: Elliptic, held: Any, rate: Any) -> Elliptic:
-    """The same coefficients where the cells `held` change at no more than `rate` u, and the
-    others feel them as fixed values."""
+def with_active_set(elliptic: Elliptic, active_set: jax.Array, rate: float) -> Elliptic:
+    """The operator with A u = rate u in the cells of the active set, whose values act as fixed
+    boundary values on the others."""
     faces, sink = [], elliptic.sink
     for axis, k in enumerate(elliptic.faces):
-        either = below(held, axis) | above(held, axis)
+        either = below(active_set, axis) | above(active_set, axis)
         faces.append(jnp.where(either, 0.0, k))
         cut = jnp.where(either, k, 0.0)
         sink = sink + pad(cut, axis, 0, 1) + pad(cut, axis, 1, 0)
-    return Elliptic(tuple(faces), jnp.where(held, rate, sink))
+    return Elliptic(tuple(faces), jnp.where(active_set, rate, sink))
 
 
-def pad(array: Any, axis: int, before: int, after: int) -> Any:
-    """With so many zeros at the ends of an axis."""
+def pad(array: jax.Array, axis: int, before: int, after: int) -> jax.Array:
+    """The array with zeros added at the ends of an axis."""
     widths = [(before, after) if a == axis else (0, 0) for a in range(array.ndim)]
     return jnp.pad(array, widths)

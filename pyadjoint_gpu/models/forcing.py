@@ -1,4 +1,4 @@
-"""Forcing in time and space: where it acts, and the space of its values."""
+"""Forcing in time and space: the sites where it acts, and the space of its values."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from ..core.texts import counted
 
 @jax.tree_util.register_pytree_node_class
 @dataclass(frozen=True)
-class Places:
-    """Cells where a forcing acts: all of them, some, or those that contain given points.
+class Sites:
+    """Sites of a forcing: all cells, some cells, or points.
 
-    A value in a cell is an amount a time and volume; one at a point is an amount a time, spread
-    over the cell that contains it.
+    A value in a cell is an amount per time and volume; a value at a point is an amount per time,
+    spread over the cell that contains the point.
 
     Attributes
     ----------
@@ -38,9 +38,9 @@ class Places:
     given: tuple[Any, ...]
 
     @classmethod
-    def of(cls, grid: Grid, option: Any, name: str) -> Places:
-        """From a model's option of that name: ``"cells"``, a mask of the grid's shape, positions
-        in array order, or a box ``{"low": [...], "high": [...]}``.
+    def of(cls, grid: Grid, option: Any, name: str) -> Sites:
+        """The sites given by a model's option of that name: ``"cells"``, a mask of the grid's
+        shape, positions in array order, or a box ``{"low": [...], "high": [...]}``.
 
         Raises
         ------
@@ -49,23 +49,25 @@ class Places:
         """
         if isinstance(option, str):
             if option != "cells":
-                raise ConfigError(f"{name}: found {option!r}, expected 'cells', or which of them")
+                raise ConfigError(
+                    f"{name}: found {option!r}, expected 'cells', or a selection of them"
+                )
             return cls(grid, ("cells",))
         columns = hasattr(option, "data_vars")
         if isinstance(option, Mapping) and not columns:
-            places = cls(grid, _box(grid, option, name))
+            sites = cls(grid, _box(grid, option, name))
         elif not columns and _logical(option):
-            places = cls(grid, ("mask", _mask(grid, option, name).tobytes()))
+            sites = cls(grid, ("mask", _mask(grid, option, name).tobytes()))
         else:
-            places = cls(grid, ("points", _positions(grid, option, name)))
-        if not places.indices.size:
+            sites = cls(grid, ("points", _positions(grid, option, name)))
+        if not sites.indices.size:
             raise ConfigError(f"{name}: found no cell, expected one at least")
-        return places
+        return sites
 
     @cached_property
     def indices(self) -> np.ndarray:
-        """Of the cells, in the flat array of all."""
-        # Of 32 bits: JAX remembers how it took an index before.
+        """Indices of the cells in the flattened grid."""
+        # 32 bits, for which JAX's cached indexing code holds with and without 64-bit types.
         return self._indices().astype(np.int32)
 
     def _indices(self) -> np.ndarray:
@@ -91,13 +93,13 @@ class Places:
 
     @property
     def text(self) -> str:
-        """Where, in a few words."""
+        """The sites in a few words."""
         if self.everywhere:
             return "all cells"
         return counted(self.indices.size, "point" if self.at_points else "cell")
 
     def specification(self) -> Any:
-        """The option again."""
+        """The option from which `of` makes these sites."""
         kind, *rest = self.given
         if kind == "cells":
             return "cells"
@@ -108,13 +110,13 @@ class Places:
         return np.frombuffer(rest[0], dtype=bool).reshape(self.grid.shape)
 
     def julia_spec(self) -> dict[str, Any]:
-        """For Julia: the cells, and what a value is in one."""
+        """Options for Julia: the cells, and the amount that a value of one is in each."""
         cells = None if self.everywhere else self.indices.tolist()
         amount = 1.0 / self.grid.si.cell_volume if self.at_points else 1.0
         return {"cells": cells, "amount": amount}
 
-    def spread(self, values: Any) -> Any:
-        """Values at the places as an amount a time and volume in every cell."""
+    def spread(self, values: jax.Array) -> jax.Array:
+        """Values at the sites as an amount per time and volume in every cell."""
         if self.everywhere:
             return values
         if self.at_points:
@@ -122,14 +124,14 @@ class Places:
         empty = jnp.zeros(self.grid.size, values.dtype)
         return empty.at[self.indices].add(values).reshape(self.grid.shape)
 
-    # As an argument of compiled code: the cells are data, where there are some.
+    # As a pytree the cells are data, so that compiled code does not depend on which they are.
 
     def tree_flatten(self) -> tuple[tuple[Any, ...], Any]:
         kind = self.given[0]
         return () if self.everywhere else (self.indices,), (self.grid, kind)
 
     @classmethod
-    def tree_unflatten(cls, structure: Any, arrays: tuple[Any, ...]) -> Places:
+    def tree_unflatten(cls, structure: Any, arrays: tuple[Any, ...]) -> Sites:
         grid, kind = structure
         out = cls(grid, (kind,))
         if arrays:
@@ -145,7 +147,7 @@ def _logical(option: Any) -> bool:
 
 
 def _mask(grid: Grid, option: Any, name: str) -> np.ndarray:
-    """As an array of the grid; a DataArray in any order of dimensions and either direction."""
+    """A mask as an array of the grid's shape; from a DataArray in any order of dimensions."""
     shape = np.shape(option)
     if len(shape) != grid.ndim or math.prod(shape) != grid.size:
         raise ConfigError(f"{name}: found a mask of shape {shape}, expected {grid.shape}")
@@ -185,66 +187,66 @@ def _positions(grid: Grid, option: Any, name: str) -> tuple[Any, ...]:
 
 @dataclass(frozen=True)
 class ForcingSpace(Space):
-    """One value a place and interval of time, in which it is constant.
+    """Forcings with one value for each interval of time and each site.
 
     Attributes
     ----------
     interval : float
-        Length of one.
+        Length of an interval, in `time_units`.
     count : int
     time_units : str
     """
 
-    places: Places
+    sites: Sites
     interval: float
     count: int
     time_units: str
 
     @property
-    def grid(self) -> Grid:  # type: ignore[override]
-        return self.places.grid
+    def grid(self) -> Grid:  # type: ignore[override]  # an attribute in the base
+        return self.sites.grid
 
     @property
-    def shape(self) -> tuple[int, ...]:  # type: ignore[override]
-        where = self.grid.shape if self.places.everywhere else (self.places.indices.size,)
+    def shape(self) -> tuple[int, ...]:
+        where = self.grid.shape if self.sites.everywhere else (self.sites.indices.size,)
         return (self.count, *where)
 
     @property
-    def dims(self) -> tuple[str, ...]:  # type: ignore[override]
-        return ("interval", *(self.grid.dims if self.places.everywhere else ("source",)))
+    def dims(self) -> tuple[str, ...]:
+        return ("interval", *(self.grid.dims if self.sites.everywhere else ("source",)))
 
     @property
-    def measure(self) -> float:  # type: ignore[override]
+    def measure(self) -> float:
         return self.grid.cell_volume
 
     @property
     def times(self) -> np.ndarray:
-        """The middles of the intervals."""
+        """Middles of the intervals."""
         return (np.arange(self.count) + 0.5) * self.interval
 
     def positions(self) -> tuple[np.ndarray, ...]:
-        return tuple(np.broadcast_to(p, self.shape) for p in self._places())
+        return tuple(np.broadcast_to(p, self.shape) for p in self._sites())
 
-    def _places(self) -> tuple[np.ndarray, ...]:
-        """Coordinates of the places, at any time."""
-        if self.places.at_points:
-            return tuple(np.transpose(self.places.given[1]))
+    def _sites(self) -> tuple[np.ndarray, ...]:
+        """Coordinates of the sites."""
+        if self.sites.at_points:
+            return tuple(np.transpose(self.sites.given[1]))
         everywhere = CellSpace(self.grid).positions()
-        if self.places.everywhere:
+        if self.sites.everywhere:
             return everywhere
-        return tuple(p.ravel()[self.places.indices] for p in everywhere)
+        return tuple(p.ravel()[self.sites.indices] for p in everywhere)
 
     def fill(self, value: Any, name: str, of: Quantity | None = None) -> np.ndarray:
-        """As for any space, but a function is one of time and the coordinates."""
+        """`Space.fill`, but a function takes time and the coordinates."""
         if callable(value):
             times = self.times.reshape(-1, *(1 for _ in self.shape[1:]))
             value = value(np.broadcast_to(times, self.shape), *self.positions())
         return super().fill(value, name, of)
 
-    def dirichlet(self, field: Any) -> Any:
-        """Summed over the intervals; along space alone, between neighbouring cells of those named.
-        Points have no neighbours."""
-        if self.places.at_points:
+    def dirichlet(self, field: jax.Array) -> jax.Array | float:
+        """Integral of ``|grad field|^2`` over space, between neighbouring cells among the sites,
+        summed over the intervals. Points have no neighbours."""
+        if self.sites.at_points:
             return jnp.zeros(())
         flat = jnp.reshape(field, (self.count, -1))
         total = 0.0
@@ -254,10 +256,10 @@ class ForcingSpace(Space):
 
     @cached_property
     def _pairs(self) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
-        """Along each axis, neighbours by their places in the list of cells."""
-        places = np.full(self.grid.size, -1)
-        places[self.places.indices] = np.arange(self.places.indices.size)
-        cells = places.reshape(self.grid.shape)
+        """For each axis, pairs of neighbouring sites, by number."""
+        numbers = np.full(self.grid.size, -1)
+        numbers[self.sites.indices] = np.arange(self.sites.indices.size)
+        cells = numbers.reshape(self.grid.shape)
         out = []
         for axis, n in enumerate(self.grid.shape):
             low = np.take(cells, np.arange(n - 1), axis=axis).ravel()
@@ -269,9 +271,9 @@ class ForcingSpace(Space):
     def coordinates(self) -> dict[str, Any]:
         time = {"units": self.time_units, "long_name": "middle of the interval"}
         out: dict[str, Any] = {"interval": ("interval", self.times, time)}
-        if self.places.everywhere:
+        if self.sites.everywhere:
             return out
-        for d, p in zip(self.grid.dims, self._places(), strict=True):
+        for d, p in zip(self.grid.dims, self._sites(), strict=True):
             attributes = {"units": self.grid.units, "long_name": f"{d} coordinate of sources"}
             out[f"source_{d}"] = ("source", p, attributes)
         return out

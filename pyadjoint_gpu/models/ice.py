@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -14,27 +15,26 @@ from ..core.checks import finite
 from ..core.errors import ConfigError
 from ..core.grid import Grid
 from .base import Bound, Elliptic, Fields, Model, Parameter, Variable
-from .finite_volume import above, below, difference, gather, holding, mean, pad
+from .finite_volume import above, below, difference, gather, mean, pad, with_active_set
 
 DENSITY = 917.0
-"""Of ice, in kg m-3: what a mass balance in ``kg m-2 year-1`` is in metres of ice."""
+"""Density of ice in kg m-3, by which a mass balance in ``kg m-2 year-1`` becomes metres of ice."""
 FLOATING = 1.0 - DENSITY / 1027.0
-"""Of floating ice, the fraction above water."""
+"""Fraction of floating ice above water."""
 FLATTEST = 1e-6
-"""Slope below which D does not fall any more."""
+"""Slope below which D does not decrease any further."""
 
 
 @dataclass(frozen=True, repr=False)
 class Ice(Model):
-    """Shallow ice flow over a bed, 1-D or 2-D: in each cell
+    """Shallow-ice flow over a bed, 1-D or 2-D: in each cell
 
         dH/dt = R = sum_faces D_f (S_neighbour - S) / h^2 + M,    S = B + H,    H >= 0,
         D = (a1 H^(n+2) + a2 H^n) |grad S|^(n-1),    M = min(beta (S - ELA), cap) + m.
 
-    H_f is that of the cell from which ice flows, so that none comes out of a cell that has none
-    (Jarosch, Schoof and Anslow 2013, The Cryosphere 7, 229); |grad S| has the difference across
-    the face and the mean of those beside it. Without ice, R may be negative: what flows in melts.
-    The sides of the box are closed.
+    H_f is taken upstream, so that no ice leaves an empty cell (Jarosch, Schoof and Anslow 2013, The
+    Cryosphere 7, 229); |grad S| has the difference across the face and the mean of those beside it.
+    Without ice R may be negative: the inflow melts. The sides of the grid are closed.
 
     Parameters
     ----------
@@ -42,26 +42,25 @@ class Ice(Model):
     exponent : float
         n, at least 1.
     sea_level : float, optional
-        With it, a cell whose bed is lower and whose ``reference_thickness`` is zero is water: ice
-        that reaches it is lost. Elsewhere ice below this level floats where it is thin,
-        S = max(B + H, 0.11 H) with B from sea level.
+        If given, cells with a lower bed and zero ``reference_thickness`` are water, where ice is
+        lost. Elsewhere thin ice below this level floats: S = max(B + H, 0.11 H), B from sea level.
 
     Notes
     -----
-    Unknown: ``thickness`` (H). Parameters, cell fields all: ``bed`` (B), ``rate_factor`` (a1,
+    Unknown: ``thickness`` (H). Parameters, all cell fields: ``bed`` (B), ``rate_factor`` (a1,
     positive: 2 A (rho g)^n / (n + 2) with Glen's A), ``sliding`` (a2), ``balance_lapse``
     (beta), ``equilibrium_line`` (ELA), ``balance_cap`` (cap), ``balance`` (m), and
-    ``reference_thickness``, where a first solve starts. Balances are in metres of ice a year; a
-    mass, in ``kg m-2 year-1``, is converted by 917 kg m-3. Further state: ``surface`` (S),
+    ``reference_thickness``, the initial guess. Balances are in metres of ice a year; those in
+    ``kg m-2 year-1`` are converted by 917 kg m-3. Further state: ``surface`` (S),
     ``mass_balance`` (M), ``flux_x``, ``flux_y``.
 
-    Where beta > 0 there may be several steady states, ice standing where it is high already
-    (Weertman 1961, J. Geophys. Res. 66, 3783): a solve finds one, which depends on where it starts.
+    With beta > 0 there may be several steady states, as a high surface gains more ice (Weertman
+    1961, J. Geophys. Res. 66, 3783): a solve finds one, which depends on the initial guess.
 
     Raises
     ------
     ConfigError
-        If the grid has three axes, or an option is no such number.
+        If the grid has three axes, or an option is not such a number.
     """
 
     grid: Grid
@@ -86,7 +85,7 @@ class Ice(Model):
         return f"exponent {self.exponent:g}{sea}"
 
     @property
-    def unknowns(self) -> tuple[Variable, ...]:  # type: ignore[override]
+    def unknowns(self) -> tuple[Variable, ...]:  # type: ignore[override]  # an attribute in the base
         return (Variable("thickness", "m", "ice thickness", "land_ice_thickness"),)
 
     @property
@@ -94,7 +93,7 @@ class Ice(Model):
         return {"thickness": Bound(0.0, 1.0)}
 
     @property
-    def parameters(self) -> tuple[Parameter, ...]:  # type: ignore[override]
+    def parameters(self) -> tuple[Parameter, ...]:  # type: ignore[override]  # an attribute in the base
         n = f"{self.exponent:g}"
         return (
             Parameter("bed", "m", "bed elevation", "bedrock_altitude"),
@@ -138,8 +137,8 @@ class Ice(Model):
         return {k: v for k, v in self.specification().items() if k != "name"}
 
     def guess(self, m: Fields) -> Fields:
-        """The reference thickness; without one, where snow gathers, about the height of a sheet on
-        a flat bed that is a quarter of the box wide (Vialov 1958)."""
+        """The reference thickness; if that is zero, where the balance is positive, the height of an
+        ice sheet on a flat bed whose width is a quarter of the grid's (Vialov 1958)."""
         if np.any(m["reference_thickness"] > 0.0):
             return {"thickness": np.maximum(m["reference_thickness"], 0.0)}
         n = self.exponent
@@ -170,25 +169,27 @@ class Ice(Model):
             "water": water,
         }
 
-    def _surface(self, h: Any, c: Any) -> Any:
+    def _surface(self, h: jax.Array, c: Any) -> jax.Array:
         if self.sea_level is None:
             return c["bed"] + h
         return jnp.maximum(c["bed"] + h, self.sea_level + FLOATING * h)
 
-    def _balance(self, surface: Any, c: Any) -> Any:
+    def _balance(self, surface: jax.Array, c: Any) -> jax.Array:
         by_altitude = jnp.minimum(c["gradient"] * (surface - c["line"]), c["cap"])
         return by_altitude + c["balance"]
 
-    def _faces(self, h: Any, surface: Any, c: Any) -> Iterator[tuple[int, Any, Any, Any]]:
-        """On the inner faces along each axis: the slope across them, |grad S|^2, and a1 H^(n+2) +
-        a2 H^n."""
+    def _faces(
+        self, h: jax.Array, surface: jax.Array, c: Any
+    ) -> Iterator[tuple[int, jax.Array, jax.Array, jax.Array]]:
+        """For each axis, on its inner faces: the slope across them, |grad S|^2, and
+        a1 H^(n+2) + a2 H^n."""
         n, spacing = self.exponent, self.grid.spacing
         slopes = [difference(surface, a) / spacing[a] for a in range(self.grid.ndim)]
         for axis, slope in enumerate(slopes):
             square = slope**2 + FLATTEST**2
             for other, beside in enumerate(slopes):
                 if other != axis:
-                    # At both ends the surface goes on level.
+                    # Zero slope beyond both ends.
                     centred = mean(pad(beside, other, 1, 1), other)
                     square = square + mean(centred, axis) ** 2
             source = jnp.where(slope < 0.0, below(h, axis), above(h, axis))
@@ -196,7 +197,7 @@ class Ice(Model):
             mobility = (c["deformation"][axis] * source**2 + c["sliding"][axis]) * power
             yield axis, slope, square, mobility
 
-    def _flows(self, h: Any, surface: Any, c: Any) -> list[Any]:
+    def _flows(self, h: jax.Array, surface: jax.Array, c: Any) -> list[jax.Array]:
         """D_f (S_above - S_below) / h^2 on the inner faces along each axis."""
         power, spacing = 0.5 * (self.exponent - 1.0), self.grid.spacing
         return [
@@ -211,8 +212,8 @@ class Ice(Model):
         return {"thickness": jnp.where(c["water"], -h, r)}
 
     def elliptic(self, u: Fields, c: Any) -> dict[str, Elliptic]:
-        """By how much flows change with the slope across their faces, which is n times D_f where
-        ice flows that way."""
+        """Derivatives of the flows with respect to the slope across their faces: n D_f where the
+        slope is along the axis."""
         h, n = u["thickness"], self.exponent
         faces = tuple(
             mobility
@@ -221,7 +222,7 @@ class Ice(Model):
             / self.grid.spacing[axis] ** 2
             for axis, slope, square, mobility in self._faces(h, self._surface(h, c), c)
         )
-        return {"thickness": holding(Elliptic(faces, jnp.zeros_like(h)), c["water"], 1.0)}
+        return {"thickness": with_active_set(Elliptic(faces, jnp.zeros_like(h)), c["water"], 1.0)}
 
     def outputs(self, u: Fields, m: Fields) -> Fields:
         h, c = u["thickness"], self.prepare(m)
@@ -232,7 +233,7 @@ class Ice(Model):
         return out
 
 
-def _power(base: Any, exponent: float) -> Any:
-    """By multiplications, where that can be."""
+def _power(base: jax.Array, exponent: float) -> jax.Array:
+    """base ** exponent, by multiplications for whole exponents."""
     whole = round(exponent)
     return lax.integer_pow(base, whole) if whole == exponent else base**exponent

@@ -1,4 +1,4 @@
-"""Options of models with time steps."""
+"""Options shared by models with time steps."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..core.texts import counted
 
 
 def steps_text(model: Any) -> str:
-    """Of a model with time steps, in a few words."""
+    """A model's time steps in a few words."""
     every = f", a state every {model.every}" if model.every > 1 else ""
     return f"{counted(model.steps, 'step')} of {model.step:g} {model.time_units}{every}"
 
@@ -21,8 +21,8 @@ def steps_text(model: Any) -> str:
 def time_steps(
     step: Any, steps: Any, every: Any, checkpoints: Any, time_units: Any
 ) -> dict[str, Any]:
-    """The options of a model with time steps, by name; `checkpoints` is the square root of `steps`
-    where None."""
+    """The checked options of a model with time steps, by name; `checkpoints` is by default the
+    square root of `steps`."""
     length, number_of = positive("step", step), count("steps", steps)
     if number_of % count("every", every):
         raise ConfigError(f"every: found {every}, expected a divisor of steps, {number_of}")

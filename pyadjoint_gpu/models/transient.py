@@ -1,4 +1,4 @@
-"""Time: any model's R as the right-hand side of du/dt = R(u, m), in implicit Euler steps."""
+"""Time-dependent problems du/dt = R(u, m) for any model's R, by implicit Euler steps."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from .time_steps import steps_text, time_steps
 
 @dataclass(frozen=True, repr=False)
 class Step(Model):
-    """One step of du/dt = R(u, m), of a length dt:
+    """One implicit Euler step of du/dt = R(u, m):
 
         R(u, m) + (u_previous - u) / dt = 0.
 
     Parameters
     ----------
     model : Model
-        Whose R it is. Its u is never known up to a constant only: the step before fixes it.
+        The model of R. A null space of R is none of the step: u_previous fixes the constant.
     length : float
         dt.
 
@@ -45,19 +45,19 @@ class Step(Model):
     name: ClassVar[str] = "step"
 
     @property
-    def grid(self) -> Grid:  # type: ignore[override]
+    def grid(self) -> Grid:  # type: ignore[override]  # an attribute in the base
         return self.model.grid
 
     @property
-    def domain(self) -> Grid:  # type: ignore[override]
+    def domain(self) -> Grid:  # type: ignore[override]  # an attribute in the base
         return self.model.domain
 
     @property
-    def linear(self) -> bool:  # type: ignore[override]
+    def linear(self) -> bool:  # type: ignore[override]  # an attribute in the base
         return self.model.linear
 
     @property
-    def stencil_radius(self) -> int:  # type: ignore[override]
+    def stencil_radius(self) -> int:  # type: ignore[override]  # an attribute in the base
         return self.model.stencil_radius
 
     @property
@@ -65,11 +65,11 @@ class Step(Model):
         return f"length {self.length:g} {self.model.time_units}; {self.model.text}"
 
     @property
-    def unknowns(self) -> tuple[Variable, ...]:  # type: ignore[override]
+    def unknowns(self) -> tuple[Variable, ...]:  # type: ignore[override]  # an attribute in the base
         return self.model.unknowns
 
     @property
-    def parameters(self) -> tuple[Parameter, ...]:  # type: ignore[override]
+    def parameters(self) -> tuple[Parameter, ...]:  # type: ignore[override]  # an attribute in the base
         before = (
             Parameter(f"previous_{v.name}", v.units, f"{v.name} a step before")
             for v in self.unknowns
@@ -124,24 +124,24 @@ class Transient(Model):
 
         (u_k - u_(k-1)) / dt = R(u_k, m),    k = 1, ..., steps,
 
-    first order in dt and stable for any. The gradient is that of all steps together; on the way
-    back states are solved for again from checkpoints.
+    first order in dt and unconditionally stable. The gradient is that of all steps together; for
+    it states are solved for again from checkpoints.
 
     Parameters
     ----------
     model : Model
-        Gives R, with unknowns whose time derivative it is.
+        The model of R, the time derivatives of its unknowns.
     step : float
         dt.
     steps : int
     every : int
-        The state has the initial state and that after every so many steps: fields of shape
-        ``(times, *grid.shape)``.
+        Number of steps between the states in the result, the initial one included: fields of
+        shape ``(times, *grid.shape)``.
     checkpoints : int, optional
-        States kept for the gradient at a time, besides those: the square root of `steps` unless
-        given, twice as many while it is computed. All of them are solved for once more.
+        Number of further states kept for the gradient, by default the square root of `steps`;
+        twice as many while it is computed, which solves for all states once more.
     time_units : str, optional
-        Of dt and of times, the model's unless given; R is in units of u over the model's.
+        Unit of dt and of times, by default the model's; R is in units of u over the model's.
 
     Notes
     -----
@@ -151,8 +151,7 @@ class Transient(Model):
     Raises
     ------
     ConfigError
-        If dt is not positive, or a number of steps not a positive whole number that `every`
-        divides.
+        If dt is not positive, or `steps` is not a positive whole number that `every` divides.
     """
 
     model: Model
@@ -183,11 +182,11 @@ class Transient(Model):
         self._set(**time_steps(step, steps, every, checkpoints, time_units))
 
     @property
-    def grid(self) -> Grid:  # type: ignore[override]
+    def grid(self) -> Grid:  # type: ignore[override]  # an attribute in the base
         return self.model.grid
 
     @property
-    def domain(self) -> Grid:  # type: ignore[override]
+    def domain(self) -> Grid:  # type: ignore[override]  # an attribute in the base
         return self.model.domain
 
     @cached_property
@@ -196,7 +195,7 @@ class Transient(Model):
 
     @cached_property
     def dt(self) -> float:
-        """The step in the model's unit of time."""
+        """The length of a step in the model's unit of time."""
         return converter("time_units", self.time_units, self.model.time_units)(self.step)
 
     @property
@@ -204,7 +203,7 @@ class Transient(Model):
         return self.step * np.arange(0, self.steps + 1, self.every)
 
     @property
-    def linear(self) -> bool:  # type: ignore[override]
+    def linear(self) -> bool:  # type: ignore[override]  # an attribute in the base
         return self.model.linear
 
     @property
@@ -212,11 +211,11 @@ class Transient(Model):
         return f"{type(self).__name__}, {steps_text(self)}, of {self.model.text}"
 
     @property
-    def unknowns(self) -> tuple[Variable, ...]:  # type: ignore[override]
+    def unknowns(self) -> tuple[Variable, ...]:  # type: ignore[override]  # an attribute in the base
         return self.model.unknowns
 
     @property
-    def parameters(self) -> tuple[Parameter, ...]:  # type: ignore[override]
+    def parameters(self) -> tuple[Parameter, ...]:  # type: ignore[override]  # an attribute in the base
         start = (
             Parameter(f"initial_{v.name}", v.units, f"{v.name} at the start") for v in self.unknowns
         )
@@ -250,7 +249,7 @@ class Transient(Model):
         return {k: v for k, v in m.items() if not k.startswith("initial_")}, start
 
     def residual(self, u: Fields, c: Any) -> Fields:
-        """Of all steps at once, where every state is kept; solves go step by step."""
+        """R of all steps at once, which needs every state (`every` = 1). Solves go step by step."""
         own, start = self.split(c)
         inner = self.model.prepare(own)
         if self.every != 1:

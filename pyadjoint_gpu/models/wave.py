@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -19,29 +20,33 @@ from ..core.spaces import SIDES, BoundarySpace
 from .base import Fields, Parameter, Variable
 from .explicit import Explicit
 from .finite_volume import below, difference, mean, pad
-from .forcing import ForcingSpace, Places
+from .forcing import ForcingSpace, Sites
 from .time_steps import steps_text, time_steps
 
 REMAINDER = 1e-3
-"""Of a wave that goes straight through a sponge and back."""
+"""Fraction of its amplitude that a wave at normal incidence keeps through a sponge and back."""
+
+
+Medium = tuple[jax.Array | float, tuple[Any, ...], jax.Array]
+"""1/a, b on the inner faces along each axis, and c; numbers where they are uniform."""
 
 
 @dataclass(frozen=True, init=False, repr=False)
 class Wave(Explicit):
-    """What the wave models share: the scheme
+    """Base class of the wave models, with the scheme
 
         q^(n+1/2) = q^(n-1/2) - dt b grad p^n,
         p^(n+1)   = p^n + dt/a (s - div q^(n+1/2)),
 
     p in the cells at whole steps, q on the faces at half steps (Yee 1966, IEEE Trans. Antennas
     Propag. 14, 302), q = 0 at t = 0. Second order in space and time. Sides are rigid walls, q = 0,
-    or absorb: q = Z p there, Z = sqrt(a b), semi-implicitly, in the outermost cell centres, whose
-    cells count half; for a wave that meets them straight on this is Mur's condition (1981, IEEE
-    Trans. Electromagn. Compat. 23, 377). A sponge before them damps p and q alike,
+    or absorb: q = Z p there, Z = sqrt(a b), semi-implicitly, at the outermost cell centres, whose
+    cells have half the volume; at normal incidence this is Mur's condition (1981, IEEE Trans.
+    Electromagn. Compat. 23, 377). A sponge layer before them damps p and q alike,
 
         dp/dt -> dp/dt + c g p,    dq/dt -> dq/dt + c g q,
 
-    c = sqrt(b/a), g rising from zero with the square of the depth: p and q keep their ratio.
+    c = sqrt(b/a), with g growing from zero as the square of the depth in the layer.
     """
 
     grid: Grid
@@ -52,13 +57,13 @@ class Wave(Explicit):
     time_units: str
     absorbing: tuple[str, ...]
     sponge: int
-    source: Places | None
+    source: Sites | None
 
     arrays: ClassVar[tuple[str, ...]] = ("source",)
     wave: ClassVar[Variable]
-    """p."""
+    """The unknown p."""
     rate: ClassVar[tuple[str, int]]
-    """What s is, and the power of a length in its units, those a second."""
+    """Name of s, and the power of length in its units, which are per second."""
 
     def __init__(
         self,
@@ -86,7 +91,7 @@ class Wave(Explicit):
         options["sponge"] = count("sponge", sponge, 0)
         if sponge and not sides:
             raise ConfigError(f"sponge: found {sponge}, but no side is absorbing")
-        options["source"] = None if source is None else Places.of(grid, source, "source")
+        options["source"] = None if source is None else Sites.of(grid, source, "source")
         self._set(**options)
         for axis, n in enumerate(grid.shape):
             if sponge * len(self._ends(axis)) >= n:
@@ -95,21 +100,21 @@ class Wave(Explicit):
                     " leave none without"
                 )
 
-    # What it is about
+    # The medium
 
     @abstractmethod
-    def medium(self, m: Fields) -> tuple[Any, tuple[Any, ...], Any]:
-        """1/a, b on the inner faces along each axis, and c; numbers where they do not vary."""
+    def medium(self, m: Fields) -> Medium:
+        """1/a, b on the inner faces along each axis, and c; numbers where they are uniform."""
 
     @property
     @abstractmethod
     def uniform(self) -> tuple[float, float]:
-        """1/a and b; of use where they do not vary."""
+        """1/a and b, used only where they are uniform."""
 
     @property
     @abstractmethod
     def own_parameters(self) -> tuple[Parameter, ...]:
-        """Those of the medium."""
+        """Parameters of the medium."""
 
     @property
     def options_text(self) -> str:
@@ -118,11 +123,11 @@ class Wave(Explicit):
         return ", ".join([steps_text(self), *source, *sides])
 
     @property
-    def unknowns(self) -> tuple[Variable, ...]:  # type: ignore[override]
+    def unknowns(self) -> tuple[Variable, ...]:  # type: ignore[override]  # an attribute in the base
         return (self.wave,)
 
     @property
-    def parameters(self) -> tuple[Parameter, ...]:  # type: ignore[override]
+    def parameters(self) -> tuple[Parameter, ...]:  # type: ignore[override]  # an attribute in the base
         name, units = self.wave.name, self.wave.units
         start = Parameter(f"initial_{name}", units, f"{name} at the start", default=0.0)
         return (*self.own_parameters, start, *self._source_parameter)
@@ -139,7 +144,7 @@ class Wave(Explicit):
         )
 
     @property
-    def linear_in(self) -> tuple[str, ...]:  # type: ignore[override]
+    def linear_in(self) -> tuple[str, ...]:  # type: ignore[override]  # an attribute in the base
         return (f"initial_{self.wave.name}", *(p.name for p in self._source_parameter))
 
     def specification(self) -> dict[str, Any]:
@@ -165,17 +170,18 @@ class Wave(Explicit):
     # Geometry
 
     def _ends(self, axis: int) -> list[int]:
-        """The ends of an axis that absorb: 0 or -1."""
+        """The absorbing ends of an axis: 0 or -1."""
         name = self.grid.dims[axis]
         return [0 if SIDES[s][1] == "min" else -1 for s in self.absorbing if SIDES[s][0] == name]
 
     def _along(self, axis: int, values: np.ndarray) -> np.ndarray:
-        """Values along an axis, for all cells."""
+        """Values along an axis, shaped to broadcast over the grid."""
         return values.reshape([-1 if a == axis else 1 for a in range(self.grid.ndim)])
 
     @cached_property
     def _shares(self) -> tuple[np.ndarray | float, ...]:
-        """By axis, one over the part of a cell between the centres of absorbing ones."""
+        """For each axis, one over the share of a cell's length that counts: 1/2 in absorbing
+        ones."""
         out: list[np.ndarray | float] = []
         for axis, n in enumerate(self.grid.shape):
             shares = np.ones(n)
@@ -185,7 +191,7 @@ class Wave(Explicit):
 
     @cached_property
     def _sponge(self) -> np.ndarray:
-        """g, such that a wave is left with `REMAINDER` of itself after twice its integral."""
+        """g, scaled so that exp(-2 int g) = `REMAINDER`."""
         total = np.zeros(self.grid.shape)
         for axis, (n, h) in enumerate(zip(self.grid.shape, self.grid.spacing, strict=True)):
             for end in self._ends(axis) if self.sponge else ():
@@ -196,7 +202,7 @@ class Wave(Explicit):
 
     @cached_property
     def _leaving(self) -> np.ndarray:
-        """Z/(a c) = 1 times the area of absorbing sides over the volume of the half cells."""
+        """Area of absorbing sides over the volume of their half cells (times Z/(a c) = 1)."""
         total = np.zeros(self.grid.shape)
         for axis, (n, h) in enumerate(zip(self.grid.shape, self.grid.spacing, strict=True)):
             at = np.zeros(n)
@@ -204,14 +210,14 @@ class Wave(Explicit):
             total = total + self._along(axis, at)
         return total
 
-    # The scheme. The state has q/h on the upper face of each cell, zero where that is a side.
+    # The scheme. The state has q/h on the upper face of each cell, zero on sides.
 
     def coefficients(self, m: Fields) -> Fields:
-        """Of each cell ``pull``, dt/a, and ``keep``, the part of p that damping leaves; of the
-        faces along each axis ``push``, dt b/h^2, and ``hold``, what it leaves of q. Numbers that
-        are the same everywhere stand in `_uniform` instead."""
+        """In the cells, ``pull`` = dt/a and the damping factor ``keep`` of p; on the faces along
+        each axis, ``push`` = dt b/h^2 and the damping factor ``hold`` of q. Uniform ones are in
+        `_uniform` instead."""
         dt, (inverse, b, speed) = self.dt, self.medium(m)
-        # In the precision of the parameters, whatever that of NumPy's arrays.
+        # In the precision of the parameters, not that of the NumPy arrays.
         sponge, leaving = (jnp.asarray(a, speed.dtype) for a in (self._sponge, self._leaving))
         c: Fields = {}
         pull = dt * inverse
@@ -239,7 +245,7 @@ class Wave(Explicit):
         return out
 
     def start(self, m: Fields) -> Fields:
-        """With q = 0 at t = 0: half a step before, what half a step would take away."""
+        """The state with q at t = -dt/2 such that q = 0 at t = 0."""
         p, (_, b, _) = jnp.asarray(m[f"initial_{self.wave.name}"]), self.medium(m)
         x = {"p": p}
         for axis, h in enumerate(self.grid.spacing):
@@ -266,8 +272,8 @@ class Wave(Explicit):
     def observe(self, x: Fields) -> Fields:
         return {self.wave.name: x["p"]}
 
-    def largest_step(self, m: Fields) -> Any:
-        """2/sqrt of Gershgorin's bound on the eigenvalues of 1/a div b grad."""
+    def largest_step(self, m: Fields) -> jax.Array:
+        """2/sqrt(lambda), lambda Gershgorin's bound on the eigenvalues of -1/a div b grad."""
         inverse, b, _ = self.medium(m)
         total = 0.0
         for axis, (share, h) in enumerate(zip(self._shares, self.grid.spacing, strict=True)):
@@ -279,10 +285,10 @@ class Wave(Explicit):
 
 @dataclass(frozen=True, init=False, repr=False)
 class AcousticWave(Wave):
-    """Sound: 1/(rho c^2) dp/dt + div v = s, rho dv/dt = -grad p, 1-D to 3-D.
+    """Acoustic waves: 1/(rho c^2) dp/dt + div v = s, rho dv/dt = -grad p, 1-D to 3-D.
 
-    p the pressure, v the velocity, c the wave speed, rho the constant density, s the volume
-    injected a time and volume. By leapfrog steps on a staggered grid, second order in space and
+    p is the pressure, v the velocity, c the wave speed, rho the constant density, s the volume
+    injected per time and volume. Leapfrog steps on a staggered grid, second order in space and
     time. Sides are rigid walls, unless they absorb.
 
     Parameters
@@ -292,30 +298,30 @@ class AcousticWave(Wave):
         dt, at most ``1 / (c sqrt(sum 1/h^2))``.
     steps : int
     every : int
-        The state has the initial pressure and that after every so many steps: fields of shape
-        ``(times, *grid.shape)``. The source is constant over as many.
+        Number of steps between the states in the result, the initial one included: fields of
+        shape ``(times, *grid.shape)``. The source is constant over as many steps.
     source : "cells", array of bool, array or mapping, optional
-        Where there are sources: in all cells; in those of a mask of the grid's shape; at points,
-        positions of shape (n, ndim) in array order; or in the cells whose centres lie in a box
+        Where sources act: in all cells; in those of a mask of the grid's shape; at points, given
+        as positions of shape (n, ndim) in array order; or in the cells whose centres lie in a box
         ``{"low": [...], "high": [...]}``. None by default.
     absorbing : sequence of str
-        Sides (``"x_min"``, ...) through which waves leave. What meets them straight on does; of
-        what meets them at 45 degrees a sixth of the pressure comes back.
+        Sides (``"x_min"``, ...) through which waves leave: entirely at normal incidence; at 45
+        degrees a sixth of the pressure is reflected.
     sponge : int
-        Number of cells before them in which waves are damped. Where these are as thick as the
-        wavelength, a fiftieth comes back at 45 degrees.
+        Number of cells before them in which waves are damped. With a layer as thick as the
+        wavelength, a fiftieth is reflected at 45 degrees.
     density : float
     checkpoints : int, optional
-        States kept for the gradient at a time, besides those: the square root of `steps` unless
-        given, as many again while it is computed.
+        Number of further states kept for the gradient, by default the square root of `steps`; as
+        many again while it is computed.
     time_units : str
-        Of dt, and of times.
+        Unit of dt and of times.
 
     Notes
     -----
     Unknown: ``pressure``. Parameters: ``wave_speed`` (c, positive), ``initial_pressure`` (zero
-    unless given), each a cell field; ``source`` (s), one value an interval of `every` steps and
-    place, at a point the volume a time. A function for it is one of time and the coordinates.
+    unless given), each a cell field; ``source`` (s), one value for each interval of `every` steps
+    and each site (at points, volume per time). A function for it takes time and the coordinates.
 
     Raises
     ------
@@ -358,7 +364,7 @@ class AcousticWave(Wave):
     def uniform(self) -> tuple[float, float]:
         return 1.0, 1.0 / self.density
 
-    def medium(self, m: Fields) -> tuple[Any, tuple[Any, ...], Any]:
+    def medium(self, m: Fields) -> Medium:
         speed = m["wave_speed"]
         return self.density * speed**2, (1.0 / self.density,) * self.grid.ndim, speed
 
@@ -368,12 +374,12 @@ class AcousticWave(Wave):
 
 @dataclass(frozen=True, init=False, repr=False)
 class ShallowWater(Wave):
-    """Long waves on water: d eta/dt + div q = s, dq/dt = -g h grad eta, 1-D or 2-D.
+    """Linear shallow-water waves: d eta/dt + div q = s, dq/dt = -g h grad eta, 1-D or 2-D.
 
-    eta the elevation of the surface, h the depth at rest, q the flow through a vertical section,
-    s the rate at which the sea floor rises; linear, for eta much less than h and h much less than
-    the wavelength. h on a face is the mean of the two cells on either side. By leapfrog steps on a
-    staggered grid, second order in space and time. Sides are rigid walls, unless they absorb.
+    eta is the elevation of the surface, h the depth at rest, q the depth-integrated velocity, s the
+    rate of uplift of the sea floor; valid for eta much less than h and h much less than the
+    wavelength. h on a face is the mean of the cells on either side. Leapfrog steps on a staggered
+    grid, second order in space and time. Sides are rigid walls, unless they absorb.
 
     Parameters
     ----------
@@ -388,8 +394,8 @@ class ShallowWater(Wave):
     Notes
     -----
     Unknown: ``elevation``. Parameters: ``depth`` (h, positive), ``initial_elevation`` (zero unless
-    given), each a cell field; ``source`` (s), one value an interval of `every` steps and place, at
-    a point the volume a time. A function for it is one of time and the coordinates.
+    given), each a cell field; ``source`` (s), one value for each interval of `every` steps and each
+    site (at points, volume per time). A function for it takes time and the coordinates.
 
     Raises
     ------
@@ -435,7 +441,7 @@ class ShallowWater(Wave):
     def uniform(self) -> tuple[float, float]:
         return 1.0, self.gravity
 
-    def medium(self, m: Fields) -> tuple[Any, tuple[Any, ...], Any]:
+    def medium(self, m: Fields) -> Medium:
         b = self.gravity * m["depth"]
         return 1.0, tuple(mean(b, axis) for axis in range(self.grid.ndim)), jnp.sqrt(b)
 

@@ -1,4 +1,4 @@
-"""Where sensors go, and what that costs."""
+"""Optimal placement of sensors, and its cost."""
 
 import lazy_loader as _lazy
 

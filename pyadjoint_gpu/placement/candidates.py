@@ -15,28 +15,28 @@ from .objective import Roundoff, Whitened
 from .panel import Panel
 
 TIE = 1e-10
-"""Relative difference of gains that makes no difference."""
+"""Relative difference below which two gains count as equal."""
 
 COLUMNS = 1024
-"""About as many of V make a group: products are fast, and there is one for each core."""
+"""Columns of V in a group, about: large enough for fast products, a group for each core."""
 
 LAZY_COLUMNS = 64
-"""The same where a group is left out if none of its candidates can win."""
+"""Columns of V in a group under lazy evaluation, which skips groups that cannot win."""
 
 WAVE = 4
-"""Groups that are looked at together before some are left out: the same on every machine."""
+"""Groups scored together before others are skipped: the same on every machine."""
 
 LAZY_STEPS = 32
-"""From as many times on, one or two candidates are such a group, and lazy evaluation pays: random
-cases have read 0.2 to 0.7 of the blocks, in 0.25 to 1.05 of the time. Groups of more are seldom
-left out (0.6 to 0.9 of the blocks, in 1.3 to 2.4 of the time)."""
+"""Times from which lazy evaluation pays, as a group then has one or two candidates: random cases
+have read 0.2 to 0.7 of the blocks, in 0.25 to 1.05 of the time. Larger groups are seldom skipped
+(0.6 to 0.9 of the blocks, in 1.3 to 2.4 of the time)."""
 
 SEVERAL = 8.0
-"""Times the largest error seen of gains in single precision, within which they are not trusted."""
+"""Safety factor on the largest error seen of gains in single precision."""
 
 
 FEW = 8
-"""Gains that are found in both precisions before their differences tell of others'."""
+"""Gains computed in both precisions before their differences bound the errors of others."""
 
 
 class Group:
@@ -48,11 +48,11 @@ class Group:
     panels : list of Panel
         One a matrix.
     level : int
-        How many of the chosen sensors the panels have.
+        Number of chosen sensors the panels include.
     gains : array
-        Of each candidate, in nats, when last scored: upper bounds later on, if submodular.
+        Gain of each candidate, in nats, when last scored: an upper bound later, if submodular.
     scored : int
-        With how many of the chosen sensors.
+        Number of chosen sensors at the last scoring.
     """
 
     def __init__(self, which: slice, panels: list[Panel]):
@@ -61,7 +61,7 @@ class Group:
         self.gains = np.full(which.stop - which.start, np.inf)
 
     def prepared(self, coefficients: Sequence[np.ndarray]) -> list[Any]:
-        """For groups of the same kind."""
+        """Coefficients as `extend` takes them, for all groups of one kind."""
         return [panel.prepared(a) for panel, a in zip(self.panels, coefficients, strict=True)]
 
     def extend(self, prepared: Sequence[Any], rows: Sequence[np.ndarray]) -> None:
@@ -70,11 +70,11 @@ class Group:
         self.level += 1
 
     def indices(self, able: np.ndarray) -> np.ndarray:
-        """Of those that may be chosen."""
+        """Indices of candidates that may be chosen."""
         return self.which.start + np.flatnonzero(able[self.which])
 
     def score(self, able: np.ndarray) -> None:
-        """Gains of those that may be chosen."""
+        """Compute the gains of candidates that may be chosen."""
         which = self.indices(able) - self.which.start
         self.gains[which] = combined([panel.logdets(which) for panel in self.panels])
         self.scored = self.level
@@ -86,31 +86,31 @@ def combined(logdets: Sequence[Any]) -> Any:
 
 
 class Candidates:
-    """Those of one process.
+    """The candidates of one process.
 
     Parameters
     ----------
     matrices : sequence of Whitened
     which : slice
-        Of this process.
+        Candidates of this process.
     capacity : int
-        Sensors that may be chosen, those in place included.
+        Most sensors that may be chosen, those in place included.
     dtype : str
-        Of V and of gains as long as they do not matter.
+        Type of V, and of gains that cannot decide the choice.
     lazy : bool
-        Leave a group as it is while the bounds on its gains are below the best.
+        Skip a group while the bounds on its gains are below the best gain.
     workers : Executor
-        For groups.
+        Threads for groups.
 
     Attributes
     ----------
     chosen : list of int
     coefficients : list
-        `pivots` of those chosen, as long as they are needed.
+        `pivots` of the chosen sensors, as long as they are needed.
     ready : list
-        The same as `Group.extend` takes them.
+        The coefficients as `Group.extend` takes them.
     error : float
-        The largest seen of gains in single precision, of so many ``compared`` with exact ones.
+        Largest error seen of single-precision gains, ``compared`` of them with exact ones.
     """
 
     def __init__(
@@ -148,7 +148,7 @@ class Candidates:
         return Group(which, panels)
 
     def best(self, able: np.ndarray, divisor: np.ndarray) -> dict[int, float]:
-        """Gains over divisors of those of this process that may be the best, in double precision.
+        """Gains over divisors of own candidates that may be the best, in double precision.
 
         Parameters
         ----------
@@ -158,7 +158,7 @@ class Candidates:
         """
         count, highest = len(self.chosen), -np.inf
         values: dict[int, float] = {}
-        # Once, unless errors of single precision turn out larger than thought.
+        # Repeats only if errors of single precision turn out larger than estimated.
         while stale := self._stale(able, divisor, highest):
             wave = WAVE if self.lazy else len(stale)
             for start in range(0, len(stale), wave):
@@ -173,14 +173,14 @@ class Candidates:
             values = self._values(known, divisor)
             highest = max(values.values())
         if not self.lazy:
-            # All groups have them.
+            # All groups include these sensors.
             self.ready = [None] * count
             if not self.single:
                 self.coefficients = [None] * count
         return values
 
     def _update(self, group: Group, able: np.ndarray) -> None:
-        """A group extended by the sensors that it lacks, and scored."""
+        """Extend a group by the sensors that it lacks, and score it."""
         for k in range(group.level, len(self.chosen)):
             group.extend(self.ready[k], self._read(group, k))
         group.score(able)
@@ -193,7 +193,7 @@ class Candidates:
         return [a for a, _ in found], float(combined([logdet for _, logdet in found]))
 
     def chosen_with(self, p: int) -> tuple[list[np.ndarray], float]:
-        """`pivots` of the sensor to choose; a `DataError` where round-off would tell in them."""
+        """`pivots` of the sensor to choose; a `DataError` where round-off would affect them."""
         found = self.pivots(p)
         self.roundoff.check(found[0])
         return found
@@ -220,19 +220,20 @@ class Candidates:
         return np.max(values, where=able[group.which], initial=-np.inf)
 
     def _least(self, highest: float, divisor: np.ndarray) -> float:
-        """What the bound of a group must reach to be looked at."""
+        """The least bound of a group that is worth scoring."""
         if not self.lazy or highest == -np.inf:
             return -np.inf
         return highest - TIE * abs(highest) - 2.0 * self._margin(highest, divisor)
 
     def _margin(self, highest: float, divisor: np.ndarray) -> float:
-        """What round-off may do to values of V and C."""
+        """Bound on the effect of round-off in V and C on the values."""
         if not self.single:
             return 0.0
         return SEVERAL * max(self.error / divisor.min(), float(np.finfo("f4").eps) * abs(highest))
 
     def _values(self, known: list[int], divisor: np.ndarray) -> dict[int, float]:
-        """Of candidates scored with all the chosen; in single precision the best alone, again."""
+        """Values of candidates scored with all chosen sensors; in single precision only the best,
+        in double precision again."""
         gains = {j: self._of(j).gains[j - self._of(j).which.start] for j in known}
         values = {j: gains[j] / divisor[j] for j in known}
         if not self.single:
@@ -252,7 +253,7 @@ class Candidates:
         return self.groups[(p - self.which.start) // self.size]
 
     def _exactly(self, p: int) -> Group:
-        """A group in double precision that has p, up to now."""
+        """A group in double precision that has p, with all chosen sensors."""
         group = self._precise.get(p) if self.single else self._of(p)
         if group is None:
             group = self._precise[p] = self._group(slice(p, p + 1), "float64")

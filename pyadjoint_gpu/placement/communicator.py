@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 @runtime_checkable
 class Communicator(Protocol):
-    """What is used of mpi4py's."""
+    """The methods of an mpi4py communicator that are used."""
 
     def Get_rank(self) -> int: ...
 
@@ -21,7 +21,7 @@ class Communicator(Protocol):
     def bcast(self, value: Any, root: int = 0) -> Any: ...
 
 
-class Alone:
+class SerialCommunicator:
     """A communicator of one process."""
 
     def Get_rank(self) -> int:
@@ -38,8 +38,8 @@ class Alone:
 
 
 def safely(comm: Communicator, function: Callable[[], T]) -> T:
-    """What `function` returns; an error on one rank is raised on all, where others would wait for
-    it forever."""
+    """The result of `function`; an error on one rank is raised on all, which would otherwise wait
+    forever."""
     result: Any = None
     error = None
     try:
@@ -53,12 +53,12 @@ def safely(comm: Communicator, function: Callable[[], T]) -> T:
 
 
 def share(comm: Communicator, count: int) -> slice:
-    """Which of `count` are this rank's: neighbours, and as many as others have, or one more."""
+    """This rank's contiguous share of `count` items; shares differ by one at most."""
     rank, size = comm.Get_rank(), comm.Get_size()
     return slice(rank * count // size, (rank + 1) * count // size)
 
 
 def owner(comm: Communicator, count: int, index: int) -> int:
-    """The rank whose `share` has it."""
+    """The rank whose `share` has item `index`."""
     size = comm.Get_size()
     return next(r for r in range(size) if index < (r + 1) * count // size)

@@ -1,4 +1,4 @@
-"""What a selection of sensors takes: operations, bytes, memory, and by a machine's rates, time."""
+"""Cost of a selection of sensors: operations, bytes, memory, and by a machine's rates, time."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
-from typing import Any
 
 import numpy as np
 
@@ -31,9 +30,9 @@ class Machine:
     products : float
         Operations a second of large matrix products.
     updates : float
-        Of products T x T x T, one a candidate.
+        Operations a second of products T x T x T, one a candidate.
     factors : float
-        Of Cholesky factorisations T x T, and the rest of what a pivot takes.
+        Operations a second of Cholesky factorisations T x T, and of the rest of a pivot.
     handling : float
         Bytes a second of blocks that are checked and measured in units of their noise, by the same
         cores.
@@ -42,7 +41,7 @@ class Machine:
     network : float
         Bytes a second of a broadcast.
     latency : float
-        Seconds that a message takes at least.
+        Least seconds a message takes.
     """
 
     products: float
@@ -61,15 +60,15 @@ class Machine:
     def measured(
         cls, steps: int, budget: int, dtype: str = "float64", *, reading: float, network: float
     ) -> Machine:
-        """This machine's, by the arithmetic of a selection on a group of candidates a core.
+        """This machine's rates, timed on a selection with one group of candidates a core.
 
         Parameters
         ----------
         steps, budget : int
-            T, and sensors: products are of the middle of a selection.
+            T, and sensors: products are those halfway through a selection.
         dtype : str
         reading, network : float
-            Those are not measured.
+            Rates that are given, not measured.
         """
         generator = np.random.default_rng(0)
         # Values whose squares are small beside one, and far from the smallest there are.
@@ -88,8 +87,8 @@ class Machine:
         }
         with workers() as threads:
 
-            def seconds(work: Callable[[Panel], Any]) -> float:
-                """Of one, all cores at it."""
+            def seconds(work: Callable[[Panel], object]) -> float:
+                """Time of one panel's work with all cores busy."""
                 return _median(lambda: list(threads.map(work, panels))) / len(panels)
 
             short, long = (seconds(lambda p, k=k: p.extend(pivots[k], row)) for k in pivots)
@@ -115,14 +114,14 @@ A100 = Machine(
     reading=1e9,
     network=10e9,
 )
-"""One of NVIDIA's data sheet: 19.5e12 operations a second in single precision, and in double by
-tensor cores; the parts of it are guesses, as are a gigabyte a second from a file system that all
-ranks read, ten between nodes, and ten through a host's cores."""
+"""NVIDIA's data sheet: 19.5e12 operations a second in single precision, and in double precision on
+tensor cores. The fractions of it reached are guesses, as are a gigabyte a second from a file system
+that all ranks read, ten between nodes, and ten through a host's cores."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Of each rank, by sensor chosen.
+    """Cost of a selection for each rank, by sensor chosen.
 
     Attributes
     ----------
@@ -145,11 +144,11 @@ class Cost:
 
     @property
     def operations(self) -> float:
-        """Of a rank, in all."""
+        """Total operations of a rank."""
         return float(np.sum(self.products + self.updates + self.factors))
 
     def seconds(self, machine: Machine) -> float:
-        """Reading goes on beside arithmetic, messages do not."""
+        """Time on a machine, where reading overlaps arithmetic and messages do not."""
         if not isinstance(machine, Machine):
             raise ConfigError(f"machine: found {shown(machine)}, expected a Machine, such as A100")
         work = (
@@ -172,8 +171,8 @@ def placement_cost(
     dtype: str = "float64",
     form: str = "pivoted",
 ) -> Cost:
-    """Of `select`, all candidates scored at each step (lazy evaluation takes less); of C
-    candidates and T times, for sensor k = 0, 1, ... and n = C / ranks candidates a rank:
+    """Cost of `select` with all candidates scored at each step (lazy evaluation takes less), for C
+    candidates and T times, at sensor k = 0, 1, ... and n = C / ranks candidates a rank:
 
     ``"pivoted"``: gains n T^3 / 3, and until the last one n T^3 (2 (k + 1) + 2) for V and C; n
     blocks of K; the pivot, T^3 (2 k + 1). In memory V, n budget T^2 numbers, and C. In single
@@ -232,8 +231,8 @@ def placement_cost(
     return Cost(products, updates, factors, read, pivots, memory, ranks)
 
 
-def _median(work: Callable[[], Any]) -> float:
-    """Seconds that it takes, of more than half a second of them."""
+def _median(work: Callable[[], object]) -> float:
+    """Median seconds of `work`, repeated for more than half a second."""
     work()
     times: list[float] = []
     while sum(times) < 0.6 or len(times) < 3:

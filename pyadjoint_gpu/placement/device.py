@@ -1,4 +1,4 @@
-"""A group of candidates on a GPU, by JAX: the same as in `panel`."""
+"""The panels of `panel` on a GPU, by JAX."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from ..core.precision import double
 from .panel import Panel
 
 SENSORS = 8
-"""Products are of the rows of as many sensors at a time, of one shape: compiled once."""
+"""Sensors whose rows are multiplied together: one shape, so that products compile once."""
 
 
 class DevicePanel(Panel):
-    """V is kept in blocks, zero where not known: shape (blocks, SENSORS T, n T)."""
+    """A panel whose V is in blocks, zero where not known: shape (blocks, SENSORS T, n T)."""
 
     @double
     def __init__(
@@ -29,8 +29,10 @@ class DevicePanel(Panel):
         n, steps = diagonal.shape[:2]
         self.refusal = refusal
         self.least = np.finfo("f4").eps * diagonal.max(initial=0.0)
-        self.left: Any = jnp.asarray(diagonal, dtype)
-        self.rows: Any = jnp.zeros((-(-capacity // SENSORS), SENSORS * steps, n * steps), dtype)
+        self.left: jax.Array = jnp.asarray(diagonal, dtype)
+        self.rows: jax.Array = jnp.zeros(
+            (-(-capacity // SENSORS), SENSORS * steps, n * steps), dtype
+        )
 
     @double
     def prepared(self, coefficients: np.ndarray) -> Any:
@@ -49,19 +51,19 @@ class DevicePanel(Panel):
     @double
     def column(self, j: int, count: int) -> np.ndarray:
         steps = self.left.shape[1]
-        # Compiled once, where a slice with bounds would be for each.
+        # Compiled once; a slice with static bounds would compile for each j.
         column = lax.dynamic_slice_in_dim(self.rows, j * steps, steps, axis=2)
         return np.asarray(column).reshape(-1, steps)[: count * steps]
 
     @double
-    def blocks(self, which: Any) -> np.ndarray:
+    def blocks(self, which: np.ndarray | slice | int) -> np.ndarray:
         return np.asarray(self.left)[which]
 
     @double
     def logdets(self, which: np.ndarray) -> np.ndarray:
         values = np.asarray(_logdets(self.left), float)[which]
         bad = np.isnan(values)
-        # What to make of these is the same everywhere.
+        # Blocks that are not positive definite are treated as on the CPU.
         values[bad] = super().logdets(which[bad])
         return values
 
@@ -83,7 +85,7 @@ def _extend(rows: Any, left: Any, row: Any, coefficients: Any, last: Any, known:
 
 
 @jax.jit
-def _logdets(left: Any) -> Any:
-    """NaN where one is not positive definite."""
+def _logdets(left: jax.Array) -> jax.Array:
+    """logdet C_j, NaN where a block is not positive definite."""
     factors = jnp.linalg.cholesky(left)
     return 2.0 * jnp.log(jnp.diagonal(factors, axis1=1, axis2=2)).sum(1)

@@ -57,13 +57,13 @@ def information(
 
 
 def _prefixes(matrices: Sequence[Whitened], design: tuple[int, ...]) -> np.ndarray:
-    """EIG of the first 1, 2, ... sensors."""
+    """EIG of the first 1, 2, ... sensors of a design."""
     noise, logdets, spread = matrices[0].noise, [], np.ones(())
     for k, matrix in enumerate(matrices):
         whole = dense(matrix, design)
         variances = whole.diagonal().copy()
         if k == 0 or matrix.covariance is None:
-            # What is left of X when something is known comes from X, with its errors.
+            # A conditional covariance is a difference from X, and inherits its errors.
             spread = np.sqrt(variances)
         largest = float(variances.max())
         factor = cholesky(whole, matrix.name, noise, largest)
@@ -74,7 +74,7 @@ def _prefixes(matrices: Sequence[Whitened], design: tuple[int, ...]) -> np.ndarr
 
 
 def dense(matrix: Whitened, design: tuple[int, ...]) -> np.ndarray:
-    """K_S; its lower triangle alone."""
+    """K_S, its lower triangle only."""
     steps, count = matrix.noise.steps, len(design)
     out = np.zeros((count, steps, count, steps))
     for a, p in enumerate(design):

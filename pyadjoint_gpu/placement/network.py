@@ -1,4 +1,4 @@
-"""What is asked of a selection, checked."""
+"""The checked request of a selection: candidates, budget, costs."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..core.checks import finite_array
 from ..core.errors import ConfigError, DataError
@@ -16,7 +17,7 @@ from ..core.errors import ConfigError, DataError
 
 @dataclass(frozen=True)
 class Network:
-    """Which sensors may be chosen, and how many.
+    """The sensors that may be chosen, and their number or cost.
 
     Attributes
     ----------
@@ -38,11 +39,11 @@ class Network:
         cls,
         candidates: int,
         budget: Any,
-        costs: Any = None,
+        costs: ArrayLike | None = None,
         existing: Sequence[int] = (),
         forbidden: Sequence[int] = (),
     ) -> Network:
-        """Checked.
+        """A checked network.
 
         Raises
         ------
@@ -72,7 +73,7 @@ class Network:
 
     @property
     def most(self) -> int:
-        """Sensors that the budget is enough for, those in place not counted."""
+        """Most sensors the budget allows, those in place not counted."""
         if self.costs is None:
             return int(self.budget)
         cheapest = np.sort(self.costs[self._free()]).cumsum()
@@ -80,19 +81,19 @@ class Network:
 
     @property
     def kinds(self) -> np.ndarray:
-        """1 of candidates in place, -1 of those forbidden, else 0."""
+        """1 for candidates in place, -1 for those forbidden, else 0."""
         kinds = np.zeros(self.candidates, dtype=np.int8)
         kinds[list(self.existing)] = 1
         kinds[list(self.forbidden)] = -1
         return kinds
 
     def able(self, order: Sequence[int]) -> np.ndarray:
-        """Which may be chosen after those, shape (C,)."""
+        """Mask of candidates that may be chosen after those in `order`, shape (C,)."""
         able = self._free()
         able[list(order)] = False
         if self.costs is None:
             return able & (len(order) < self.budget)
-        # Within round-off of sums.
+        # Tolerance for round-off of sums.
         spent = math.fsum(self.costs[list(order)])
         return able & (spent + self.costs <= self.budget * (1.0 + 1e-12))
 
@@ -103,7 +104,7 @@ class Network:
 
 
 def integers(given: Any) -> np.ndarray | None:
-    """As an array, None where they are no whole numbers."""
+    """An integer array, or None where values are not whole numbers."""
     try:
         found = np.asarray(given)
     except ValueError:  # lists of different lengths
@@ -112,7 +113,7 @@ def integers(given: Any) -> np.ndarray | None:
 
 
 def indices(given: Any, candidates: int, name: str) -> tuple[int, ...]:
-    """Of different candidates, or a `ConfigError`."""
+    """Distinct indices of candidates, or a `ConfigError`."""
     found = integers(given)
     if found is None or found.ndim != 1:
         raise ConfigError(f"{name}: found {given!r:.60}, expected indices of candidates")
@@ -124,7 +125,7 @@ def indices(given: Any, candidates: int, name: str) -> tuple[int, ...]:
     return tuple(int(i) for i in found)
 
 
-def _costs(given: Any, candidates: int) -> np.ndarray | None:
+def _costs(given: ArrayLike | None, candidates: int) -> np.ndarray | None:
     if given is None:
         return None
     costs = finite_array("costs", given)
@@ -135,5 +136,5 @@ def _costs(given: Any, candidates: int) -> np.ndarray | None:
     return costs
 
 
-def _is(value: Any, kind: type) -> bool:
+def _is(value: object, kind: type) -> bool:
     return isinstance(value, kind) and not isinstance(value, bool | np.bool_)

@@ -1,4 +1,4 @@
-"""What a choice of sensors maximises: covariances in units of the noise, and their round-off."""
+"""The objective of a choice of sensors: covariances in units of the noise, and their round-off."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from ..statistics.roundoff import PROBES, error, judge, refusal, signs
 
 
 class Whitened:
-    """L_p^-1 (X + Gamma)_pj L_j^-T, where L_j L_j^T is the noise of sensor j by itself.
+    """A whitened covariance, L_p^-1 (X + Gamma)_pj L_j^-T, with L_j L_j^T the noise of sensor j.
 
-    Without correlations between sensors that is the identity plus a positive semi-definite matrix,
+    Without correlations between sensors it is the identity plus a positive semi-definite matrix,
     and log-determinants are those of X + Gamma less those of Gamma.
 
     Attributes
@@ -28,7 +28,7 @@ class Whitened:
     read : int
         Blocks of X, T x T, read so far.
     largest : float
-        Of the variances seen by `diagonal`.
+        Largest of the variances seen by `diagonal`.
     """
 
     def __init__(self, covariance: Covariance | None, noise: Noise, name: str):
@@ -37,7 +37,7 @@ class Whitened:
         self._counting = Lock()
 
     def diagonal(self, which: slice) -> np.ndarray:
-        """Shape (n, T, T)."""
+        """Whitened blocks (j, j), of shape (n, T, T)."""
         noise, blocks = self.noise.correlated, np.zeros(())
         if self.covariance is not None:
             blocks = self._checked(self.covariance.diagonal(which))
@@ -51,7 +51,7 @@ class Whitened:
         return white
 
     def row(self, p: int, which: slice) -> np.ndarray:
-        """Shape (T, n, T)."""
+        """Whitened blocks (p, j), of shape (T, n, T)."""
         noise, blocks = self.noise.correlated, np.zeros(())
         if self.covariance is not None:
             blocks = self._checked(self.covariance.row(p, which))
@@ -63,7 +63,7 @@ class Whitened:
         return white
 
     def refusal(self, size: int, largest: float = 0.0) -> DataError:
-        """Why it cannot be factorised, `size` rows of it."""
+        """The error that says why `size` rows of it cannot be factorised."""
         return refusal(self.name, self.noise, max(self.largest, largest), size)
 
     def _checked(self, blocks: np.ndarray) -> np.ndarray:
@@ -83,7 +83,7 @@ def objective(
     Raises
     ------
     DataError
-        If they do not fit.
+        If shapes do not fit together.
     """
     for name, one in (("covariance", covariance), ("conditional", conditional)):
         if one is not None and not isinstance(one, Covariance):
@@ -107,12 +107,12 @@ def objective(
 
 
 class Roundoff:
-    """The same of the sensors chosen so far, in units of the noise, from what `Panel.pivot` gives.
+    """Round-off in the information of the sensors chosen so far, from the results of `Panel.pivot`.
 
     Attributes
     ----------
     probes : list of array, shape (k T, PROBES)
-        Of each matrix, L_S^-1 D times random vectors.
+        L_S^-1 D times random vectors, for each matrix.
     """
 
     def __init__(self, matrices: Sequence[Whitened], capacity: int):
@@ -120,7 +120,7 @@ class Roundoff:
         self.probes = [np.empty((0, PROBES)) for _ in matrices]
 
     def check(self, coefficients: Sequence[np.ndarray]) -> None:
-        """A `DataError` unless information is known well enough with another sensor, too."""
+        """Raise a `DataError` if round-off is too large with another sensor."""
         noise, steps = self.matrices[0].noise, len(coefficients[0])
         found = sum(map(error, self._with(coefficients)))
         largest = max(float(_variances(a).max()) for a in coefficients)
@@ -135,7 +135,7 @@ class Roundoff:
         L_p^-1 (D_p z_p - V_p^T times those)."""
         out = []
         for matrix, a, old in zip(self.matrices, coefficients, self.probes, strict=True):
-            # What is left of X when something is known comes from X, with its errors.
+            # A conditional covariance is a difference from X, and inherits its errors.
             own = a if matrix.covariance is None else coefficients[0]
             z = np.sqrt(_variances(own))[:, None] * signs(len(old), len(a))
             out.append(np.vstack([old, a @ np.vstack([old, z])]))

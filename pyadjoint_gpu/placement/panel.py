@@ -1,4 +1,4 @@
-"""A group of candidates against the sensors chosen so far. All the arithmetic that costs."""
+"""Arithmetic of a selection for a group of candidates: the part whose cost matters."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..core.errors import DataError
 
 
 class Panel:
-    """Of one matrix K, V_j = L_S^-1 K_Sj and C_j = K_jj - V_j^T V_j of neighbouring candidates j.
+    """V_j = L_S^-1 K_Sj and C_j = K_jj - V_j^T V_j of neighbouring candidates j, for one matrix K.
 
     Parameters
     ----------
@@ -21,18 +21,18 @@ class Panel:
     diagonal : array, shape (n, T, T)
         K_jj.
     capacity : int
-        Sensors that may be chosen.
+        Most sensors that may be chosen.
     dtype : str
-        Of V and C.
+        Type of V and C.
 
     Attributes
     ----------
     rows : array, shape (capacity T, n T)
-        V, as far as it is known.
+        V, the first rows of which are known.
     left : array, shape (n, T, T)
         C.
     least : float
-        What round-off in single precision makes of an eigenvalue that is zero.
+        Smallest eigenvalue that single precision tells from zero.
     """
 
     def __init__(
@@ -50,12 +50,12 @@ class Panel:
         return coefficients.astype(self.rows.dtype, copy=False)
 
     def extend(self, coefficients: Any, row: np.ndarray) -> None:
-        """By a sensor p: W_j = L_p^-1 (K_pj - V_p^T V_j) below V_j, and C_j -= W_j^T W_j.
+        """Add a sensor p: W_j = L_p^-1 (K_pj - V_p^T V_j) goes below V_j, and C_j -= W_j^T W_j.
 
         Parameters
         ----------
         coefficients
-            `prepared`.
+            Result of `prepared`.
         row : array, shape (T, n, T)
             K_pj.
         """
@@ -67,8 +67,8 @@ class Panel:
         self.left -= blocks.transpose(1, 2, 0) @ blocks.transpose(1, 0, 2)
 
     def pivot(self, j: int, count: int) -> tuple[np.ndarray, float]:
-        """L_p^-1 [-V_p^T, I] and logdet C_p of p, candidate j of these, after `count` sensors; in
-        double precision."""
+        """L_p^-1 [-V_p^T, I] and logdet C_p of p, candidate j of the panel, after `count` sensors,
+        in double precision."""
         factor, column = self._cholesky(self.blocks(j)), self.column(j, count)
         # Noise has unit variance, which bounds the inverse: a product with it is as good as a
         # solve, and many times as fast.
@@ -80,7 +80,7 @@ class Panel:
         steps = self.left.shape[1]
         return self.rows[: count * steps, j * steps : (j + 1) * steps]
 
-    def blocks(self, which: Any) -> np.ndarray:
+    def blocks(self, which: np.ndarray | slice | int) -> np.ndarray:
         """C_j of some of the candidates, or one."""
         return self.left[which]
 
@@ -91,13 +91,13 @@ class Panel:
             try:
                 return _logdets(np.linalg.cholesky(blocks))
             except np.linalg.LinAlgError:
-                # Round-off. What matters is found again in double precision.
+                # Round-off; gains that may decide are computed again in double precision.
                 values = np.linalg.eigvalsh(blocks).astype(float)
                 return np.log(np.maximum(values, self.least)).sum(1)
         return _logdets(self._cholesky(blocks))
 
     def _cholesky(self, blocks: np.ndarray) -> np.ndarray:
-        """The factors of a matrix or several."""
+        """Cholesky factors of one matrix or a batch."""
         try:
             return np.linalg.cholesky(blocks)
         except np.linalg.LinAlgError:

@@ -1,4 +1,4 @@
-"""Where sensors go, as a Dataset."""
+"""Placement of sensors, with its result as a Dataset."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import scipy.linalg
 import xarray as xr
+from numpy.typing import ArrayLike
 
 from ..core.checks import count
 from ..core.errors import DataError, shown
@@ -23,18 +24,17 @@ from ..statistics.covariance import Covariance, DenseCovariance
 from ..statistics.noise import Noise, in_units
 from ..statistics.roundoff import factorised
 from ..statistics.space_time import SpaceTimePrior
-from .communicator import Alone, Communicator, safely, share
+from .communicator import Communicator, SerialCommunicator, safely, share
 from .information import information
 from .network import Network
 from .selection import Selection, select
 
 LARGEST = 2**31
-"""Bytes of a covariance that is kept in memory; blocks of a larger one are formed as they are asked
-for."""
+"""Most bytes of a covariance in memory; blocks of a larger one are formed on request."""
 
 NEGLIGIBLE = 1e-12
-"""Of the largest variance of a combination of quantities of interest, or of all information: less
-is none."""
+"""Fraction of the largest variance of quantities of interest, or of all information, that counts
+as zero."""
 
 
 _KINDS = {
@@ -51,8 +51,8 @@ def place_sensors(
     budget: float,
     *,
     goal: Any = None,
-    weights: Any = None,
-    costs: Any = None,
+    weights: ArrayLike | None = None,
+    costs: ArrayLike | None = None,
     existing: Sequence[int] = (),
     forbidden: Sequence[int] = (),
     random: int = 100,
@@ -65,7 +65,8 @@ def place_sensors(
     overwrite: bool = False,
     progress: bool | None = None,
 ) -> xr.Dataset:
-    """Choose sensors among candidates, each the one that tells most about m beside those before.
+    """Choose sensors greedily among candidates, each for the most information about m beside those
+    before.
 
     The expected information gain of the sensors S (nats; of the posterior over the prior) is
 
@@ -90,14 +91,14 @@ def place_sensors(
         As for `LinearInversion`.
     budget : int or float
         How many sensors; with `costs`, what they may cost together.
-    goal : array of bool of shape (*places,), or ToeplitzMap, optional
-        What matters: m at some places, while it stays unknown at the others; or what another map
-        gives of m, such as waves at a coast. m everywhere unless given.
-    weights : array, shape (*places,), optional
-        W_p of places: W_p^(1/2) Gamma W_p^(1/2) in Gamma's place. A place of weight zero counts as
+    goal : array of bool of shape (*sites,), or ToeplitzMap, optional
+        Quantities of interest: m at some sites, while it stays unknown at the others; or what
+        another map gives of m, such as waves at a coast. m everywhere unless given.
+    weights : array, shape (*sites,), optional
+        W_p of sites: W_p^(1/2) Gamma W_p^(1/2) replaces Gamma. A site of weight zero counts as
         known, which overstates what data say of the others: see `goal`.
     costs : array, shape (C,), optional
-        Of candidates; see `select`.
+        Costs of candidates; see `select`.
     existing, forbidden : sequence of int
         Candidates in place already, which cost nothing, and those that cannot be chosen.
     random, seed : int
@@ -108,7 +109,7 @@ def place_sensors(
     dtype, lazy, comm, journal, progress
         As for `select`.
     overwrite : bool
-        Start anew what `store` and `journal` hold.
+        Replace the files `store` and `journal`.
 
     Returns
     -------
@@ -130,16 +131,19 @@ def place_sensors(
     check_fit(of, prior)
     if isinstance(goal, ToeplitzMap):
         check_fit(goal, prior, "goal")
-    elif goal is not None and np.shape(goal) != prior.places:
+    elif goal is not None and np.shape(goal) != prior.sites:
         raise DataError(
-            f"goal: expected a ToeplitzMap, or places: expected {prior.places} true or false, found"
+            f"goal: expected a ToeplitzMap, or places: expected {prior.sites} true or false, found"
             f" {shown(goal)}"
         )
     noise = Noise(in_units(noise, of.units[0]), of.sensors, of.steps)
     network = Network.of(of.sensors, budget, costs, existing, forbidden)
     objective = prior if weights is None else prior.weighted(weights)
     generator = np.random.default_rng(count("seed", seed, 0))
-    file, together = None if store is None else path_of("store", store), comm or Alone()
+    file, together = (
+        None if store is None else path_of("store", store),
+        comm or SerialCommunicator(),
+    )
     every = _covariance(of, objective, file, together, progress, overwrite)
     conditional = None
     if goal is not None:
@@ -173,7 +177,7 @@ def _covariance(
     progress: bool | None,
     overwrite: bool,
 ) -> Covariance:
-    """One rank makes the file, the others wait."""
+    """F Gamma F^T; one rank writes the file, the others wait."""
     if store is None:
         if 8 * (of.sensors * of.steps) ** 2 > LARGEST:
             return FormedCovariance(of, prior)
@@ -188,7 +192,7 @@ def _covariance(
 
 
 class Known:
-    """What is left of a covariance X when quantities of interest q are known,
+    """The covariance X conditional on quantities of interest q,
 
         X' = X - R Q^+ R^T = X - A A^T,
 
@@ -206,8 +210,8 @@ class Known:
 
     @property
     def made_with(self) -> Any:
-        """For the fingerprint of a journal, where the base has one."""
-        return self.base.made_with, self._roots  # type: ignore[attr-defined]
+        """The inputs of a journal's fingerprint, if the base has them."""
+        return self.base.made_with, self._roots  # type: ignore[attr-defined]  # not all have it
 
     def diagonal(self, which: slice) -> np.ndarray:
         roots = self._roots[which]
@@ -227,7 +231,7 @@ def _given(
     progress: bool | None,
     overwrite: bool,
 ) -> Covariance:
-    """The covariance of data given what matters."""
+    """The covariance of data conditional on the goal."""
     if isinstance(goal, ToeplitzMap):
         return Known(base, of, prior, goal)
     if store is not None:
@@ -260,7 +264,7 @@ def _compared(
     own = designs[share(comm, len(designs))]
 
     def curves() -> dict[int, np.ndarray]:
-        """By number, those of one length together."""
+        """Curves by index of design, designs of equal length computed together."""
         out: dict[int, np.ndarray] = {}
         for length in {len(design) for design in own}:
             which = [k for k, design in enumerate(own) if len(design) == length]
@@ -277,7 +281,7 @@ def _deviations(
     of: ToeplitzMap, prior: SpaceTimePrior, noise: Noise, first: int, order: list[int]
 ) -> np.ndarray:
     """The posterior standard deviation of the integral of m, with the first so many sensors, one
-    more, and so on; of shape (additions, *places)."""
+    more, and so on; of shape (additions, *sites)."""
     sensors = np.array(order, dtype=int)
     total = prior.times.sum(axis=1) * of.interval
     before = prior.spatial.variance * (total.sum() * of.interval)
@@ -290,11 +294,11 @@ def _deviations(
         told = np.square(solved(factor, seen_by.reshape(size, -1)))
         told.reshape(len(order), of.steps, -1).sum(axis=1).cumsum(axis=0, out=reductions[1:])
     left = np.sqrt(np.maximum(before - reductions[first:], 0.0))
-    return left.reshape(-1, *prior.places)
+    return left.reshape(-1, *prior.sites)
 
 
-def _guarantee(noise: Noise, goal: Any, costs: Any) -> tuple[float, str]:
-    """The part of the best that the choice has at least, and why."""
+def _guarantee(noise: Noise, goal: object, costs: object) -> tuple[float, str]:
+    """The guaranteed fraction of the best information, and the reason."""
     if goal is not None:
         return 0.0, "none: information on a goal is not submodular"
     if noise.correlated is not None:
@@ -317,7 +321,7 @@ def _dataset(
     compared: list[np.ndarray],
 ) -> xr.Dataset:
     column, existing, chosen = of.column, network.existing, found.order.tolist()
-    places = column.dims[2:]
+    sites = column.dims[2:]
     longest = max([len(chosen), *map(len, others)])
     random_order = np.full((len(others), longest), -1)
     random_information = np.full((len(others), longest), np.nan)
@@ -333,7 +337,7 @@ def _dataset(
         "gain": named("step", found.gains, "information gained by the sensor, nats"),
         "information": named("step", found.information, "expected information gain, nats"),
         "integral_sd": named(
-            ("addition", *places),
+            ("addition", *sites),
             deviations,
             "posterior standard deviation of the integral over time",
             of.units[2],

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..core.checks import check_choice
 from ..core.errors import ConfigError, DataError, shown
@@ -17,7 +18,7 @@ from ..core.files import path_of
 from ..core.progress import progress_bar
 from ..statistics.covariance import Covariance
 from .candidates import LAZY_STEPS, TIE, Candidates
-from .communicator import Alone, Communicator, owner, safely, share
+from .communicator import Communicator, SerialCommunicator, owner, safely, share
 from .network import Network
 from .objective import objective
 from .record import Record
@@ -26,11 +27,11 @@ from .threads import workers
 GAIN, RATIO = "gain", "gain per cost"
 
 SAME = 1e-6
-"""Relative difference of gains, found again, that round-off may make (with other processes)."""
+"""Relative difference that round-off may make in gains computed again (on other processes)."""
 
 
 NOTHING = float(np.finfo(float).eps)
-"""Nats a row of the covariance, which round-off may leave of none."""
+"""Nats a row of the covariance that round-off may make of a gain of zero."""
 
 
 @dataclass(frozen=True)
@@ -40,17 +41,17 @@ class Selection:
     Attributes
     ----------
     order : array of int, shape (k,)
-        Those in place not among them.
+        Indices of candidates, those in place not among them.
     gains : array, shape (k,)
-        What each adds to the expected information gain, in nats.
+        Increase of the expected information gain by each, in nats.
     information : array, shape (k,)
-        The expected information gain of those in place and all up to each, in nats.
+        Expected information gain of those in place and all up to each, in nats.
     existing : float
-        That of those in place.
+        Expected information gain of those in place.
     rule : str
-        What each had the most of: "gain", or "gain per cost".
+        Criterion of the choice: "gain", or "gain per cost".
     blocks : int
-        Read from the covariances, T x T each.
+        Blocks read from the covariances, T x T each.
     """
 
     order: np.ndarray
@@ -67,7 +68,7 @@ def select(
     budget: float,
     *,
     conditional: Covariance | None = None,
-    costs: Any = None,
+    costs: ArrayLike | None = None,
     existing: Sequence[int] = (),
     forbidden: Sequence[int] = (),
     dtype: str = "float64",
@@ -77,13 +78,13 @@ def select(
     overwrite: bool = False,
     progress: bool | None = None,
 ) -> Selection:
-    """Sensors chosen one after the other, each the one that adds most to the expected information
-    gain of the set S,
+    """Greedy D-optimal selection: sensors chosen one after the other, each the one that adds most
+    to the expected information gain of the set S,
 
         EIG(S) = [logdet K_S - logdet B_S] / 2,   K = X + Gamma,
 
     with Gamma the covariance of noise and B = Gamma; or B = X' + Gamma for the information on a
-    quantity of interest, X' what is left of X when that is known.
+    quantity of interest, X' being X conditional on it.
 
     A pivoted block Cholesky factorisation: of every candidate j, V_j = L_S^-1 K_Sj and
     C_j = K_jj - V_j^T V_j are kept, whose logdet C_j / 2 is its gain. When p is chosen,
@@ -115,11 +116,11 @@ def select(
         Sensors in place; they cost nothing.
     forbidden : sequence of int
     dtype : str
-        Of V and C, "float64" or "float32": gains that may be the best are then found again in
+        Type of V and C, "float64" or "float32": gains that may be the best are then found again in
         double precision, so that choices are the same.
     lazy : bool, optional
-        Leave candidates as they are while the bounds on their gains are below the best gain. By
-        default where EIG is submodular and T at least 32.
+        Skip candidates while the bounds on their gains are below the best gain. By default
+        where EIG is submodular and T at least 32.
     comm : communicator of mpi4py, optional
         Candidates are split over its ranks, all of which call this function.
     journal : str or Path, optional
@@ -153,7 +154,7 @@ def select(
     if lazy and not submodular:
         raise ConfigError("lazy: gains have no bounds with correlated noise or a conditional")
     usual = submodular and covariance.steps >= LAZY_STEPS
-    together = Alone() if comm is None else comm
+    together = SerialCommunicator() if comm is None else comm
 
     def run(rule: str, record: Record) -> tuple[list[int], list[float], float]:
         with workers() as threads:
@@ -173,7 +174,7 @@ def select(
     rules = (GAIN,) if network.costs is None else (RATIO, GAIN)
     with Record(journal, matrices, network, together, overwrite) as record:
         runs = [run(rule, record) for rule in rules]
-    # The first of equals.
+    # Ties go to the first.
     best = max(range(len(runs)), key=lambda k: (sum(runs[k][1]), -k))
     order, gains, before = runs[best]
     if not before + sum(gains) > NOTHING * network.candidates * covariance.steps:
@@ -226,7 +227,7 @@ def _greedy(
 
 
 def _best(candidates: Candidates, able: np.ndarray, divisor: np.ndarray, comm: Communicator) -> int:
-    """The first of those with the largest gain over divisor, of all ranks."""
+    """The first candidate of all ranks with the largest gain over divisor."""
     values = largest(safely(comm, lambda: candidates.best(able, divisor)))
     for others in comm.allgather(values):
         values = values | others
@@ -234,13 +235,13 @@ def _best(candidates: Candidates, able: np.ndarray, divisor: np.ndarray, comm: C
 
 
 def largest(values: dict[int, float]) -> dict[int, float]:
-    """Those that are no less than the largest, within round-off."""
+    """Values equal to the largest, within round-off."""
     highest = max(values.values(), default=0.0)
     return {j: v for j, v in values.items() if v >= highest - TIE * abs(highest)}
 
 
 def _append(p: int, candidates: Candidates, network: Network, comm: Communicator) -> float:
-    """Choose p on all ranks; its gain."""
+    """Choose p on all ranks, and return its gain."""
     root = owner(comm, network.candidates, p)
     mine = comm.Get_rank() == root
     found = safely(comm, lambda: candidates.chosen_with(p) if mine else None)

@@ -1,4 +1,4 @@
-"""Threads for pieces of work that have nothing to do with each other."""
+"""Threads for independent pieces of work."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from threadpoolctl import threadpool_limits
 
 @contextmanager
 def workers() -> Iterator[Executor]:
-    """One a core, and one more, so that some read while others compute. Meanwhile BLAS has one
-    thread for each: with more, small products mostly wait for threads to meet."""
+    """A pool of one thread a core, and one more, so that some read while others compute. BLAS is
+    limited to one thread meanwhile: with more, small products mostly wait for each other."""
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(cores() + 1) as pool:
         yield pool
 
 
 def cores() -> int:
-    """That this process may use."""
+    """Number of cores this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

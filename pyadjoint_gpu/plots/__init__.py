@@ -1,1 +1,1 @@
-"""Pictures of results, and ``Dataset.pag``."""
+"""Plots of results, and ``Dataset.pag``."""

@@ -1,4 +1,4 @@
-"""``Dataset.pag``: what results can do. Imports nothing until it is used."""
+"""The accessor ``Dataset.pag`` of results. Imports nothing until it is used."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
+    from types import ModuleType
 
     import xarray as xr
     from matplotlib.figure import Figure
@@ -26,29 +27,28 @@ _PLOTS = {
     "linear-inversion": (".linear", "plot_linear_inversion"),
     "placement": (".placement", "plot_placement"),
 }
-"""By the attribute ``kind`` of a result."""
+"""Plotting functions by the attribute ``kind`` of a result."""
 
 
 class PagAccessor:
-    """Methods of every result, also after it was saved and opened again."""
+    """Methods of every result, also one that was saved and opened again."""
 
     def __init__(self, data: xr.Dataset):
         self._data = data
 
     @property
     def kind(self) -> str:
-        """What the result is of: its attribute ``kind``, or what its variables tell, where it was
-        written before there was one."""
+        """The kind of result: its attribute ``kind``, or in older files that of its variables."""
         found = self._data.attrs.get("kind")
         return found if found in _PLOTS else _kind(self._data)
 
     def plot(self, path: str | Path | None = None) -> Figure:
-        """Draw the result as what it is.
+        """Draw the result in the way of its kind.
 
         Parameters
         ----------
         path : path, optional
-            Save there (the ending says as what), whole or not at all.
+            File to save to, in the format of its ending, whole or not at all.
 
         Returns
         -------
@@ -57,7 +57,7 @@ class PagAccessor:
         Raises
         ------
         DataError
-            If it is no result, or there is nothing to draw.
+            If it is not a result, or there is nothing to draw.
         EngineError
             If matplotlib is missing.
 
@@ -70,7 +70,7 @@ class PagAccessor:
         return getattr(importlib.import_module(module, __package__), name)(self._data, path)
 
     def save(self, path: str | Path) -> None:
-        """Write NetCDF-4, whole or not at all."""
+        """Write a NetCDF-4 file, whole or not at all."""
         from ..results.dataset import save
 
         save(self._data, path)
@@ -82,27 +82,27 @@ class PagAccessor:
         prior: Mapping[str, Any] | None = None,
         path: str | Path | None = None,
     ) -> Figure:
-        """Of samples: the distribution of each number and of each pair; see
+        """Corner plot of samples: the distributions of numbers and of pairs; see
         `plots.corner.corner`."""
         from .corner import corner
 
         return corner(self._data, names, truth, prior, path)
 
     def to_datatree(self) -> xr.DataTree:
-        """Samples as ArviZ 1 has them; see `results.arviz.to_datatree`."""
+        """Samples in the type of ArviZ 1; see `results.arviz.to_datatree`."""
         from ..results.arviz import to_datatree
 
         return to_datatree(self._data)
 
     def to_arviz(self) -> Any:
-        """Samples as the ArviZ that is installed has them; see `results.arviz.to_arviz`."""
+        """Samples in the type of the installed ArviZ; see `results.arviz.to_arviz`."""
         from ..results.arviz import to_arviz
 
         return to_arviz(self._data)
 
 
 def _kind(data: xr.Dataset) -> str:
-    """By the variables and dimensions."""
+    """The kind of a result, inferred from its variables and dimensions."""
     from ..core.errors import DataError
 
     names = {str(n) for n in data.data_vars}
@@ -127,8 +127,8 @@ def _kind(data: xr.Dataset) -> str:
 
 
 def register() -> None:
-    """Give Datasets their ``.pag``: now, or as soon as someone imports xarray, for which importing
-    this package does not wait."""
+    """Register ``Dataset.pag`` now, or as soon as xarray is imported, which importing this package
+    does not do."""
     if "xarray" in sys.modules:
         _register()
     else:
@@ -142,7 +142,7 @@ def _register() -> None:
 
 
 class _Waiting:
-    """A finder of modules that finds none: it sees xarray asked for, once."""
+    """A module finder that finds nothing, but notices once that xarray is imported."""
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
         if name != "xarray":
@@ -154,11 +154,11 @@ class _Waiting:
         return spec
 
 
-def _then(loader: Any, follow: Any) -> None:
-    """Have `follow` called after the loader's module was run."""
+def _then(loader: Any, follow: Callable[[], None]) -> None:
+    """Call `follow` after the loader has executed its module."""
     run = loader.exec_module
 
-    def exec_module(module: Any) -> None:
+    def exec_module(module: ModuleType) -> None:
         loader.exec_module = run
         run(module)
         follow()

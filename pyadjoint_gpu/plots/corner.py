@@ -1,4 +1,4 @@
-"""Corner plots: what samples say of numbers, each by itself and in pairs."""
+"""Corner plots: marginal distributions of sampled numbers and of their pairs."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure, SubFigure
 
 LONGEST = 18
-"""Letters of a label beside the next."""
+"""Most letters of a label beside another."""
 MOST = 12
-"""Numbers that one figure can show."""
+"""Most numbers in one figure."""
 INSIDE = (0.5, 0.9)
-"""Of the samples, in the contours."""
+"""Fractions of the samples inside the contours."""
 CELLS = 100
-"""A side of the grid on which densities of pairs are smoothed."""
+"""Cells along a side of the grid on which densities of pairs are smoothed."""
 DARK, LIGHT, TRUTH, PRIOR = "#1f6f8b", "#b7d7e0", "#c8553d", "#8a8a8a"
 SIGNS = {"degree": "°", "degrees": "°", "m2": "m²", "1": ""}
 
 
 @dataclass(frozen=True)
 class Number:
-    """One that has a value a sample, and how it is written: `text`, in `units` times `factor`."""
+    """A sampled number, with its label: `text`, in `units` times `factor`."""
 
     name: str
     text: str
@@ -72,7 +72,7 @@ class Number:
     @property
     def scale(self) -> float:
         """The standard deviation of a normal distribution whose middle half is as wide as the
-        shortest interval that holds half of the samples, if that is less: of one of many modes."""
+        shortest interval with half of the samples, if that is less: the width of one mode."""
         order = np.argsort(self.shown)
         x, below = self.shown[order], np.cumsum(self.weights[order])
         ends = np.searchsorted(below, below - self.weights[order] + 0.5)
@@ -82,7 +82,7 @@ class Number:
 
     @property
     def interval(self) -> str:
-        """The median and the 90 % interval, to two digits of the smaller side of it."""
+        """The median and the 90 % interval as a text, to two digits of its smaller side."""
         low, middle, high = self.quantiles(0.05, 0.5, 0.95)
         sides = [s for s in (high - middle, middle - low) if s > 0]
         unit = f" {self.unit}".rstrip().replace(" $10^", " × $10^")
@@ -103,28 +103,27 @@ def corner(
     prior: Mapping[str, Any] | None = None,
     path: str | Path | None = None,
 ) -> Figure:
-    """Draw the distribution of each number and of each pair of them.
+    """Corner plot: the distribution of each scalar and of each pair of them.
 
-    On the diagonal are histograms, with the median and the 90 % interval above and as dashed lines;
-    below it contours that hold 50 % and 90 % of the samples. Labels are the variables' `long_name`,
-    or their names where that is long, and `units`
-    (``result["strike"].attrs["units"] = "degree"``). Samples have the weights of the
-    variable ``weight``, where there is one.
+    On the diagonal are histograms, with the median and the 90 % interval as titles and dashed
+    lines; below it contours that contain 50 % and 90 % of the samples. Labels are the variables'
+    `long_name` (if it is long, the name) and `units` (``result["strike"].attrs["units"] =
+    "degree"``). Samples are weighted by the variable ``weight``, if there is one.
 
     Parameters
     ----------
     result : Dataset
-        A sampler's: variables with a dimension ``sample``. Of several draws of slip for each theta
-        the first counts.
+        A sampler's result: variables with a dimension ``sample``. Of several draws of slip for each
+        theta the first counts.
     names : str or sequence of str, optional
-        Variables; of those with further dimensions all components. By default all that are one
-        number a sample, or, without any, all.
+        Variables, with all components of those with further dimensions. By default all scalars, or
+        if there are none, all variables.
     truth : mapping, optional
-        Numbers by name (``"slip[3]"`` is a component), drawn as lines.
+        True values by name (``"slip[3]"`` for a component), drawn as lines.
     prior : mapping, optional
-        Distributions of `scipy.stats` by name, such as those that the sampler was given.
+        Distributions of `scipy.stats` by name, such as those given to the sampler.
     path : path, optional
-        Save there (the ending says as what), whole or not at all.
+        File to save to, in the format of its ending, whole or not at all.
 
     Returns
     -------
@@ -147,7 +146,7 @@ def corner(
 
 
 def numbers(result: xr.Dataset, names: str | Iterable[str] | None = None) -> list[Number]:
-    """Those of these variables."""
+    """The sampled numbers of these variables."""
     samples = samples_of(result)
     known = [str(n) for n in samples.data_vars if n not in ABOUT]
     if names is None:
@@ -168,7 +167,7 @@ def numbers(result: xr.Dataset, names: str | Iterable[str] | None = None) -> lis
         if len(out) + columns.shape[1] > MOST:
             raise ConfigError(
                 f"names: found {len(out) + columns.shape[1]} numbers, a figure shows {MOST} at"
-                " most: take a part of the Dataset, with isel say"
+                " most: select a part of the Dataset, for example with isel"
             )
         if not np.all(np.isfinite(columns)):
             raise DataError(f"{name}: some samples are not finite")
@@ -188,7 +187,7 @@ def numbers(result: xr.Dataset, names: str | Iterable[str] | None = None) -> lis
 
 
 def _factor(values: np.ndarray) -> float:
-    """A power of 1000 that makes labels short, where one does."""
+    """A power of 1000 that makes labels short, or 1."""
     most, range_ = float(np.max(np.abs(values))), float(np.ptp(values))
     if most == 0.0:
         return 1.0
@@ -202,7 +201,7 @@ def _factor(values: np.ndarray) -> float:
 
 
 def corner_size(count: int) -> tuple[float, float]:
-    """Of the figure, in inches."""
+    """Size of the figure, in inches."""
     if count == 1:
         return 4.6, 3.0
     side = count * (1.9 if count < 6 else 1.55)
@@ -217,7 +216,7 @@ def draw_corner(
     prior: Mapping[str, Any],
     own: float | None = None,
 ) -> None:
-    """Into a figure, or a part of one, of this size in inches; `own` is the width to take of it, in
+    """Draw into a figure, or a part of one, of this size in inches; `own` is the width to use, in
     the middle."""
     names = [n.name for n in shown]
     truth = {k: finite(f"truth.{k}", v) for k, v in check_keys(truth, names, "truth").items()}
@@ -263,7 +262,7 @@ def draw_corner(
 
 
 def _range(number: Number, truth: float | None) -> tuple[float, float]:
-    """All samples but the very last, and the truth."""
+    """Range of an axis: all samples except extreme ones, and the truth."""
     low, high = number.quantiles(0.001, 0.999)
     if truth is not None:
         low, high = min(low, truth / number.factor), max(high, truth / number.factor)
@@ -272,7 +271,7 @@ def _range(number: Number, truth: float | None) -> tuple[float, float]:
 
 
 def _effective(number: Number) -> float:
-    """How many samples of equal weight would say as much."""
+    """Effective sample size of the weights."""
     return 1.0 / float(np.sum(number.weights**2))
 
 
@@ -314,10 +313,10 @@ def _pair(ax: Axes, across: Number, up: Number) -> None:
 
 
 def _density(across: Number, up: Number) -> tuple[np.ndarray, list[np.ndarray], np.ndarray]:
-    """Of a pair: smoothed on a grid, the grid's cells, and its values at the samples.
+    """Kernel density of a pair on a grid, the grid's cells, and its values at the samples.
 
     Reflected at the outermost samples, so that it does not fall off at bounds. The kernel is
-    narrower where the two are correlated, since it cannot lie askew.
+    narrower where the two are correlated, since it is aligned with the axes.
     """
     x, y = across.shown, up.shown
     counts, *edges = np.histogram2d(x, y, CELLS, weights=across.weights)
@@ -348,7 +347,7 @@ def _ticks(ax: Axes, *, left: bool, bottom: bool, turned: bool) -> None:
             text.set(rotation=40, rotation_mode="anchor", ha="right")
     for spine in ax.spines.values():
         spine.set(linewidth=0.7, color=INK)
-    if ax.get_title():  # a marginal: its height says nothing
+    if ax.get_title():  # a marginal, whose height is arbitrary
         ax.set_yticks([])
 
 

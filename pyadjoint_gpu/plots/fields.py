@@ -1,7 +1,8 @@
-"""Pictures of results (matplotlib, imported when one is drawn)."""
+"""Plots of results (by matplotlib, imported when one is drawn)."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,23 +19,27 @@ if TYPE_CHECKING:
 
 INK = "#333333"
 NAMED = 5
-"""Observations whose names are written beside them."""
+"""Most observations that are labelled with their names."""
 MOST = 1000
-"""Observations that a map can show."""
+"""Most observations on a map."""
+
+
+Panel = Callable[["Axes"], object]
+"""A function that draws into axes."""
 
 
 def plot(result: xr.Dataset, path: str | Path | None = None) -> Figure:
-    """Draw a result of `invert`: true (where known) and recovered fields with the places of the
-    observations, the state, the fit of the data and the misfit's fall.
+    """Draw a result of `invert`: true (where known) and recovered fields with the positions of
+    the observations, the state, the fit of the data and the misfit by iteration.
 
-    Three-dimensional fields are cut through the middle of their first axis. A forcing in all cells
-    is summed over time.
+    Three-dimensional fields are cut through the middle of their first axis. Forcings in all cells
+    are integrated over time.
 
     Parameters
     ----------
     result : Dataset
     path : path, optional
-        Save there (the ending says as what), whole or not at all.
+        File to save to, in the format of its ending, whole or not at all.
 
     Returns
     -------
@@ -51,7 +56,7 @@ def plot(result: xr.Dataset, path: str | Path | None = None) -> Figure:
     if not names or "misfit" not in result:
         raise DataError("not a result of an inversion: it has no '<control>_initial' and 'misfit'")
     result = over_all_time(result)
-    panels: list[Any] = []
+    panels: list[Panel] = []
     for name in names:
         if result[name].dims[:1] == ("interval",):
             panels.append(lambda ax, name=name: series(ax, result, name))
@@ -67,7 +72,7 @@ def plot(result: xr.Dataset, path: str | Path | None = None) -> Figure:
 
 
 def _name_farthest(ax: Axes, result: xr.Dataset) -> None:
-    """The names, where there are some, of the observations that are missed by most."""
+    """Label the observations with the largest misfits, where they have names."""
     names = [
         c.values
         for c in result.coords.values()
@@ -92,14 +97,14 @@ def _name_farthest(ax: Axes, result: xr.Dataset) -> None:
 
 
 def integers(ax: Axes) -> None:
-    """Ticks of the x axis at whole numbers only."""
+    """Restrict the ticks of the x axis to whole numbers."""
     from matplotlib.ticker import MaxNLocator
 
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
-def arranged(panels: list[Any], wide: float, title: str, path: str | Path | None) -> Figure:
-    """Panels, functions of axes, in rows of two or three; `wide` the aspect ratio of maps."""
+def arranged(panels: list[Panel], wide: float, title: str, path: str | Path | None) -> Figure:
+    """A figure of panels, functions of axes, two or three a row; `wide` is the aspect of maps."""
     columns = min(len(panels), 2 if len(panels) in (2, 4) else 3)
     rows = -(-len(panels) // columns)
     figure = new_figure(
@@ -107,25 +112,25 @@ def arranged(panels: list[Any], wide: float, title: str, path: str | Path | None
         0.7 + rows * float(np.clip(3.9 / wide + 0.9, 2.9, 5.0)),
         layout="constrained",
     )
-    # Between the label of a colour bar and that of the axis beside it.
-    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.06)  # type: ignore[union-attr]
-    places = figure.add_gridspec(rows, columns)
+    # Space between the label of a colour bar and that of the axis beside it.
+    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.06)  # type: ignore[union-attr]  # it has one
+    cells = figure.add_gridspec(rows, columns)
     for k, panel in enumerate(panels):
         row, column = divmod(k, columns)
-        last = k == len(panels) - 1  # takes what is left of its row
-        panel(figure.add_subplot(places[row, column : columns if last else column + 1]))
+        last = k == len(panels) - 1  # spans the rest of its row
+        panel(figure.add_subplot(cells[row, column : columns if last else column + 1]))
     figure.suptitle(title, fontsize=13, color=INK)
     return saved(figure, path)
 
 
 def new_figure(width: float, height: float, **options: Any) -> Figure:
-    """An empty one, in inches, of no window."""
+    """An empty figure, its size in inches, without a window."""
     return _figure_type("plots")(figsize=(width, height), **options)
 
 
 def check_drawable(path: Path, what: str) -> None:
-    """A `ConfigError`, which begins with `what`, unless figures can be saved under that name; an
-    `EngineError` if matplotlib is missing."""
+    """Raise a `ConfigError`, which begins with `what`, unless figures can be saved under that name,
+    or an `EngineError` if matplotlib is missing."""
     formats = _figure_type(what)().canvas.get_supported_filetypes()
     if path.suffix.lstrip(".") not in formats:
         raise ConfigError(f"{what}: found {str(path)!r}, expected the ending png, pdf or svg")
@@ -142,7 +147,7 @@ def _figure_type(what: str) -> type[Figure]:
 
 
 def saved(figure: Figure, path: str | Path | None) -> Figure:
-    """`figure`, after it was written to `path`, if one is given, whole or not at all."""
+    """Write a figure to `path`, if given, whole or not at all, and return it."""
     if path is not None:
         with whole(Path(path)) as beside:
             kind = Path(path).suffix.lstrip(".") or "png"
@@ -151,7 +156,7 @@ def saved(figure: Figure, path: str | Path | None) -> Figure:
 
 
 def over_all_time(result: xr.Dataset) -> xr.Dataset:
-    """With the integrals over time of those fields that have a value an interval and cell."""
+    """A result with fields by interval and cell replaced by their integrals over time."""
     if "interval" not in result.coords:
         return result
     times = result["interval"]
@@ -169,7 +174,7 @@ def over_all_time(result: xr.Dataset) -> xr.Dataset:
 
 
 def aspect(result: xr.Dataset) -> float:
-    """Width over height of the maps."""
+    """Aspect ratio (width over height) of the maps."""
     if "y_face" not in result.coords or "x_face" not in result.coords:
         return 1.5
     width, height = np.ptp(result["x_face"].values), np.ptp(result["y_face"].values)
@@ -177,11 +182,11 @@ def aspect(result: xr.Dataset) -> float:
 
 
 def _states(result: xr.Dataset) -> list[str]:
-    """The unknowns of the model."""
+    """Names of the model's unknowns in the result, two at most."""
     return [n for n in str(result.attrs.get("unknowns", "")).split() if n in result][:2]
 
 
-def _field_panels(result: xr.Dataset, name: str) -> list[Any]:
+def _field_panels(result: xr.Dataset, name: str) -> list[Panel]:
     if result[name].ndim == 1:
         return [lambda ax: _line(ax, result, name)]
     limits, log = value_range(result[name].values)
@@ -192,8 +197,8 @@ def _field_panels(result: xr.Dataset, name: str) -> list[Any]:
 
 
 def value_range(values: np.ndarray, beyond: float = 0.2) -> tuple[tuple[float, float], bool]:
-    """Limits of a map's colours, that so many percent are beyond, and whether they are better
-    logarithmic."""
+    """Limits of a map's colours, with `beyond` percent of values outside, and whether a logarithmic
+    scale is better."""
     low, high = (float(v) for v in np.percentile(values, [beyond, 100.0 - beyond]))
     log = bool(np.min(values) > 0 and high > 3 * low)
     if high - low < 1e-12 * max(abs(high), abs(low)):
@@ -225,7 +230,7 @@ def draw_map(
     points: bool = False,
     colors: str = "viridis",
 ) -> None:
-    """A field in the plane: within `limits`, in these colours; without, those of states."""
+    """Draw a field in the plane, within `limits` and in `colors`; without limits, as states are."""
     from matplotlib.colors import LogNorm, Normalize
     from matplotlib.ticker import LogLocator
 
@@ -277,7 +282,7 @@ def draw_map(
     if "observation_x" in result:
         observed = result["observed"]
         own = str(observed.attrs.get("long_name")) == f"observed {name}"
-        own = own and "observation_time" not in result  # at many times, the map at one
+        own = own and "observation_time" not in result  # the map is at one time, these at many
         if (
             points or own
         ) and observed.size <= MOST:  # on the observed field itself, in its colours
@@ -298,13 +303,13 @@ def draw_map(
 
 
 def units_of(field: xr.DataArray) -> str:
-    """As a label shows them."""
+    """Units of a field as a label shows them."""
     units = str(field.attrs.get("units", "1"))
     return "" if units == "1" else units
 
 
 def edges(middles: np.ndarray) -> np.ndarray:
-    """Of cells, from where their middles are."""
+    """Edges of cells from their middles."""
     if len(middles) < 2:
         return np.array([middles[0] - 0.5, middles[0] + 0.5])
     inner = 0.5 * (middles[1:] + middles[:-1])
@@ -312,7 +317,7 @@ def edges(middles: np.ndarray) -> np.ndarray:
 
 
 def length_unit(result: xr.Dataset) -> tuple[float, str]:
-    """What to divide coordinates by, and the unit as a suffix of a label."""
+    """Divisor of coordinates, and the unit as a suffix of a label."""
     units = str(result["x"].attrs.get("units", "1"))
     if units == "m" and float(np.ptp(result["x_face"].values)) > 1e4:
         return 1e3, " (km)"
@@ -320,7 +325,7 @@ def length_unit(result: xr.Dataset) -> tuple[float, str]:
 
 
 def profile(ax: Axes, result: xr.Dataset, name: str) -> None:
-    """A boundary control, by face, with a gap where one side ends and the next begins."""
+    """Draw a boundary control by face, with gaps between sides."""
     label = str(result[name].dims[0]).removesuffix("_face")
     names = [f"{label}_{d}" for d in ("z", "y", "x")]
     where = np.stack([result[n].values for n in names if n in result])
@@ -331,15 +336,15 @@ def profile(ax: Axes, result: xr.Dataset, name: str) -> None:
 
 
 def series(ax: Axes, result: xr.Dataset, name: str) -> None:
-    """A forcing at some places through time: those where it is largest."""
+    """Draw a forcing over time, at the sites where it is largest."""
     size = np.max(np.abs(result[name].values), axis=0)
     times = result["interval"]
-    for k, place in enumerate(np.argsort(size, kind="stable")[::-1][:4]):
+    for k, site in enumerate(np.argsort(size, kind="stable")[::-1][:4]):
         color = f"C{k}"
         for key, style in ((f"{name}_true", ":"), (name, "-")):
             if key in result:
-                label = f"source {place}" if style == "-" else None
-                values = result[key].values[:, place]
+                label = f"source {site}" if style == "-" else None
+                values = result[key].values[:, site]
                 ax.step(times, values, style, where="mid", color=color, label=label, lw=1.5)
     ax.set_xlabel(f"time ({times.attrs.get('units', '')})")
     ax.set_ylabel(str(result[name].attrs.get("units", "")))
@@ -349,22 +354,22 @@ def series(ax: Axes, result: xr.Dataset, name: str) -> None:
 
 
 def _line(ax: Axes, result: xr.Dataset, name: str) -> None:
-    """A field along the one axis of the grid."""
+    """Draw a field along the only axis of the grid."""
     unit, suffix = length_unit(result)
     _curves(ax, result, name, result["x"].values / unit, np.empty(0, int))
     ax.set_xlabel(f"x{suffix}")
 
 
 def _curves(ax: Axes, result: xr.Dataset, name: str, x: np.ndarray, gaps: np.ndarray) -> None:
-    """True, first and recovered values over x, broken before the entries `gaps`."""
+    """Draw true, first and recovered values over x, with breaks before the entries `gaps`."""
     for key, style, color, label in (
         (f"{name}_true", ":", "k", "true"),
         (f"{name}_initial", "-", "#bbbbbb", "start"),
         (name, "-", "#1f6f8b", "recovered"),
     ):
         if key in result:
-            places, values = (np.insert(v, gaps, np.nan) for v in (x, result[key].values))
-            ax.plot(places, values, style, color=color, label=label, lw=1.5)
+            across, values = (np.insert(v, gaps, np.nan) for v in (x, result[key].values))
+            ax.plot(across, values, style, color=color, label=label, lw=1.5)
     ax.set_ylabel(str(result[name].attrs.get("units", "")))
     ax.set_title(str(result[name].attrs.get("long_name", name)), fontsize=10, color=INK)
     ax.legend(frameon=False, fontsize=8)
@@ -381,7 +386,7 @@ def _fit(ax: Axes, result: xr.Dataset) -> None:
     ax.errorbar(
         observed,
         predicted,
-        xerr=sigma if np.max(sigma) < spread else None,  # else they say nothing but hide all
+        xerr=sigma if np.max(sigma) < spread else None,  # larger ones would hide the data
         fmt="o",
         ms=3.5,
         color="#1f6f8b",
@@ -408,7 +413,7 @@ def _history(ax: Axes, result: xr.Dataset) -> None:
     iteration = result["iteration"].values
     ax.semilogy(iteration, misfit, color="#c8553d", lw=1.8, label="misfit")
     penalty = result["penalty"].values
-    shown = penalty > 1e-3 * misfit.min()  # the start has none, or what round-off leaves
+    shown = penalty > 1e-3 * misfit.min()  # not zeros or round-off, as at the start
     if np.any(shown):
         ax.semilogy(iteration, np.where(shown, penalty, np.nan), "--", color="#8a8a8a", lw=1.2,
                     label="penalty")  # fmt: skip

@@ -1,4 +1,4 @@
-"""Pictures of linear systems in time: what sensors see, what was inferred from it, networks."""
+"""Plots of linear time-invariant systems: responses at sensors, inversions, sites."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import xarray as xr
 
 from ..core.errors import DataError
 from ..results.dataset import NINETY
-from .fields import INK, arranged, edges, units_of
+from .fields import INK, Panel, arranged, edges, units_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 
 DARK, BAND, MARK = "#1f6f8b", "#9ec9d6", "#c8553d"
 SHOWN = 3
-"""Sensors, or points of a forecast."""
+"""Most sensors, or points of a forecast, that are drawn."""
 
 
 def plot_block_column(column: xr.Dataset, path: str | Path | None = None) -> Figure:
-    """Draw a result of `block_column`: where the source is felt, at three sensors, and how long.
+    """Draw a result of `block_column`: responses of three sensors, in space and by lag.
 
     Parameters
     ----------
     column : Dataset
     path : path, optional
-        Save there (the ending says as what), whole or not at all.
+        File to save to, in the format of its ending, whole or not at all.
 
     Returns
     -------
@@ -37,7 +37,7 @@ def plot_block_column(column: xr.Dataset, path: str | Path | None = None) -> Fig
     Raises
     ------
     DataError
-        If the Dataset is no block column.
+        If the Dataset is not a block column.
     EngineError
         If matplotlib is missing.
     """
@@ -45,20 +45,20 @@ def plot_block_column(column: xr.Dataset, path: str | Path | None = None) -> Fig
         raise DataError("not a block column: it has no 'response'")
     sensors = column.sizes["sensor"]
     shown = np.unique(np.linspace(0, sensors - 1, min(sensors, SHOWN)).astype(int)).tolist()
-    panels: list[Any] = [lambda ax, k=k: _felt(ax, column, k) for k in shown]
+    panels: list[Panel] = [lambda ax, k=k: _response_map(ax, column, k) for k in shown]
     panels.append(lambda ax: _lags(ax, column, shown))
     return arranged(panels, 1.3, str(column.attrs.get("title", "")), path)
 
 
 def plot_linear_inversion(answer: xr.Dataset, path: str | Path | None = None) -> Figure:
-    """Draw what `LinearInversion` inferred: the integral of m over time with its standard
+    """Draw a result of `LinearInversion`: the integral of m over time with its standard
     deviation, and forecasts, at up to three points, with 90 % intervals.
 
     Parameters
     ----------
     answer : Dataset
     path : path, optional
-        Save there (the ending says as what), whole or not at all.
+        File to save to, in the format of its ending, whole or not at all.
 
     Returns
     -------
@@ -67,17 +67,17 @@ def plot_linear_inversion(answer: xr.Dataset, path: str | Path | None = None) ->
     Raises
     ------
     DataError
-        If the Dataset is no such result.
+        If the Dataset is not such a result.
     EngineError
         If matplotlib is missing.
     """
     if "integral" not in answer or "integral_sd" not in answer:
         raise DataError("not a linear inversion: it has no 'integral' with 'integral_sd'")
-    panels: list[Any]
+    panels: list[Panel]
     if _line_like(answer, answer["integral"]):
-        panels = [lambda ax: _band_of_places(ax, answer)]
+        panels = [lambda ax: _band_of_sites(ax, answer)]
     else:
-        panels = [lambda ax, n=n: draw_places(ax, answer, answer[n]) for n in
+        panels = [lambda ax, n=n: draw_sites(ax, answer, answer[n]) for n in
                   ("integral", "integral_sd")]  # fmt: skip
     for k in range(min(SHOWN, answer.sizes["point"] if "forecast" in answer else 0)):
         panels.append(lambda ax, k=k: _forecast(ax, answer, k))
@@ -85,7 +85,7 @@ def plot_linear_inversion(answer: xr.Dataset, path: str | Path | None = None) ->
     return arranged(panels, 1.3, str(answer.attrs.get("title", title)), path)
 
 
-def draw_places(
+def draw_sites(
     ax: Axes,
     result: xr.Dataset,
     field: xr.DataArray,
@@ -93,7 +93,7 @@ def draw_places(
     text: str | None = None,
     limits: tuple[float, float] | None = None,
 ) -> None:
-    """Values at the places of a forcing: a map where they are cells or have positions in the plane,
+    """Values at the sites of a forcing: a map where they are cells or have positions in the plane,
     else along their numbers."""
     title = text or str(field.attrs.get("long_name", field.name))
     ax.set_title(title, fontsize=10, color=INK)
@@ -144,7 +144,7 @@ def finish_plane(ax: Axes, result: xr.Dataset) -> None:
 
 
 def _line_like(result: xr.Dataset, field: xr.DataArray) -> bool:
-    """Whether the places have no positions in the plane."""
+    """Whether the sites have no positions in the plane."""
     if field.ndim == 2:
         return False
     return field.ndim != 1 or not {f"{field.dims[0]}_{d}" for d in "xy"} <= set(result.coords)
@@ -162,7 +162,7 @@ def _along(result: xr.Dataset, field: xr.DataArray) -> tuple[np.ndarray, str]:
 
 
 def _positions(result: xr.Dataset, field: xr.DataArray) -> tuple[np.ndarray, np.ndarray]:
-    """x and y of the places, flat."""
+    """x and y of the sites, flat."""
     if field.ndim == 1:
         dim = field.dims[0]
         return result[f"{dim}_x"].values, result[f"{dim}_y"].values
@@ -174,7 +174,7 @@ def _positions(result: xr.Dataset, field: xr.DataArray) -> tuple[np.ndarray, np.
 
 
 def _lattice(x: np.ndarray, y: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, ...] | None:
-    """Edges and values on the smallest lattice with all places, None where most of it is empty."""
+    """Edges and values on the smallest lattice with all sites, None where most of it is empty."""
     (at_x, i), (at_y, j) = (np.unique(c, return_inverse=True) for c in (x, y))
     if min(len(at_x), len(at_y)) < 2 or len(at_x) * len(at_y) > 2.5 * len(values):
         return None
@@ -183,16 +183,16 @@ def _lattice(x: np.ndarray, y: np.ndarray, values: np.ndarray) -> tuple[np.ndarr
     return edges(at_x), edges(at_y), out
 
 
-def _felt(ax: Axes, column: xr.Dataset, k: int) -> None:
-    """The response of one sensor, of all lags."""
+def _response_map(ax: Axes, column: xr.Dataset, k: int) -> None:
+    """Draw the response of one sensor, over all lags."""
     response = column["response"]
     field = response.isel(sensor=k).sum("lag")
     field.attrs = response.attrs
-    draw_places(ax, column, field, text=f"sensor {k}: response, sum over all lags")
+    draw_sites(ax, column, field, text=f"sensor {k}: response, sum over all lags")
     if {"sensor_x", "sensor_y"} <= set(column.coords) and not _line_like(column, field):
         x, y = (column[f"sensor_{d}"].values for d in "xy")
         ax.plot(x[k], y[k], "o", ms=8, mfc=MARK, mec="white")
-        # The same of all sensors.
+        # The same scale for all sensors.
         ax.update_datalim(np.stack([x, y], axis=1))
         ax.autoscale()
         ax.margins(0.06)
@@ -200,20 +200,20 @@ def _felt(ax: Axes, column: xr.Dataset, k: int) -> None:
 
 def _lags(ax: Axes, column: xr.Dataset, shown: list[int]) -> None:
     response = column["response"]
-    places: Any = response.dims[2:]
+    sites: Any = response.dims[2:]
     lag = column["lag"] if "lag" in column.coords else xr.DataArray(np.arange(len(response)))
     for n, k in enumerate(shown):
-        size = np.sqrt(np.square(response.isel(sensor=k)).mean(places))
+        size = np.sqrt(np.square(response.isel(sensor=k)).mean(sites))
         ax.plot(lag, size, "o-", ms=3, lw=1.2, color=f"C{n}", label=f"sensor {k}")
     units = str(lag.attrs.get("units", "1"))
     ax.set_xlabel("lag" + ("" if units == "1" else f" ({units})"))
     ax.set_ylabel(units_of(response))
-    ax.set_title("rms response of all places, by lag", fontsize=10, color=INK)
+    ax.set_title("rms response of all sites, by lag", fontsize=10, color=INK)
     ax.legend(frameon=False, fontsize=8)
     ax.spines[["top", "right"]].set_visible(False)
 
 
-def _band_of_places(ax: Axes, answer: xr.Dataset) -> None:
+def _band_of_sites(ax: Axes, answer: xr.Dataset) -> None:
     mean, sd = answer["integral"], answer["integral_sd"]
     x, label = _along(answer, mean)
     flat, spread = mean.values.ravel(), sd.values.ravel()

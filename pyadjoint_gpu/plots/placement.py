@@ -1,4 +1,4 @@
-"""Pictures of where sensors go, and of what they are good for."""
+"""Plots of sensor placements and of their information."""
 
 from __future__ import annotations
 
@@ -12,29 +12,32 @@ import xarray as xr
 from ..core.errors import DataError
 from ..results.dataset import NINETY
 from .fields import INK, arranged, length_unit, new_figure, saved
-from .linear import draw_places, finish_plane
+from .linear import draw_sites, finish_plane
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.cm import ScalarMappable
     from matplotlib.figure import Figure
+    from matplotlib.gridspec import SubplotSpec
+    from matplotlib.lines import Line2D
 
 CHOSEN, RANDOM, TRUE, BAND, PLACED = "#c8553d", "#c9c9c9", "#222222", "#9ec9d6", "#f2c14e"
 LINE = "#1f6f8b"
 WIDTH = 3.5
-"""Of a map, about, in inches."""
+"""Approximate width of a map, in inches."""
 
 
 def plot_placement(result: xr.Dataset, path: str | Path | None = None) -> Figure:
     """Draw a result of `place_sensors` or ``pyadjoint-gpu place``: candidates and the order of
-    those chosen, on the medium where it is there, the standard deviation of the source over all
-    time before and after, the information against that of random networks; and where there was a
-    rupture to try, its final uplift, true and recovered, and forecasts with 90 % intervals.
+    those chosen, on the medium if there is one, the standard deviation of the source over all
+    time before and after, the information against that of random networks; and for a test
+    rupture, its final uplift, true and recovered, and forecasts with 90 % intervals.
 
     Parameters
     ----------
     result : Dataset
     path : path, optional
-        Save there (the ending says as what), whole or not at all.
+        File to save to, in the format of its ending, whole or not at all.
 
     Returns
     -------
@@ -50,7 +53,7 @@ def plot_placement(result: xr.Dataset, path: str | Path | None = None) -> Figure
     if "order" not in result or "integral_sd" not in result:
         raise DataError("not a result of a placement: it has no 'order' and 'integral_sd'")
     if "medium" not in result.attrs:
-        panels = [_sites, _before_of_map, _after_of_map, lambda ax, r: _information(ax, r, 1.3)]
+        panels = [_candidates, _before_of_map, _after_of_map, _information]
         drawn = [lambda ax, panel=panel: panel(ax, result) for panel in panels]
         return arranged(drawn, 1.3, str(result.attrs.get("title", "")), path)
     basin = _Basin(result)
@@ -58,20 +61,20 @@ def plot_placement(result: xr.Dataset, path: str | Path | None = None) -> Figure
     height = float(np.clip(WIDTH / basin.aspect, 2.2, 4.6))
     rows = [height + 0.3, height, *([2.3] if waves else [])]
     figure = new_figure(3 * (WIDTH + 1.5), sum(rows) + 0.7 * len(rows) + 0.5, layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.1)  # type: ignore[union-attr]
-    places = figure.add_gridspec(len(rows), 3, height_ratios=rows)
+    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.1)  # type: ignore[union-attr]  # it has one
+    cells = figure.add_gridspec(len(rows), 3, height_ratios=rows)
     panels = [_network, _before, _after, lambda ax, b: _information(ax, b.result, b.aspect)]
     panels += [_true, _recovered] if "integral_true" in result else []
     for k, panel in enumerate(panels):
-        panel(figure.add_subplot(places[divmod(k, 3)]), basin)
+        panel(figure.add_subplot(cells[divmod(k, 3)]), basin)
     if waves:
-        _forecasts(figure, places[2, :], result)
+        _forecasts(figure, cells[2, :], result)
     figure.suptitle(str(result.attrs.get("title", "")), fontsize=14, color=INK)
     return saved(figure, path)
 
 
 class _Basin:
-    """A result, and how to draw its maps."""
+    """Maps of a result on its grid."""
 
     def __init__(self, result: xr.Dataset):
         self.result = result
@@ -86,7 +89,7 @@ class _Basin:
         return x, y
 
     def spread(self, field: xr.DataArray) -> np.ndarray:
-        """Values at the places of the source on the whole grid, NaN elsewhere."""
+        """Values at the sites of the source on the whole grid, NaN elsewhere."""
         if "source" not in field.dims:
             return field.values
         out = np.full(self.medium.shape, np.nan)
@@ -98,7 +101,7 @@ class _Basin:
         return out
 
     def outline(self, ax: Axes) -> None:
-        """Around the places of the source, where these are not all cells."""
+        """Outline the sites of the source, where these are not all cells."""
         from matplotlib.collections import LineCollection
 
         if "source_x" not in self.result.coords:
@@ -117,7 +120,7 @@ class _Basin:
         return [self.result[d].values / self.unit for d in ("x", "y")]
 
     def contours(self, ax: Axes) -> None:
-        """Of the medium."""
+        """Draw contours of the medium."""
         values = self.medium.values
         low, high = float(values.min()), float(values.max())
         if high - low > 1e-9 * abs(high):
@@ -131,14 +134,14 @@ class _Basin:
         ax.set_title(textwrap.fill(text, 54), fontsize=10.5, color=INK)
         ax.locator_params(nbins=6)
 
-    def bar(self, ax: Axes, image: Any, text: str) -> None:
+    def bar(self, ax: Axes, image: ScalarMappable, text: str) -> None:
         beside = ax.inset_axes((1.03, 0.0, 0.04, 1.0))
         ax.figure.colorbar(image, cax=beside).set_label(text)
 
     def map(
         self, ax: Axes, field: xr.DataArray, text: str, limits: tuple[float, float], colors: str
     ) -> None:
-        """Around the places of the source and the sensors."""
+        """Draw a map around the sites of the source and the sensors."""
         ax.set_facecolor("#f3f3f3")
         values = self.spread(field)
         image = ax.pcolormesh(
@@ -160,7 +163,7 @@ class _Basin:
 
     @property
     def network(self) -> np.ndarray:
-        """Sensors in place, and those chosen."""
+        """Existing sensors, and those chosen."""
         return np.concatenate([self.existing, self.result["order"].values])
 
     @property
@@ -169,7 +172,7 @@ class _Basin:
 
 
 def _network(ax: Axes, basin: _Basin) -> None:
-    """Candidates, and the order of those chosen."""
+    """Draw candidates, and the order of those chosen."""
     result, medium = basin.result, basin.medium
     image = ax.pcolormesh(*basin.edges, medium.values, cmap="Blues", rasterized=True, alpha=0.75)
     basin.bar(ax, image, f"{medium.attrs['long_name']} ({medium.attrs['units']})")
@@ -189,8 +192,8 @@ def _chosen(result: xr.Dataset) -> str:
     return f"{result.sizes['step']} of {result.sizes['candidate']} candidates, in order"
 
 
-def _marked(ax: Axes, x: np.ndarray, y: np.ndarray, result: xr.Dataset) -> list[Any]:
-    """Candidates of each kind, those chosen with their numbers; what a legend shows."""
+def _marked(ax: Axes, x: np.ndarray, y: np.ndarray, result: xr.Dataset) -> list[Line2D]:
+    """Draw candidates by kind, chosen ones with their numbers; return the legend's handles."""
     kind, order = result["candidate_kind"].values, result["order"].values
     free = np.setdiff1d(np.flatnonzero(kind == 0), order)
     marks: list[tuple[Any, str, str, dict[str, Any]]] = [
@@ -210,8 +213,8 @@ def _marked(ax: Axes, x: np.ndarray, y: np.ndarray, result: xr.Dataset) -> list[
     return handles
 
 
-def _sites(ax: Axes, result: xr.Dataset) -> None:
-    """Candidates in the plane, or where they have no positions, the gains of those chosen."""
+def _candidates(ax: Axes, result: xr.Dataset) -> None:
+    """Draw candidates in the plane, or without positions the gains of those chosen."""
     if {"candidate_x", "candidate_y"} <= set(result.coords):
         handles = _marked(ax, result["candidate_x"].values, result["candidate_y"].values, result)
         ax.margins(0.12)
@@ -238,17 +241,18 @@ def _after_of_map(ax: Axes, result: xr.Dataset) -> None:
 def _deviation_of_map(ax: Axes, result: xr.Dataset, addition: int, when: str) -> None:
     field, most = result["integral_sd"].isel(addition=addition), float(result["integral_sd"].max())
     text = f"standard deviation of the time integral, {when}"
-    draw_places(ax, result, field, text=text, limits=(0.0, 1.05 * most))
+    draw_sites(ax, result, field, text=text, limits=(0.0, 1.05 * most))
 
 
 def _legend_below(ax: Axes, height: float, **options: Any) -> None:
-    """Where it hides nothing, of axes about so many inches high."""
+    """Draw a legend below axes about so many inches high."""
     ax.legend(fontsize=8, frameon=False, ncols=4, handletextpad=0.3, columnspacing=1.0,
               loc="upper center", bbox_to_anchor=(0.5, -0.46 / height), **options)  # fmt: skip
 
 
 def _spreads(basin: _Basin) -> list[xr.DataArray]:
-    """Standard deviations of the source over all time before the first and after the last."""
+    """Standard deviations of the source's time integral before the first and after the last
+    sensor."""
     return [basin.result["integral_sd"].isel(addition=k) for k in (0, -1)]
 
 
@@ -287,7 +291,7 @@ def _units(field: xr.DataArray) -> str:
     return "" if units == "1" else f" {units}"
 
 
-def _information(ax: Axes, result: xr.Dataset, aspect: float) -> None:
+def _information(ax: Axes, result: xr.Dataset, aspect: float = 1.3) -> None:
     start = result.attrs["existing_information"]  # of sensors in place
     for k, one in enumerate(result["random_information"].values):
         label = f"{result.sizes['design']} random networks" if k == 0 else None
@@ -306,13 +310,13 @@ def _information(ax: Axes, result: xr.Dataset, aspect: float) -> None:
     ax.spines[["top", "right"]].set_visible(False)
 
 
-def _forecasts(figure: Figure, place: Any, result: xr.Dataset) -> None:
-    """At up to three points."""
+def _forecasts(figure: Figure, place: SubplotSpec, result: xr.Dataset) -> None:
+    """Draw forecasts at up to three points."""
     shown = range(min(3, result.sizes["point"]))
     length, unit = _clock(result["time"])
     time, until = result["time"].values / length, result.attrs["forecast_until"] / length
     inner = place.subgridspec(1, len(shown))
-    first: Any = None
+    first: Axes | None = None
     for k in shown:
         ax = figure.add_subplot(inner[k], sharey=first)
         mean, sd = (result[n].values[:, k] for n in ("forecast", "forecast_sd"))
@@ -335,7 +339,7 @@ def _forecasts(figure: Figure, place: Any, result: xr.Dataset) -> None:
 
 
 def _clock(time: xr.DataArray) -> tuple[float, str]:
-    """What to divide times by, and the unit then."""
+    """Divisor of times, and the resulting unit."""
     units = str(time.attrs.get("units", "1"))
     if units == "s" and float(time[-1]) > 600.0:
         return 60.0, "min"

@@ -1,4 +1,4 @@
-"""Pictures of what samplers found."""
+"""Plots of samplers' results."""
 
 from __future__ import annotations
 
@@ -12,33 +12,31 @@ import xarray as xr
 from ..core.errors import DataError
 from ..results.samples import samples_of, scalars
 from .corner import DARK, LIGHT, MOST, corner_size, draw_corner, numbers
-from .fields import INK, aspect, draw_map, new_figure, saved, value_range
+from .fields import INK, Panel, aspect, draw_map, new_figure, saved, value_range
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 PANEL, GAP = 3.5, 1.75
-"""Inches, the width of a map and the space to the next, for its colour bar."""
+"""Width of a map and the space to the next, for its colour bar, in inches."""
 
-Panel = Callable[["Axes"], None]
 Row = tuple[list[Panel], float]
-"""Panels side by side, and their height in inches."""
+"""Panels in a row, and their height in inches."""
 
 
 def plot_samples(result: xr.Dataset, path: str | Path | None = None) -> Figure:
-    """Draw what a sampler found: its unknown numbers in a corner plot (the first twelve), mean and
-    standard deviation of slip and of fields as maps, and how the prior became the posterior.
+    """Draw a sampler's result: its unknown numbers in a corner plot (the first twelve), mean and
+    standard deviation of slip and of fields as maps, and the stages of tempering.
 
-    Slip is mapped on its fault where its components have coordinates (`Fault.coordinates`). Fields
-    are variables ``<name>_mean`` and ``<name>_sd`` on a grid, with ``<name>_true`` where it is
-    known.
+    Slip is mapped on its fault if its components have coordinates (`Fault.coordinates`). Fields are
+    variables ``<name>_mean`` and ``<name>_sd`` on a grid, with ``<name>_true`` if it is known.
 
     Parameters
     ----------
     result : Dataset
     path : path, optional
-        Save there (the ending says as what), whole or not at all.
+        File to save to, in the format of its ending, whole or not at all.
 
     Returns
     -------
@@ -47,7 +45,7 @@ def plot_samples(result: xr.Dataset, path: str | Path | None = None) -> Figure:
     Raises
     ------
     DataError
-        If the Dataset is no sampler's.
+        If the Dataset is not a sampler's.
     EngineError
         If matplotlib is missing.
     """
@@ -83,7 +81,7 @@ def plot_samples(result: xr.Dataset, path: str | Path | None = None) -> Figure:
 
 
 def _width(count: int) -> float:
-    """Of so many maps, with their labels and colour bars."""
+    """Width of so many maps, with their labels and colour bars."""
     return 0.8 + count * PANEL + (count - 1) * GAP + 1.0
 
 
@@ -114,7 +112,7 @@ def _slip(result: xr.Dataset) -> list[Row]:
 
 
 def _on_fault(result: xr.Dataset, kind: str) -> xr.Dataset:
-    """Mean and standard deviation of one kind of slip, down the dip (y) and along the strike."""
+    """Mean and standard deviation of one kind of slip, down dip (y) and along strike (x)."""
     part = result[["slip_mean", "slip_sd"]].isel(component=result["slip_kind"].values == kind)
     (x, along), (y, down) = (_patches(part[n]) for n in ("along", "down"))
     edges, units = {"x": x, "y": y}, str(part["along"].attrs.get("units", "1"))
@@ -133,14 +131,14 @@ def _on_fault(result: xr.Dataset, kind: str) -> xr.Dataset:
 
 
 def _patches(at: xr.DataArray) -> tuple[np.ndarray, np.ndarray]:
-    """Their edges along one direction, and which of them each component is."""
+    """Edges of patches along one direction, and the patch of each component."""
     middles, which = np.unique(at.values, return_inverse=True)
     size = float(at.attrs.get("patch_length", middles[1] - middles[0] if len(middles) > 1 else 1.0))
     return middles[0] + size * (np.arange(len(middles) + 1) - 0.5), which
 
 
 def _fault_axes(ax: Axes) -> None:
-    """Depth grows downwards."""
+    """Set up axes in which depth increases downwards."""
     ax.invert_yaxis()
     for set_label, old, new in (
         (ax.set_xlabel, ax.get_xlabel(), "along strike"),
@@ -190,8 +188,8 @@ def _map_panel(
     *,
     shared: tuple[tuple[float, float], bool] | None = None,
 ) -> Panel:
-    """A map in colours of its kind: those of a spread, of what changes its sign, or of neither;
-    limits, and whether they are logarithmic, may be shared by mean and truth."""
+    """Panel of a map in the colours for a spread, for values of both signs, or for others; limits,
+    and whether they are logarithmic, may be shared by mean and truth."""
 
     def panel(ax: Axes) -> None:
         limits, log, colors = value_range(result[name].values, 0.0)[0], False, "viridis"
@@ -212,7 +210,7 @@ def _map_panel(
 
 
 def _band(ax: Axes, result: xr.Dataset, name: str) -> None:
-    """A field along one axis, and a standard deviation to either side."""
+    """Draw a field along one axis, with a band of one standard deviation."""
     mean, sd = result[f"{name}_mean"], result[f"{name}_sd"]
     x = result[mean.dims[0]]
     ax.fill_between(x, mean - sd, mean + sd, color=LIGHT, lw=0, label="± standard deviation")
@@ -225,12 +223,12 @@ def _band(ax: Axes, result: xr.Dataset, name: str) -> None:
     ax.spines[["top", "right"]].set_visible(False)
 
 
-def _labelled(text: str, of: xr.DataArray) -> str:
-    units = str(of.attrs.get("units", "1"))
+def _labelled(text: str, field: xr.DataArray) -> str:
+    units = str(field.attrs.get("units", "1"))
     return text if units == "1" else f"{text} ({units})"
 
 
-# The way there
+# Stages
 
 
 def _progress(result: xr.Dataset) -> list[Row]:
@@ -241,7 +239,7 @@ def _progress(result: xr.Dataset) -> list[Row]:
 
 
 def _stages(ax: Axes, result: xr.Dataset, name: str) -> None:
-    """By stage, one line a run."""
+    """Draw a variable by stage, one line a run."""
     values = result[name]
     paths: Iterable[Any] = values.values.reshape(-1, values.sizes["stage"])
     for path in paths:

@@ -1,9 +1,9 @@
-"""Pictures of forward solves, gradients and observations."""
+"""Plots of forward solves, gradients and observations."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
@@ -11,6 +11,7 @@ import xarray as xr
 from ..core.errors import DataError
 from .fields import (
     INK,
+    Panel,
     arranged,
     aspect,
     cut,
@@ -30,18 +31,18 @@ if TYPE_CHECKING:
 
 
 def plot_state(state: xr.Dataset, path: str | Path | None = None) -> Figure:
-    """Draw a result of `solve`: its fields on cells, unknowns first, and how it converged; or a
+    """Plot a result of `solve`, its fields on cells, unknowns first, and its convergence; or a
     gradient.
 
-    Three-dimensional fields are cut through the middle of their first axis, those at many times
-    shown at the last. A forcing in all cells is summed over time, one at few places drawn through
-    time.
+    Three-dimensional fields are cut through the middle of their first axis; fields at many times
+    are shown at the last. Forcings in all cells are integrated over time, those at other sites
+    drawn over time.
 
     Parameters
     ----------
     state : Dataset
     path : path, optional
-        Save there (the ending says as what), whole or not at all.
+        File to save to, in the format of its ending, whole or not at all.
 
     Returns
     -------
@@ -55,7 +56,7 @@ def plot_state(state: xr.Dataset, path: str | Path | None = None) -> Figure:
         If matplotlib is missing.
     """
     state = over_all_time(_with_faces(state))
-    panels: list[Any] = []
+    panels: list[Panel] = []
     for name, field in state.data_vars.items():
         dims = {str(d) for d in field.dims}
         if dims - {"z", "y", "x", "time"} == set() and dims != {"time"} and dims:
@@ -66,21 +67,20 @@ def plot_state(state: xr.Dataset, path: str | Path | None = None) -> Figure:
             panels.append(lambda ax, name=str(name): profile(ax, state, name))
     if not panels:
         raise DataError("nothing to draw: no field on the cells of a grid")
-    if "convergence" in state and np.sum(state["convergence"] > 0) > 1:  # else it was at once
+    if "convergence" in state and np.sum(state["convergence"] > 0) > 1:  # not in one step
         panels.append(lambda ax: _convergence(ax, state))
     return arranged(panels, aspect(state), str(state.attrs.get("title", "")), path)
 
 
 def plot_observations(data: xr.Dataset, path: str | Path | None = None) -> Figure:
-    """Draw observations: where they are and what was seen, with standard deviations along one axis
-    or through time.
+    """Draw observations: positions and values, with errors along one axis or over time.
 
     Parameters
     ----------
     data : Dataset
         As `LeastSquares` takes them.
     path : path, optional
-        Save there (the ending says as what), whole or not at all.
+        File to save to, in the format of its ending, whole or not at all.
 
     Returns
     -------
@@ -89,7 +89,7 @@ def plot_observations(data: xr.Dataset, path: str | Path | None = None) -> Figur
     Raises
     ------
     DataError
-        If there is no variable with another of its standard deviations.
+        If no variable has a variable with its standard deviations.
     EngineError
         If matplotlib is missing.
     """
@@ -97,7 +97,7 @@ def plot_observations(data: xr.Dataset, path: str | Path | None = None) -> Figur
     if not names:
         raise DataError("nothing to draw: no variable '<name>' with '<name>_sigma'")
     axes = [d for d in ("time", "x", "y", "z") if d in data.coords]
-    panels: list[Any] = []
+    panels: list[Panel] = []
     for name in names:
         if {"x", "y"} <= set(axes) and "time" not in axes:
             panels.append(lambda ax, name=name: _seen_in_plane(ax, data, name))
@@ -107,7 +107,7 @@ def plot_observations(data: xr.Dataset, path: str | Path | None = None) -> Figur
 
 
 def _with_faces(state: xr.Dataset) -> xr.Dataset:
-    """Those of the cells, where a gradient has none."""
+    """A gradient with coordinates of faces, from those of cells where it has none."""
     for d in ("z", "y", "x"):
         if d in state.coords and f"{d}_face" not in state.coords:
             faces = edges(state[d].values)
@@ -116,7 +116,7 @@ def _with_faces(state: xr.Dataset) -> xr.Dataset:
 
 
 def _field(ax: Axes, state: xr.Dataset, name: str) -> None:
-    """On cells; in colours that are the darker the larger, or of either sign."""
+    """Draw a field on cells, in sequential colours, or diverging ones for both signs."""
     field, _ = cut(state, name)
     if field.ndim == 1:
         draw_map(ax, state, name)
@@ -143,8 +143,8 @@ def _convergence(ax: Axes, state: xr.Dataset) -> None:
     ax.spines[["top", "right"]].set_visible(False)
 
 
-def _labelled(text: str, of: xr.DataArray) -> str:
-    units = str(of.attrs.get("units", "1"))
+def _labelled(text: str, field: xr.DataArray) -> str:
+    units = str(field.attrs.get("units", "1"))
     return text if units == "1" else f"{text} ({units})"
 
 
@@ -169,15 +169,15 @@ def _between(values: np.ndarray) -> str:
 
 
 def _seen_along(ax: Axes, data: xr.Dataset, name: str, axes: list[str]) -> None:
-    """Along the first of the axes, a line each place where that is time."""
+    """Draw observations along the first of the axes; if that is time, with a line for each site."""
     along = axes[0] if axes else "observation"
     others = np.stack([data[d].values for d in axes[1:]] or [np.zeros(data[name].size)], axis=1)
-    places, which = np.unique(others, axis=0, return_inverse=True)
+    positions, which = np.unique(others, axis=0, return_inverse=True)
     x = data[along] if axes else np.arange(data[name].size)
-    for k in range(min(len(places), 8)):
+    for k in range(min(len(positions), 8)):
         at = np.flatnonzero(which.ravel() == k)
         at = at[np.argsort(np.asarray(x)[at], kind="stable")]
-        label = ", ".join(f"{d} {v:.3g}" for d, v in zip(axes[1:], places[k], strict=False))
+        label = ", ".join(f"{d} {v:.3g}" for d, v in zip(axes[1:], positions[k], strict=False))
         ax.errorbar(
             np.asarray(x)[at],
             data[name].values[at],

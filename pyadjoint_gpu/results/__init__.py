@@ -1,1 +1,1 @@
-"""Results as Datasets."""
+"""Results as xarray Datasets."""

@@ -1,4 +1,4 @@
-"""Samples for ArviZ."""
+"""Conversion of samples to ArviZ."""
 
 from __future__ import annotations
 
@@ -20,28 +20,27 @@ NOTE = (
 
 
 def to_datatree(result: xr.Dataset) -> xr.DataTree:
-    """In ArviZ's groups, which ArviZ 1 takes as they are.
+    """Samples in ArviZ's groups, which ArviZ 1 takes as they are.
 
-    Runs are chains, particles draws: r_hat says whether runs agree, but what ArviZ makes of
-    autocorrelation (ESS, MCSE) means nothing, since particles have no order.
+    Runs are chains, particles draws: r_hat says whether runs agree, but ArviZ's statistics of
+    autocorrelation (ESS, MCSE) are meaningless, since particles have no order.
 
     Parameters
     ----------
     result : Dataset
-        A sampler's. Of several draws of slip for each theta the first is taken, so that both are of
-        the joint posterior. Weighted samples (variable ``weight``) are resampled, each run by
-        itself.
+        A sampler's result. Of several draws of slip for each theta the first is taken, so that both
+        are of the joint posterior. Weighted samples (``weight``) are resampled, run by run.
 
     Returns
     -------
     xr.DataTree
         ``posterior``: all unknowns (dimensions ``chain``, ``draw`` and their own).
-        ``sample_stats``: what the sampler did, by chain. Attributes: ln Z and its error among them.
+        ``sample_stats``: the sampler's statistics, by chain. Attributes include ln Z and its error.
 
     Raises
     ------
     DataError
-        If there are no samples, or runs of different sizes.
+        If there are no samples, or runs have different sizes.
     """
     groups, attributes = _groups(result)
     tree = xr.DataTree.from_dict(groups)
@@ -50,13 +49,13 @@ def to_datatree(result: xr.Dataset) -> xr.DataTree:
 
 
 def to_arviz(result: xr.Dataset) -> Any:
-    """As the ArviZ that is installed has it: an ``InferenceData`` before version 1, else the
+    """Samples in the type of the installed ArviZ: an ``InferenceData`` before version 1, else the
     DataTree of `to_datatree`.
 
     Raises
     ------
     DataError
-        As `to_datatree`.
+        As for `to_datatree`.
     EngineError
         If ArviZ is missing.
     """
@@ -67,7 +66,7 @@ def to_arviz(result: xr.Dataset) -> Any:
     if int(arviz.__version__.split(".")[0]) >= 1:
         return to_datatree(result)
     groups, attributes = _groups(result)
-    made: Any = arviz.InferenceData  # its annotations take groups for options
+    made: Any = arviz.InferenceData  # whose annotations take the groups for other options
     return made(attrs=attributes, **groups)
 
 
@@ -95,25 +94,25 @@ def _groups(result: xr.Dataset) -> tuple[dict[str, xr.Dataset], dict[str, Any]]:
 
 
 def _labelled(samples: xr.Dataset) -> xr.Dataset:
-    """With one coordinate a dimension, of the words of all: ArviZ's tables can show no others."""
-    of: dict[str, list[np.ndarray]] = {}
+    """Samples with one coordinate a dimension, labels joined: ArviZ's tables can show no others."""
+    labels: dict[str, list[np.ndarray]] = {}
     for name in [str(n) for n in samples.coords if n not in samples.dims]:
         at = samples[name]
         if at.ndim == 1 and at.dims[0] not in samples.coords:
-            of.setdefault(str(at.dims[0]), []).append(at.values)
+            labels.setdefault(str(at.dims[0]), []).append(at.values)
         samples = samples.drop_vars(name)
-    for d, columns in of.items():
+    for d, columns in labels.items():
         words = [" ".join(map(_word, row)) for row in zip(*columns, strict=True)]
         samples = samples.assign_coords({d: (d, words)})
     return samples
 
 
-def _word(value: Any) -> str:
+def _word(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _by_run(samples: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of the samples of each run, one row a run; and the runs."""
+    """Indices of the samples of each run, one run a row, and the runs."""
     size = samples.sizes["sample"]
     run = samples["run"].values if "run" in samples.coords else np.zeros(size, int)
     runs, counts = np.unique(run, return_counts=True)

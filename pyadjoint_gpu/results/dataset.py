@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def clean(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """Attributes that NetCDF can hold: None is left out, bool becomes int8, a dict JSON."""
+    """Attributes as NetCDF can hold them: without None, bool as int8, a dict as JSON."""
     out: dict[str, Any] = {}
     for key, value in attributes.items():
         if value is None:
@@ -37,17 +37,17 @@ def clean(attributes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def named(long_name: str, units: str = "1") -> dict[str, str]:
-    """Attributes of a variable."""
+    """The attributes ``units`` and ``long_name`` of a variable."""
     return {"units": units, "long_name": long_name}
 
 
 def describe(event: str, engine: Engine, /, **attributes: Any) -> dict[str, Any]:
-    """The global attributes of an engine's result."""
+    """Global attributes of a result that an engine computed."""
     return provenance(event, **engine.info(), **attributes)
 
 
 def provenance(event: str, /, **attributes: Any) -> dict[str, Any]:
-    """The global attributes of any result."""
+    """Global attributes of a result."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
     return clean(
         {
@@ -63,7 +63,7 @@ def provenance(event: str, /, **attributes: Any) -> dict[str, Any]:
 
 
 def state_coordinates(model: Model) -> dict[str, Any]:
-    """Coordinates of the grid, and of time where the model is transient."""
+    """Coordinates of the grid, and of time if the model has it."""
     out = grid_coordinates(model.domain)
     if model.times is not None:
         out["time"] = ("time", model.times, {"units": model.time_units, "long_name": "time"})
@@ -90,7 +90,7 @@ def state_variables(model: Model, u: Fields, m: Fields) -> dict[str, Any]:
     for v in model.unknowns:
         field = np.asarray(u[v.name])
         out[v.name] = (_unknown_dims(model, v.name, field.shape), field, v.attributes)
-    # In the precision of the state, however the parameters are kept.
+    # Outputs have the precision of the state, whatever that of the parameters.
     dtype = np.result_type(*(u[v.name].dtype for v in model.unknowns))
     extra = model.outputs(u, {k: jnp.asarray(a, dtype) for k, a in m.items()})
     for variable, dims in model.output_variables:
@@ -100,7 +100,7 @@ def state_variables(model: Model, u: Fields, m: Fields) -> dict[str, Any]:
 
 
 def _unknown_dims(model: Model, name: str, shape: tuple[int, ...]) -> tuple[str, ...]:
-    """Of an unknown's axes: in the cells, on the faces across an axis (one more), or its own."""
+    """Dimensions of an unknown: those of cells, of faces across an axis (one more), or its own."""
     if len(shape) != len(model.shape):
         return tuple(f"{name}_{k}" for k in range(len(shape)))
     return tuple(
@@ -110,9 +110,9 @@ def _unknown_dims(model: Model, name: str, shape: tuple[int, ...]) -> tuple[str,
 
 
 def layout(model: Model) -> dict[str, tuple[tuple[str, ...], dict[str, Any]]]:
-    """Dimensions of every parameter in a Dataset, and their coordinates: those of its own space.
-    Where one of them stands for other places already, in the state or a parameter before, all
-    begin with the parameter's name."""
+    """Dimensions of every parameter in a Dataset and their coordinates, those of its own space.
+    Where the state or an earlier parameter has a dimension of that name with other coordinates,
+    all are prefixed with the parameter's name."""
     taken = state_coordinates(model)
     sizes = {v[0]: len(v[1]) for v in taken.values()}
     known: list[tuple[Any, tuple[str, ...], dict[str, Any]]] = []
@@ -142,7 +142,7 @@ def layout(model: Model) -> dict[str, tuple[tuple[str, ...], dict[str, Any]]]:
 
 
 def _same(a: tuple[Any, ...], b: tuple[Any, ...]) -> bool:
-    """Whether two coordinates are of the same places."""
+    """Whether two coordinates are the same."""
     return (
         np.array_equal(a[0], b[0])
         and np.shape(a[1]) == np.shape(b[1])
@@ -155,16 +155,16 @@ def parameter_variables(model: Model, m: Fields) -> tuple[dict[str, Any], dict[s
     """Parameter fields as variables and coordinates of a Dataset."""
     variables: dict[str, Any] = {}
     coordinates: dict[str, Any] = {}
-    places = layout(model)
+    layouts = layout(model)
     for name, value in m.items():
-        dims, own = places[name]
+        dims, own = layouts[name]
         variables[name] = (dims, np.asarray(value), model.parameter(name).attributes)
         coordinates |= own
     return variables, coordinates
 
 
 def state_dataset(model: Model, m: Fields, solution: Solution, engine: Engine) -> xr.Dataset:
-    """The Dataset of one forward solve."""
+    """The Dataset of a forward solve."""
     c = solution.convergence
     variables, coordinates = parameter_variables(model, m)
     data = xr.Dataset(
@@ -212,7 +212,7 @@ _HISTORY = {
 
 
 def history_variables(rows: list[dict[str, float]]) -> dict[str, Any]:
-    """What an inversion did, by iteration of the optimiser."""
+    """History of an inversion, by iteration of the optimiser."""
     out: dict[str, Any] = {}
     for key, text in _HISTORY.items():
         column = np.array([row[key] for row in rows])
@@ -229,19 +229,19 @@ def history_variables(rows: list[dict[str, float]]) -> dict[str, Any]:
 
 
 def save(data: xr.Dataset, path: str | Path) -> None:
-    """Write NetCDF-4, whole or not at all."""
+    """Write a NetCDF-4 file, whole or not at all."""
     with sealed(Path(path)) as beside:
         data.to_netcdf(beside, engine="h5netcdf")
 
 
 MISSING = "observed_missing"
-"""Attribute: how many more observations there were that are missing."""
+"""Attribute for the number of missing observations."""
 
 
 def used_and_missing(used: int, missing: int) -> dict[str, int]:
-    """Attributes: how many data were observed, and how many were not."""
+    """Attributes for the numbers of data observed and missing."""
     return {"observed_used": used, MISSING: missing}
 
 
 NINETY = 1.6449
-"""Standard deviations to either side that hold 90 % of a Gaussian."""
+"""Half width of the central 90 % interval of a Gaussian, in standard deviations."""

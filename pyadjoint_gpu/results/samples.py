@@ -1,4 +1,4 @@
-"""What samplers found, as Datasets."""
+"""Results of samplers, as Datasets."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from ..core.errors import DataError
 from .dataset import provenance
 
 ABOUT = ("log_likelihood", "misfit", "weight")
-"""What a sample has beside the unknowns."""
+"""Variables of a sample other than the unknowns."""
 
 KIND, TITLE = "sampling", "pyadjoint_gpu samples"
 
 
-def evidence(log_evidence: np.ndarray) -> dict[str, float | None]:
-    """ln Z of independent runs together, and its error.
+def evidence(log_evidence: np.ndarray | jax.Array) -> dict[str, float | None]:
+    """Combined ln Z of independent runs, and its error.
 
     ln of the mean of the estimates of Z, which are unbiased, and the standard deviation of ln Z
-    over the square root of the number of runs; one run says nothing of its error.
+    over the square root of the number of runs; one run gives no error.
     """
     count = len(log_evidence)
     top = np.max(log_evidence)
@@ -31,14 +31,14 @@ def evidence(log_evidence: np.ndarray) -> dict[str, float | None]:
 
 
 def attributes(event: str, **more: Any) -> dict[str, Any]:
-    """Of the whole Dataset."""
+    """Global attributes of a sampler's Dataset."""
     device = jax.devices()[0]
     where = f"{device.platform}: {device.device_kind}"
     return provenance(event, kind=KIND, title=TITLE, device=where, **more)
 
 
 def samples_of(result: xr.Dataset) -> xr.Dataset:
-    """The variables that have a value a sample, with one draw of each."""
+    """The variables with a value for each sample, one draw of each."""
     if "sample" not in result.dims or result.sizes["sample"] == 0:
         raise DataError("not a sampler's result: it has no samples (dimension 'sample')")
     if "draw" in result.dims:
@@ -47,12 +47,12 @@ def samples_of(result: xr.Dataset) -> xr.Dataset:
 
 
 def scalars(samples: xr.Dataset) -> list[str]:
-    """The unknowns that are one number."""
+    """Names of the scalar unknowns."""
     return [str(n) for n in samples.data_vars if samples[n].ndim == 1 and n not in ABOUT]
 
 
 def weights_of(samples: xr.Dataset) -> np.ndarray:
-    """Of each sample, one together: equal, unless there is a variable ``weight``."""
+    """Normalised weights of the samples: equal, unless there is a variable ``weight``."""
     size = samples.sizes["sample"]
     if "weight" not in samples:
         return np.full(size, 1.0 / size)

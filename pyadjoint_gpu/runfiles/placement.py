@@ -22,7 +22,7 @@ from ..engines.choose import ENGINES, get_engine
 from ..geophysics.bathymetry import continental_margin
 from ..geophysics.rupture import Rupture
 from ..models import Explicit, build
-from ..models.forcing import ForcingSpace, Places
+from ..models.forcing import ForcingSpace, Sites
 from ..placement.network import Network, indices
 from ..problem.specification import build_grid
 from ..statistics.space_time import SpaceTimePrior
@@ -433,10 +433,10 @@ def _source(where: str, given: xr.DataArray, model: Explicit) -> np.ndarray:
     """Values of the source at its places, from those of all cells or of the places."""
     space, of = model.space(SOURCE), model.parameter(SOURCE)
     assert isinstance(space, ForcingSpace)
-    everywhere = replace(space, places=Places(space.grid, ("cells",)))
+    everywhere = replace(space, sites=Sites(space.grid, ("cells",)))
     if set(given.dims) != set(everywhere.dims):
         return space.fill(given, where, of)
     whole = everywhere.fill(given, where, of)
-    if space.places.everywhere:
+    if space.sites.everywhere:
         return whole
-    return whole.reshape(space.count, math.prod(space.grid.shape))[:, space.places.indices]
+    return whole.reshape(space.count, math.prod(space.grid.shape))[:, space.sites.indices]

@@ -177,7 +177,7 @@ def _fit(result: xr.Dataset, case: SlipCase) -> xr.Dataset:
         white = np.zeros_like(fixed.data)
         for i in range(0, len(theta), batch):
             rows = slice(i, i + batch)
-            white += np.einsum("bmn,bn->m", sampler._work.green(theta[rows]), slips[rows])
+            white += np.einsum("bmn,bn->m", sampler._work.design_matrix(theta[rows]), slips[rows])
         white /= len(theta)
     else:
         white = sampler._white @ result["slip_mean"].values

@@ -1,4 +1,4 @@
-"""What makes a sampler's result doubtful, said in one line each."""
+"""Warnings of a sampler's doubtful results, one line each."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ TURN = 0.5
 
 
 class SamplingWarning(RuntimeWarning):
-    """A sampler came to its end, but there is reason not to trust it."""
+    """A sampler finished, but there is reason not to trust its result."""
 
 
 def check_trajectories(acceptance: float, shortest: float, longest: float) -> None:
-    """The worst of all stages of samplers of s."""
+    """Warn of the worst trajectories of all stages of samplers of s."""
     if shortest < SAFE[0] or longest > SAFE[1]:
         _warn(
             f"trajectories are {shortest:.2g} to {longest:.2g} marginal standard deviations long,"
-            f" safe are {SAFE[0]:.2g} to {SAFE[1]:.2g}: more `leapfrogs` make them longer; repeat"
+            f" expected {SAFE[0]:.2g} to {SAFE[1]:.2g}: more `leapfrogs` make them longer; repeat"
             " the run, and trust the scatter of ln Z only"
         )
     if acceptance < REFUSED:
@@ -41,7 +41,7 @@ def check_trajectories(acceptance: float, shortest: float, longest: float) -> No
 
 
 def check_noise(deviation: float) -> None:
-    """Of repeated estimates of ln p(d | theta)."""
+    """Warn of a large scatter of repeated estimates of ln p(d | theta)."""
     if not deviation <= NOISE:
         _warn(
             f"estimates of ln p(d | theta) scatter by {deviation:.2g}, expected below {NOISE:g}:"
@@ -50,23 +50,23 @@ def check_noise(deviation: float) -> None:
 
 
 def check_possible(count: int, total: int, example: str) -> None:
-    """Of estimates of ln p(d | theta), those whose G was not finite; `example` is one theta."""
+    """Warn of many G that are not finite; `example` is one theta."""
     if count > IMPOSSIBLE * total:
         _warn(
             f"G was not finite for {count} of {total} values of theta{example}: their likelihood"
-            " was taken for zero; see `forward`, or give a prior of what is possible"
+            " counts as zero; see `forward`, or give a prior of what is possible"
         )
 
 
 def check_diversity(theta: np.ndarray) -> None:
-    """Of the particles at the end, shape (N, p)."""
+    """Warn of few distinct particles at the end, of shape (N, p)."""
     distinct = len(np.unique(theta, axis=0)) / len(theta)
     if distinct < DISTINCT:
         _warn(f"{distinct:.0%} of the particles are distinct: take more particles or moves")
 
 
 def check_collapse(ess: np.ndarray, wanted: float) -> None:
-    """ESS / N that stages left."""
+    """Warn of stages with a low ESS / N."""
     least = np.nanmin(ess)
     if least < COLLAPSE * wanted:
         _warn(
@@ -76,7 +76,7 @@ def check_collapse(ess: np.ndarray, wanted: float) -> None:
 
 
 def check_turns(angle: float) -> None:
-    """The least of a stage's trajectories."""
+    """Warn of a small least angle of a stage's trajectories."""
     if angle < TURN:
         _warn(
             f"trajectories turn by {angle:.2g} only, expected {TURN:g} or more: take more"

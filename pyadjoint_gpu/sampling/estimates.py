@@ -25,20 +25,20 @@ Forward = Callable[[dict[str, Any]], Any]
 
 
 class Estimates(NamedTuple):
-    """Of samplers of s, each with a first axis of their number.
+    """Results of inner samplers of s, each with a first axis of their number.
 
     Attributes
     ----------
     log_evidence : array
-        ln p(d | theta), of an unbiased estimate of p(d | theta); -inf where G is not finite.
+        ln of an unbiased estimate of p(d | theta); -inf where G is not finite.
     mean, sd : array, shape (B, n)
-        Of s.
+        Moments of s.
     draws : array, shape (B, K, n)
-        Some of s.
+        Some samples of s.
     acceptance, shortest, longest : array
-        The worst of the stages, and the lengths of their trajectories.
+        Least acceptance of the stages, and extreme lengths of their trajectories.
     stages : array
-        How many.
+        Number of stages.
     """
 
     log_evidence: Any
@@ -52,15 +52,19 @@ class Estimates(NamedTuple):
 
 
 @partial(compiled_loop, static_argnums=(0,))
-def _estimated(static: tuple[Settings, int], tags: Any, green: Any, *problem: Any) -> Estimates:
+def _estimated(
+    static: tuple[Settings, int], tags: Any, design_matrix: Any, *problem: Any
+) -> Estimates:
     settings, draws = static
     keys = jax.vmap(_key)(tags)
-    possible = jnp.all(jnp.isfinite(green), axis=(1, 2))
-    # What is impossible is sampled too, without data: batches are all alike.
-    found = posterior(settings, keys, jnp.where(possible[:, None, None], green, 0.0), *problem)
+    possible = jnp.all(jnp.isfinite(design_matrix), axis=(1, 2))
+    # An impossible G is sampled as zero, so that batches are all alike.
+    found = posterior(
+        settings, keys, jnp.where(possible[:, None, None], design_matrix, 0.0), *problem
+    )
     possible = possible & ~jnp.isnan(found.log_evidence)
 
-    def kept(key: Any, s: Any) -> Any:
+    def kept(key: jax.Array, s: jax.Array) -> jax.Array:
         # Neighbours may be copies of one particle.
         which = jax.random.permutation(key, s.shape[1])[:draws]
         return s[:, which].T
@@ -80,18 +84,18 @@ def _estimated(static: tuple[Settings, int], tags: Any, green: Any, *problem: An
 
 @dataclass(frozen=True)
 class Work:
-    """What every batch has in common; all of it travels to other processes.
+    """Inputs common to all batches, which can be sent to other processes.
 
     Attributes
     ----------
     fixed : Fixed
     forward : callable
-        Theta to G.
+        Map from theta to G.
     names : tuple of str
-        Of theta's components.
+        Names of theta's components.
     settings : Settings
     draws : int
-        Kept of s.
+        Samples of s that are kept.
     batch : int
     dtype : str
     """
@@ -105,23 +109,23 @@ class Work:
     dtype: str
 
     @double
-    def green(self, theta: np.ndarray) -> np.ndarray:
-        """L^-1 G for each row of theta, a batch of them at most. Always in double precision: of
-        what was traced in single, JAX keeps constants."""
+    def design_matrix(self, theta: np.ndarray) -> np.ndarray:
+        """L^-1 G for each row of theta, at most a batch of rows. Always in double precision, as JAX
+        would keep the constants of a trace in single precision."""
         return self.fixed.whiten(_matrices(self.forward, self.names, theta, self.batch))
 
     @double
     def start(self, theta: np.ndarray, tags: np.ndarray, device: Any = None) -> Estimates:
-        """One batch, set going. `tags`, one row each, is where its random numbers come from."""
+        """Start one batch asynchronously. `tags`, one row each, seed its random numbers."""
         fill = _filling(theta, self.batch)
-        given = (self.green(theta)[fill], *self.fixed.shared)
+        given = (self.design_matrix(theta)[fill], *self.fixed.shared)
         arrays = jax.tree.map(lambda a: np.asarray(a, self.dtype), given)
         arrays = jax.device_put((tags[fill], *arrays), device)
         found = _estimated((self.settings, self.draws), *arrays)
         return jax.tree.map(lambda a: a[: len(theta)], found)
 
     def finish(self, theta: np.ndarray, tags: np.ndarray) -> Estimates:
-        """The same, in NumPy: for another process."""
+        """Run one batch, with results as NumPy arrays to send between processes."""
         return jax.tree.map(np.asarray, self.start(theta, tags))
 
 
@@ -135,14 +139,14 @@ def estimate(
     theta : array, shape (N, p)
     tags : array of int, shape (N, k)
     executor
-        Of other processes; without one, batches go to this process's devices in turn.
+        Pool of other processes; without one, batches go to this process's devices in turn.
     """
     parts = [slice(i, i + work.batch) for i in range(0, len(theta), work.batch)]
     if executor is not None:
         yield from executor.map(work.finish, [theta[p] for p in parts], [tags[p] for p in parts])
         return
     devices = jax.local_devices()
-    # As many under way as there are devices.
+    # One batch runs on each device at a time.
     running: list[Estimates | None] = [
         work.start(theta[p], tags[p], d) for p, d in zip(parts, devices, strict=False)
     ]
@@ -157,8 +161,8 @@ def estimate(
 
 @contextmanager
 def workers(executor: Executor | None, work: Work) -> Iterator[Executor | None]:
-    """Processes that can do the work: JAX's threads do not survive a fork, after which a process
-    would wait for them for ever. In place of a pool that forks stands one that does not.
+    """An executor that can do the work: a pool that forks is replaced by one that does not, since
+    JAX's threads do not survive a fork and a process would wait for them forever.
 
     Raises
     ------
@@ -198,18 +202,18 @@ def workers(executor: Executor | None, work: Work) -> Iterator[Executor | None]:
 
 
 def _forks(executor: Any) -> bool:
-    """Whether its processes would be forked; not where a subclass has a way of its own."""
+    """Whether its processes would be forked; False for subclasses with a method of their own."""
     own = type(executor).map is not ProcessPoolExecutor.map
     return not own and executor._mp_context.get_start_method() == "fork"
 
 
 def joined(parts: list[Estimates]) -> Estimates:
-    """Batches one after the other."""
+    """Concatenate batches."""
     return jax.tree.map(lambda *a: np.concatenate(a), *parts)
 
 
-def _key(tag: Any) -> Any:
-    """A key of its own for each row of integers."""
+def _key(tag: jax.Array) -> jax.Array:
+    """A PRNG key from a row of integers."""
     key = jax.random.key(tag[0])
     for number in tag[1:]:
         key = jax.random.fold_in(key, number)
@@ -222,14 +226,14 @@ def _batched(forward: Forward, names: tuple[str, ...]) -> Any:
 
 
 def _filling(theta: np.ndarray, batch: int) -> np.ndarray:
-    """Rows that fill a short batch up: one shape, one compilation."""
+    """Indices that pad a short batch to full size: one shape, one compilation."""
     return np.arange(batch) % len(theta)
 
 
 def _matrices(
     forward: Forward, names: tuple[str, ...], theta: np.ndarray, batch: int
 ) -> np.ndarray:
-    """G of each row, at once where `forward` is of JAX operations."""
+    """G for each row of theta, batched where `forward` consists of JAX operations."""
     try:
         return np.asarray(_batched(forward, names)(theta[_filling(theta, batch)]))[: len(theta)]
     except (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError):

@@ -1,4 +1,4 @@
-"""Gaussian priors of a problem's controls: of fields, by an elliptic operator."""
+"""Gaussian priors of a problem's controls, those of fields by an elliptic operator."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from ..statistics.observed import check_units
 
 @dataclass(frozen=True)
 class FieldPrior:
-    """theta ~ N(theta_0, sd^2 C), theta the transformed control (``ln m`` for transform "log") and
-    theta_0 its start.
+    """Gaussian prior theta ~ N(theta_0, sd^2 C), theta the transformed control (``ln m`` for
+    transform "log") and theta_0 its initial value.
 
     Parameters
     ----------
@@ -29,8 +29,8 @@ class FieldPrior:
     sd : float or array
         Standard deviation of theta, one or one a component, > 0.
     length : float, optional
-        Correlation length, in the grid's unit of length: of a control with basis "field", which
-        needs one. Components of other controls are independent.
+        Correlation length, in the grid's unit of length. A control with basis "field" needs one;
+        components of other controls are independent.
     """
 
     name: str
@@ -71,12 +71,12 @@ class FieldPrior:
 
 @dataclass(frozen=True)
 class BoundPrior:
-    """A `FieldPrior` of a control.
+    """A `FieldPrior` bound to a control.
 
     Attributes
     ----------
     root : callable
-        Of independent standard normal numbers, of theta's shape, to theta - theta_0; linear.
+        Linear map from independent standard normal numbers, of theta's shape, to theta - theta_0.
     """
 
     control: BoundControl

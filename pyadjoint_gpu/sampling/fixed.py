@@ -1,4 +1,4 @@
-"""Sequential Monte Carlo of d = G s + e with one G."""
+"""Sequential Monte Carlo for linear problems d = G s + e with one design matrix G."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from .options import check_run
 
 @dataclass(frozen=True)
 class LinearSMC(AsGiven, Frozen):
-    """A problem d = G s + e, and how it is sampled.
+    """Sampler of a problem d = G s + e with a known G.
 
     Parameters
     ----------
     green : array, shape (m, n)
-        G.
+        Design matrix G.
     data, noise, slip_prior, bounds, dtype
-        As of `HierarchicalSMC`.
+        As for `HierarchicalSMC`.
     settings : Settings
-        Of the sampler.
+        Settings of the sampler.
 
     Raises
     ------
@@ -70,13 +70,13 @@ class LinearSMC(AsGiven, Frozen):
         ----------
         seed : int
         repeats : int
-            Runs, side by side: how far apart their ln Z are is what its error is taken from.
+            Independent runs, whose scatter gives the error of ln Z.
 
         Returns
         -------
         xr.Dataset
-            Samples of equal weight, `repeats` times the settings' particles; their moments; ln Z,
-            and how it was come by.
+            Samples of equal weight, `repeats` times the settings' particles; their moments; ln Z
+            and how it was computed.
 
         Warns
         -----
@@ -85,8 +85,8 @@ class LinearSMC(AsGiven, Frozen):
         """
         seed, repeats = check_run(seed, repeats)
         keys = jax.random.split(jax.random.key(seed), repeats)
-        green = np.broadcast_to(self._white, (repeats, *self._white.shape))
-        given = (green, *self._fixed.shared)
+        design_matrix = np.broadcast_to(self._white, (repeats, *self._white.shape))
+        given = (design_matrix, *self._fixed.shared)
         arrays = jax.tree.map(lambda a: np.asarray(a, self.dtype), given)
         found: Sampled = jax.tree.map(np.asarray, sample(self.settings, keys, *arrays))
         stages = int(np.max(found.count))

@@ -39,23 +39,23 @@ from .options import check_names, check_run, set_counts
 OWN = ("component", "slip", "slip_mean", "slip_sd", "slip_kind", "along", "down", "observed")
 OWN += ("predicted", "residual", "sigma", "observation_x", "observation_y")
 OWN += ("look_east", "look_north", "look_up")
-"""Names that results have beside those of all samplers, where they are of faults too."""
+"""Names in results beside those of all samplers, the ones for faults included."""
 REPEATED = 8
-"""Estimates of one ln p(d | theta), for their scatter."""
+"""Estimates of one ln p(d | theta), from which their scatter is found."""
 PROBED = 4
-"""Draws of the prior at which a journal knows G."""
+"""Draws of the prior at which a journal records G."""
 
 
 @dataclass(frozen=True)
 class State:
-    """After the first estimates, and after each move of all particles.
+    """State of a run after the first estimates, and after each move of all particles.
 
     Attributes
     ----------
     step : int
         Estimates made of all particles so far.
     move : int
-        Moves done in this stage; none are left where it is that of all stages.
+        Moves done in this stage, which is finished when they equal the moves a stage.
     gamma, log_evidence : float
     theta : array, shape (N, p)
     log_prior : array, shape (N,)
@@ -85,39 +85,39 @@ class State:
 
 @dataclass(frozen=True)
 class HierarchicalSMC(AsGiven, Frozen):
-    """A problem d = G(theta) s + e, and how it is sampled.
+    """Sampler of a problem d = G(theta) s + e.
 
     Parameters
     ----------
     forward : callable
-        Theta, a dict of numbers by name, to G, shape (m, n). Where it is of JAX operations, those
-        of a batch are computed at once. Where G is not finite, the likelihood is zero.
+        Map from theta, a dict of numbers by name, to G, shape (m, n); batched where it consists of
+        JAX operations. Where G is not finite, the likelihood is zero.
     data : array, shape (m,)
-        d; what is missing (NaN, or masked) is not observed.
+        d; missing values (NaN, or masked) are not observed.
     noise : float or array
         Standard deviations of e, infinite where d is not observed, or its covariance (m, m).
     slip_prior : array or GaussianPrior
-        Of s: standard deviations (n,) or a covariance (n, n), around zero.
+        Prior of s: standard deviations (n,) or a covariance (n, n), around zero.
     theta_prior : mapping
         Distributions of `scipy.stats` by name, each of one number, independent. Results have a
         variable of each name, which is none of their own (``slip``, ``gamma``, ...).
     bounds : pair of float or array, optional
-        Of s; its prior is then the normal distribution within.
+        Bounds of s, whose prior is then truncated to them.
     particles : int
-        Of theta.
+        Number of particles of theta.
     inner : Settings
-        Of the samplers of s.
+        Settings of the samplers of s.
     moves : int
         Metropolis moves of theta a stage, random walks of 2.38^2 / p times its covariance.
     ess : float
-        Of the particles of theta, what a stage leaves.
+        Effective sample size after a stage, as a fraction of the particles of theta.
     batch : int
         Samplers of s at a time on one device. Results do not depend on how many devices or
         processes there are, but may on this, in the last digits.
     draws : int
-        Of s that are kept, for each theta.
+        Samples of s that are kept for each theta.
     dtype : {"float64", "float32"}
-        Of the samplers of s.
+        Precision of the samplers of s.
 
     Raises
     ------
@@ -170,7 +170,7 @@ class HierarchicalSMC(AsGiven, Frozen):
             if shape != (2,):
                 raise ConfigError(
                     f"theta_prior.{name}: found a distribution of arrays of shape {shape[1:]},"
-                    " expected one of one number"
+                    " expected a distribution of one number"
                 )
 
     def _check_forward(self) -> None:
@@ -180,7 +180,7 @@ class HierarchicalSMC(AsGiven, Frozen):
                 " theta, such as Fault.forward(...), that gives G"
             )
         try:
-            self._work.green(self._drawn(np.random.default_rng(0), 1))
+            self._work.design_matrix(self._drawn(np.random.default_rng(0), 1))
         except KeyError as error:
             key = error.args[0] if error.args else ""
             raise ConfigError(
@@ -211,26 +211,25 @@ class HierarchicalSMC(AsGiven, Frozen):
         seed : int
             The same one gives the same samples, on however many devices and processes.
         repeats : int
-            Whole runs: how far apart their ln Z are is what its error is taken from.
+            Independent runs, whose scatter gives the error of ln Z.
         journal : path, optional
-            Where it stands after each move of all particles. The same call again goes on from
-            there, and gives what it would have given; of another problem, also where `forward` is
-            another function, it is refused.
+            File of the state after each move of all particles. The same call resumes from there,
+            with the same result; one of another problem, or another function `forward`, is refused.
         overwrite : bool
             Start the journal anew.
         executor : concurrent.futures.Executor, optional
-            Of processes (``ProcessPoolExecutor``, or ``mpi4py.futures.MPIPoolExecutor`` for many
-            nodes) that share the inner samplers; without one, the JAX devices of this process do.
-            Processes import the program anew (in place of a pool that forks, which JAX cannot bear,
-            as many others start): a file that is run has ``if __name__ == "__main__":``.
+            Pool of processes (``ProcessPoolExecutor``, or ``mpi4py.futures.MPIPoolExecutor`` for
+            many nodes) that share the inner samplers; without one, the JAX devices of this process
+            do. Processes import the program anew (in place of a pool that forks, which JAX cannot
+            bear, as many others start): a file that is run has ``if __name__ == "__main__":``.
         progress : bool, optional
             A bar where someone looks, else a line a minute; False for nothing.
 
         Returns
         -------
         xr.Dataset
-            Joint samples of equal weight (dimension ``sample``), their moments, ln Z, and how it
-            was come by; the attribute ``not_finite`` counts the G that were not.
+            Joint samples of equal weight (dimension ``sample``), their moments, ln Z and how it
+            was computed; the attribute ``not_finite`` counts the G that were not finite.
 
         Raises
         ------
@@ -250,7 +249,7 @@ class HierarchicalSMC(AsGiven, Frozen):
                 State,
                 journal,
                 lambda: self._made_with(seed),
-                # Streams of numbers, by what they are for.
+                # Independent streams of random numbers, one for each purpose.
                 lambda k: self._first((seed, k), pool),
                 lambda now, k: self._moved(now, (seed, k), pool),
                 moves=self.moves,
@@ -270,8 +269,8 @@ class HierarchicalSMC(AsGiven, Frozen):
     def started(
         self, journal: str | Path, *, seed: int = 0, overwrite: bool = False
     ) -> list[float]:
-        """The exponents of the likelihood at which the runs stand that `run`, called so, would go
-        on from; nothing is sampled.
+        """Exponents of the likelihood from which `run`, called so, would resume its runs; nothing
+        is sampled.
 
         Raises
         ------
@@ -299,8 +298,8 @@ class HierarchicalSMC(AsGiven, Frozen):
 
     def _impossible(self, theta: np.ndarray) -> np.ndarray:
         parts = [theta[i : i + self.batch] for i in range(0, len(theta), self.batch)]
-        green = np.concatenate([self._work.green(part) for part in parts])
-        return ~np.all(np.isfinite(green), axis=(1, 2))
+        matrices = np.concatenate([self._work.design_matrix(part) for part in parts])
+        return ~np.all(np.isfinite(matrices), axis=(1, 2))
 
     def _dataset(self, states: list[State], seed: int, noise: float) -> xr.Dataset:
         theta = np.concatenate([now.theta for now in states])
@@ -339,11 +338,11 @@ class HierarchicalSMC(AsGiven, Frozen):
         )
 
     def _made_with(self, seed: int) -> dict[str, Any]:
-        """All that decides the samples; functions also by what they give at several points."""
+        """The inputs that determine the samples; functions are also probed at several points."""
         given = self._work.fixed
         theta = self._drawn(np.random.default_rng(0), PROBED)
         return {
-            "forward": [self.forward, self._work.green(theta)],
+            "forward": [self.forward, self._work.design_matrix(theta)],
             "data": [given.data, given.used],
             "noise": given.noise,
             "slip_prior": given.prior,
@@ -386,14 +385,14 @@ class HierarchicalSMC(AsGiven, Frozen):
         )
 
     def _moved(self, now: State, stream: tuple[int, int], executor: Executor | None) -> State:
-        """After a move of all particles; the first of a stage takes the stage's step in gamma."""
+        """The state after a move of all particles; the first of a stage takes the step in gamma."""
         generator = np.random.default_rng([*stream, now.step])
         if now.move == self.moves:
             now = self._resampled(now, generator)
         proposed = now.theta + generator.standard_normal(now.theta.shape) @ now.spread.T
         log_prior = self._log_prior(proposed)
         possible = np.isfinite(log_prior)
-        # What is impossible is estimated elsewhere, for nothing: batches are all alike.
+        # An impossible proposal is replaced by its particle, so that batches are all alike.
         found = self._estimates(
             np.where(possible[:, None], proposed, now.theta), stream, now.step, executor
         )
@@ -422,7 +421,7 @@ class HierarchicalSMC(AsGiven, Frozen):
         stage = tempering.stage(now.estimates.log_evidence, now.gamma, self.ess, generator)
         p = now.theta.shape[1]
         covariance = np.cov(now.theta, rowvar=False, aweights=stage.weights, ddof=0).reshape(p, p)
-        # Where all weight is on a few particles, their covariance may be singular.
+        # If few particles have all the weight, their covariance may be singular.
         covariance = covariance + 1e-12 * np.cov(now.theta, rowvar=False).reshape(p, p)
         covariance = covariance + np.finfo(float).tiny * np.eye(p)
         return replace(
@@ -453,15 +452,15 @@ class HierarchicalSMC(AsGiven, Frozen):
         step: int,
         executor: Executor | None,
     ) -> Estimates:
-        """Each with numbers of its own, whoever makes it."""
+        """Estimates, each with random numbers that do not depend on the process."""
         tags = np.array([(*stream, step, i) for i in range(len(theta))])
         return joined(list(estimate(self._work, theta, tags, executor)))
 
     def _noise(self, now: State, seed: int, executor: Executor | None) -> float:
-        """Of repeated estimates for the particle in the middle, by ln p(d | theta)."""
+        """Scatter of repeated estimates for the particle of median ln p(d | theta)."""
         middle = np.argsort(now.estimates.log_evidence)[len(now.theta) // 2]
         theta = np.repeat(now.theta[middle][None], REPEATED, axis=0)
-        # A stream that no run has.
+        # A stream that no run uses.
         found = self._estimates(theta, (seed, 2**31 - 1), 0, executor)
         return float(np.std(found.log_evidence, ddof=1))
 

@@ -26,53 +26,54 @@ import jax.numpy as jnp
 from jax import lax
 
 LENGTH = 1.75
-"""Of a trajectory, in units of the marginal standard deviations: between pi/2 and 2."""
+"""Length of a trajectory in marginal standard deviations: between pi/2 and 2."""
 STABLE = 1.0
 """Largest step times the largest frequency; the leapfrog method is stable up to 2."""
 POWERS = 30
-"""Products that give the largest frequency."""
+"""Power iterations for the largest frequency."""
 
 
 class Quadratic(NamedTuple):
-    """ln of a density, up to a constant: b^T s - s^T H s / 2."""
+    """Logarithm of a Gaussian density, up to a constant: b^T s - s^T H s / 2."""
 
     matrix: Any
     vector: Any
 
-    def plus(self, factor: Any, other: Quadratic) -> Quadratic:
-        """Of this density times a power of another."""
+    def plus(self, factor: jax.Array | float, other: Quadratic) -> Quadratic:
+        """The quadratic of this density times a power of another."""
         return Quadratic(self.matrix + factor * other.matrix, self.vector + factor * other.vector)
 
-    def log(self, s: Any) -> Any:
-        """Of each column of s."""
+    def log(self, s: jax.Array) -> jax.Array:
+        """The logarithm at each column of s."""
         return jnp.sum(s * (self.vector[:, None] - 0.5 * product(self.matrix, s)), axis=0)
 
 
 class Box(NamedTuple):
-    """lower <= s <= upper; infinite where there is no side."""
+    """Bounds lower <= s <= upper, infinite where there is none."""
 
     lower: Any
     upper: Any
 
-    def reflect(self, s: Any, v: Any) -> tuple[Any, Any]:
-        """Where a particle is and how it moves, after as many reflections as it takes."""
+    def reflect(self, s: jax.Array, v: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Position and velocity after all reflections at the bounds."""
         lower, upper = self.lower[:, None], self.upper[:, None]
         far = jnp.asarray(1e20 if s.dtype == jnp.float32 else 1e100, s.dtype)
         below, above = jnp.isfinite(lower), jnp.isfinite(upper)
-        # Rooms of the box's width, mirror images of each other, from a side that is there.
+        # Unfold reflections: intervals of the box's width from a finite bound, every other
+        # mirrored.
         base = jnp.where(below, lower, jnp.where(above, upper, 0.0))
         width = jnp.where(below, jnp.where(above, upper - lower, far), -far)
         x = s - base
         room = jnp.where(below | above, jnp.floor(x / width), 0.0)
         odd = room % 2.0 != 0.0
         inside = base + jnp.where(odd, (room + 1.0) * width - x, x - room * width)
-        # Round-off may put what is reflected beyond the other side.
+        # Round-off may reflect beyond the other bound.
         inside = jnp.clip(inside, lower, upper)
         return jnp.where(room == 0.0, s, inside), jnp.where(odd, -v, v)
 
 
-def product(a: Any, b: Any) -> Any:
-    """a b, in their own precision on every device."""
+def product(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Matrix product a b, in full precision on every device."""
     return jnp.matmul(a, b, precision=lax.Precision.HIGHEST)
 
 
@@ -92,7 +93,7 @@ def each(function: Callable[..., Any]) -> Callable[..., Any]:
     return batch
 
 
-def tuned(matrix: Any, leapfrogs: int) -> tuple[Any, Any]:
+def tuned(matrix: jax.Array, leapfrogs: int) -> tuple[jax.Array, jax.Array]:
     """The inverse mass C, the variances of N(., H^-1), and a length of steps that makes a
     trajectory `LENGTH` long, or less where that would not be stable."""
     factor = jnp.linalg.cholesky(matrix)
@@ -102,11 +103,11 @@ def tuned(matrix: Any, leapfrogs: int) -> tuple[Any, Any]:
     variance = jnp.sum(root**2, axis=0)
     scale = jnp.sqrt(variance)
 
-    def power(_: Any, x: Any) -> Any:
+    def power(_: Any, x: jax.Array) -> jax.Array:
         x = scale * product(matrix, scale * x)
         return x / jnp.linalg.norm(x)
 
-    # From no direction in particular.
+    # A start without any special direction.
     x = jnp.cos(jnp.arange(1.0, len(matrix) + 1.0, dtype=matrix.dtype))
     x = lax.fori_loop(0, POWERS, power, x / jnp.linalg.norm(x))
     fastest = jnp.sqrt(jnp.linalg.norm(scale * product(matrix, scale * x)))
@@ -114,18 +115,18 @@ def tuned(matrix: Any, leapfrogs: int) -> tuple[Any, Any]:
 
 
 def move(
-    key: Any,
-    s: Any,
+    key: jax.Array,
+    s: jax.Array,
     density: Quadratic,
-    variance: Any,
-    step: Any,
+    variance: jax.Array,
+    step: jax.Array,
     box: Box | None,
     *,
     moves: int,
     leapfrogs: int,
     jitter: float,
-) -> tuple[Any, Any]:
-    """`moves` trajectories of every particle, each accepted or refused; with the mean acceptance.
+) -> tuple[jax.Array, jax.Array]:
+    """`moves` trajectories of every particle, each accepted or refused; and the mean acceptance.
 
     Parameters
     ----------
@@ -133,15 +134,15 @@ def move(
     variance : array, shape (n,)
         C, the inverse mass.
     step : float
-        dt; of each trajectory between (1 - jitter) and (1 + jitter) times it.
+        dt; each trajectory takes one between (1 - jitter) and (1 + jitter) times it.
     """
     vector = density.vector[:, None]
 
-    def potential(s: Any, hs: Any) -> Any:
+    def potential(s: jax.Array, hs: jax.Array) -> jax.Array:
         return jnp.sum(s * (0.5 * hs - vector), axis=0)
 
-    def drift(x: Any, new: Any) -> tuple[Any, Any]:
-        """The last two places: where a particle in a box would have been but for reflections."""
+    def drift(x: Any, new: Any) -> tuple[jax.Array, jax.Array]:
+        """The last two positions, the older one unfolded across the reflections in a box."""
         if box is None:
             return x, new
         new, v = box.reflect(new, new - x)
@@ -158,12 +159,12 @@ def move(
         a = 2.0 * jnp.eye(len(vector), dtype=s.dtype) - kick * density.matrix
         c = kick * vector
 
-        def leap(_: Any, at: tuple[Any, Any]) -> tuple[Any, Any]:
+        def leap(_: Any, at: tuple[Any, Any]) -> tuple[jax.Array, jax.Array]:
             old, x = at
             return drift(x, product(a, x) - old + c)
 
         first = drift(s, s + v + 0.5 * kick * (vector - hs))
-        # By pairs of steps, after which both arrays are again where they were: none is copied.
+        # Pairs of steps, after which both arrays are in place again: none is copied.
         old, x = lax.fori_loop(1, leapfrogs, leap, first, unroll=2)
         hx = product(density.matrix, x)
         v = x - old + 0.5 * kick * (vector - hx)

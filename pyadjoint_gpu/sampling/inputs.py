@@ -1,4 +1,4 @@
-"""What a linear problem d = G s + e is given, checked and in the form that samplers use."""
+"""Checked inputs of a linear problem d = G s + e, in the form that samplers use."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.linalg
+from numpy.typing import ArrayLike
 
 from ..core.checks import finite_array, real_array
 from ..core.errors import ConfigError, DataError
@@ -18,8 +19,8 @@ from .hmc import Box, Quadratic
 STIFFEST = 1e12
 """Largest over smallest eigenvalue of a precision that is taken for proper."""
 FARTHEST = 6.0
-"""Of bounds from the prior's mean, in standard deviations: beyond, the normal distribution function
-has lost most of its digits."""
+"""Largest distance of bounds from the prior's mean, in standard deviations: beyond it the normal
+distribution function has lost most of its digits."""
 
 
 @dataclass(frozen=True)
@@ -39,12 +40,12 @@ class GaussianPrior:
 
 
 class Fixed(NamedTuple):
-    """What all inner samplers share.
+    """Inputs that all inner samplers share.
 
     Attributes
     ----------
     data : array, shape (m,)
-        L^-1 d of what is observed, with Sigma = L L^T.
+        L^-1 d of the observed data, with Sigma = L L^T.
     noise : array, shape (m,) or (m, m)
         L, or its diagonal.
     constant : float
@@ -64,33 +65,33 @@ class Fixed(NamedTuple):
 
     @property
     def shared(self) -> tuple[Any, ...]:
-        """What a posterior is made of beside G, as `linear.posterior` takes it."""
+        """Arguments of `linear.posterior` after G."""
         return self.data, self.constant, self.prior, self.box
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many of the data are observed, and how many are not: attributes."""
+        """Numbers of data observed and missing, as attributes."""
         return used_and_missing(len(self.data), int(np.count_nonzero(~self.used)))
 
-    def whiten(self, green: Any, name: str = "forward") -> np.ndarray:
-        """L^-1 G of one G or a batch, (..., m, n), of which the rows of what is observed count."""
-        if np.iscomplexobj(green):
+    def whiten(self, design_matrix: ArrayLike, name: str = "forward") -> np.ndarray:
+        """L^-1 G of one G or a batch, (..., m, n), with the rows of observed data only."""
+        if np.iscomplexobj(design_matrix):
             raise DataError(f"{name}: found complex numbers, expected real ones")
-        green = np.asarray(green, dtype=float)
+        design_matrix = np.asarray(design_matrix, dtype=float)
         wanted = (len(self.used), len(self.prior.vector))
-        if green.shape[-2:] != wanted:
+        if design_matrix.shape[-2:] != wanted:
             raise DataError(
-                f"{name}: found a matrix of shape {green.shape[-2:]}, expected {wanted},"
+                f"{name}: found a matrix of shape {design_matrix.shape[-2:]}, expected {wanted},"
                 " data by components of s"
             )
-        green = green[..., self.used, :]
+        design_matrix = design_matrix[..., self.used, :]
         if self.noise.ndim == 1:
-            return green / self.noise[:, None]
-        return np.linalg.solve(self.noise, green)
+            return design_matrix / self.noise[:, None]
+        return np.linalg.solve(self.noise, design_matrix)
 
 
 def fixed(data: Any, noise: Any, prior: Any, bounds: Any) -> Fixed:
-    """Of a problem's arrays.
+    """`Fixed` from the arrays of a problem.
 
     Raises
     ------
@@ -119,7 +120,7 @@ def fixed(data: Any, noise: Any, prior: Any, bounds: Any) -> Fixed:
 
 
 def normal(prior: Any) -> Quadratic:
-    """Of a `GaussianPrior`, or of standard deviations or a covariance around zero."""
+    """Density of a `GaussianPrior`, or of standard deviations or a covariance around zero."""
     if isinstance(prior, GaussianPrior):
         precision = finite_array("slip_prior.precision", prior.precision)
         if precision.ndim != 2 or precision.shape[0] != precision.shape[1]:
@@ -161,7 +162,7 @@ def normal(prior: Any) -> Quadratic:
 
 
 def box(bounds: Any, n: int) -> Box:
-    """Of a pair of numbers or arrays."""
+    """`Box` from a pair of numbers or arrays."""
     try:
         lower, upper = (np.broadcast_to(np.asarray(b, dtype=float), n).copy() for b in bounds)
     except (TypeError, ValueError):
@@ -174,8 +175,8 @@ def box(bounds: Any, n: int) -> Box:
 
 
 def _check_within(prior: Quadratic, box: Box) -> None:
-    """A `ConfigError` where a side cuts off all of a component's prior but what round-off leaves
-    of it: no sample can be drawn there."""
+    """Raise a `ConfigError` where a bound leaves less of a component's prior than round-off: no
+    sample can be drawn there."""
     covariance = np.linalg.inv(prior.matrix)
     mean, sd = covariance @ prior.vector, np.sqrt(np.diag(covariance))
     off = np.maximum(box.lower - mean, mean - box.upper) / sd

@@ -1,8 +1,8 @@
-"""Tempered sampling of what is linear: d = G s + e, with Gaussian e and s, s in a box if asked.
+"""Tempered sampling of linear problems d = G s + e, e and s Gaussian, s in a box if asked.
 
-The likelihood is as good as Gaussian in s, so that every stage has a density of `hmc`'s kind. In a
-box the prior itself, of which no sample can be drawn, is come to by stages first: from independent
-components, whose truncated normal distributions are known.
+The likelihood is Gaussian in s, so that every stage has a density of `hmc`'s kind. In a box the
+prior cannot be sampled directly, and is reached by stages first: from independent components, whose
+truncated normal distributions are known.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from .hmc import Box, Quadratic, each, move, product, tuned
 from .options import set_counts
 
 STAGES = 200
-"""At most, of one sampler."""
+"""Most stages of one sampler."""
 
 
 @dataclass(frozen=True)
 class Settings(Frozen):
-    """Of a sampler.
+    """Settings of a sampler.
 
     Attributes
     ----------
@@ -37,9 +37,9 @@ class Settings(Frozen):
     moves, leapfrogs : int
         Trajectories a stage, and steps of each.
     ess : float
-        Of N, what a stage leaves.
+        Effective sample size after a stage, as a fraction of N.
     jitter : float
-        Of the steps' length, from one trajectory to the next.
+        Relative variation of the steps' length between trajectories.
     """
 
     particles: int = 1000
@@ -49,9 +49,9 @@ class Settings(Frozen):
     jitter: float = 0.2
 
     def check(self) -> Settings:
-        """With numbers of Python's types; a `ConfigError` where a value makes no sense."""
+        """Settings as Python numbers; a `ConfigError` where a value makes no sense."""
         checked = replace(self)
-        # One particle has no scatter that temperatures could follow.
+        # One particle has no scatter to choose temperatures by.
         set_counts(checked, particles=2, moves=1, leapfrogs=1)
         fraction("ess", self.ess)
         fraction("jitter", self.jitter, zero=True)
@@ -62,7 +62,7 @@ USUAL = Settings()
 
 
 def checked_settings(name: str, found: Any) -> Settings:
-    """A sampler's settings, or a `ConfigError`."""
+    """The checked settings of a sampler, or a `ConfigError`."""
     if not isinstance(found, Settings):
         raise ConfigError(
             f"{name}: found {type(found).__name__}, expected Settings(particles=..., ...)"
@@ -71,35 +71,35 @@ def checked_settings(name: str, found: Any) -> Settings:
 
 
 class Stages(NamedTuple):
-    """What each stage was, NaN beyond the last: gamma at its end, ESS / N that it left,
-    acceptance, and the length of its trajectories in marginal standard deviations."""
+    """Diagnostics by stage, NaN beyond the last: gamma at its end, ESS / N after it, acceptance,
+    and the length of its trajectories in marginal standard deviations."""
 
-    gamma: Any
-    ess: Any
-    acceptance: Any
-    length: Any
+    gamma: jax.Array
+    ess: jax.Array
+    acceptance: jax.Array
+    length: jax.Array
 
 
 class Sampled(NamedTuple):
-    """Particles of equal weight [n, N], ln Z, how many stages it took, and what they were."""
+    """Particles of equal weight [n, N], ln Z, the number of stages, and their diagnostics."""
 
-    s: Any
-    log_evidence: Any
+    s: jax.Array
+    log_evidence: jax.Array
     count: Any
     stages: Stages
 
 
 def temper(
-    key: Any,
-    s: Any,
+    key: jax.Array,
+    s: jax.Array,
     start: Quadratic,
     change: Quadratic,
-    constant: Any,
+    constant: jax.Array,
     box: Box | None,
     settings: Settings,
 ) -> Sampled:
-    """From particles of the density `start` to those of `start` times L, with ln L of `change` and
-    its constant; ln Z is that of the mean of L over `start`."""
+    """Move particles of the density `start` to `start` times L, ln L given by `change` and
+    `constant`; Z is the mean of L over `start`."""
     count = s.shape[1]
     nothing = jnp.full(STAGES, jnp.nan, s.dtype)
 
@@ -141,7 +141,7 @@ def temper(
     return Sampled(s, log_evidence, k, stages)
 
 
-def drawn(key: Any, prior: Quadratic, box: Box | None, settings: Settings) -> Any:
+def drawn(key: jax.Array, prior: Quadratic, box: Box | None, settings: Settings) -> jax.Array:
     """Particles of the prior: independent draws, or, in a box, by stages from the truncated normal
     distributions of independent components."""
     n, dtype = len(prior.vector), prior.vector.dtype
@@ -164,10 +164,10 @@ def drawn(key: Any, prior: Quadratic, box: Box | None, settings: Settings) -> An
 
 def posterior(
     settings: Settings,
-    keys: Any,
-    green: Any,
-    data: Any,
-    constant: Any,
+    keys: jax.Array,
+    design_matrix: jax.Array,
+    data: jax.Array,
+    constant: jax.Array,
     prior: Quadratic,
     box: Box | None,
 ) -> Sampled:
@@ -177,29 +177,29 @@ def posterior(
     ----------
     settings : Settings
     keys : array of PRNG keys, shape (B,)
-    green : array, shape (B, m, n)
+    design_matrix : array, shape (B, m, n)
         Sigma^(-1/2) G.
     data : array, shape (m,)
         Sigma^(-1/2) d.
     constant : float
         -ln det(2 pi Sigma) / 2.
     prior : Quadratic
-        Of s: its precision Lambda, and Lambda times its mean.
+        Prior of s: its precision Lambda, and Lambda times its mean.
     box : Box or None
 
     Returns
     -------
     Sampled
-        Each with a first axis of length B; ln Z over the prior as normalised in the box.
+        Arrays with a first axis of length B; ln Z for the prior normalised in the box.
     """
 
-    def one(key: Any, green: Any) -> Sampled:
+    def one(key: jax.Array, design_matrix: jax.Array) -> Sampled:
         first, second = jax.random.split(key)
         s = drawn(first, prior, box, settings)
-        change = Quadratic(product(green.T, green), product(green.T, data))
+        change = Quadratic(product(design_matrix.T, design_matrix), product(design_matrix.T, data))
         return temper(second, s, prior, change, constant - 0.5 * jnp.sum(data**2), box, settings)
 
-    return each(one)(keys, green)
+    return each(one)(keys, design_matrix)
 
 
 sample = compiled_loop(posterior, static_argnums=(0,))

@@ -18,11 +18,11 @@ RESERVED = frozenset(
         *("weight", "misfit", "log_likelihood", "log_evidence", "gamma", "ess", "acceptance"),
     )
 )
-"""Names of variables, coordinates and dimensions of samplers' results, and so of no unknown."""
+"""Names of variables, coordinates and dimensions of samplers' results, reserved for them."""
 
 
-def check_names(where: str, names: Iterable[Any], own: Iterable[str]) -> None:
-    """A `ConfigError` where a name of the user's is one of a result's: `own`, or reserved."""
+def check_names(where: str, names: Iterable[object], own: Iterable[str]) -> None:
+    """Raise a `ConfigError` if a user's name is one of the result's: in `own`, or reserved."""
     taken = RESERVED.union(own)
     for name in names:
         if not isinstance(name, str) or not name:
@@ -35,7 +35,7 @@ def check_names(where: str, names: Iterable[Any], own: Iterable[str]) -> None:
 
 
 def set_counts(owner: Frozen, **least: int) -> None:
-    """The attributes of a frozen dataclass that count something, as int, each at least so much."""
+    """Convert counts among a frozen dataclass's attributes to int, each with its least value."""
     for name, low in least.items():
         found = getattr(owner, name)
         if isinstance(found, bool) or not isinstance(found, int | np.integer):
@@ -47,7 +47,7 @@ def set_counts(owner: Frozen, **least: int) -> None:
 
 
 def check_run(seed: Any, repeats: Any, journal: Any = None) -> tuple[int, int]:
-    """`seed` and `repeats` of a sampler's method `run` as int, and whether its journal can be
+    """`seed` and `repeats` of a sampler's `run` as int, after a check that its journal can be
     written."""
     check_outputs({"journal": journal})
     return count("seed", seed, 0), count("repeats", repeats)

@@ -32,16 +32,16 @@ from .options import check_names, check_run, set_counts
 from .reference import Points, Reference, reference, trajectory
 
 TURN = 1.5
-"""Angle of a trajectory where steps of that length are accepted."""
+"""Angle of a trajectory, unless acceptance requires a smaller one."""
 JITTER = 0.2
-"""Of the angle, from one trajectory to the next."""
+"""Relative variation of the angle between trajectories."""
 ACCEPTANCE = 0.75
-"""That steps are made for."""
+"""Acceptance that the length of steps is tuned for."""
 
 
 @dataclass(frozen=True)
 class State:
-    """After the prior's particles were evaluated, and after each move of all of them.
+    """State of a run after the prior's particles were evaluated, and after each move of all.
 
     Attributes
     ----------
@@ -51,11 +51,11 @@ class State:
         Moves done in this stage.
     gamma, log_evidence : float
     points : Points
-        Of the particles x, their data's misfit and its gradient.
+        Particles x, with the misfit of their data and its gradient.
     about : Reference
-        What this stage's trajectories follow.
+        Gaussian that this stage's trajectories follow.
     angle : float
-        Of a step.
+        Angle of a step.
     path : array, shape (stages, 4)
         gamma, ESS / N, mean probability of acceptance, and least angle of a trajectory.
     """
@@ -72,7 +72,7 @@ class State:
 
 @dataclass(frozen=True)
 class ProblemSMC(AsGiven, Frozen):
-    """The posterior of a problem's controls under Gaussian priors, and how it is sampled.
+    """Sampler of the posterior of a problem's controls under Gaussian priors,
 
         p(theta | d) ~ exp(-J(theta)) N(theta; theta_0, C),
 
@@ -83,17 +83,17 @@ class ProblemSMC(AsGiven, Frozen):
     Parameters
     ----------
     problem : Problem
-        Without penalties, whose place the prior takes, and without bounds on theta. A misfit of the
-        user's own is taken for -ln p(d | u).
+        A problem without penalties, which the prior replaces, and without bounds on theta. A user's
+        own misfit is taken as -ln p(d | u).
     prior : FieldPrior or sequence of them
-        One a control.
+        One prior a control.
     particles : int
     moves : int
         Trajectories a stage.
     leapfrogs : int
         Steps, and gradients, of a trajectory; 1 is MALA.
     ess : float
-        Of the particles, what a stage leaves.
+        Effective sample size after a stage, as a fraction of the particles.
     batch : int
         Solves side by side, where the engine can (see `Problem.evaluate_many`).
 
@@ -146,7 +146,7 @@ class ProblemSMC(AsGiven, Frozen):
         return tuple(by_name[c.name].bind(c) for c in self.problem.controls)
 
     def _check_names(self) -> None:
-        """Of all variables, coordinates and dimensions of results, no two are alike."""
+        """Check that no two variables, coordinates or dimensions of results have the same name."""
         taken = {"turn", *grid_coordinates(self.problem.model.grid)}
         for c in self.problem.controls:
             taken |= {*c.space.dims, *c.space.coordinates()}
@@ -158,7 +158,7 @@ class ProblemSMC(AsGiven, Frozen):
 
     # Between x, independent standard normal numbers, and theta
 
-    def _change_of(self, x: Any) -> Any:
+    def _change_of(self, x: jax.Array) -> Any:
         parts = self.problem.split(x)
         return jnp.concatenate([jnp.ravel(p.root(parts[p.control.name])) for p in self._priors])
 
@@ -167,21 +167,21 @@ class ProblemSMC(AsGiven, Frozen):
         return compiled(jax.vmap(self._change_of))
 
     @cached_property
-    def _pull(self) -> Any:
-        def one(slope: Any) -> Any:
+    def _vjp(self) -> Any:
+        def one(slope: jax.Array) -> jax.Array:
             return jax.linear_transpose(self._change_of, slope)(slope)[0]
 
         return compiled(jax.vmap(one))
 
     @double
     def theta(self, x: np.ndarray) -> np.ndarray:
-        """theta of rows of standard normal numbers."""
+        """theta for each row of standard normal numbers."""
         return self.problem.initial + np.asarray(self._change(jnp.asarray(x, "float64")))
 
     @double
     def _evaluate(self, x: np.ndarray) -> Points:
         found = self.problem.evaluate_many(self.theta(x), batch=self.batch)
-        return Points(x, found.misfit, np.asarray(self._pull(jnp.asarray(found.gradient))))
+        return Points(x, found.misfit, np.asarray(self._vjp(jnp.asarray(found.gradient))))
 
     def draw(self, seed: int = 0) -> dict[str, np.ndarray]:
         """The controls' physical fields, drawn from the prior."""
@@ -203,10 +203,10 @@ class ProblemSMC(AsGiven, Frozen):
         ----------
         seed : int
         repeats : int
-            Whole runs: how far apart their ln Z are is what its error is taken from.
+            Independent runs, whose scatter gives the error of ln Z.
         journal : path, optional
-            Where it stands after each move of all particles; the same call again goes on from
-            there, and gives what it would have given. Of other inputs it is refused.
+            File of the state after each move of all particles; the same call resumes from there,
+            with the same result. One of other inputs is refused.
         overwrite : bool
             Start the journal anew.
         progress : bool, optional
@@ -217,7 +217,7 @@ class ProblemSMC(AsGiven, Frozen):
         xr.Dataset
             Samples of equal weight of each control (dimension ``sample``); mean, standard
             deviation and, where known, truth of theta (``ln_permeability_mean``, ``_sd``,
-            ``_true`` under transform "log"); ln Z, and how it was come by.
+            ``_true`` under transform "log"); ln Z and how it was computed.
 
         Raises
         ------
@@ -258,7 +258,7 @@ class ProblemSMC(AsGiven, Frozen):
         return State(1, self.moves, 0.0, 0.0, points, nothing, angle, np.zeros((0, 4)))
 
     def _moved(self, now: State, stream: tuple[int, int]) -> State:
-        """After a move of all particles; the first of a stage takes the stage's step in gamma."""
+        """The state after a move of all particles; the first of a stage takes the step in gamma."""
         generator = np.random.default_rng([*stream, now.step])
         if now.move == self.moves:
             now = self._resampled(now, generator)
@@ -292,14 +292,14 @@ class ProblemSMC(AsGiven, Frozen):
         )
 
     def _constant(self) -> float:
-        """ln p(d | u) + J."""
+        """The constant ln p(d | u) + J."""
         misfit = self.problem.misfit
         if not isinstance(misfit, BoundLeastSquares):
             return 0.0
         return -float(np.sum(np.log(misfit.sigma))) - 0.5 * misfit.size * np.log(2.0 * np.pi)
 
     def _made_with(self, seed: int) -> dict[str, Any]:
-        """All that decides the samples; the problem also by what it gives for two particles."""
+        """The inputs that determine the samples; the problem is also probed at two particles."""
         x = np.random.default_rng(0).standard_normal((2, self.problem.size))
         return {
             **problem_parts(self.problem),

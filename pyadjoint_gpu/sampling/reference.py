@@ -1,15 +1,14 @@
-"""Hamiltonian Monte Carlo beside a Gaussian, which it follows exactly.
+"""Hamiltonian Monte Carlo relative to a Gaussian, whose motion is integrated exactly.
 
-Of a density exp(-|x|^2/2 - gamma Phi(x)), N(mean, C) is an approximation whose motion is known: in
-z = C^(-1/2) (x - mean), z and its momentum p turn round each other. Steps of an angle are
+A density exp(-|x|^2/2 - gamma Phi(x)) is approximated by N(mean, C), whose motion is a rotation of
+z = C^(-1/2) (x - mean) and its momentum p. Steps of an angle are
 
     p <- p - angle/2 grad W(z),    (z, p) turned by the angle,    p <- p - angle/2 grad W(z)
 
-with W what the approximation leaves, U - |z|^2/2. Where it is good, hardly anything is refused,
-however fine the grid of x, and a quarter of a turn forgets where it came from. One step a
-trajectory is the Langevin algorithm (MALA) of the same kind.
-(Beskos, Pinski, Sanz-Serna and Stuart 2011, Stoch. Proc. Appl. 121, 2201; Shahbaba, Lan, Johnson
-and Neal 2014, Stat. Comput. 24, 339.)
+with W = U - |z|^2/2 the remainder. Where the approximation is good, acceptance is high however fine
+the grid of x, and a quarter of a turn gives independent samples. One step a trajectory is the
+Langevin algorithm (MALA) of the same kind. (Beskos, Pinski, Sanz-Serna and Stuart 2011, Stoch.
+Proc. Appl. 121, 2201; Shahbaba, Lan, Johnson and Neal 2014, Stat. Comput. 24, 339.)
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ class Reference(NamedTuple):
 
 
 class Points(NamedTuple):
-    """Of particles x [N, n]: Phi [N] and its gradient [N, n], computed when x was proposed."""
+    """Particles x [N, n], with Phi [N] and its gradient [N, n] computed when x was proposed."""
 
     x: np.ndarray
     value: np.ndarray
@@ -52,7 +51,7 @@ class Points(NamedTuple):
         return Points(*(a[which] for a in self))
 
     def where(self, good: np.ndarray, other: Points) -> Points:
-        """These where `good`, else the others."""
+        """These points where `good`, else the others."""
         masks = good, good[:, None]
         return Points(
             *(np.where(masks[a.ndim - 1], a, b) for a, b in zip(self, other, strict=True))
@@ -60,12 +59,12 @@ class Points(NamedTuple):
 
 
 def reference(points: Points, weights: np.ndarray, gamma: float) -> Reference:
-    """Of weighted particles.
+    """Gaussian approximation from weighted particles.
 
     Where U is quadratic with precision P = I + gamma H, the covariance of gamma grad Phi is
-    (P - I) P^-1 (P - I), which has no part along directions that data say nothing about: few
-    particles tell the others (as in Zahm, Cui, Law, Spantini and Marzouk 2022, Math. Comput. 91,
-    1789). An eigenvalue e of it gives p + 1/p = e + 2.
+    (P - I) P^-1 (P - I), which vanishes along directions not informed by data: few particles
+    determine the others (as in Zahm, Cui, Law, Spantini and Marzouk 2022, Math. Comput. 91, 1789).
+    An eigenvalue e of it gives p + 1/p = e + 2.
     """
     slope = gamma * points.slope
     rows = np.sqrt(weights)[:, None] * (slope - weights @ slope)
@@ -86,7 +85,7 @@ def trajectory(
     leapfrogs: int,
     evaluate: Callable[[np.ndarray], Points],
 ) -> tuple[Points, np.ndarray]:
-    """One of every particle, each accepted or refused; and the probabilities of acceptance."""
+    """One trajectory of every particle, accepted or refused, and the acceptance probabilities."""
 
     def kick(at: Points, z: np.ndarray) -> np.ndarray:
         return about.root(at.x + gamma * at.slope) - z

@@ -1,4 +1,4 @@
-"""What all tempered samplers share: the next temperature, the evidence, resampling.
+"""Common steps of tempered samplers: the next temperature, the evidence, resampling.
 
 A density prior * L^gamma is followed from gamma = 0 to 1. Particles x_i of equal weight at one
 gamma have weights L(x_i)^dgamma at the next, and
@@ -23,11 +23,13 @@ from ..core.precision import double
 from ..statistics.resampling import systematic
 
 HALVINGS = 60
-"""Of the interval in which dgamma lies: to the last bit."""
+"""Bisections of the interval that contains dgamma: enough for the last bit."""
 
 
-def increment(log_likelihood: Any, gamma: Any, ess: float) -> tuple[Any, Any]:
-    """dgamma in (0, 1 - gamma] at which ESS / N is `ess`, or all that is left where it is more;
+def increment(
+    log_likelihood: jax.Array, gamma: jax.Array | float, ess: float
+) -> tuple[jax.Array, jax.Array]:
+    """dgamma in (0, 1 - gamma] at which ESS / N is `ess`, or 1 - gamma where ESS / N stays above;
     and ln of the mean weight.
 
     Parameters
@@ -39,14 +41,14 @@ def increment(log_likelihood: Any, gamma: Any, ess: float) -> tuple[Any, Any]:
         Between 0 and 1.
     """
     count = log_likelihood.shape[0]
-    # So that 0 times it is a number.
+    # Finite, so that 0 times it is a number.
     logs = jnp.maximum(log_likelihood, -jnp.finfo(log_likelihood.dtype).max / 4.0)
     logs = logs - jnp.max(logs)
 
-    def enough(step: Any) -> Any:
+    def enough(step: jax.Array | float) -> jax.Array:
         return 2.0 * logsumexp(step * logs) - logsumexp(2.0 * step * logs) >= jnp.log(ess * count)
 
-    def halve(_: Any, ends: tuple[Any, Any]) -> tuple[Any, Any]:
+    def halve(_: Any, ends: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         low, high = ends
         middle = 0.5 * (low + high)
         good = enough(middle)
@@ -54,14 +56,14 @@ def increment(log_likelihood: Any, gamma: Any, ess: float) -> tuple[Any, Any]:
 
     left = 1.0 - gamma
     low, high = lax.fori_loop(0, HALVINGS, halve, (jnp.zeros_like(left), left))
-    # Where hardly any particle counts, `low` stays zero: the step must still be one.
+    # Where hardly any particle has weight, `low` stays zero, but the step must not.
     step = jnp.where(enough(left), left, jnp.where(low > 0.0, low, high))
     return step, logsumexp(step * logs) - jnp.log(count) + step * jnp.max(log_likelihood)
 
 
 class Stage(NamedTuple):
-    """Of particles on the host: the exponent that it ends at, what it adds to ln Z, the particles'
-    weights before resampling, and which of them are taken."""
+    """A stage of particles on the host: the exponent at its end, its increment of ln Z, the
+    particles' weights before resampling, and the indices resampled."""
 
     gamma: float
     gain: float
@@ -70,7 +72,7 @@ class Stage(NamedTuple):
 
     @property
     def ess(self) -> float:
-        """Over N."""
+        """Effective sample size over N."""
         return 1.0 / np.sum(self.weights**2) / len(self.weights)
 
 
@@ -78,7 +80,7 @@ class Stage(NamedTuple):
 def stage(
     log_likelihood: np.ndarray, gamma: float, ess: float, generator: np.random.Generator
 ) -> Stage:
-    """The next one of particles of equal weight."""
+    """The next stage of particles of equal weight."""
     logs = jnp.asarray(log_likelihood, "float64")
     step, gain = (float(a) for a in increment(logs, jnp.asarray(gamma), ess))
     weights = np.asarray(jax.nn.softmax(step * logs))

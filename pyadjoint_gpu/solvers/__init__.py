@@ -1,4 +1,4 @@
-"""Iterations that solve r(u) = 0, for forward, adjoint and tangent problems alike."""
+"""Iterative solvers of r(u) = 0, for forward, adjoint and tangent problems alike."""
 
 from .base import Convergence, Operator, Spectrum
 

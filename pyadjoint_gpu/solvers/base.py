@@ -1,9 +1,10 @@
-"""What a solver is given (an operator) and what it reports."""
+"""The interface of solvers: the operator that they take and the convergence that they report."""
 
 from __future__ import annotations
 
 import time
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any, Literal
@@ -17,8 +18,8 @@ from ..core.errors import ConvergenceError, ConvergenceWarning
 from ..models.base import Fields, Model
 
 ERROR = 100.0  # largest estimated error of u, in units of the tolerance
-NOTHING = 0.1  # residual above which nothing is solved, whatever the precision
-TINY = 1e-300  # no more than a guard against 0/0
+NOTHING = 0.1  # residual above which a solve at the limit of round-off has diverged
+TINY = 1e-300  # a guard against 0/0
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["model"], meta_fields=["kind"])
@@ -34,7 +35,7 @@ class Operator:
     "tangent"  (dR/du) u + source, at the state         ``(c, state, source)``
     ========== ======================================== ========================
 
-    It is an argument of compiled code, which models of the same structure share.
+    It is a pytree, so that models of the same structure share compiled code.
     """
 
     model: Model
@@ -58,7 +59,7 @@ class Operator:
 
 @dataclass(frozen=True)
 class Spectrum:
-    """Smallest and largest eigenvalue of PC^-1 dR/du, as measured."""
+    """Estimates of the smallest and largest eigenvalue of PC^-1 dR/du."""
 
     low: float
     high: float
@@ -66,26 +67,26 @@ class Spectrum:
 
 @dataclass(frozen=True)
 class Convergence:
-    """How a solve went.
+    """Outcome of a solve.
 
     Attributes
     ----------
     status : str
         "converged"; "round-off" (the residual stopped above the tolerance, at the limit of the
-        arithmetic); "max_iterations"; "stagnated" (not pseudo-transient: the residual does not
-        fall any more); or "diverged".
+        arithmetic); "max_iterations"; "stagnated" (the residual has stopped falling; never from
+        pseudo-transient iterations); or "diverged".
     residual : float
         Last ``||R||_max / ||R(u=0)||_max``.
     history : array, shape (checks, 2)
-        Iteration and residual at every check.
+        Iteration number and residual at every check.
     throughput : float
-        Effective memory throughput in bytes/s: the traffic an iteration cannot avoid
+        Effective memory throughput in bytes/s: the unavoidable traffic of an iteration
         (unknowns and rates read and written, known fields read) over its time.
     method : str
         "pseudo-transient", "multigrid" (conjugate gradients or BiCGStab), "newton" or
         "continuation".
     work : float
-        Applications of the operator, those on coarse grids in proportion to their cells.
+        Applications of the operator; those on coarse grids count in proportion to their cells.
     """
 
     status: str
@@ -100,7 +101,7 @@ class Convergence:
     work: float = 0.0
 
     def following(self, earlier: Convergence) -> Convergence:
-        """Of a solve that went on from where an earlier one stood: both together."""
+        """The outcome of this solve and an earlier one, which it continued, together."""
         return replace(
             self,
             iterations=self.iterations + earlier.iterations,
@@ -140,10 +141,10 @@ def summary(
     work: float,
     spectrum: Spectrum | None = None,
 ) -> Convergence:
-    """Of a solve that began at `start` and ends now."""
+    """The `Convergence` of a solve that began at time `start` and ends now."""
     wall = time.perf_counter() - start
     if status == "round-off" and history[-1][1] > NOTHING:
-        status = "diverged"  # to where one unit of round-off is as large as R(u=0)
+        status = "diverged"  # u is so large that its round-off is comparable to R(u=0)
     return Convergence(
         status=status,
         iterations=history[-1][0],
@@ -159,12 +160,12 @@ def summary(
 
 
 def gauged(model: Model, u: Fields) -> Fields:
-    """u with zero mean, where the model leaves a constant free."""
+    """u, with zero mean if the model has a null space."""
     return jax.tree.map(lambda a: a - jnp.mean(a), u) if model.null_space else u
 
 
-def disorder(u: Fields) -> Fields:
-    """Numbers between -1 and 1 in no order, other ones for each unknown."""
+def pseudo_random(u: Fields) -> Fields:
+    """Pseudo-random numbers between -1 and 1, different for each unknown and always the same."""
     out = {}
     for number, (k, a) in enumerate(u.items()):
         bits = (jnp.arange(a.size, dtype=jnp.uint32) + jnp.uint32(number * a.size)) * jnp.uint32(
@@ -175,46 +176,46 @@ def disorder(u: Fields) -> Fields:
     return out
 
 
-def round_off(product: Any, u: Fields) -> Any:
-    """What u's own rounding, a unit of it in every cell and in no order, does to a residual whose
-    derivative's product with a vector is `product`. It is 0 where u is: a residual cannot be had
-    better than to a unit of round-off of R(u=0) either."""
-    change = largest(product(jax.tree.map(jnp.multiply, u, disorder(u))))
+def round_off(product: Callable[[Fields], Fields], u: Fields) -> jax.Array:
+    """The round-off of a residual: its change, by the Jacobian-vector product `product`, under
+    relative perturbations of u by pseudo-random units of round-off. It is 0 for u = 0; round-off of
+    R(u=0) limits a residual too."""
+    change = largest(product(jax.tree.map(jnp.multiply, u, pseudo_random(u))))
     return jnp.finfo(change.dtype).eps * change
 
 
-def fold(reduce: Any, array: Any) -> Any:
-    """A reduction to one number, along the first axis first: XLA vectorises that."""
+def fold(reduce: Callable[..., jax.Array], array: jax.Array) -> jax.Array:
+    """A reduction to a number, first along the first axis, which XLA vectorises."""
     return reduce(lax.optimization_barrier(reduce(array, axis=0)))
 
 
-def largest(tree: Any) -> Any:
-    """The max norm over all arrays; infinite where a value is NaN, which XLA's reduction on the
-    CPU passes over."""
+def largest(tree: Any) -> jax.Array:
+    """The max norm over all arrays; infinite if a value is NaN, which XLA's max on CPUs ignores."""
     size = [jnp.where(jnp.isnan(a), jnp.inf, jnp.abs(a)) for a in jax.tree.leaves(tree)]
     return jnp.max(jnp.stack([fold(jnp.max, a) for a in size]))
 
 
-def dot(a: Any, b: Any) -> Any:
+def dot(a: Fields, b: Fields) -> Any:
     """The inner product over all arrays."""
     pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
     return sum(fold(jnp.sum, x * y) for x, y in pairs)
 
 
 def traffic(u: Fields, args: tuple) -> int:
-    """Bytes an iteration cannot avoid moving: u and V read and written, PC and args read."""
+    """Bytes that an iteration has to move: u and V read and written, PC and args read."""
     unknown = sum(a.nbytes for a in jax.tree.leaves(u))
     known = sum(a.nbytes for a in jax.tree.leaves(args[:1]))
     return 5 * unknown + known
 
 
 def default_iterations(model: Model) -> int:
-    """A bound that only a solve in trouble reaches: the hard cases take 15 to 45 per cell."""
+    """A limit that only failing solves reach: hard cases take 15 to 45 iterations per cell along
+    the longest axis."""
     return 1000 * max(model.grid.shape)
 
 
 def require(convergence: Convergence, what: str, result: Any = None) -> None:
-    """Raise or warn where a solve did not meet its tolerance."""
+    """Raise a `ConvergenceError`, or warn, if a solve did not meet its tolerance."""
     if convergence.status == "round-off":
         warnings.warn(f"{what} {convergence.message}", ConvergenceWarning, stacklevel=3)
     elif not convergence.usable:
@@ -222,6 +223,6 @@ def require(convergence: Convergence, what: str, result: Any = None) -> None:
 
 
 def parameter_gradient(model: Model, m: Fields, state: Fields, multiplier: Fields) -> Fields:
-    """-(dR/dm)^T lambda."""
+    """-(dR/dm)^T lambda, the gradient with respect to the parameters, for a multiplier lambda."""
     _, vjp = jax.vjp(lambda m: model.equations(state, model.prepare(m)), m)
     return jax.tree.map(jnp.negative, vjp(multiplier)[0])

@@ -3,12 +3,12 @@
     (sigma - dR/du) du = R(u)  in the cells with u > bound or R > 0,    u <- max(u + du, bound):
 
 implicit Euler steps of du/dtau = R, one Newton iteration each, of length 1/sigma; their linear
-systems by Krylov iterations with multigrid or by pseudo-transient iterations. Steps grow as the
-residual falls (switched evolution relaxation), until they are Newton's; where a step lets it
-rise too much, shorter ones are tried. (Kelley, Liao, Qi, Chu, Reese and Winton 2008, SIAM J. Numer.
-Anal. 46, 3071.) What is measured is the mean of |`Model.equations`|: that of a conservation law
-with few sinks hardly rises on the way to a steady state, while its largest value follows margins
-as they move from cell to cell.
+systems are solved by Krylov iterations with multigrid or by pseudo-transient iterations. Steps grow
+as the residual falls (switched evolution relaxation), until they are Newton's; if it rises too much
+in a step, shorter ones are tried. (Kelley, Liao, Qi, Chu, Reese and Winton 2008, SIAM J. Numer.
+Anal. 46, 3071.) Progress is measured by the mean of |`Model.equations`|: that of a conservation law
+with few sinks hardly rises on the way to a steady state, while its maximum jumps as margins move
+from cell to cell.
 """
 
 from __future__ import annotations
@@ -25,45 +25,47 @@ import numpy as np
 from ..core.grid import Grid
 from ..core.precision import compiled
 from ..models.base import Elliptic, Fields, Model
-from ..models.finite_volume import holding
+from ..models.finite_volume import with_active_set
 from . import multigrid, pseudo_transient
 from .base import ERROR, TINY, Convergence, Operator, Spectrum, fold, largest, round_off, summary
 from .krylov import Goal
 
 STEPS = 1000
-"""Tried, at most."""
+"""Most steps."""
 ETA = 0.03
-"""||R + (dR/du - sigma) du|| over ||R||."""
+"""Tolerance of a step's linear system: ||R + (dR/du - sigma) du|| / ||R||."""
 LONGEST = 50
-"""Pseudo-transient iterations of a step, over the cells along the longest axis."""
+"""Most pseudo-transient iterations of a step, per cell along the longest axis."""
 FAR = 1e4
-"""Residual, over the first, at which they are given up: sigma is too small."""
+"""Growth of the residual at which these are stopped: sigma is too small."""
 RISE = 2.0
-"""Of the mean residual in a step; where it is more, the step is tried again, `SHORTER`."""
+"""Largest growth of the mean residual in a step; if it is more, a shorter step is tried."""
 NEAR = 1e-5
-"""Mean residual, over its scale, to which it may rise in any case: near a solution a cell that
-hardly flows may have far to go still."""
+"""Mean residual, over its scale, that is accepted whatever the growth: near a solution, cells with
+little flow may still change much."""
 SHORTER = 0.25
+"""Factor of the length of a step that is tried again."""
 TURN = 1.05
-"""Rise after a fall that shortens steps as much: Newton's may go back and forth between two sides
-of a kink."""
+"""Growth of the mean residual, after a fall, that shortens the next step as much: Newton steps may
+alternate between the two sides of a kink."""
 GROWTH = 1.5
-"""Of steps, over the fall of the residual; `MOST` in one."""
+"""Growth of the steps, relative to the fall of the residual; at most `MOST` from one to the
+next."""
 MOST = 100.0
 SMALLEST, LARGEST = 1e-15, 1e9
-"""sigma over the bounds' rates: so little is nothing, and at so much a solve is given up."""
+"""Least sigma, relative to the bounds' rates, and that at which a solve is stopped."""
 
 
 @dataclass(frozen=True)
 class Implicit(Model):
-    """R(u) - sigma u where u is free to move, -u elsewhere."""
+    """Residual of a step's linear system: R(u) - sigma u in inactive cells, -u in active ones."""
 
     model: Model
 
     arrays: ClassVar[tuple[str, ...]] = ("model",)
 
     @property
-    def grid(self) -> Grid:  # type: ignore[override]
+    def grid(self) -> Grid:  # type: ignore[override]  # an attribute in the base
         return self.model.grid
 
     def residual(self, u: Fields, c: Any) -> Fields:
@@ -73,7 +75,7 @@ class Implicit(Model):
     def elliptic(self, u: Fields, c: Any) -> dict[str, Elliptic] | None:
         found = self.model.elliptic(u, c["model"]) or {}
         return {
-            k: holding(replace(e, sink=e.sink + c["sigma"][k]), ~c["free"][k], 1.0)
+            k: with_active_set(replace(e, sink=e.sink + c["sigma"][k]), ~c["free"][k], 1.0)
             for k, e in found.items()
         }
 
@@ -87,10 +89,10 @@ def solve(
     tolerance: float,
     max_iterations: int,
 ) -> tuple[Fields, Convergence]:
-    """Drive a nonlinear residual to zero, or where it is negative its unknown to its bound.
+    """Solve a nonlinear problem R = 0 with lower bounds (a complementarity problem).
 
-    It stops as the other solvers do; `iterations` counts those of the `linear` solver, all steps
-    together.
+    It stops as the other solvers do; `iterations` counts those of the `linear` solver over all
+    steps.
     """
     solve_step = _by_multigrid if linear == "multigrid" else _by_pseudo_transient
     spectrum = None
@@ -107,7 +109,7 @@ def solve(
     if residual == 0.0:
         error = 0.0
     ratio, gained = 1.0, True
-    # From far away steps of the time in which R changes; near by longer ones.
+    # The first step is about the time in which R changes; longer ones follow near a solution.
     sigma = min(max(mean / scale, SMALLEST), 1.0)
     for _ in range(STEPS):
         if not math.isfinite(mean):
@@ -143,7 +145,7 @@ def solve(
         error = change * residual / max(before, TINY) / max(size, TINY)
         gained = residual <= 0.5 * before
         history.append((iterations, residual / scale))
-    if history[-1][0] < iterations:  # the last step was given up
+    if history[-1][0] < iterations:  # the last step was rejected
         history.append((iterations, residual / scale))
     convergence = summary(
         "continuation",
@@ -160,13 +162,13 @@ def solve(
 
 
 def _by_multigrid(
-    implicit: Operator, args: tuple, residual: float, limit: int, _: Any
+    implicit: Operator, args: tuple, residual: float, limit: int, _: Spectrum | None
 ) -> tuple[Fields, int, float, None]:
-    """A step, its iterations, and the applications of the operator they stand for."""
+    """A step du, its iterations, their work in applications of the operator, and no spectrum."""
     step, u, r = args
     found = multigrid.Preconditioner(multigrid.hierarchies_of(implicit.model, step, u), "general")
     goal = Goal(ETA * residual, math.inf, 0.0, limit)
-    du, progress, _ = found.iterate(implicit, _zero(u), r, args, goal)
+    du, progress = found.iterate(implicit, _zero(u), r, args, goal)[:2]
     count = int(progress.iterations)
     return du, count, count * multigrid.work_of_iteration(implicit.model, found.kind), None
 
@@ -174,7 +176,7 @@ def _by_multigrid(
 def _by_pseudo_transient(
     implicit: Operator, args: tuple, _: float, limit: int, spectrum: Spectrum | None
 ) -> tuple[Fields, int, float, Spectrum | None]:
-    """The same, and the spectrum, with which the next step begins."""
+    """A step du, its iterations, their work, and the spectrum, for the next step."""
     u = args[1]
     du, found = pseudo_transient.solve(
         implicit,
@@ -192,8 +194,8 @@ _zero = compiled(lambda u: jax.tree.map(jnp.zeros_like, u))
 
 
 @compiled
-def _step(model: Model, u: Fields, c: Any, sigma: Any) -> tuple[dict[str, Any], Fields]:
-    """What of `Implicit` does not change, and R where it counts."""
+def _step(model: Model, u: Fields, c: Any, sigma: float) -> tuple[dict[str, Any], Fields]:
+    """The coefficients of `Implicit`, and R in inactive cells."""
     r = model.residual(u, c)
     free = {k: jnp.ones(a.shape, bool) for k, a in u.items()}
     rates = dict.fromkeys(u, 1.0)
@@ -211,9 +213,9 @@ def _moved(model: Model, u: Fields, du: Fields, free: Fields) -> Fields:
 
 
 @compiled
-def _norms(operator: Operator, u: Fields, before: Fields, args: tuple) -> Any:
-    """The mean and largest |`Model.equations`|, their round-off, the largest change of u, and u
-    itself."""
+def _norms(operator: Operator, u: Fields, before: Fields, args: tuple) -> jax.Array:
+    """The mean and the maximum of |`Model.equations`|, their round-off, and the max norms of the
+    change of u and of u."""
 
     def product(v: Fields) -> Fields:
         return jax.jvp(lambda u: operator(u, args), (u,), (v,))[1]

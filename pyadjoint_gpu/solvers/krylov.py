@@ -1,4 +1,4 @@
-"""Krylov methods whose whole iteration is compiled: conjugate gradients and BiCGStab."""
+"""Krylov methods, compiled as a whole: conjugate gradients and BiCGStab."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from ..models.base import Fields
 from .base import dot, largest
 
 LIMIT = 2000
-"""Iterations after which a solve is given up."""
+"""Most iterations."""
 PRECISION = 1e4
-"""In units of round-off: a residual that is updated, not computed, means nothing below this."""
+"""Reduction of a residual, in units of round-off, below which the updated residual is no longer
+that of u."""
 PATIENCE = 300
 """Iterations within which the residual must halve."""
 
@@ -23,32 +24,32 @@ Map = Callable[[Fields], Fields]
 
 
 class Goal(NamedTuple):
-    """Where to stop: both ||r||_max and the estimated error over the size of u, or a residual
-    `least` below which nothing is gained without computing it anew, or iterations."""
+    """Stopping criteria: ||r||_max and the estimated relative error of u, both; or the residual
+    `least`, below which it has to be computed anew; or iterations."""
 
-    residual: Any
-    error: Any
-    least: Any
-    iterations: Any
+    residual: jax.Array | float
+    error: jax.Array | float
+    least: jax.Array | float
+    iterations: jax.Array | int
 
 
 class Progress(NamedTuple):
-    """Where an iteration stands; `history` has ||r||_max after each iteration, then NaN."""
+    """State of an iteration; `history` has ||r||_max after each iteration, then NaN."""
 
-    iterations: Any
-    residual: Any
-    error: Any
-    best: Any
-    since: Any
-    history: Any
+    iterations: jax.Array | int
+    residual: jax.Array
+    error: jax.Array
+    best: jax.Array
+    since: jax.Array | int
+    history: jax.Array
 
-    def unfinished(self, goal: Goal) -> Any:
+    def unfinished(self, goal: Goal) -> jax.Array:
         reached = (self.residual <= goal.residual) & (self.error <= goal.error)
         reached |= self.residual <= goal.least
         sound = jnp.isfinite(self.residual) & (self.since < PATIENCE)
         return ~reached & sound & (self.iterations < jnp.minimum(goal.iterations, LIMIT))
 
-    def after(self, residual: Any, error: Any) -> Progress:
+    def after(self, residual: jax.Array, error: jax.Array) -> Progress:
         better = residual <= 0.5 * self.best
         return Progress(
             self.iterations + 1,
@@ -62,7 +63,7 @@ class Progress(NamedTuple):
 
 def _begin(r: Fields, kept: int) -> Progress:
     residual = largest(r)
-    # Without a residual there is no error; else it is not known yet.
+    # A zero residual has no error; otherwise the error is not known yet.
     error = jnp.where(residual > 0, jnp.inf, 0).astype(residual.dtype)
     history = jnp.full(kept, jnp.nan, residual.dtype)
     return Progress(0, residual, error, residual, 0, history)
@@ -74,21 +75,21 @@ def conjugate_gradients(
     u: Fields,
     r: Fields,
     goal: Goal,
-    size: Any,
+    size: Callable[[Fields], jax.Array],
     kept: int = LIMIT,
 ) -> tuple[Fields, Progress]:
     """Solve A u = b from u, with r = b - A u there; A and M symmetric, A positive (semi)definite.
 
-    The update is the flexible one (Polak and Ribiere's), as M is in single precision. With
-    z = M^-1 r, about A^-1 r, ||z||_max is the error before an iteration, and times the reduction
-    of the residual that after it.
+    The update is the flexible one (Polak and Ribiere), as M is in single precision. z = M^-1 r is
+    about A^-1 r, so that ||z||_max estimates the error before an iteration, and times the reduction
+    of the residual the error after it.
 
     Parameters
     ----------
     product, precondition : callable
         A p and M^-1 r.
     size : callable
-        What the error of u is measured by.
+        The scale of u that its error is relative to.
     kept : int
         Length of the history, 1 or more.
     """
@@ -122,11 +123,12 @@ def bicgstab(
     u: Fields,
     r: Fields,
     goal: Goal,
-    size: Any,
+    size: Callable[[Fields], jax.Array],
     kept: int = LIMIT,
 ) -> tuple[Fields, Progress]:
-    """The same for any A, preconditioned from the right (van der Vorst 1992, SIAM J. Sci. Stat.
-    Comput. 13, 631). An iteration has two products and two preconditionings."""
+    """Solve A u = b for any A, preconditioned from the right (van der Vorst 1992, SIAM J. Sci.
+    Stat. Comput. 13, 631). Arguments as in `conjugate_gradients`. An iteration has two products and
+    two preconditionings."""
     shadow = r
 
     def step(state: Any) -> Any:
@@ -135,8 +137,8 @@ def bicgstab(
         beta = rho * ratio / last
         p = jax.tree.map(lambda r, p: r + beta * p, r, p)
 
-        # Both halves run the same code, which is compiled once.
-        def half(second: Any, state: Any) -> Any:
+        # A loop over both halves, so that their code is compiled once.
+        def half(second: jax.Array, state: Any) -> Any:
             w, last, _, alpha = state
             y = precondition(w)
             v = product(y)

@@ -1,26 +1,26 @@
 """Krylov iterations preconditioned by a multigrid cycle on declared face coefficients.
 
 Black box multigrid (Alcouffe, Brandt, Dendy and Painter 1981, SIAM J. Sci. Stat. Comput. 2, 430;
-Dendy 1982, J. Comput. Phys. 48, 366), axis by axis: every other cell along an axis stays, those
-between are interpolated by weights from the operator itself, and the coarse operator is P^T A P,
-so that strong contrasts of the coefficients reach the coarse grids as they are. An axis along
-which cells are far longer than along others waits for them (semicoarsening). Smoothing is by the
-optimised fourth-kind Chebyshev polynomials of Lottes (2023, Numer. Linear Algebra Appl. 30,
-e2518), which need an upper bound of the spectrum only. The coarsest level is solved by its
-inverse.
+Dendy 1982, J. Comput. Phys. 48, 366), axis by axis: every other cell along an axis is kept, those
+between are interpolated with weights from the operator itself, and the coarse operator is the
+Galerkin product P^T A P, so that strong contrasts of the coefficients are represented on coarse
+grids. Axes along which cells are much longer are coarsened later (semicoarsening). The smoothers
+are the optimised fourth-kind Chebyshev polynomials of Lottes (2023, Numer. Linear Algebra Appl. 30,
+e2518), which need only an upper bound of the spectrum. The coarsest level is solved by its inverse.
 
-All levels are in single precision: a preconditioner need not be exact, and half the bytes take
-half the time. What is solved to the tolerance, with residuals in the precision of the unknowns,
-is the model's own equation.
+All levels are in single precision: a preconditioner need not be exact, and half the bytes take half
+the time. The model's own equation is solved to the tolerance, with residuals in the precision of
+the unknowns.
 """
 
 from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -30,16 +30,16 @@ from jax import lax
 from ..core.errors import ConfigError
 from ..core.precision import compiled, compiled_loop
 from ..models.base import Elliptic, Fields, Model
-from ..models.finite_volume import holding
+from ..models.finite_volume import with_active_set
 from .base import (
     ERROR,
     TINY,
     Convergence,
     Operator,
-    disorder,
     fold,
     gauged,
     largest,
+    pseudo_random,
     round_off,
     summary,
 )
@@ -47,19 +47,20 @@ from .krylov import LIMIT, PRECISION, Goal, Progress, bicgstab, conjugate_gradie
 from .stencil import Stencil, coarsen, from_faces, interpolation, prolong, restrict
 
 DEGREES = (2, 3)
-"""Of the smoother on the finest level, and on all others: coarse levels are cheap, and rougher."""
+"""Degrees of the smoother on the finest level, and on all others, which are cheap and rougher."""
 TWICE = (1, 2)
-"""Levels that go to the next coarser one twice in a cycle, for coarse corrections good enough that
-iterations do not grow with the number of levels. Not more of them: on small levels it is not the
-cells that take the time."""
+"""Levels with two visits to the next coarser one in a cycle (W), so that iterations do not grow
+with the number of levels. The others have one (V): on small levels time does not scale with
+cells."""
 COARSEST = 150
 """Most cells of a level that is solved directly."""
 STRONG = 0.25
-"""Axes whose couplings are weaker than this times the strongest are not halved yet."""
+"""Axes with couplings weaker than this times the strongest are not coarsened yet."""
 MARGIN = 0.9
-"""Below the tolerance, by which the residual that is updated must get, lest the true one miss."""
+"""Factor of the tolerance that the updated residual has to meet, so that the true one meets it."""
 EXACT = 100.0
-"""How well the declared coefficients must give dR/du to stand for it, in units of round-off."""
+"""Largest difference, in units of round-off, between the declared coefficients and dR/du for them
+to replace it."""
 
 _BETA = {
     2: (1.02387287570313, 1.26408905371085),
@@ -67,27 +68,33 @@ _BETA = {
 }
 
 
+T = TypeVar("T")
+
+Axes = tuple[tuple[int, ...], ...]
+"""The axes that are coarsened at each level."""
+
+
 class Level(NamedTuple):
-    """One level: its operator A, the inverse of the diagonal by which the smoother scales it, and
-    the interpolation weights axis by axis."""
+    """One level: its operator A, the inverse of the smoother's diagonal scaling, and the
+    interpolation weights of each axis."""
 
     stencil: Stencil
-    inverse: Any
-    weights: tuple[Any, ...]
+    inverse: jax.Array
+    weights: tuple[jax.Array, ...]
 
 
 class Hierarchy(NamedTuple):
     """Levels of A / scale from fine to coarse, the inverse of the coarsest, and the scale."""
 
     levels: tuple[Level, ...]
-    coarsest: Any
-    scale: Any
+    coarsest: jax.Array
+    scale: jax.Array
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["operator"], meta_fields=["kind", "kept"])
 @dataclass(frozen=True)
 class Iteration:
-    """What `iterate` does: by which operator, the `Preconditioner`'s kind, and the length of the
+    """Static options of `iterate`: the operator, the `Preconditioner`'s kind, and the length of the
     history."""
 
     operator: Operator
@@ -97,13 +104,13 @@ class Iteration:
 
 @dataclass(frozen=True)
 class Preconditioner:
-    """The hierarchies of -dR/du, one an unknown.
+    """Multigrid hierarchies of -dR/du, one for each unknown.
 
     Attributes
     ----------
     kind : str
-        "exact" where the declared coefficients are dR/du, "symmetric" or "general" where it has
-        other parts too.
+        "exact" if the declared coefficients are all of dR/du; "symmetric" or "general", as dR/du
+        is, if it has other parts.
     """
 
     hierarchies: dict[str, Hierarchy]
@@ -111,11 +118,11 @@ class Preconditioner:
 
     def iterate(
         self, operator: Operator, u: Fields, r: Fields, args: tuple, goal: Goal
-    ) -> tuple[Fields, Progress, Any]:
-        """Iterations from u, whose residual is r, until the goal is met or nothing moves any more;
-        with the round-off of a residual there."""
+    ) -> tuple[Fields, Progress, jax.Array]:
+        """Krylov iterations from u, with residual r, until the goal is met or they stagnate;
+        returns u, the progress and the round-off of its residual."""
         if self.kind == "exact":
-            # The same code for an operator and its transpose.
+            # dR/du is symmetric: forward, adjoint and tangent problems share compiled code.
             operator, args = Operator(operator.model), (args[0], args[1] if len(args) > 1 else u)
         return iterate(Iteration(operator, self.kind), self.hierarchies, u, r, args, goal)
 
@@ -134,15 +141,15 @@ def solve(
 ) -> tuple[Fields, Convergence, Preconditioner]:
     """Drive an affine operator's residual to zero, starting from `initial`.
 
-    Conjugate gradients where dR/du is symmetric, else BiCGStab. It stops as the pseudo-transient
-    iteration does: on ||R||_max / ||R(u=0)||_max, and on the estimated error of u.
+    By conjugate gradients if dR/du is symmetric, else by BiCGStab. It stops as pseudo-transient
+    iterations do: on ||R||_max / ||R(u=0)||_max, and on the estimated error of u.
 
     Parameters
     ----------
     operator, args
         The residual ``operator(u, args)``.
     preconditioner : Preconditioner, optional
-        Of the same dR/du, from an earlier solve.
+        That of an earlier solve with the same dR/du.
 
     Returns
     -------
@@ -199,12 +206,12 @@ def prepare(model: Model, c: Any, u: Fields) -> Preconditioner:
     """Hierarchies of -dR/du at u."""
     hierarchies = hierarchies_of(model, c, u)
     bound = EXACT * float(jnp.finfo(jax.tree.leaves(u)[0].dtype).eps)
-    declared, symmetric = np.asarray(_kind(model, c, u, _disordered(u))).tolist()
+    declared, symmetric = np.asarray(_kind(model, c, u, _pseudo_random(u))).tolist()
     kind = "exact" if declared <= bound else "symmetric" if symmetric <= bound else "general"
     return Preconditioner(hierarchies, kind)
 
 
-# Less effort of the compiler: most of what is compiled is for small levels.
+# Compiled quickly: most of the code is for small levels.
 @partial(compiled, quickly=True)
 def hierarchies_of(model: Model, c: Any, u: Fields) -> dict[str, Hierarchy]:
     spacing = model.grid.spacing
@@ -221,21 +228,21 @@ def _declared(model: Model, c: Any, u: Fields) -> dict[str, Elliptic]:
             f"elliptic: model {model.name!r} declares {', '.join(found) or 'nothing'},"
             f" expected coefficients of {', '.join(u)}"
         )
-    held = model.held(u, c) if model.lower else {}
-    return found | {k: holding(found[k], held[k], b.rate) for k, b in model.lower.items()}
+    active = model.active_set(u, c) if model.lower else {}
+    return found | {k: with_active_set(found[k], active[k], b.rate) for k, b in model.lower.items()}
 
 
 def stencils_of(model: Model, c: Any, u: Fields) -> dict[str, Stencil]:
     return {k: from_faces(e.faces, e.sink) for k, e in _declared(model, c, u).items()}
 
 
-_disordered = compiled(disorder)
+_pseudo_random = compiled(pseudo_random)
 
 
 @compiled
-def _kind(model: Model, c: Any, u: Fields, v: Fields) -> Any:
-    """How far -dR/du is from the declared operator, and from symmetry, in a product with v,
-    relative to the diagonal."""
+def _kind(model: Model, c: Any, u: Fields, v: Fields) -> jax.Array:
+    """The differences of -dR/du from the declared operator, and from its transpose, in a product
+    with v, relative to the diagonal."""
     stencils = stencils_of(model, c, u)
     tangent = jax.jvp(lambda u: model.equations(u, c), (u,), (v,))[1]
     adjoint = jax.vjp(lambda u: model.equations(u, c), u)[1](v)[0]
@@ -251,9 +258,9 @@ def _kind(model: Model, c: Any, u: Fields, v: Fields) -> Any:
 
 
 @compiled
-def residual_of(operator: Operator, u: Fields, args: tuple) -> tuple[Fields, Any]:
-    """r and ||r||_max, without the constant that round-off leaves in r and no u can take away
-    where u is free by one."""
+def residual_of(operator: Operator, u: Fields, args: tuple) -> tuple[Fields, jax.Array]:
+    """r and ||r||_max. If the model has a null space, without the mean of r, which is round-off
+    that no u removes."""
     r = gauged(operator.model, operator(u, args))
     return r, largest(r)
 
@@ -266,9 +273,8 @@ def iterate(
     r: Fields,
     args: tuple[Any, ...],
     goal: Goal,
-) -> tuple[Fields, Progress, Any]:
-    """`Preconditioner.iterate`; where the declared coefficients are "exact", `args` are c and
-    the state."""
+) -> tuple[Fields, Progress, jax.Array]:
+    """`Preconditioner.iterate`, compiled; for the kind "exact" `args` are c and the state."""
     operator, kind, kept = how.operator, how.kind, how.kept
     model = operator.model
     stencils = stencils_of(model, *args[:2]) if kind == "exact" else {}
@@ -280,7 +286,8 @@ def iterate(
         return jax.tree.map(jnp.negative, tangent)
 
     def size(u: Fields) -> Any:
-        """||u||_max; where a constant is free, at least half the range of values."""
+        """||u||_max; with a null space half the range of values, which bounds it for any
+        constant."""
         leaves = jax.tree.leaves(u)
         tiny = jnp.finfo(leaves[0].dtype).tiny
         if not model.null_space:
@@ -294,7 +301,7 @@ def iterate(
 
 
 def work_of_iteration(model: Model, kind: str) -> float:
-    """Operator applications of one Krylov iteration."""
+    """Work of one Krylov iteration, in applications of the operator."""
     n, total, visits = list(model.grid.shape), 0.0, 1
     levels = plan(model.grid.shape, model.grid.spacing)
     for k, axes in enumerate(levels):
@@ -311,21 +318,21 @@ def work_of_iteration(model: Model, kind: str) -> float:
 
 
 def _correction(spacing: tuple[float, ...], hierarchies: dict[str, Hierarchy], r: Fields) -> Fields:
-    """About (-dR/du)^-1 r, by one cycle."""
+    """An approximation to (-dR/du)^-1 r, by one cycle."""
     return {k: cycle(hierarchies[k], spacing, a) for k, a in r.items()}
 
 
 correction = compiled_loop(_correction, static_argnums=(0,))
 
 
-def plan(shape: tuple[int, ...], spacing: tuple[float, ...]) -> tuple[tuple[int, ...], ...]:
-    """The axes that are halved at each level."""
+def plan(shape: tuple[int, ...], spacing: tuple[float, ...]) -> Axes:
+    """The axes that are coarsened at each level."""
     out = []
     n, h = list(shape), list(spacing)
     while math.prod(n) > COARSEST:
         strength = {a: h[a] ** -2 for a in range(len(n)) if n[a] > 1}
         most = max(strength.values())
-        # From the last axis, whose cells lie side by side in memory.
+        # The last axis, which is contiguous in memory, first.
         axes = tuple(a for a in reversed(range(len(n))) if strength.get(a, 0.0) >= STRONG * most)
         for a in axes:
             n[a], h[a] = (n[a] + 1) // 2, 2.0 * h[a]
@@ -334,7 +341,7 @@ def plan(shape: tuple[int, ...], spacing: tuple[float, ...]) -> tuple[tuple[int,
 
 
 def hierarchy(elliptic: Elliptic, spacing: tuple[float, ...], *, null_space: bool) -> Hierarchy:
-    """All levels for one unknown."""
+    """All levels of one unknown."""
     fine = from_faces(elliptic.faces, elliptic.sink)
     scale = jnp.max(fine.diagonal())
     stencil = fine.map(lambda k: (k / scale).astype(jnp.float32))
@@ -351,34 +358,35 @@ def hierarchy(elliptic: Elliptic, spacing: tuple[float, ...], *, null_space: boo
     return Hierarchy(tuple(levels), _inverse(stencil, null_space), scale)
 
 
-def _stored(once: Any, function: Any, *args: Any) -> Any:
-    """function(*args), by a loop that runs once, which the compiler cannot foresee: it would
-    otherwise work out each value anew wherever it is used, through many levels."""
+def _stored(once: jax.Array, function: Callable[..., T], *args: Any) -> T:
+    """function(*args), in a loop of one iteration whose number the compiler does not know.
+    Otherwise XLA would fuse it into each of its uses and recompute it there, through many
+    levels."""
     kinds = jax.eval_shape(function, *args)
     zero = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), kinds)
     return lax.fori_loop(0, once, lambda *_: function(*args), zero)
 
 
-def _smoother(stencil: Stencil) -> Any:
-    """1 / sum_j |A_ij|: Gershgorin bounds the eigenvalues of A scaled by it by one. Row by row (the
-    l1 norm of Baker et al. 2011, SIAM J. Sci. Comput. 33, 2864), since beside a barrier coarse
-    operators have a few rows far from diagonally dominant."""
+def _smoother(stencil: Stencil) -> jax.Array:
+    """1 / sum_j |A_ij|, which scales A to eigenvalues of at most one (Gershgorin). The l1 norm of
+    each row (Baker et al. 2011, SIAM J. Sci. Comput. 33, 2864) is used since coarse operators have
+    some rows beside barriers that are far from diagonally dominant."""
     return 1.0 / (stencil.diagonal() + stencil.diagonal(jnp.abs))
 
 
-def _inverse(stencil: Stencil, null_space: bool) -> Any:
+def _inverse(stencil: Stencil, null_space: bool) -> jax.Array:
     shape, size = stencil.shape, math.prod(stencil.shape)
     wide = jnp.result_type(float)
     one = jnp.eye(size, dtype=wide).reshape(size, *shape)
     dense = jax.vmap(stencil.map(lambda k: k.astype(wide)).apply)(one).reshape(size, size)
     if null_space:
-        # The constant gets the eigenvalue of a typical cell.
+        # Give the null space the eigenvalue of a typical cell.
         dense = dense + jnp.trace(dense) / size**2
     return jnp.linalg.inv(dense).astype(jnp.float32)
 
 
-def cycle(h: Hierarchy, spacing: tuple[float, ...], b: Any) -> Any:
-    """One cycle for A x = b from zero, symmetric in b."""
+def cycle(h: Hierarchy, spacing: tuple[float, ...], b: jax.Array) -> jax.Array:
+    """One multigrid cycle for A x = b from zero; a symmetric operator on b."""
     axes = plan(b.shape, spacing)
     size = jnp.max(jnp.abs(b))
     size = jnp.where(size > 0, size, 1)
@@ -386,7 +394,7 @@ def cycle(h: Hierarchy, spacing: tuple[float, ...], b: Any) -> Any:
     return x.astype(b.dtype) * (size / h.scale)
 
 
-def _cycle(h: Hierarchy, axes: Any, b: Any, k: int) -> Any:
+def _cycle(h: Hierarchy, axes: Axes, b: jax.Array, k: int) -> jax.Array:
     if k == len(axes):
         return (h.coarsest @ b.ravel()).reshape(b.shape)
     level, degree = h.levels[k], DEGREES[min(k, len(DEGREES) - 1)]
@@ -412,7 +420,7 @@ def _cycle(h: Hierarchy, axes: Any, b: Any, k: int) -> Any:
     if _twice(k, axes):
         coarse = h.levels[k + 1].stencil
 
-        def again(_: Any, e: Any) -> Any:
+        def again(_: Any, e: jax.Array) -> jax.Array:
             return e + _cycle(h, axes, r - coarse.apply(e), k + 1)
 
         e = lax.fori_loop(0, 2, again, jnp.zeros_like(r))
@@ -423,13 +431,13 @@ def _cycle(h: Hierarchy, axes: Any, b: Any, k: int) -> Any:
     return lax.fori_loop(0, degree, after, (x + e, zero))[0]
 
 
-def _twice(k: int, levels: Any) -> bool:
-    """Whether level k goes to the next one, which is not the coarsest, twice."""
+def _twice(k: int, levels: Axes) -> bool:
+    """Whether level k visits the next one twice, which must not be the coarsest."""
     return k in TWICE and k + 1 < len(levels)
 
 
 def _coefficients(degree: int) -> tuple[list[float], list[float], tuple[float, ...]]:
-    """Of the Chebyshev steps d <- a d + c D^-1 r / rho, x <- x + beta d."""
+    """Coefficients of the Chebyshev steps d <- a d + c D^-1 r / rho, x <- x + beta d."""
     i = range(1, degree + 1)
     return (
         [(2 * j - 3) / (2 * j + 1) for j in i],

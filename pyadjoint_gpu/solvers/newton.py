@@ -2,16 +2,15 @@
 
     ||R(u) + (dR/du) du|| <= eta ||R(u)||,    u <- u + s du,
 
-the steps du by multigrid-preconditioned Krylov iterations on exact products with dR/du, eta by
-Eisenstat and Walker's second choice (1996, SIAM J. Sci. Comput. 17, 16), and s by backtracking
-until ||R||_2 falls enough.
+with steps du from multigrid-preconditioned Krylov iterations on exact products with dR/du, eta from
+Eisenstat and Walker's second choice (1996, SIAM J. Sci. Comput. 17, 16), and s from backtracking
+until ||R||_2 decreases enough.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -25,12 +24,12 @@ from .krylov import Goal
 
 STEPS = 100
 LOOSEST = 0.1
-"""Largest eta; the first."""
+"""Largest eta, and the first."""
 DECREASE = 1e-4
 SHORTEST = 1e-4
-"""Step length at which a search is given up."""
+"""Step length at which a line search is stopped."""
 WORN = 5
-"""Krylov iterations of a step after which the preconditioner of earlier ones is renewed."""
+"""Krylov iterations of a step above which the preconditioner is rebuilt."""
 
 
 def solve(
@@ -44,9 +43,9 @@ def solve(
 ) -> tuple[Fields, Convergence, multigrid.Preconditioner | None]:
     """Drive a nonlinear residual to zero, starting from `initial`.
 
-    It stops as the other solvers do; `iterations` counts those of the Krylov method, all steps
-    together. The preconditioner returned is one near by, that of some earlier step, where it says
-    nothing of dR/du itself ("general"); else None.
+    It stops as the other solvers do; `iterations` counts those of the Krylov method over all steps.
+    The preconditioner returned is that of some earlier step if its kind, "general", allows its use
+    at other u; else None.
     """
     start = time.perf_counter()
     model, c = operator.model, args[0]
@@ -54,7 +53,7 @@ def solve(
     found = preconditioner
     r, norms = _start(operator, u, args)
     residual, square, floor, scale = np.asarray(norms).tolist()
-    # Where u = 0 is another solution, the largest term in R.
+    # If u = 0 is another solution, R(u=0) = 0: use the largest term in R.
     eps = float(jnp.finfo(jax.tree.leaves(u)[0].dtype).eps)
     scale = max(scale or floor / eps, TINY)
     history = [(0, residual / scale)]
@@ -110,7 +109,7 @@ def solve(
         if 0.9 * last**2 > 0.1:
             eta = max(eta, 0.9 * last**2)
         eta = min(max(eta, 1e-6), LOOSEST)
-    if history[-1][0] < iterations:  # the last step was given up
+    if history[-1][0] < iterations:  # the last step was rejected
         history.append((iterations, residual / scale))
     status = status or "stagnated"
     convergence = summary(
@@ -119,8 +118,10 @@ def solve(
     return u, convergence, found
 
 
-def _norms(operator: Operator, u: Fields, r: Fields, args: tuple) -> tuple[Any, Any, Any]:
-    """||R||_max, ||R||_2^2, and the round-off of a residual."""
+def _norms(
+    operator: Operator, u: Fields, r: Fields, args: tuple
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """||R||_max, ||R||_2^2, and the round-off of R."""
 
     def product(v: Fields) -> Fields:
         return jax.jvp(lambda u: operator(u, args), (u,), (v,))[1]
@@ -129,7 +130,7 @@ def _norms(operator: Operator, u: Fields, r: Fields, args: tuple) -> tuple[Any, 
 
 
 @compiled
-def _start(operator: Operator, u: Fields, args: tuple) -> tuple[Fields, Any]:
+def _start(operator: Operator, u: Fields, args: tuple) -> tuple[Fields, jax.Array]:
     """R, its norms, and ||R(u=0)||_max."""
     r = operator(u, args)
     scale = largest(operator(jax.tree.map(jnp.zeros_like, u), args))
@@ -138,8 +139,8 @@ def _start(operator: Operator, u: Fields, args: tuple) -> tuple[Fields, Any]:
 
 @compiled
 def _trial(
-    operator: Operator, u: Fields, du: Fields, step: Any, args: tuple
-) -> tuple[Fields, Fields, Any]:
+    operator: Operator, u: Fields, du: Fields, step: float, args: tuple
+) -> tuple[Fields, Fields, jax.Array]:
     """u + step du, R there, and its norms, ||du||_max and ||u||_max."""
     u = jax.tree.map(lambda u, d: u + jnp.asarray(step, u.dtype) * d, u, du)
     r = operator(u, args)

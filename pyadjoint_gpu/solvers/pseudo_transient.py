@@ -5,23 +5,22 @@
     dtau = 0.99 * 2 / sqrt(lambda_max),   c = 2 sqrt(lambda_min),
 
 with PC = -diag(dR/du), lambda_max a Gershgorin bound on PC^-1 dR/du, and lambda_min the Rayleigh
-quotient of successive increments, re-estimated as the iteration goes: high-frequency errors fade
-first, so that the increments, and with them the estimate, come down to the slowest mode. Since
-alpha V is the last increment of u, the iteration runs in the form
+quotient of successive increments, re-estimated during the iteration: high-frequency errors decay
+first, so that the increments, and with them the estimate, approach the slowest mode. Since alpha V
+is the last increment of u, the iteration has the form
 
     u_next = u + beta (u - u_before) + alpha R / PC,
 
-one pass over memory instead of two.
+with one pass over memory instead of two.
 
 It stops when ||R||_max / ||R(u=0)||_max is at most the tolerance, and the estimated error of u,
 
     ||R / PC||_max / lambda_min  <=  100 tolerance ||u||_max,
 
-is small too: beside a point source a smooth residual can look small and yet stand for an error
-many times larger. With it a tolerance of 1e-8 means an error of u below 1e-6. Where R(u=0) is zero,
-so that u = 0 is another solution, the largest term in R at the start stands for it. (Dynamic
-relaxation after Otter et al. 1966; accelerated pseudo-transient method of Raess et al. 2022,
-Geosci. Model Dev. 15, 5757.)
+is small too: beside a point source a small smooth residual may come from a much larger error. With
+it a tolerance of 1e-8 means an error of u below 1e-6. If R(u=0) is zero, so that u = 0 is another
+solution, the largest term in R at the start replaces it. (Dynamic relaxation after Otter et al.
+1966; accelerated pseudo-transient method of Raess et al. 2022, Geosci. Model Dev. 15, 5757.)
 """
 
 from __future__ import annotations
@@ -42,16 +41,17 @@ from .base import ERROR, TINY, Convergence, Operator, Spectrum, dot, fold, large
 
 SAFETY = 0.99
 FIRST = 7
-"""Iterations until the preconditioner of a nonlinear residual is renewed for the first time; then
-ever more."""
+"""Iterations until the preconditioner of a nonlinear residual is first rebuilt; the number
+grows."""
 RISE = 5.0
-"""Of a nonlinear residual over the least so far: then it goes back to where that was."""
+"""Growth of a nonlinear residual over the least so far at which the iteration returns to the u of
+the latter."""
 STALE = 1.2
-"""Growth of the diagonal at which the preconditioner is renewed twice as often."""
+"""Growth of the diagonal at which the preconditioner is rebuilt twice as often."""
 LEAST = 0.01
-"""Of PC where an unknown has a bound, over the bound's rate: just above it, R may not change."""
+"""Least PC of an unknown with a bound, over the bound's rate: just above it dR/du may vanish."""
 SMALLEST = 1e-3
-"""Fraction of the usual step at which a nonlinear solve is given up."""
+"""Fraction of the usual step at which a nonlinear solve is stopped."""
 
 
 def solve(
@@ -73,9 +73,9 @@ def solve(
     tolerance : float
         On ``||R||_max / max(||R(u=0)||_max, tiny)``, and (times 100) on the error of u.
     spectrum : Spectrum, optional
-        A first estimate, from the forward problem of an adjoint or from a solve near by.
+        A first estimate, from the forward problem of an adjoint or from a similar solve.
     most : float
-        Residual, over ``||R(u=0)||_max``, beyond which it is given up as diverged.
+        Residual, over ``||R(u=0)||_max``, above which the solve has diverged.
 
     Returns
     -------
@@ -91,7 +91,7 @@ def solve(
     alpha, caution, best = 1.0, 1.0, (math.inf, u)
     inverse, bound = _precondition(operator, u, args)
     high = float(bound)
-    # Before anything is measured: the slowest mode of a homogeneous box.
+    # The first estimate: the slowest mode of a homogeneous box.
     low = spectrum.low if spectrum else 0.25 * high * (math.pi / (2 * longest)) ** 2
     zero, term, *first = _start(operator, u, args, inverse).tolist()
     scale = max(zero or term, TINY)
@@ -125,7 +125,7 @@ def solve(
         history.append((iterations, residual / scale))
         note(f"{operator.kind} solve, {iterations} iterations, residual {residual / scale:.1e}")
         if not operator.affine and not residual <= RISE * best[0]:
-            # The derivatives of R had changed too much on the way: again, with smaller steps.
+            # dR/du has changed too much since it was preconditioned: try smaller steps.
             residual, u = best
             before, alpha, caution = u, 1.0, 0.5 * caution
             history[-1] = (iterations, residual / scale)
@@ -140,14 +140,14 @@ def solve(
             status = "converged"
         elif residual < 100.0 * floor and _stagnant(history, low, high):
             status = "converged" if residual <= tolerance * scale else "round-off"
-        # At the limit of the arithmetic increments are noise, and say nothing of the spectrum.
+        # At the level of round-off increments are noise, unrelated to the spectrum.
         if 0.0 < quotient < high and residual > 100.0 * floor:
             low = quotient
         if not operator.affine:
             old = inverse
             inverse, bound = _precondition(operator, u, args)
             high, growth = float(bound), max(1.0, float(_growth(old, inverse)))
-            # Where the diagonal grows, steps are too long before the preconditioner is renewed.
+            # If the diagonal grows, steps become too long until the preconditioner is rebuilt.
             caution = min(1.1 * caution, 1.0 / math.sqrt(growth))
             chunk = max(FIRST, chunk // 2) if growth > STALE else min(2 * chunk, usual)
     convergence = summary(
@@ -165,14 +165,14 @@ def solve(
 
 
 @compiled
-def _growth(old: Fields, inverse: Fields) -> Any:
-    """Of the diagonal, the most."""
+def _growth(old: Fields, inverse: Fields) -> jax.Array:
+    """Largest growth of the diagonal."""
     return jnp.max(jnp.stack([jnp.max(old[k] / inverse[k]) for k in old]))
 
 
 def _stagnant(history: list[tuple[int, float]], low: float, high: float) -> bool:
-    """Whether the residual does no longer halve over a span in which the slowest error, falling
-    by exp(-2 sqrt(low/high)) an iteration, would lose a factor of 50."""
+    """Whether the residual no longer halves over a number of iterations in which the slowest error,
+    falling by exp(-2 sqrt(low/high)) in each, would lose a factor of 50."""
     span = 2.0 / math.sqrt(low / high)
     chunk = history[1][0]
     checks = max(4, math.ceil(span / chunk))
@@ -183,8 +183,8 @@ def _stagnant(history: list[tuple[int, float]], low: float, high: float) -> bool
 
 
 @compiled
-def _start(operator: Operator, u: Fields, args: tuple, inverse: Fields) -> Any:
-    """||R(u=0)||_max, the largest term in R(u), then the norms of R(u)."""
+def _start(operator: Operator, u: Fields, args: tuple, inverse: Fields) -> jax.Array:
+    """||R(u=0)||_max, the largest term in R(u), and the `_norms` of R(u)."""
     zero = largest(operator(jax.tree.map(jnp.zeros_like, u), args))
     norms = _norms(operator, u, operator(u, args), inverse)
     return jnp.stack([zero, norms[-1] / jnp.finfo(zero.dtype).eps, *norms])
@@ -197,14 +197,14 @@ def _advance(
     u: Fields,
     args: tuple,
     inverse: Fields,
-    pairs: Any,
-    alpha: Any,
-    beta: Any,
-    rescale: Any,
-) -> tuple[Fields, Fields, Any]:
-    """``2 pairs + 1`` iterations, then the Rayleigh quotient and the norms of R.
+    pairs: int,
+    alpha: jax.Array | float,
+    beta: jax.Array | float,
+    rescale: jax.Array | float,
+) -> tuple[Fields, Fields, jax.Array]:
+    """``2 pairs + 1`` iterations; the last two u, with the Rayleigh quotient and the `_norms` of R.
 
-    `rescale`, the ratio of this alpha to the last, turns the last increment into alpha V.
+    `rescale`, the ratio of this alpha to the last, makes the last increment alpha V.
     """
     dtype = jax.tree.leaves(u)[0].dtype
     alpha, beta, rescale = (jnp.asarray(a, dtype) for a in (alpha, beta, rescale))
@@ -215,7 +215,7 @@ def _advance(
             lambda b, u, r, i: u + beta * (u - b) + (alpha * i) * r, before, u, r, inverse
         )
 
-    # Two at a time: each overwrites the older of the two fields, and nothing is copied.
+    # In pairs, each iteration overwrites the older of the two fields and nothing is copied.
     def pair(_: Any, state: tuple[Fields, Fields]) -> tuple[Fields, Fields]:
         before, u = state
         before = step(before, u, operator(u, args))
@@ -232,9 +232,11 @@ def _advance(
     return before, u, jnp.stack([quotient, *_norms(operator, u, r, inverse)])
 
 
-def _norms(operator: Operator, u: Fields, r: Fields, inverse: Fields) -> tuple[Any, Any, Any]:
-    """||R||_max, ||R/PC||_max relative to ||u||_max, and the round-off of one residual: the unit
-    round-off times the largest term in it. Where a constant is free, u is taken without it."""
+def _norms(
+    operator: Operator, u: Fields, r: Fields, inverse: Fields
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """||R||_max, ||R/PC||_max / ||u||_max, and the round-off of R: the unit round-off times its
+    largest term. With a null space u is taken without its mean."""
     precision = jnp.finfo(jax.tree.leaves(u)[0].dtype)
     floor = precision.eps * largest(jax.tree.map(lambda u, i: u / i, u, inverse))
     if operator.model.null_space:
@@ -246,12 +248,12 @@ def _norms(operator: Operator, u: Fields, r: Fields, inverse: Fields) -> tuple[A
 
 
 @compiled
-def _precondition(operator: Operator, u: Fields, args: tuple) -> tuple[Fields, Any]:
-    """1/PC, and the Gershgorin bound max_i sum_j |J_ij| / |J_ii|, both exact.
+def _precondition(operator: Operator, u: Fields, args: tuple) -> tuple[Fields, jax.Array]:
+    """1/PC and the Gershgorin bound max_i sum_j |J_ij| / |J_ii|, computed exactly.
 
-    J = dr/du couples cells at most `stencil_radius` apart, so the columns of every
-    (2 radius + 1)-th cell along each axis are told apart in one product with J: one product for
-    each offset and unknown gives the diagonal and all the row sums.
+    J = dr/du couples cells at most `stencil_radius` apart, so one product with J separates the
+    columns of every (2 radius + 1)-th cell along each axis (colouring): a product for each colour
+    and unknown gives the diagonal and all row sums.
     """
     period = 2 * operator.model.stencil_radius + 1
     shape = jax.tree.leaves(u)[0].shape
@@ -260,7 +262,7 @@ def _precondition(operator: Operator, u: Fields, args: tuple) -> tuple[Fields, A
     def apply(direction: Fields) -> Fields:
         return jax.jvp(lambda u: operator(u, args), (u,), (direction,))[1]
 
-    def mask(color: Any) -> Any:
+    def mask(color: jax.Array) -> jax.Array:
         inside = jnp.ones(shape, bool)
         for axis in range(ndim):
             at = lax.broadcasted_iota(jnp.int32, shape, axis)
@@ -271,7 +273,9 @@ def _precondition(operator: Operator, u: Fields, args: tuple) -> tuple[Fields, A
     diagonal, rows = dict(zero), dict(zero)
     for name in u:
 
-        def probe(color: Any, sums: tuple[Any, Fields], name: str = name) -> tuple[Any, Fields]:
+        def probe(
+            color: jax.Array, sums: tuple[jax.Array, Fields], name: str = name
+        ) -> tuple[jax.Array, Fields]:
             own, rows = sums
             at = mask(color)
             product = apply(zero | {name: at.astype(u[name].dtype)})

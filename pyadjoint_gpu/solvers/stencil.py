@@ -1,13 +1,14 @@
-"""Operators on a grid that couple each cell with its 3^d - 1 neighbours, and their coarsening.
+"""Symmetric stencils, which couple each cell with its 3^d - 1 neighbours, and their coarsening.
 
     (A u)_i = sum_o k_o(i) (u_i - u_{i+o}) + s_i u_i
 
-over the offsets o to the neighbours, k symmetric: each pair of cells is kept once. Written in
-differences, A maps constants to s exactly, in any precision and on every level.
+over the offsets o to the neighbours. k is symmetric and stored once for each pair of cells. Written
+in differences, A maps constants to s exactly, in any precision and on every level.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -19,12 +20,12 @@ Offset = tuple[int, ...]
 
 @jax.tree_util.register_pytree_node_class
 class Stencil(NamedTuple):
-    """Symmetric couplings and the sink of one unknown.
+    """Symmetric operator on one unknown: couplings and sink.
 
     Attributes
     ----------
     offsets : tuple of tuple of int
-        One of each pair (o, -o) of neighbours that are coupled.
+        One of each pair (o, -o) of coupled neighbours.
     couplings : tuple of array
         k_o(i) for each offset, on the cells i whose neighbour i + o exists.
     sink : array
@@ -32,8 +33,8 @@ class Stencil(NamedTuple):
     """
 
     offsets: tuple[Offset, ...]
-    couplings: tuple[Any, ...]
-    sink: Any
+    couplings: tuple[jax.Array, ...]
+    sink: jax.Array | float
 
     def tree_flatten(self) -> tuple[Any, Any]:
         return (self.couplings, self.sink), self.offsets
@@ -47,27 +48,27 @@ class Stencil(NamedTuple):
         pairs = zip(self.couplings[0].shape, self.offsets[0], strict=True)
         return tuple(n + abs(o) for n, o in pairs)
 
-    def apply(self, u: Any) -> Any:
-        """A u."""
+    def apply(self, u: jax.Array) -> jax.Array:
+        """The product A u."""
         out = self.sink * u
         for offset, k in zip(self.offsets, self.couplings, strict=True):
             flow = k * (_lower(u, offset) - _upper(u, offset))
             out = out + _at_lower(flow, offset) - _at_upper(flow, offset)
         return out
 
-    def diagonal(self, weigh: Any = lambda k: k) -> Any:
-        """s_i + sum_o k_o(i), or the same of functions of k."""
+    def diagonal(self, weigh: Callable[[Any], Any] = lambda k: k) -> jax.Array:
+        """The diagonal s_i + sum_o k_o(i), with `weigh` applied to s and k."""
         out = weigh(self.sink)
         for offset, k in zip(self.offsets, self.couplings, strict=True):
             k = weigh(k)
             out = out + _at_lower(k, offset) + _at_upper(k, offset)
         return out
 
-    def map(self, function: Any) -> Stencil:
+    def map(self, function: Callable[[Any], Any]) -> Stencil:
         return Stencil(self.offsets, tuple(map(function, self.couplings)), function(self.sink))
 
 
-def from_faces(faces: tuple[Any, ...], sink: Any) -> Stencil:
+def from_faces(faces: tuple[jax.Array, ...], sink: jax.Array | float) -> Stencil:
     """The stencil of couplings through the inner faces along each axis."""
     ndim = len(faces)
     offsets = tuple(tuple(int(a == axis) for a in range(ndim)) for axis in range(ndim))
@@ -79,54 +80,54 @@ def _range(step: int, n: int) -> tuple[int, int]:
     return max(0, -step), n - max(0, step)
 
 
-def _lower(u: Any, offset: Offset) -> Any:
+def _lower(u: jax.Array, offset: Offset) -> jax.Array:
     """u_i on the cells i that have a neighbour i + offset."""
     ends = [_range(o, n) for o, n in zip(offset, u.shape, strict=True)]
     return lax.slice(u, [a for a, _ in ends], [b for _, b in ends])
 
 
-def _upper(u: Any, offset: Offset) -> Any:
-    """u_{i + offset} there."""
+def _upper(u: jax.Array, offset: Offset) -> jax.Array:
+    """u_{i + offset} on the cells i that have a neighbour i + offset."""
     return _lower(u, tuple(-o for o in offset))
 
 
-def _at_lower(flow: Any, offset: Offset) -> Any:
-    """What is defined on the pairs (i, i + offset), at i; zero elsewhere."""
+def _at_lower(flow: jax.Array, offset: Offset) -> jax.Array:
+    """Values of the pairs (i, i + offset) as a field at i, zero elsewhere."""
     return jnp.pad(flow, [(max(0, -o), max(0, o)) for o in offset])
 
 
-def _at_upper(flow: Any, offset: Offset) -> Any:
+def _at_upper(flow: jax.Array, offset: Offset) -> jax.Array:
     return _at_lower(flow, tuple(-o for o in offset))
 
 
-# Coarsening along one axis: cells 0, 2, 4, ... stay, those between are interpolated.
+# Coarsening along one axis: cells 0, 2, 4, ... are kept, those between are interpolated.
 
 
-def _every_other(a: Any, axis: int, start: int, count: int) -> Any:
-    """Entries start, start + 2, ..., `count` of them, zero where there are none."""
+def _every_other(a: jax.Array, axis: int, start: int, count: int) -> jax.Array:
+    """`count` entries start, start + 2, ... along an axis, zero beyond the end."""
     short = max(0, start + 2 * (count - 1) + 1 - a.shape[axis])
     a = jnp.pad(a, [(0, short if k == axis else 0) for k in range(a.ndim)])
     return lax.slice_in_dim(a, start, start + 2 * (count - 1) + 1, 2, axis)
 
 
-def _ahead(a: Any, axis: int) -> Any:
+def _ahead(a: jax.Array, axis: int) -> jax.Array:
     """a_{I+1} at I, zero at the end."""
     n = a.shape[axis]
     widths = [(0, int(k == axis)) for k in range(a.ndim)]
     return jnp.pad(lax.slice_in_dim(a, 1, n, axis=axis), widths)
 
 
-def _behind(a: Any, axis: int) -> Any:
+def _behind(a: jax.Array, axis: int) -> jax.Array:
     """a_{I-1} at I, zero at the start."""
     n = a.shape[axis]
     widths = [(int(k == axis), 0) for k in range(a.ndim)]
     return jnp.pad(lax.slice_in_dim(a, 0, n - 1, axis=axis), widths)
 
 
-def interpolation(stencil: Stencil, axis: int) -> Any:
-    """Weight of the cell behind for each cell between, from the couplings along the axis; that of
-    the cell ahead is one minus it. (Alcouffe et al. 1981; Dendy 1982: with couplings across the
-    axis added up, the interpolated field has continuous flux.)"""
+def interpolation(stencil: Stencil, axis: int) -> jax.Array:
+    """Interpolation weight of the cell behind, for each cell between; that of the cell ahead is one
+    minus it. With the couplings summed across the axis, the interpolated field has continuous flux.
+    (Alcouffe et al. 1981; Dendy 1982.)"""
     n = stencil.shape[axis]
     count = n // 2
     behind = ahead = jnp.zeros(stencil.shape, stencil.couplings[0].dtype)
@@ -147,13 +148,13 @@ def interpolation(stencil: Stencil, axis: int) -> Any:
     return weight
 
 
-def _lengthen(a: Any, axis: int, size: int) -> Any:
-    """Zeros at the end, up to `size` entries."""
+def _lengthen(a: jax.Array, axis: int, size: int) -> jax.Array:
+    """The array with zeros added at the end of an axis, to `size` entries."""
     return jnp.pad(a, [(0, size - m if k == axis else 0) for k, m in enumerate(a.shape)])
 
 
-def prolong(coarse: Any, weight: Any, axis: int, n: int) -> Any:
-    """Values on the n cells along `axis`, from every other one."""
+def prolong(coarse: jax.Array, weight: jax.Array, axis: int, n: int) -> jax.Array:
+    """Interpolate from every other cell to the n cells along `axis`."""
     size = coarse.shape[axis]
     count = n // 2
     kept, ahead = (lax.slice_in_dim(a, 0, count, axis=axis) for a in (coarse, _ahead(coarse, axis)))
@@ -163,7 +164,7 @@ def prolong(coarse: Any, weight: Any, axis: int, n: int) -> Any:
     return lax.slice_in_dim(both, 0, n, axis=axis)
 
 
-def restrict(fine: Any, weight: Any, axis: int) -> Any:
+def restrict(fine: jax.Array, weight: jax.Array, axis: int) -> jax.Array:
     """The transpose of `prolong`."""
     n = fine.shape[axis]
     size, count = (n + 1) // 2, n // 2
@@ -173,11 +174,11 @@ def restrict(fine: Any, weight: Any, axis: int) -> Any:
     return _every_other(fine, axis, 0, size) + _lengthen(behind, axis, size) + _behind(ahead, axis)
 
 
-def coarsen(stencil: Stencil, weight: Any, axis: int) -> Stencil:
-    """P^T A P for the interpolation P along one axis.
+def coarsen(stencil: Stencil, weight: jax.Array, axis: int) -> Stencil:
+    """The Galerkin product P^T A P for the interpolation P along one axis.
 
-    Seen across that axis, A consists of tridiagonal matrices T_o, one for each offset o of the
-    other axes: each becomes P(i)^T T_o P(i + o), tridiagonal again.
+    For each offset o in the other axes A has tridiagonal matrices T_o along that axis, which become
+    P(i)^T T_o P(i + o), tridiagonal again.
     """
     ndim = len(stencil.shape)
     size = (stencil.shape[axis] + 1) // 2
@@ -187,7 +188,7 @@ def coarsen(stencil: Stencil, weight: Any, axis: int) -> Stencil:
     ahead = _lengthen(1.0 - weight, axis, size)
 
     def entry(offset: Offset) -> Any:
-        """A between i and i + offset."""
+        """The matrix entries between i and i + offset."""
         if not any(offset):
             return stencil.diagonal()
         if offset in given:
@@ -195,7 +196,7 @@ def coarsen(stencil: Stencil, weight: Any, axis: int) -> Stencil:
         back = tuple(-o for o in offset)
         return -_at_upper(given[back], back) if back in given else 0.0
 
-    out: dict[Offset, Any] = {}
+    out: dict[Offset, jax.Array] = {}
     for across in _half(ndim - 1):
         offsets = [(*across[:axis], a, *across[axis:]) for a in (-1, 0, 1)]
         lines = [entry(o) for o in offsets]
@@ -209,7 +210,8 @@ def coarsen(stencil: Stencil, weight: Any, axis: int) -> Stencil:
         )
         shift = offsets[1]
         q, r = (_at_lower(_upper(a, shift), shift) for a in (behind, ahead))
-        # Rows of T P(i + o) that stay, in columns I - 1, I, I + 1, and those between, in I, I + 1.
+        # Rows of T P(i + o): those kept, with columns I - 1, I, I + 1; those between, with I, I +
+        # 1.
         stay = (
             low[0] * _behind(q, axis),
             low[0] * _behind(r, axis) + middle[0] + high[0] * q,
@@ -229,7 +231,7 @@ def coarsen(stencil: Stencil, weight: Any, axis: int) -> Stencil:
 
 
 def _half(ndim: int) -> list[Offset]:
-    """Zero and one of each pair of neighbours of a cell."""
+    """The offsets zero and one of each pair of opposite neighbours."""
     if ndim == 0:
         return [()]
     lines = [(0, *o) for o in _half(ndim - 1)]

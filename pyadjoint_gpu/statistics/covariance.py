@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..core.checks import finite_array
 from ..core.errors import DataError
@@ -42,7 +43,7 @@ class DenseCovariance:
         If it has another shape, is not finite or not symmetric.
     """
 
-    def __init__(self, array: Any):
+    def __init__(self, array: ArrayLike):
         self.array = finite_array("covariance", array)
         shape = self.array.shape
         if len(shape) != 4 or shape[:2] != shape[2:] or not self.array.size:
@@ -52,7 +53,7 @@ class DenseCovariance:
 
     @property
     def made_with(self) -> Any:
-        """For the fingerprint of a journal."""
+        """The inputs of a journal's fingerprint."""
         return self.array
 
     def diagonal(self, which: slice) -> np.ndarray:
@@ -63,14 +64,14 @@ class DenseCovariance:
 
 
 def diagonal_blocks(array: np.ndarray, which: slice = slice(None)) -> np.ndarray:
-    """Of shape (n, T, T), from (C, T, C, T)."""
+    """Diagonal blocks, of shape (n, T, T), of an array (C, T, C, T)."""
     return np.moveaxis(np.diagonal(array, axis1=0, axis2=2), -1, 0)[which]
 
 
 def check_symmetric(array: np.ndarray, name: str) -> None:
-    """A `DataError` unless array[a, i, b, j] = array[b, j, a, i], to round-off."""
+    """Raise a `DataError` unless array[a, i, b, j] = array[b, j, a, i], to round-off."""
     allowed = 1e-8 * np.abs(diagonal_blocks(array)).max()
     for a, row in enumerate(array):
-        # One sensor after another: no second copy of it all.
+        # Sensor by sensor, which avoids a second copy of the array.
         if np.abs(row - np.moveaxis(array[:, :, a], -1, 0)).max() > allowed:
             raise DataError(f"{name}: it is not symmetric")

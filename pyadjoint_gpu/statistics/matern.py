@@ -1,7 +1,7 @@
-"""Gaussian random fields by an elliptic operator, through its eigenvectors.
+"""Matern fields: Gaussian random fields by an elliptic operator, through its eigenvectors.
 
-Their covariance is that of the stochastic equation (Whittle 1954, Biometrika 41, 434; Lindgren, Rue
-and Lindstroem 2011, J. R. Stat. Soc. B 73, 423)
+Their covariance is that of the stochastic PDE (Whittle 1954, Biometrika 41, 434; Lindgren, Rue and
+Lindstroem 2011, J. R. Stat. Soc. B 73, 423)
 
     (1 / length^2 - Laplacian) x = white noise,    dx/dn = 0 on the boundary,
 
@@ -30,7 +30,7 @@ DENSE = 4000
 
 
 class MaternField:
-    """x of variance one everywhere, on a space's points.
+    """A Matern field x of unit variance on the points of a space.
 
     Parameters
     ----------
@@ -41,8 +41,8 @@ class MaternField:
     Raises
     ------
     ConfigError
-        If the length is no number > 0, or the space has more than `DENSE` points and is not of all
-        cells.
+        If the length is not a number > 0, or the space is not of all cells and has more than
+        `DENSE` points.
     """
 
     def __init__(self, space: Space, length: Any, where: str = "prior"):
@@ -55,11 +55,11 @@ class MaternField:
         self._amplitude = 1.0 / (length**-2.0 + values)
         self._scale = 1.0 / np.sqrt(squares(self._amplitude**2))
 
-    def root(self, z: Any) -> Any:
+    def root(self, z: jax.Array) -> jax.Array:
         """x from independent standard normal numbers, of the space's shape."""
         return jnp.asarray(self._scale) * self._field(jnp.asarray(self._amplitude) * z)
 
-    def root_transposed(self, x: Any) -> Any:
+    def root_transposed(self, x: jax.Array) -> jax.Array:
         """The transpose of `root`: root(root_transposed(x)) is the covariance times x."""
         return jnp.asarray(self._amplitude) * self._modes(jnp.asarray(self._scale) * x)
 
@@ -67,7 +67,10 @@ class MaternField:
 def _eigen(
     space: Space, where: str
 ) -> tuple[
-    np.ndarray, Callable[[Any], Any], Callable[[Any], Any], Callable[[np.ndarray], np.ndarray]
+    np.ndarray,
+    Callable[[jax.Array], jax.Array],
+    Callable[[jax.Array], jax.Array],
+    Callable[[np.ndarray], np.ndarray],
 ]:
     """Eigenvalues of -Laplacian with dx/dn = 0, of the space's shape; the field of given
     coefficients of its orthonormal eigenvectors; the coefficients of a field; and the sum of the
@@ -82,7 +85,7 @@ def _eigen(
         )
     shape = space.shape
 
-    def energy(x: Any) -> Any:
+    def energy(x: jax.Array) -> jax.Array | float:
         return 0.5 * space.dirichlet(x.reshape(shape))
 
     stiffness = np.asarray(jax.hessian(energy)(jnp.zeros(space.size)))

@@ -13,12 +13,12 @@ from .covariance import check_symmetric, diagonal_blocks
 
 
 def in_units(given: Any, units: str) -> Any:
-    """Noise in the units of data, or the squares of these for covariances, where both state them.
+    """Noise converted to the units of data (their squares for covariances), where both state units.
 
     Raises
     ------
     DataError
-        If its own do not convert.
+        If the units of the noise do not convert.
     """
     own = stated(given)
     if own is None or spelling(units) == "1":
@@ -28,13 +28,13 @@ def in_units(given: Any, units: str) -> Any:
 
 
 class Noise:
-    """Of sensors: independent between them, or correlated.
+    """Gaussian noise of sensors, independent between them or correlated.
 
     Parameters
     ----------
     given : number or array
-        A standard deviation; one a sensor, shape (C,); a covariance a sensor, (C, T, T); or that
-        of all, (C, T, C, T).
+        A standard deviation; one a sensor, shape (C,); a covariance a sensor, (C, T, T); or one
+        of all sensors, (C, T, C, T).
     candidates, steps : int
         C and T.
 
@@ -43,7 +43,7 @@ class Noise:
     given : array
     deviations : array, shape (C,), or None
     inverses : array, shape (C, T, T), or None
-        L_j^-1, with L_j L_j^T the covariance of sensor j by itself.
+        L_j^-1, with L_j L_j^T the covariance of sensor j.
     correlated : array, shape (C, T, C, T), or None
 
     Raises
@@ -84,12 +84,12 @@ class Noise:
 
     @classmethod
     def of(cls, given: Any, candidates: int, steps: int) -> Noise:
-        """Checked, unless it was."""
+        """The noise itself if it is one already, otherwise one made of an array."""
         return given if isinstance(given, cls) else cls(given, candidates, steps)
 
     def too_small(self, factor: float) -> DataError:
-        """That it must be so many times as large, or larger."""
-        factor *= 1.05  # of which two digits are not less
+        """The error for noise that must be at least `factor` times as large."""
+        factor *= 1.05  # so that rounding to two digits does not make it less
         found, least = "", f"standard deviations {factor:.2g} times as large"
         if not self.given.ndim:
             found, least = f"found {self.given:g}, ", f"{factor * self.given:.2g}"
@@ -99,7 +99,7 @@ class Noise:
         )
 
     def matrix(self) -> np.ndarray:
-        """The covariance of all, of shape (C, T, C, T)."""
+        """The covariance of all sensors, of shape (C, T, C, T)."""
         if self.correlated is not None:
             return self.correlated
         out = np.zeros((self.candidates, self.steps) * 2)
@@ -111,7 +111,7 @@ class Noise:
         return out
 
     def select(self, sensors: np.ndarray) -> Noise:
-        """That of some of the sensors."""
+        """The noise of some of the sensors."""
         given = self.given
         if given.ndim:
             given = given[sensors]

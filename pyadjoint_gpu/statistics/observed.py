@@ -14,13 +14,13 @@ from ..core.errors import DataError
 def observed(
     name: str, values: np.ndarray, noise_name: str, noise: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of n values, which are observed, these, and their noise. What is NaN, or of an error that is
-    infinite or NaN, nobody observed.
+    """Mask of the observed among n values, their values, and their noise. A value that is NaN, or
+    whose error is infinite or NaN, is not observed.
 
     Raises
     ------
     DataError
-        If none is, or one or what is left of the noise is not finite.
+        If none is observed, or a value or the noise of observed ones is not finite.
     """
     n = len(values)
     check_errors(noise_name, noise, n)
@@ -30,15 +30,15 @@ def observed(
         noise = noise[used] if noise.ndim == 1 else noise[np.ix_(used, used)]
     if not np.any(used):
         raise DataError(
-            f"{name}: none of {n} values is observed (each missing, or of an error that is infinite"
-            " or NaN), expected one at least"
+            f"{name}: none of {n} values is observed (each is missing, or has an infinite"
+            " or NaN error), expected one at least"
         )
     return used, finite_array(name, values[used]), finite_array(noise_name, noise)
 
 
 def check_units(name: str, value: Any) -> None:
-    """A `DataError` where an array that states its unit holds variances where it should hold
-    standard deviations, or the other way round where it has two axes."""
+    """Raise a `DataError` if the unit of an array says variances where standard deviations are
+    expected, or the other way round for an array of two axes."""
     units = str(getattr(value, "attrs", {}).get("units", "")).strip()
     square = np.ndim(value) == 2
     if not square and re.fullmatch(r"[A-Za-z]+(\^|\*\*)?2", units):
@@ -53,8 +53,8 @@ def check_units(name: str, value: Any) -> None:
 
 
 def check_errors(name: str, given: np.ndarray, n: int) -> None:
-    """A `DataError` unless these may be the errors of n values: one standard deviation, n of them,
-    or a covariance."""
+    """Raise a `DataError` unless these may be errors of n values: one standard deviation, n of
+    them, or a covariance."""
     if given.ndim == 1 and len(given) != n:
         raise DataError(f"{name}: found {len(given)} values, expected {n}")
     if given.ndim > 1 and given.shape != (n, n):
@@ -62,7 +62,7 @@ def check_errors(name: str, given: np.ndarray, n: int) -> None:
 
 
 def factor(name: str, given: np.ndarray, n: int) -> np.ndarray:
-    """Of a covariance its lower Cholesky factor; of standard deviations themselves."""
+    """The lower Cholesky factor of a covariance, or standard deviations as they are."""
     check_errors(name, given, n)
     if given.ndim < 2:
         if not np.all(given > 0):

@@ -1,16 +1,14 @@
-"""Particles drawn by weight."""
+"""Resampling of weighted particles."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 
-def systematic(key: Any, log_weights: Any) -> Any:
-    """Indices of N particles drawn by weight, one number u / N + k / N a particle (Kitagawa 1996,
-    J. Comput. Graph. Stat. 5, 1)."""
+def systematic(key: jax.Array, log_weights: jax.Array) -> jax.Array:
+    """Systematic resampling: indices of N particles drawn by weight, at the points (u + k) / N with
+    one random u (Kitagawa 1996, J. Comput. Graph. Stat. 5, 1)."""
     count = log_weights.shape[0]
     weights = jax.nn.softmax(log_weights)
     points = (jnp.arange(count) + jax.random.uniform(key, dtype=weights.dtype)) / count

@@ -1,4 +1,4 @@
-"""What round-off does to a covariance beside small noise, and which noise is too small.
+"""Effect of round-off on a covariance with small noise, and the noise that is too small.
 
 A covariance K = Gamma + X in double precision is known to within eps K_ii in row and column i: that
 is how X was made. To first order, logdet K is then off by tr(K^-1 dK), and K^-1 d by as much
@@ -21,10 +21,10 @@ from .covariance import diagonal_blocks
 from .noise import Noise
 
 LIMIT = 1e-4
-"""Of information in nats, and of what is inferred relative to its size: more is refused."""
+"""Most error allowed: of information in nats, and of inferred values relative to their size."""
 
 PROBES = 8
-"""Random vectors, whose squares average to a trace within a third or so."""
+"""Random vectors, enough to estimate a trace within about a third."""
 
 EPS = float(np.finfo(float).eps)
 
@@ -36,19 +36,19 @@ def refusal(
     size: int,
     otherwise: str = "it is not positive definite",
 ) -> DataError:
-    """Why a covariance in units of the noise cannot be factorised, or not accurately.
+    """The error for a covariance in units of the noise that cannot be factorised accurately.
 
     Parameters
     ----------
     name : str
-        Of the covariance.
+        Name of the covariance.
     noise : Noise
     largest : float
-        The largest variance there is, in units of the noise.
+        The largest variance, in units of the noise.
     size : int
         Rows of the covariance.
     otherwise : str
-        What it is where the noise is large enough.
+        The reason to state where the noise is large enough.
     """
     factor = float(np.sqrt(EPS * max(largest, 0.0) * np.sqrt(size) / LIMIT))
     if factor > 1.0:
@@ -73,14 +73,14 @@ def cholesky(matrix: np.ndarray, name: str, noise: Noise, largest: float) -> np.
 
 
 def check(factor: np.ndarray, spread: np.ndarray, name: str, noise: Noise, largest: float) -> None:
-    """A `DataError` unless K = L L^T is known well enough.
+    """Raise a `DataError` unless K = L L^T is accurate enough.
 
     Parameters
     ----------
     factor : array, shape (N, N)
         L.
     spread : array, shape (N,)
-        The root of K_ii, or of the K that this one was made from.
+        Square roots of K_ii, or of the K that this one was computed from.
     name, noise, largest
         As for `refusal`.
     """
@@ -91,7 +91,7 @@ def check(factor: np.ndarray, spread: np.ndarray, name: str, noise: Noise, large
 
 
 def factorised(blocks: np.ndarray, noise: Noise, *, times_first: bool) -> np.ndarray:
-    """L of Gamma + X, checked.
+    """Checked Cholesky factor L of Gamma + X.
 
     Parameters
     ----------
@@ -116,12 +116,12 @@ def factorised(blocks: np.ndarray, noise: Noise, *, times_first: bool) -> np.nda
 
 
 def signs(first: int, count: int) -> np.ndarray:
-    """Random, the same on all ranks."""
+    """Random signs, the same on all ranks, of shape (count, PROBES)."""
     return np.random.default_rng(first).choice([-1.0, 1.0], (count, PROBES))
 
 
 def error(probes: np.ndarray) -> float:
-    """Of logdet K, or relative of K^-1 d."""
+    """Estimated error of logdet K, which is also the relative error of K^-1 d."""
     return EPS * float(np.square(probes).sum()) / PROBES / np.sqrt(len(probes))
 
 

@@ -77,7 +77,7 @@ def test_the_map_of_a_model(tmp_path: Path):
     depth = {"depth": lambda y, x: 1.0 + 0.1 * x}
     column = pag.block_column(model, depth, [[4.0, 6.5], [2.5, 2.0]])
     of = ToeplitzMap.of(column)
-    m = RNG.normal(size=(of.steps, *of.places))
+    m = RNG.normal(size=(of.steps, *of.sites))
     state = pag.solve(model, depth | {"source": m}, engine="embedded")
     seen = (
         state["elevation"]
@@ -98,7 +98,7 @@ def test_a_block_column_of_plain_hdf5(tmp_path: Path):
         file["response"] = blocks
     of = ToeplitzMap.read(tmp_path / "blocks.h5")
     np.testing.assert_array_equal(of.blocks, blocks.reshape(5, 2, 12))
-    assert of.places == (3, 4)
+    assert of.sites == (3, 4)
     assert of.interval == 1.0
 
 
@@ -113,8 +113,8 @@ def test_a_prior_of_a_forcing(source: str, duration: float | None):
     space = water(source).space("source")
     length = None if source == "points" else 1.5
     found = SpaceTimePrior.matern(space, 2.0, length, duration)
-    size = found.steps * int(np.prod(found.places))
-    unit = np.eye(size).reshape(-1, found.steps, *found.places)
+    size = found.steps * int(np.prod(found.sites))
+    unit = np.eye(size).reshape(-1, found.steps, *found.sites)
     matrix, root = found.covariance(unit).reshape(size, -1), found.root(unit).reshape(size, -1)
     np.testing.assert_allclose(root.T @ root, matrix, atol=1e-12)
     np.testing.assert_allclose(np.diag(matrix), 4.0, rtol=1e-12)

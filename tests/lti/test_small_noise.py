@@ -50,7 +50,7 @@ class System:
         white = (left.T @ self.data.ravel() / sd)[:k] * values / (1.0 + values**2)
         spread = np.ones(len(right))
         spread[:k] = 1.0 / (1.0 + values**2)
-        total = np.tile(np.eye(self.map.places[0]), STEPS) @ self.root @ right.T
+        total = np.tile(np.eye(self.map.sites[0]), STEPS) @ self.root @ right.T
         return self.root @ right[:k].T @ white, np.sqrt(np.square(total) @ spread)
 
 

@@ -9,7 +9,7 @@ import pyadjoint_gpu as pag
 from pyadjoint_gpu.core.precision import double
 from pyadjoint_gpu.models import Elliptic, Model, Parameter, Variable
 from pyadjoint_gpu.models.base import Bound
-from pyadjoint_gpu.models.finite_volume import holding
+from pyadjoint_gpu.models.finite_volume import with_active_set
 from pyadjoint_gpu.solvers.base import summary
 from pyadjoint_gpu.solvers.stencil import from_faces
 
@@ -170,7 +170,7 @@ def test_steps_given_up_are_said_so():
 
 @double
 def test_held_cells_feel_nothing_and_are_felt():
-    """`holding` is the elimination of the cells from the matrix."""
+    """`with_active_set` is the elimination of the cells from the matrix."""
     generator = np.random.default_rng(0)
     shape = (4, 5)
     faces = tuple(
@@ -178,7 +178,7 @@ def test_held_cells_feel_nothing_and_are_felt():
     )
     sink = jnp.asarray(generator.random(shape))
     held = generator.random(shape) < 0.4
-    cut = holding(Elliptic(faces, sink), held, 7.0)
+    cut = with_active_set(Elliptic(faces, sink), held, 7.0)
     full, reduced = from_faces(faces, sink), from_faces(cut.faces, cut.sink)
     v = jnp.asarray(generator.standard_normal(shape))
     moving = jnp.where(held, 0.0, v)
