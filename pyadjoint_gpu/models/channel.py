@@ -99,11 +99,11 @@ class Channel(Model):
         return f"no slip on {', '.join(self.no_slip)}"
 
     @property
-    def unknowns(self) -> tuple[Variable, ...]:  # type: ignore[override]  # an attribute in the base
+    def unknowns(self) -> tuple[Variable, ...]:
         return (Variable("velocity", "m s-1", "velocity out of the section"),)
 
     @property
-    def parameters(self) -> tuple[Parameter, ...]:  # type: ignore[override]  # an attribute in the base
+    def parameters(self) -> tuple[Parameter, ...]:
         return (
             Parameter("prefactor", "Pa s", "viscosity at a shear rate of 1 s-1", positive=True),
             Parameter("driving_force", "N m-3", "driving force"),

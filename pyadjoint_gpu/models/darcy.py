@@ -165,11 +165,11 @@ class Darcy(Model):
         return f"{counted(len(self.wells), 'well')}, {sides}, {self.face_mean} face means"
 
     @property
-    def unknowns(self) -> tuple[Variable, ...]:  # type: ignore[override]  # an attribute in the base
+    def unknowns(self) -> tuple[Variable, ...]:
         return (Variable("pressure", self.pressure_units, "fluid pressure"),)
 
     @property
-    def parameters(self) -> tuple[Parameter, ...]:  # type: ignore[override]  # an attribute in the base
+    def parameters(self) -> tuple[Parameter, ...]:
         return (
             Parameter(
                 "permeability",

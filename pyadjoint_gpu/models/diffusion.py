@@ -81,11 +81,11 @@ class Diffusion(Model):
         return ", ".join(filter(None, sides))
 
     @property
-    def unknowns(self) -> tuple[Variable, ...]:  # type: ignore[override]  # an attribute in the base
+    def unknowns(self) -> tuple[Variable, ...]:
         return (Variable("height", "m", "height"),)
 
     @property
-    def parameters(self) -> tuple[Parameter, ...]:  # type: ignore[override]  # an attribute in the base
+    def parameters(self) -> tuple[Parameter, ...]:
         return (
             Parameter("diffusivity", "m2 s-1", "diffusivity where H is 1 m", positive=True),
             Parameter("exponent", "1", "exponent of the diffusivity", default=0.0),

@@ -203,7 +203,7 @@ class ForcingSpace(Space):
     time_units: str
 
     @property
-    def grid(self) -> Grid:  # type: ignore[override]  # an attribute in the base
+    def grid(self) -> Grid:
         return self.sites.grid
 
     @property

@@ -85,7 +85,7 @@ class Ice(Model):
         return f"exponent {self.exponent:g}{sea}"
 
     @property
-    def unknowns(self) -> tuple[Variable, ...]:  # type: ignore[override]  # an attribute in the base
+    def unknowns(self) -> tuple[Variable, ...]:
         return (Variable("thickness", "m", "ice thickness", "land_ice_thickness"),)
 
     @property
@@ -93,7 +93,7 @@ class Ice(Model):
         return {"thickness": Bound(0.0, 1.0)}
 
     @property
-    def parameters(self) -> tuple[Parameter, ...]:  # type: ignore[override]  # an attribute in the base
+    def parameters(self) -> tuple[Parameter, ...]:
         n = f"{self.exponent:g}"
         return (
             Parameter("bed", "m", "bed elevation", "bedrock_altitude"),

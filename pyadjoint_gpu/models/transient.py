@@ -45,19 +45,19 @@ class Step(Model):
     name: ClassVar[str] = "step"
 
     @property
-    def grid(self) -> Grid:  # type: ignore[override]  # an attribute in the base
+    def grid(self) -> Grid:
         return self.model.grid
 
     @property
-    def domain(self) -> Grid:  # type: ignore[override]  # an attribute in the base
+    def domain(self) -> Grid:
         return self.model.domain
 
     @property
-    def linear(self) -> bool:  # type: ignore[override]  # an attribute in the base
+    def linear(self) -> bool:
         return self.model.linear
 
     @property
-    def stencil_radius(self) -> int:  # type: ignore[override]  # an attribute in the base
+    def stencil_radius(self) -> int:
         return self.model.stencil_radius
 
     @property
@@ -65,11 +65,11 @@ class Step(Model):
         return f"length {self.length:g} {self.model.time_units}; {self.model.text}"
 
     @property
-    def unknowns(self) -> tuple[Variable, ...]:  # type: ignore[override]  # an attribute in the base
+    def unknowns(self) -> tuple[Variable, ...]:
         return self.model.unknowns
 
     @property
-    def parameters(self) -> tuple[Parameter, ...]:  # type: ignore[override]  # an attribute in the base
+    def parameters(self) -> tuple[Parameter, ...]:
         before = (
             Parameter(f"previous_{v.name}", v.units, f"{v.name} a step before")
             for v in self.unknowns
@@ -182,11 +182,11 @@ class Transient(Model):
         self._set(**time_steps(step, steps, every, checkpoints, time_units))
 
     @property
-    def grid(self) -> Grid:  # type: ignore[override]  # an attribute in the base
+    def grid(self) -> Grid:
         return self.model.grid
 
     @property
-    def domain(self) -> Grid:  # type: ignore[override]  # an attribute in the base
+    def domain(self) -> Grid:
         return self.model.domain
 
     @cached_property
@@ -203,7 +203,7 @@ class Transient(Model):
         return self.step * np.arange(0, self.steps + 1, self.every)
 
     @property
-    def linear(self) -> bool:  # type: ignore[override]  # an attribute in the base
+    def linear(self) -> bool:
         return self.model.linear
 
     @property
@@ -211,11 +211,11 @@ class Transient(Model):
         return f"{type(self).__name__}, {steps_text(self)}, of {self.model.text}"
 
     @property
-    def unknowns(self) -> tuple[Variable, ...]:  # type: ignore[override]  # an attribute in the base
+    def unknowns(self) -> tuple[Variable, ...]:
         return self.model.unknowns
 
     @property
-    def parameters(self) -> tuple[Parameter, ...]:  # type: ignore[override]  # an attribute in the base
+    def parameters(self) -> tuple[Parameter, ...]:
         start = (
             Parameter(f"initial_{v.name}", v.units, f"{v.name} at the start") for v in self.unknowns
         )

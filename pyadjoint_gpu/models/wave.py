@@ -123,11 +123,11 @@ class Wave(Explicit):
         return ", ".join([steps_text(self), *source, *sides])
 
     @property
-    def unknowns(self) -> tuple[Variable, ...]:  # type: ignore[override]  # an attribute in the base
+    def unknowns(self) -> tuple[Variable, ...]:
         return (self.wave,)
 
     @property
-    def parameters(self) -> tuple[Parameter, ...]:  # type: ignore[override]  # an attribute in the base
+    def parameters(self) -> tuple[Parameter, ...]:
         name, units = self.wave.name, self.wave.units
         start = Parameter(f"initial_{name}", units, f"{name} at the start", default=0.0)
         return (*self.own_parameters, start, *self._source_parameter)
@@ -144,7 +144,7 @@ class Wave(Explicit):
         )
 
     @property
-    def linear_in(self) -> tuple[str, ...]:  # type: ignore[override]  # an attribute in the base
+    def linear_in(self) -> tuple[str, ...]:
         return (f"initial_{self.wave.name}", *(p.name for p in self._source_parameter))
 
     def specification(self) -> dict[str, Any]:

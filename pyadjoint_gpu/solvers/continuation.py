@@ -65,7 +65,7 @@ class Implicit(Model):
     arrays: ClassVar[tuple[str, ...]] = ("model",)
 
     @property
-    def grid(self) -> Grid:  # type: ignore[override]  # an attribute in the base
+    def grid(self) -> Grid:
         return self.model.grid
 
     def residual(self, u: Fields, c: Any) -> Fields:
