@@ -51,8 +51,8 @@ class Undeclared(Membrane):
 @pytest.mark.slow
 @pytest.mark.parametrize("membrane", [Membrane, Undeclared])
 def test_the_obstacle_problem(membrane):
-    """By hand: u'' = -8 within w = 0.1 of the middle of the load, 1 from there to where it leaves
-    the table with u = u' = 0, at a distance of 9 w as forces balance."""
+    """The solution: u'' = -8 within w = 0.1 of the middle of the load, 1 from there to where it
+    leaves the table with u = u' = 0, at a distance of 9 w as forces balance."""
     errors = []
     for n in (50, 100, 200):
         model = membrane(pag.Grid((n,), (4.0,), (-1.7,)))
