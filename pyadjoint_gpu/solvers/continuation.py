@@ -16,16 +16,17 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..core.grid import Grid
 from ..core.precision import compiled
-from ..models.base import Elliptic, Fields, Model
+from ..models.base import Fields, Model
+from ..models.declarations import Elliptic
 from ..models.finite_volume import with_active_set
+from ..models.wrapper import Wrapper
 from . import multigrid, pseudo_transient
 from .base import ERROR, TINY, Convergence, Operator, Spectrum, fold, largest, round_off, summary
 from .krylov import Goal
@@ -57,16 +58,10 @@ SMALLEST, LARGEST = 1e-15, 1e9
 
 
 @dataclass(frozen=True)
-class Implicit(Model):
-    """Residual of a step's linear system: R(u) - sigma u in inactive cells, -u in active ones."""
+class Implicit(Wrapper):
+    """The model of a step's linear system: R(u) - sigma u in inactive cells, -u in active ones."""
 
     model: Model
-
-    arrays: ClassVar[tuple[str, ...]] = ("model",)
-
-    @property
-    def grid(self) -> Grid:
-        return self.model.grid
 
     def residual(self, u: Fields, c: Any) -> Fields:
         r = self.model.residual(u, c["model"])

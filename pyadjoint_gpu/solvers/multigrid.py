@@ -29,7 +29,8 @@ from jax import lax
 
 from ..core.errors import ConfigError
 from ..core.precision import compiled, compiled_loop
-from ..models.base import Elliptic, Fields, Model
+from ..models.base import Fields, Model
+from ..models.declarations import Elliptic
 from ..models.finite_volume import with_active_set
 from .base import (
     ERROR,
