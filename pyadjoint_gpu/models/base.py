@@ -261,7 +261,7 @@ class Model(Structured, ABC):
         field = self.space(name).fill(value, where or name, self.parameter(name))
         return self.check(name, field)
 
-    def fields(self, given: Mapping[str, Any]) -> dict[str, Float[np.ndarray, ...]]:
+    def fields(self, given: Mapping[str, Any]) -> dict[str, Float[np.ndarray, " ..."]]:
         """Every parameter as an array, from numbers, arrays, DataArrays or functions.
 
         Raises

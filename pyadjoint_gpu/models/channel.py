@@ -213,7 +213,7 @@ class Channel(Model):
         return {"viscosity": eta, "stress_x": stress_x, "stress_y": stress_y}
 
 
-def _end(array: Float[Array, "y x"], axis: int, end: str) -> Float[Array, ...]:
+def _end(array: Float[Array, "y x"], axis: int, end: str) -> Float[Array, " ..."]:
     """The first (``"min"``) or last (``"max"``) layer of cells along an axis."""
     n = array.shape[axis]
     start = 0 if end == "min" else n - 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
@@ -52,15 +52,14 @@ class Well(Frozen):
         self._set(position=place, rate=amount)
 
 
-def _wells(given: Any) -> tuple[Well, ...]:
-    """A model's wells, checked, or a `ConfigError`."""
-    how = "expected a list of Well(position, rate)"
+def _listed(given: Any, suits: Callable[[Any], bool], expected: str) -> list[Any]:
+    """The option `wells` as a list, or a `ConfigError` unless all its items suit."""
     if not isinstance(given, Sequence) or isinstance(given, str):
-        raise ConfigError(f"wells: found {shown(given)}, {how}")
+        raise ConfigError(f"wells: found {shown(given)}, expected a list of {expected}")
     for k, well in enumerate(given):
-        if not isinstance(well, Well):
-            raise ConfigError(f"wells[{k}]: found {shown(well)}, {how}")
-    return tuple(given)
+        if not suits(well):
+            raise ConfigError(f"wells[{k}]: found {shown(well)}, expected {expected}")
+    return list(given)
 
 
 @dataclass(frozen=True, repr=False)
@@ -126,7 +125,9 @@ class Darcy(Model):
     ):
         self._on(grid)
         check_choice("face_mean", face_mean, FACE_MEANS)
-        self._set(wells=_wells(wells), face_mean=face_mean)
+        kind = "Well(position, rate)"
+        self._set(wells=tuple(_listed(wells, lambda well: isinstance(well, Well), kind)))
+        self._set(face_mean=face_mean)
         self._set(pressure_units=as_text(pressure_units, "pressure_units"))
         self._set(sides=Sides.of(grid, fixed_pressure, "fixed_pressure", pressure_units))
         _ = self._wells  # refuses wrong positions now, not at the first solve
@@ -191,22 +192,15 @@ class Darcy(Model):
     def from_specification(
         cls, grid: Grid, table: Mapping[str, Any], units: Mapping[str, str]
     ) -> Darcy:
-        options = dict(table)
-        wells = []
-        given = options.pop("wells", ())
-        if not isinstance(given, Sequence) or isinstance(given, str):
-            raise ConfigError(
-                f"model.wells: found {given!r}, expected [{{position = [...], rate = ...}}, ...]"
-            )
-        for k, well in enumerate(given):
-            if not isinstance(well, Mapping) or set(well) != {"position", "rate"}:
-                raise ConfigError(
-                    f"model.wells[{k}]: found {well!r}, expected {{position = [...], rate = ...}}"
-                )
-            wells.append(Well(well["position"], well["rate"]))
+        options, keys = dict(table), {"position", "rate"}
+        wells = _listed(
+            options.pop("wells", ()),
+            lambda well: isinstance(well, Mapping) and set(well) == keys,
+            "{position = [...], rate = ...}",
+        )
         if units.get("pressure", "1") != "1":
             options.setdefault("pressure_units", units["pressure"])
-        return cls(grid, wells, **options)
+        return cls(grid, [Well(**well) for well in wells], **options)
 
     def specification(self) -> dict[str, Any]:
         out: dict[str, Any] = {
@@ -268,7 +262,7 @@ class Darcy(Model):
     def outputs(self, u: Fields, m: Fields) -> Fields:
         p, k = u["pressure"], m["permeability"]
         fluxes = [
-            pad(-self.face_permeability(k, axis) * difference(p, axis) / h, axis, 1, 1)
+            pad(-self.face_permeability(k, axis) * jnp.diff(p, axis=axis) / h, axis, 1, 1)
             for axis, h in enumerate(self.grid.spacing)
         ]
         for side in self.sides.layers(m.get("boundary_pressure")):

@@ -92,7 +92,7 @@ class Elliptic:
         s_i, one value a cell: boundary faces with fixed values, reaction.
     """
 
-    faces: tuple[Float[Array, ...], ...]
+    faces: tuple[Float[Array, " ..."], ...]
     sink: Float[Array, "*shape"] | float
 
 

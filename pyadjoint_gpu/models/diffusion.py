@@ -127,7 +127,8 @@ class Diffusion(Model):
         axes = range(self.grid.ndim)
         sink, source = jnp.zeros_like(k), jnp.asarray(m["source"])
         for side in self.fixed.layers(m["boundary_height"]):
-            conductance = 2.0 * self._side_diffusivity(side, m) / self.grid.spacing[side.axis] ** 2
+            power = self._power(side, n)
+            conductance = 2.0 * k[side.cells] * power / self.grid.spacing[side.axis] ** 2
             sink = sink.at[side.cells].add(conductance)
             source = source.at[side.cells].add(conductance * side.values)
         for side in self.inflow.layers(m.get("boundary_inflow")):
@@ -139,12 +140,11 @@ class Diffusion(Model):
             "source": source,
         }
 
-    def _side_diffusivity(self, side: Layer, m: Fields) -> Float[Array, "*layer"]:
-        """D on the faces of a side of fixed height."""
-        power = jnp.maximum(side.values, self.smallest) ** m["exponent"][side.cells]
-        return m["diffusivity"][side.cells] * power
+    def _power(self, side: Layer, n: Float[Array, "*cells"]) -> Float[Array, "*layer"]:
+        """D/k on the faces of a side of fixed height."""
+        return jnp.maximum(side.values, self.smallest) ** n[side.cells]
 
-    def _conductances(self, h: Float[Array, "*cells"], c: Any) -> list[Float[Array, ...]]:
+    def _conductances(self, h: Float[Array, "*cells"], c: Any) -> list[Float[Array, " ..."]]:
         """D_f over the square of the spacing, on the inner faces along each axis."""
         return [
             k * jnp.maximum(mean(h, axis), self.smallest) ** n
@@ -166,8 +166,8 @@ class Diffusion(Model):
             for axis, d in enumerate(self._conductances(h, c))
         ]
         for side in self.fixed.layers(m["boundary_height"]):
-            fall = side.values - h[side.cells]
-            inflow = 2.0 * self._side_diffusivity(side, m) * fall / self.grid.spacing[side.axis]
+            d = m["diffusivity"][side.cells] * self._power(side, m["exponent"])
+            inflow = 2.0 * d * (side.values - h[side.cells]) / self.grid.spacing[side.axis]
             fluxes[side.axis] = side.with_inflow(fluxes[side.axis], inflow)
         for side in self.inflow.layers(m.get("boundary_inflow")):
             fluxes[side.axis] = side.with_inflow(fluxes[side.axis], side.values)

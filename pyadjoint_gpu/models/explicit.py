@@ -77,7 +77,7 @@ class Explicit(TimeSteps, Model):
         """Number of intervals over which the forcing is constant."""
         return self.steps // self.every
 
-    def fields(self, given: Mapping[str, Any]) -> dict[str, Float[np.ndarray, ...]]:
+    def fields(self, given: Mapping[str, Any]) -> dict[str, Float[np.ndarray, " ..."]]:
         """`Model.fields`; a `DataError` if the step is too long for them to be stable."""
         out = super().fields(given)
         self.check_step(out)

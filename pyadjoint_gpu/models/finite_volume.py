@@ -34,13 +34,15 @@ def difference(cells: Float[Array, "*cells"], axis: int) -> Float[Array, "*faces
     return above(cells, axis) - below(cells, axis)
 
 
-def pad(array: Float[Array, ...], axis: int, before: int, after: int) -> Float[Array, ...]:
+def pad(array: Float[Array, " ..."], axis: int, before: int, after: int) -> Float[Array, " ..."]:
     """The array with zeros added at the ends of an axis."""
     widths = [(before, after) if a == axis else (0, 0) for a in range(array.ndim)]
     return jnp.pad(array, widths)
 
 
-def gather(r: Float[Array, "*cells"], flows: Sequence[Float[Array, ...]]) -> Float[Array, "*cells"]:
+def gather(
+    r: Float[Array, "*cells"], flows: Sequence[Float[Array, " ..."]]
+) -> Float[Array, "*cells"]:
     """r plus the net inflow to each cell; `flows` are those through the faces along each axis,
     positive against the axis."""
     for axis, flow in enumerate(flows):

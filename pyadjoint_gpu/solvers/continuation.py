@@ -16,11 +16,13 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
 from ..core.precision import compiled
 from ..models.base import Fields, Model
@@ -28,7 +30,18 @@ from ..models.declarations import Elliptic
 from ..models.finite_volume import with_active_set
 from ..models.wrapper import Wrapper
 from . import multigrid, pseudo_transient
-from .base import ERROR, TINY, Convergence, Operator, Spectrum, fold, largest, round_off, summary
+from .base import (
+    ERROR,
+    TINY,
+    Convergence,
+    Operator,
+    Spectrum,
+    fold,
+    largest,
+    round_off,
+    summary,
+    unit_round_off,
+)
 from .krylov import Goal
 
 STEPS = 1000
@@ -80,14 +93,18 @@ def solve(
     args: tuple,
     initial: Fields,
     *,
-    linear: Literal["multigrid", "pseudo-transient"],
     tolerance: float,
     max_iterations: int,
+    linear: Literal["multigrid", "pseudo-transient"] = "multigrid",
 ) -> tuple[Fields, Convergence]:
-    """Solve a nonlinear problem R = 0 with lower bounds (a complementarity problem).
+    """Solve a nonlinear problem R = 0 with lower bounds (a complementarity problem): see `Solver`.
 
-    It stops as the other solvers do; `iterations` counts those of the `linear` solver over all
-    steps.
+    `iterations` counts those of the `linear` solver over all steps.
+
+    Parameters
+    ----------
+    linear : {"multigrid", "pseudo-transient"}
+        The solver of the linear systems of the steps.
     """
     solve_step = _by_multigrid if linear == "multigrid" else _by_pseudo_transient
     spectrum = None
@@ -98,7 +115,7 @@ def solve(
     iterations, work, error, status = 0, 3.0, math.inf, ""
     mean, residual, floor, *_ = np.asarray(_norms(operator, u, u, args)).tolist()
     scale = float(multigrid.residual_of(operator, _zero(u), args)[1])
-    eps = float(jnp.finfo(jax.tree.leaves(u)[0].dtype).eps)
+    eps = unit_round_off(u)
     scale = max(scale or floor / eps, TINY)
     history = [(0, residual / scale)]
     if residual == 0.0:
@@ -208,14 +225,12 @@ def _moved(model: Model, u: Fields, du: Fields, free: Fields) -> Fields:
 
 
 @compiled
-def _norms(operator: Operator, u: Fields, before: Fields, args: tuple) -> jax.Array:
+def _norms(operator: Operator, u: Fields, before: Fields, args: tuple) -> Float[Array, " norms"]:
     """The mean and the maximum of |`Model.equations`|, their round-off, and the max norms of the
     change of u and of u."""
 
-    def product(v: Fields) -> Fields:
-        return jax.jvp(lambda u: operator(u, args), (u,), (v,))[1]
-
     r = operator(u, args)
     mean = sum(fold(jnp.mean, jnp.abs(a)) for a in r.values())
+    floor = round_off(partial(operator.product, u, args), u)
     change = largest(jax.tree.map(jnp.subtract, u, before))
-    return jnp.stack([mean, largest(r), round_off(product, u), change, largest(u)])
+    return jnp.stack([mean, largest(r), floor, change, largest(u)])

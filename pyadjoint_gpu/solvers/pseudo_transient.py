@@ -37,7 +37,18 @@ from jax import lax
 from ..core.precision import compiled, compiled_loop
 from ..core.progress import note
 from ..models.base import Fields
-from .base import ERROR, TINY, Convergence, Operator, Spectrum, dot, fold, largest, summary
+from .base import (
+    ERROR,
+    TINY,
+    Convergence,
+    Operator,
+    Spectrum,
+    dot,
+    fold,
+    largest,
+    summary,
+    unit_round_off,
+)
 
 SAFETY = 0.99
 FIRST = 7
@@ -64,23 +75,14 @@ def solve(
     spectrum: Spectrum | None = None,
     most: float = math.inf,
 ) -> tuple[Fields, Convergence]:
-    """Drive the operator's residual to zero, starting from `initial`.
+    """Drive the residual of an operator to zero: see `Solver`.
 
     Parameters
     ----------
-    operator, args
-        The residual ``operator(u, args)``.
-    tolerance : float
-        On ``||R||_max / max(||R(u=0)||_max, tiny)``, and (times 100) on the error of u.
     spectrum : Spectrum, optional
         A first estimate, from the forward problem of an adjoint or from a similar solve.
     most : float
         Residual, over ``||R(u=0)||_max``, above which the solve has diverged.
-
-    Returns
-    -------
-    u, convergence
-        Failure is a value: see `Convergence.status`.
     """
     start = time.perf_counter()
     u = before = initial
@@ -100,7 +102,7 @@ def solve(
         return residual <= tolerance * scale and correction <= ERROR * tolerance * low
 
     residual, correction, floor = first
-    least = float(jnp.finfo(jax.tree.leaves(u)[0].dtype).eps) * scale
+    least = unit_round_off(u) * scale
     iterations = 0
     history = [(0, residual / scale)]
     status = "converged" if converged(residual, correction) else ""
@@ -259,9 +261,6 @@ def _precondition(operator: Operator, u: Fields, args: tuple) -> tuple[Fields, j
     shape = jax.tree.leaves(u)[0].shape
     ndim = len(shape)
 
-    def apply(direction: Fields) -> Fields:
-        return jax.jvp(lambda u: operator(u, args), (u,), (direction,))[1]
-
     def mask(color: jax.Array) -> jax.Array:
         inside = jnp.ones(shape, bool)
         for axis in range(ndim):
@@ -278,7 +277,7 @@ def _precondition(operator: Operator, u: Fields, args: tuple) -> tuple[Fields, j
         ) -> tuple[jax.Array, Fields]:
             own, rows = sums
             at = mask(color)
-            product = apply(zero | {name: at.astype(u[name].dtype)})
+            product = operator.product(u, args, zero | {name: at.astype(u[name].dtype)})
             own = own + jnp.where(at, product[name], 0.0)
             return own, jax.tree.map(lambda s, p: s + jnp.abs(p), rows, product)
 

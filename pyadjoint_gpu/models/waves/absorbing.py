@@ -53,12 +53,12 @@ class Absorbing:
         name = self.grid.dims[axis]
         return [0 if SIDES[s][1] == "min" else -1 for s in self.sides if SIDES[s][0] == name]
 
-    def _along(self, axis: int, values: Float[np.ndarray, " n"]) -> Float[np.ndarray, ...]:
+    def _along(self, axis: int, values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " ..."]:
         """Values along an axis, shaped to broadcast over the grid."""
         return values.reshape([-1 if a == axis else 1 for a in range(self.grid.ndim)])
 
     @cached_property
-    def shares(self) -> tuple[Float[np.ndarray, ...] | float, ...]:
+    def shares(self) -> tuple[Float[np.ndarray, " ..."] | float, ...]:
         """For each axis, the length of a cell over the part of it that counts: 2 in cells at
         absorbing sides, else 1."""
         out: list[np.ndarray | float] = []

@@ -67,15 +67,7 @@ class AcousticWave(Wave):
     ):
         self._set(density=positive("density", density))
         super().__init__(
-            grid,
-            step,
-            steps,
-            every=every,
-            source=source,
-            absorbing=absorbing,
-            sponge=sponge,
-            checkpoints=checkpoints,
-            time_units=time_units,
+            grid, step, steps, every, source, absorbing, sponge, checkpoints, time_units
         )
 
     @property

@@ -75,15 +75,7 @@ class ShallowWater(Wave):
             raise ConfigError("grid.shape: found three axes, shallow water has one or two")
         self._set(gravity=positive("gravity", gravity))
         super().__init__(
-            grid,
-            step,
-            steps,
-            every=every,
-            source=source,
-            absorbing=absorbing,
-            sponge=sponge,
-            checkpoints=checkpoints,
-            time_units=time_units,
+            grid, step, steps, every, source, absorbing, sponge, checkpoints, time_units
         )
 
     @property

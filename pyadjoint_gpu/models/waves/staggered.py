@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from ...core.checks import count
@@ -26,7 +27,7 @@ from .absorbing import Absorbing
 
 Medium = tuple[
     Float[Array, "*cells"] | float,
-    tuple[Float[Array, "..."] | float, ...],
+    tuple[Float[Array, " ..."] | float, ...],
     Float[Array, "*cells"],
 ]
 """1/a in the cells, b on the inner faces along each axis, and c = sqrt(b/a) in the cells; 1/a and b
@@ -111,13 +112,12 @@ class Wave(Explicit):
         grid: Grid,
         step: float,
         steps: int,
-        *,
-        every: int = 1,
-        source: Any = None,
-        absorbing: str | Sequence[str] = (),
-        sponge: int = 0,
-        checkpoints: int | None = None,
-        time_units: str = "s",
+        every: int,
+        source: Any,
+        absorbing: str | Sequence[str],
+        sponge: int,
+        checkpoints: int | None,
+        time_units: str,
     ):
         self._on(grid)
         self._set_steps(step, steps, every, checkpoints, time_units)
@@ -216,7 +216,7 @@ class Wave(Explicit):
             half = 0.5 * dt * speed * (damping + leaving)
             c["keep"] = (1.0 - half) / (1.0 + half)
             pull = pull / (1.0 + half)
-        if not isinstance(pull, float):
+        if np.ndim(pull):
             c["pull"] = pull
         for axis, h in enumerate(self.grid.spacing):
             push = dt * b[axis] / h**2
@@ -224,8 +224,8 @@ class Wave(Explicit):
                 half = mean(0.5 * dt * speed * damping, axis)
                 c[f"hold_{axis}"] = pad((1.0 - half) / (1.0 + half), axis, 0, 1)
                 push = push / (1.0 + half)
-            if not isinstance(push, float):
-                c[f"push_{axis}"] = pad(push, axis, 0, 1)
+            if np.ndim(push):
+                c[f"push_{axis}"] = pad(jnp.asarray(push), axis, 0, 1)
         return c
 
     @cached_property
