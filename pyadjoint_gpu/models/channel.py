@@ -73,6 +73,12 @@ class Channel(Model):
     viscosity_limit: float | None
 
     name: ClassVar[str] = "channel"
+    unknowns = (Variable("velocity", "m s-1", "velocity out of the section"),)
+    parameters = (
+        Parameter("prefactor", "Pa s", "viscosity at a shear rate of 1 s-1", positive=True),
+        Parameter("driving_force", "N m-3", "driving force"),
+        Parameter("exponent", "1", "exponent of the flow law", positive=True, default=1 / 3),
+    )
 
     def __init__(
         self,
@@ -94,18 +100,6 @@ class Channel(Model):
     @property
     def options_text(self) -> str:
         return f"no slip on {', '.join(self.no_slip)}"
-
-    @property
-    def unknowns(self) -> tuple[Variable, ...]:
-        return (Variable("velocity", "m s-1", "velocity out of the section"),)
-
-    @property
-    def parameters(self) -> tuple[Parameter, ...]:
-        return (
-            Parameter("prefactor", "Pa s", "viscosity at a shear rate of 1 s-1", positive=True),
-            Parameter("driving_force", "N m-3", "driving force"),
-            Parameter("exponent", "1", "exponent of the flow law", positive=True, default=1 / 3),
-        )
 
     @property
     def output_variables(self) -> tuple[Described, ...]:

@@ -60,6 +60,7 @@ class Diffusion(Model):
     smallest: float
 
     name: ClassVar[str] = "diffusion"
+    unknowns = (Variable("height", "m", "height"),)
 
     def __init__(
         self,
@@ -83,10 +84,6 @@ class Diffusion(Model):
     def options_text(self) -> str:
         sides = self.fixed.text("fixed height"), self.inflow.text("inflow")
         return ", ".join(filter(None, sides))
-
-    @property
-    def unknowns(self) -> tuple[Variable, ...]:
-        return (Variable("height", "m", "height"),)
 
     @property
     def parameters(self) -> tuple[Parameter, ...]:

@@ -72,6 +72,7 @@ class Ice(Model):
     time_units: str = "year"
 
     name: ClassVar[str] = "ice"
+    unknowns = (Variable("thickness", "m", "ice thickness", "land_ice_thickness"),)
 
     def __init__(self, grid: Grid, *, exponent: float = 3.0, sea_level: float | None = None):
         self._on(grid)
@@ -86,10 +87,6 @@ class Ice(Model):
     def options_text(self) -> str:
         sea = "" if self.sea_level is None else f", sea level {self.sea_level:g} m"
         return f"exponent {self.exponent:g}{sea}"
-
-    @property
-    def unknowns(self) -> tuple[Variable, ...]:
-        return (Variable("thickness", "m", "ice thickness", "land_ice_thickness"),)
 
     @property
     def lower(self) -> dict[str, Bound]:

@@ -20,6 +20,9 @@ from ..core.quantities import points
 from ..core.spaces import CellSpace
 from ..core.texts import counted
 
+Mask = Bool[np.ndarray, "*cells"]
+Indices = Int[np.ndarray, " sites"]
+
 
 @jax.tree_util.register_pytree_node_class
 @dataclass(frozen=True)
@@ -66,12 +69,12 @@ class Sites:
         return sites
 
     @cached_property
-    def indices(self) -> Int[np.ndarray, " sites"]:
+    def indices(self) -> Indices:
         """Indices of the cells in the flattened grid."""
         # 32 bits, for which JAX's cached indexing code holds with and without 64-bit types.
         return self._indices().astype(np.int32)
 
-    def _indices(self) -> Int[np.ndarray, " sites"]:
+    def _indices(self) -> Indices:
         kind, *rest = self.given
         if kind == "points":
             cells = [self.grid.cell_containing(p) for p in rest[0]]
@@ -101,7 +104,7 @@ class Sites:
             return "all cells"
         return counted(self.indices.size, "point" if self.at_points else "cell")
 
-    def specification(self) -> Any:
+    def specification(self) -> str | dict[str, list[float]] | list[list[float]] | Mask:
         """The option from which `of` makes these sites."""
         kind, *rest = self.given
         if kind == "cells":
@@ -130,12 +133,12 @@ class Sites:
 
     # As a pytree the cells are data, so that compiled code does not depend on which they are.
 
-    def tree_flatten(self) -> tuple[tuple[Any, ...], Any]:
+    def tree_flatten(self) -> tuple[tuple[Indices, ...], tuple[Grid, str]]:
         kind = self.given[0]
         return () if self.everywhere else (self.indices,), (self.grid, kind)
 
     @classmethod
-    def tree_unflatten(cls, structure: Any, arrays: tuple[Any, ...]) -> Sites:
+    def tree_unflatten(cls, structure: tuple[Grid, str], arrays: tuple[Indices, ...]) -> Sites:
         grid, kind = structure
         out = cls(grid, (kind,))
         if arrays:
@@ -150,7 +153,7 @@ def _logical(option: Any) -> bool:
         return False
 
 
-def _mask(grid: Grid, option: Any, name: str) -> Bool[np.ndarray, "*cells"]:
+def _mask(grid: Grid, option: Any, name: str) -> Mask:
     """A mask as an array of the grid's shape; from a DataArray in any order of dimensions."""
     shape = np.shape(option)
     if len(shape) != grid.ndim or math.prod(shape) != grid.size:

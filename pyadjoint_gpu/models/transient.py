@@ -103,8 +103,8 @@ class Transient(TimeSteps, Wrapper):
 
         (u_k - u_(k-1)) / dt = R(u_k, m),    k = 1, ..., steps,
 
-    first order in dt and unconditionally stable. The gradient is that of all steps together; for
-    it states are solved for again from checkpoints.
+    first order in dt and unconditionally stable. The gradient is that of all steps together; states
+    that it needs are solved for again from checkpoints.
 
     Parameters
     ----------

@@ -123,8 +123,14 @@ class Convergence:
         "converged"; "round-off" (the residual stopped above the tolerance, at the limit of the
         arithmetic); "max_iterations"; "stagnated" (the residual has stopped falling; never from
         pseudo-transient iterations); or "diverged".
+    iterations : int
     residual : float
         Last ``||R||_max / ||R(u=0)||_max``.
+    tolerance : float
+    wall_time : float
+        In seconds.
+    spectrum : Spectrum or None
+        The last estimates of pseudo-transient iterations.
     history : array, shape (checks, 2)
         Iteration number and residual at every check.
     throughput : float

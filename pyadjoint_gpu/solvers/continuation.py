@@ -45,11 +45,11 @@ from .base import (
 from .krylov import Goal
 
 STEPS = 1000
-"""Most steps."""
+"""Largest number of steps."""
 ETA = 0.03
 """Tolerance of a step's linear system: ||R + (dR/du - sigma) du|| / ||R||."""
 LONGEST = 50
-"""Most pseudo-transient iterations of a step, per cell along the longest axis."""
+"""Largest number of pseudo-transient iterations of a step, per cell along the longest axis."""
 FAR = 1e4
 """Growth of the residual at which these are stopped: sigma is too small."""
 RISE = 2.0
@@ -63,11 +63,11 @@ TURN = 1.05
 """Growth of the mean residual, after a fall, that shortens the next step as much: Newton steps may
 alternate between the two sides of a kink."""
 GROWTH = 1.5
-"""Growth of the steps, relative to the fall of the residual; at most `MOST` from one to the
-next."""
+"""Growth of the steps, relative to the fall of the residual."""
 MOST = 100.0
+"""Largest growth from one step to the next."""
 SMALLEST, LARGEST = 1e-15, 1e9
-"""Least sigma, relative to the bounds' rates, and that at which a solve is stopped."""
+"""Least sigma, relative to the bounds' rates, and the sigma at which a solve is stopped."""
 
 
 @dataclass(frozen=True)
@@ -220,6 +220,7 @@ def _step(model: Model, u: Fields, c: Any, sigma: float) -> tuple[dict[str, Any]
 
 @compiled
 def _moved(model: Model, u: Fields, du: Fields, free: Fields) -> Fields:
+    """max(u + du, bound), with du in the inactive cells only."""
     u = {k: jnp.where(free[k], a + du[k], a) for k, a in u.items()}
     return u | {k: jnp.maximum(u[k], b.value) for k, b in model.lower.items()}
 

@@ -34,7 +34,7 @@ TWICE = (1, 2)
 with the number of levels. The others have one (V): on small levels time does not scale with
 cells."""
 COARSEST = 150
-"""Most cells of a level that is solved directly."""
+"""Largest number of cells of a level that is solved directly."""
 STRONG = 0.25
 """Axes with couplings weaker than this times the strongest are not coarsened yet."""
 _BETA = {
@@ -45,6 +45,7 @@ _BETA = {
 
 T = TypeVar("T")
 
+Values = Float32[Array, "*cells"]
 Axes = tuple[tuple[int, ...], ...]
 """The axes that are coarsened at each level."""
 
@@ -63,7 +64,7 @@ class Level(NamedTuple):
     """
 
     stencil: Stencil
-    inverse: Float32[Array, "*cells"]
+    inverse: Values
     weights: tuple[Float32[Array, " ..."], ...]
 
 
@@ -127,7 +128,7 @@ def _stored(once: Int[Array, ""], function: Callable[..., T], *args: Any) -> T:
     return lax.fori_loop(0, once, lambda *_: function(*args), zero)
 
 
-def _smoother(stencil: Stencil) -> Float32[Array, "*cells"]:
+def _smoother(stencil: Stencil) -> Values:
     """D^-1 = 1 / sum_j |A_ij|, which scales A to eigenvalues of at most one (Gershgorin).
 
     The l1 norm of each row (Baker et al. 2011, SIAM J. Sci. Comput. 33, 2864) instead of the
@@ -160,22 +161,20 @@ def cycle(
     return x.astype(b.dtype) * (size / h.scale)
 
 
-def _cycle(
-    h: Hierarchy, axes: Axes, b: Float32[Array, "*cells"], k: int
-) -> Float32[Array, "*cells"]:
+def _cycle(h: Hierarchy, axes: Axes, b: Values, k: int) -> Values:
     """The part of a cycle on level k and all coarser ones, for A x = b from x = 0."""
     if k == len(axes):
         return (h.coarsest @ b.ravel()).reshape(b.shape)
     level, degree = h.levels[k], DEGREES[min(k, len(DEGREES) - 1)]
     a, c, beta = (jnp.asarray(v, b.dtype) for v in _coefficients(degree))
 
-    def before(i: Any, state: Any) -> Any:
+    def before(i: Int[Array, ""], state: tuple[Values, ...]) -> tuple[Values, ...]:
         x, step, r = state
         step = a[i] * step + c[i] * level.inverse * r
         x = x + beta[i] * step
         return x, step, b - level.stencil.apply(x)
 
-    def after(i: Any, state: Any) -> Any:
+    def after(i: Int[Array, ""], state: tuple[Values, ...]) -> tuple[Values, ...]:
         x, step = state
         step = a[i] * step + c[i] * level.inverse * (b - level.stencil.apply(x))
         return x + beta[i] * step, step
@@ -189,7 +188,7 @@ def _cycle(
     if _twice(k, axes):
         coarse = h.levels[k + 1].stencil
 
-        def again(_: Any, e: Float32[Array, " ..."]) -> Float32[Array, " ..."]:
+        def again(_: Int[Array, ""], e: Values) -> Values:
             return e + _cycle(h, axes, r - coarse.apply(e), k + 1)
 
         e = lax.fori_loop(0, 2, again, jnp.zeros_like(r))

@@ -14,7 +14,7 @@ from ..models.base import Fields
 from .base import dot, largest
 
 LIMIT = 2000
-"""Most iterations."""
+"""Largest number of iterations."""
 PRECISION = 1e4
 """Reduction of a residual, in units of round-off, below which the updated residual is no longer
 that of u."""

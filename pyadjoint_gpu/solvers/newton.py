@@ -35,7 +35,7 @@ from .base import (
 from .krylov import Goal
 
 STEPS = 100
-"""Most steps."""
+"""Largest number of steps."""
 LOOSEST = 0.1
 """Largest eta, and the first."""
 DECREASE = 1e-4

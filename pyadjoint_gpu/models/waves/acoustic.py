@@ -50,6 +50,7 @@ class AcousticWave(Wave):
     name: ClassVar[str] = "acoustic-wave"
     wave: ClassVar[Variable] = Variable("pressure", "Pa", "pressure")
     rate: ClassVar[tuple[str, int]] = ("rate of volume injection", 0)
+    own_parameters = (Parameter("wave_speed", "m s-1", "wave speed", positive=True),)
 
     def __init__(
         self,
@@ -69,10 +70,6 @@ class AcousticWave(Wave):
         super().__init__(
             grid, step, steps, every, source, absorbing, sponge, checkpoints, time_units
         )
-
-    @property
-    def own_parameters(self) -> tuple[Parameter, ...]:
-        return (Parameter("wave_speed", "m s-1", "wave speed", positive=True),)
 
     @property
     def uniform(self) -> tuple[float, float]:

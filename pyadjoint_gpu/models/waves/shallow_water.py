@@ -55,6 +55,7 @@ class ShallowWater(Wave):
     name: ClassVar[str] = "shallow-water"
     wave: ClassVar[Variable] = Variable("elevation", "m", "elevation of the surface")
     rate: ClassVar[tuple[str, int]] = ("uplift rate", 1)
+    own_parameters = (Parameter("depth", "m", "depth of the water", positive=True),)
 
     def __init__(
         self,
@@ -77,10 +78,6 @@ class ShallowWater(Wave):
         super().__init__(
             grid, step, steps, every, source, absorbing, sponge, checkpoints, time_units
         )
-
-    @property
-    def own_parameters(self) -> tuple[Parameter, ...]:
-        return (Parameter("depth", "m", "depth of the water", positive=True),)
 
     @property
     def uniform(self) -> tuple[float, float]:

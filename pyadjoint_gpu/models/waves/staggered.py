@@ -106,6 +106,8 @@ class Wave(Explicit):
     """The unknown p."""
     rate: ClassVar[tuple[str, int]]
     """Name of s, and the power of length in its units, which are per second."""
+    own_parameters: ClassVar[tuple[Parameter, ...]]
+    """Parameters of the medium."""
 
     def __init__(
         self,
@@ -138,11 +140,6 @@ class Wave(Explicit):
     @abstractmethod
     def uniform(self) -> tuple[float, float]:
         """1/a and b; a number that is not uniform is not used."""
-
-    @property
-    @abstractmethod
-    def own_parameters(self) -> tuple[Parameter, ...]:
-        """Parameters of the medium."""
 
     @property
     def options_text(self) -> str:
