@@ -14,7 +14,8 @@ import xarray as xr
 from ..core.errors import ConfigError, DataError, nearest, shown
 from ..core.quantities import converter, numbers, spelling, stated
 from ..core.texts import counted, sizes, span
-from ..models.base import Fields, Model, Variable
+from ..models.base import Fields, Model
+from ..models.declarations import Variable
 from ..results.dataset import MISSING
 from .observation import Observation, axis_units, check_inside, point_coordinates
 

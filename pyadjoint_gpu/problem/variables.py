@@ -10,7 +10,8 @@ import xarray as xr
 
 from ..core.grid import Grid
 from ..core.quantities import inverse
-from ..models.base import Fields, Variable
+from ..models.base import Fields
+from ..models.declarations import Variable
 from ..results.dataset import grid_coordinates, used_and_missing
 from .likelihood import BoundLeastSquares
 from .observation import point_coordinates

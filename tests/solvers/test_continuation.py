@@ -8,7 +8,7 @@ from cases import ice_cap, inland_ice, snowy
 import pyadjoint_gpu as pag
 from pyadjoint_gpu.core.precision import double
 from pyadjoint_gpu.models import Elliptic, Model, Parameter, Variable
-from pyadjoint_gpu.models.base import Bound
+from pyadjoint_gpu.models.declarations import Bound
 from pyadjoint_gpu.models.finite_volume import with_active_set
 from pyadjoint_gpu.solvers.base import summary
 from pyadjoint_gpu.solvers.stencil import from_faces
