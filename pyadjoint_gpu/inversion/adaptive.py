@@ -22,7 +22,9 @@ import numpy as np
 from ..core.precision import compiled, double
 from ..engines.embedded import gauge, gradient_of, prepared
 from ..models.base import Fields, Model
-from ..problem.problem import Evaluation, Problem
+from ..problem import objective
+from ..problem.evaluation import Evaluation
+from ..problem.problem import Problem
 from ..solvers import Operator, multigrid
 from ..solvers.base import Convergence, dot
 
@@ -71,13 +73,14 @@ def estimate(problem: Problem, theta: np.ndarray, evaluation: Evaluation) -> Est
     )
     found = evaluation.solution.cache or multigrid.prepare(model, c, u)
     better = _improved(Operator(model), found.hierarchies, u, (c,))
-    value, (u_bar, direct) = problem.partials(better, x)
+    (value, _), (u_bar, direct) = objective.slopes(problem.objective, better, x)
     args = (c, better, gauge(model, u_bar))
     exact = _improved(Operator(model, "adjoint"), found.hierarchies, multiplier, args)
-    gradient = problem.vjp(x, gradient_of(model, m, better, exact)) + direct
-    objective = float(value - _weighted_residual(model, c, better, exact))
+    m_bar = gradient_of(model, m, better, exact)
+    gradient = objective.vjp(problem.objective, x, m_bar) + direct
+    corrected = float(value - _weighted_residual(model, c, better, exact))
     return Estimate(
-        evaluation.objective - objective, evaluation.gradient - np.asarray(gradient), better, exact
+        evaluation.objective - corrected, evaluation.gradient - np.asarray(gradient), better, exact
     )
 
 

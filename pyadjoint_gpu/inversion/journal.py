@@ -13,7 +13,8 @@ import numpy as np
 from ..core.errors import DataError
 from ..core.journal import Journal
 from ..engines.base import Adjoint, Solution
-from ..problem.problem import Evaluation, Problem
+from ..problem.evaluation import Evaluation
+from ..problem.problem import Problem
 from ..problem.specification import plain, problem_parts, specification
 from ..solvers import Convergence, Spectrum
 

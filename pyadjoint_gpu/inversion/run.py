@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from ..core.errors import ConvergenceError, ConvergenceWarning, DataError
-from ..problem.problem import Evaluation, Problem
+from ..problem.evaluation import Evaluation
+from ..problem.problem import Problem
 from .adaptive import evaluate
 from .journal import Evaluations, Record, digest
 
