@@ -49,10 +49,10 @@ class Evaluations(NamedTuple):
     """J, its parts and its gradients at many theta; J is infinite and the gradient zero where a
     solve failed."""
 
-    objective: Float[Array | np.ndarray, " members"]
-    misfit: Float[Array | np.ndarray, " members"]
-    penalty: Float[Array | np.ndarray, " members"]
-    gradient: Float[Array | np.ndarray, "members n"]
+    objective: Float[np.ndarray, " members"]
+    misfit: Float[np.ndarray, " members"]
+    penalty: Float[np.ndarray, " members"]
+    gradient: Float[np.ndarray, "members n"]
 
     @classmethod
     def of(cls, members: Sequence[Member]) -> Evaluations:
@@ -82,4 +82,5 @@ def side_by_side(
         )
         gradient = compiled.vjp_many(objective, x, adjoints.fields) + direct
     usable = np.asarray(states.usable & adjoints.usable)
-    return Evaluations(value, misfit, penalty, gradient), usable
+    found = Evaluations(*map(np.asarray, (value, misfit, penalty, gradient)))
+    return found, usable

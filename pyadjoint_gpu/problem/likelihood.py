@@ -128,7 +128,7 @@ class LeastSquares:
         able, name = model.observables, self.variable
         if self.observes is not None and self.observes not in able:
             raise ConfigError(
-                f"observes: {self.observes!r} is nothing of model {model.name!r}"
+                f"observes: {self.observes!r} is not a field of model {model.name!r}"
                 + nearest(str(self.observes), able)
             )
         if name is None:
@@ -147,8 +147,8 @@ class LeastSquares:
         observed = name if self.observes is None else self.observes
         if observed not in able:
             raise DataError(
-                f"observations: {name!r} is nothing of model {model.name!r}"
-                f"{nearest(name, able)}; or say what it is of: observes={model.unknowns[0].name!r}"
+                f"observations: {name!r} is not a field of model {model.name!r}"
+                f"{nearest(name, able)}; or name the field: observes={model.unknowns[0].name!r}"
             )
         return observed, name
 

@@ -359,7 +359,7 @@ class Problem:
                 max_iterations=self.max_iterations,
             )
             for i, row in enumerate(rows):
-                value, misfit, penalty, gradient = (np.asarray(a)[i] for a in parts)
+                value, misfit, penalty, gradient = (a[i] for a in parts)
                 member = value, misfit, penalty, gradient
                 found.append(member if good[i] and np.isfinite(value) else self._one(row))
         return Evaluations.of(found)
