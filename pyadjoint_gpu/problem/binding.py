@@ -25,7 +25,7 @@ BoundPenalty = BoundSmoothness | Callable[[Fields], Any]
 
 def bound_controls(model: Model, controls: Control | Sequence[Control]) -> tuple[BoundControl, ...]:
     """The controls on the model, each under a name of its own."""
-    given = [controls] if isinstance(controls, Control) else controls
+    given = [controls] if isinstance(controls, Control | str) else controls
     check_kind("controls", given, Sequence, " of Controls")
     for control in given:
         check_kind("controls", control, Control, " or a sequence of them")
