@@ -35,6 +35,7 @@ import numpy as np
 from .memory import reset_peak, status
 from .report import markdown
 
+TOP = Path(__file__).parents[1]
 AGREE = 1e-10
 """Of gains, relative."""
 
@@ -80,8 +81,9 @@ def _in_a_process(form: str, size: tuple[int, int, int], cores: set[int]) -> dic
     try:
         done = subprocess.run(
             [sys.executable, "-m", __name__, form, *map(str, size)],
-            cwd=Path(__file__).parents[1],
-            env=os.environ | {"OPENBLAS_NUM_THREADS": f"{len(cores)}"},
+            cwd=TOP,
+            env=os.environ
+            | {"OPENBLAS_NUM_THREADS": f"{len(cores)}", "PYTHONPATH": f"{TOP}:{TOP / 'tests'}"},
             stdout=subprocess.PIPE,
             text=True,
             check=True,
