@@ -4,6 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from cases import ice_cap, inland_ice, snowy
+from scipy.optimize import nnls
 
 import pyadjoint_gpu as pag
 from pyadjoint_gpu.core.precision import double
@@ -66,6 +67,36 @@ def test_the_obstacle_problem(membrane):
         assert np.all(u >= 0) and np.any(u == 0)
     assert errors[-1] < 2e-3
     assert errors[0] / errors[2] > 4
+
+
+class Beam(Model):
+    """A beam over a table: f - u'''' <= 0, u >= 0, with cells beyond its ends where u = 0."""
+
+    unknowns = (Variable("u"),)
+    parameters = (Parameter("f"),)
+    stencil_radius = 2
+
+    @property
+    def lower(self):
+        return {"u": Bound(0.0, 1.0)}
+
+    def residual(self, u, c):
+        fourth = jnp.convolve(u["u"], jnp.array([1.0, -4.0, 6.0, -4.0, 1.0]), mode="same")
+        return {"u": c["f"] - fourth}
+
+
+def test_a_bound_with_a_wider_stencil():
+    """Its diagonal is found where neighbours two cells away count; non-negative least squares of
+    A = L L^T have the same solution."""
+    model = Beam(pag.Grid((16,), (16.0,)))
+    f = np.where(np.arange(16) < 6, 0.3, -0.2)
+    state = pag.solve(model, {"f": f}, tolerance=1e-10)
+    assert state.attrs["status"] == "converged"
+    a = sum(k * np.eye(16, k=d) for d, k in ((-2, 1), (-1, -4), (0, 6), (1, -4), (2, 1)))
+    root = np.linalg.cholesky(a)
+    exact, _ = nnls(root.T, np.linalg.solve(root, f))
+    assert np.any(exact == 0) and np.any(exact > 0)
+    np.testing.assert_allclose(state["u"], exact, rtol=0, atol=1e-6 * np.max(exact))
 
 
 def barely_fed(model):
