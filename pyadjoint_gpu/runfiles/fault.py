@@ -19,6 +19,13 @@ from .tables import Finite, OrTable, Real, Table, Text, expected, table_of
 _BEYOND = 1e-9
 """Prior probability of a geometry beyond its limits that is as good as none."""
 
+_FAULT = {
+    "length": "Extent along strike, in units.",
+    "width": "Extent down dip, in units.",
+    "along": "Number of patches along strike.",
+    "down": "Number of patches down dip.",
+}
+
 Two = Field(min_length=2, max_length=2)
 Bounds = Annotated[
     list[Real], Two, expected("2 numbers [low, high] with low < high", lambda p: p[0] < p[1])
@@ -75,7 +82,7 @@ Place = OrTable[
 ]
 
 
-class FaultTable(table_of(Fault)):
+class FaultTable(table_of(Fault, told=_FAULT)):
     """Rectangular fault, cut in equal patches. What places it is a number where it is known, else a
     prior: {uniform = [low, high]}, {normal = [mean, sd]} or {normal = [mean, sd], bounds = [low,
     high]}."""

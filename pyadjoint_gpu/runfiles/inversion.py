@@ -10,7 +10,7 @@ from pydantic import Field, SkipValidation, Strict, field_validator, model_valid
 
 from ..core.errors import ConfigError, shown
 from ..core.quantities import numbers
-from ..engines.embedded import SOLVERS, EmbeddedEngine
+from ..engines.embedded import SOLVERS
 from ..inversion.invert import invert
 from ..inversion.journal import inputs
 from ..inversion.optimisers import options
@@ -54,12 +54,15 @@ class PenaltyTable(table_of(Smoothness, "weight", "length")):
     """Smoothness: a penalty on the size and the gradient of the control's change from its start."""
 
 
-class MisfitTable(table_of(LeastSquares, "observes", "sigma")):
+class MisfitTable(table_of(LeastSquares, "observes")):
     """Data, and how well the model is to fit them: weighted least squares."""
 
     observations: Text
     """NetCDF file, or "file.nc:variable" where it has several: a map, or values along one dimension
     with the coordinates x, y (z, time)."""
+    sigma: SkipValidation[float | list[float] | None] = None
+    """Standard deviation of the errors: a number, or a list of one for each datum, in the units of
+    the variable; without it, the variable <variable>_sigma."""
 
     @field_validator("sigma")
     @classmethod
@@ -70,13 +73,13 @@ class MisfitTable(table_of(LeastSquares, "observes", "sigma")):
         return sigma
 
 
-class SolverTable(
-    table_of(Problem, *_SOLVER, told=_SOLVER, base=table_of(EmbeddedEngine, "dtype"))
-):
+class SolverTable(table_of(Problem, *_SOLVER, told=_SOLVER)):
     """How the model's equations are solved."""
 
     method: SkipValidation[str] = Field(default="auto", json_schema_extra={"enum": [*SOLVERS]})
     """"multigrid" or "pseudo-transient"; "auto" takes multigrid wherever a model has it."""
+    dtype: SkipValidation[Literal["float64", "float32"]] = "float64"
+    """Precision of the solves."""
     backend: SkipValidation[Literal["threads", "cuda", "amdgpu"] | None] = None
     """Hardware that the Julia engine runs on: "threads", "cuda" or "amdgpu"."""
 

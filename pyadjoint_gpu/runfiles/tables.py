@@ -27,7 +27,7 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, core_schema
 
-from ..core.checks import check_keys, check_table
+from ..core.checks import check_keys
 from ..core.errors import ConfigError, nearest, shown
 from ..core.grid import Grid
 from ..models import CATALOGUE, Transient
@@ -101,7 +101,6 @@ def table_of(
     *names: str,
     unless: str = "",
     told: Mapping[str, str] | None = None,
-    base: type[Table] = Table,
     **more: tuple[Any, Any],
 ) -> type[Table]:
     """Table of the arguments of a class or a function, which checks them itself.
@@ -109,7 +108,7 @@ def table_of(
     Types and defaults are those of the signature, descriptions those of the docstring or, where run
     files need other words, of `told`. The arguments are those of `names`, or all but ``grid``;
     `unless` is a further key, which stands in place of them all. Further keys come from `more`, as
-    pairs of a type and a `Field`, and from the table `base`.
+    pairs of a type and a `Field`.
     """
     hints = get_type_hints(made.__init__ if isinstance(made, type) else made)
     texts, arguments = _texts(made) | dict(told or {}), inspect.signature(made).parameters
@@ -126,7 +125,8 @@ def table_of(
         given = table.given()
         if unless in given and len(given) > 1:
             raise ConfigError(
-                f"{min(given.keys() - {unless})}: found beside {unless!r}, in place of all others"
+                f"{min(given.keys() - {unless})}: found beside {unless!r},"
+                " which stands in place of all others"
             )
         for name in required if unless not in given else ():
             if name not in given:
@@ -137,7 +137,7 @@ def table_of(
     checks: dict[str, Any] = {"whole": model_validator(mode="after")(whole)} if unless else {}
     table = create_model(
         made.__name__,
-        __base__=base,
+        __base__=Table,
         __doc__=summary,
         __validators__=checks,
         # There are none to look for, which takes long; classes that derive from it have some.
@@ -193,7 +193,8 @@ class _ByName:
         return handler(TypeAdapter(any_of_them).core_schema)
 
     def _checked(self, table: Any) -> Table:
-        table = check_table(table, "")
+        if not isinstance(table, Mapping):
+            raise ConfigError(f": found {shown(table)}, expected a table")
         if "name" not in table:
             raise ConfigError("name is missing")
         name = table["name"]
