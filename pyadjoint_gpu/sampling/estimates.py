@@ -23,7 +23,10 @@ from ..core.precision import compiled_loop, double
 from .hmc import AnyArray
 from .inputs import Fixed
 from .linear import Settings, posterior
+from .theta_prior import Theta
 
+Tags = Int[np.ndarray, "particles numbers"]
+"""Seeds of the random numbers of each particle."""
 Forward = Callable[[dict[str, Any]], ArrayLike]
 """Map from theta by name, numbers or JAX's tracers of them, to G."""
 
@@ -116,20 +119,13 @@ class Work:
     dtype: str
 
     @double
-    def design_matrix(
-        self, theta: Float[np.ndarray, "batch parameters"]
-    ) -> Float[np.ndarray, "batch data components"]:
+    def design_matrix(self, theta: Theta) -> Float[np.ndarray, "batch data components"]:
         """L^-1 G for each row of theta, at most a batch of rows. Always in double precision, as JAX
         would keep the constants of a trace in single precision."""
         return self.fixed.whiten(_matrices(self.forward, self.names, theta, self.batch))
 
     @double
-    def start(
-        self,
-        theta: Float[np.ndarray, "batch parameters"],
-        tags: Int[np.ndarray, "batch numbers"],
-        device: Any = None,
-    ) -> Estimates:
+    def start(self, theta: Theta, tags: Tags, device: Any = None) -> Estimates:
         """Start one batch asynchronously. `tags`, one row each, seed its random numbers."""
         fill = _filling(theta, self.batch)
         given = (self.design_matrix(theta)[fill], *self.fixed.shared)
@@ -138,19 +134,15 @@ class Work:
         found = _estimated((self.settings, self.draws), *arrays)
         return jax.tree.map(lambda a: a[: len(theta)], found)
 
-    def finish(
-        self,
-        theta: Float[np.ndarray, "batch parameters"],
-        tags: Int[np.ndarray, "batch numbers"],
-    ) -> Estimates:
+    def finish(self, theta: Theta, tags: Tags) -> Estimates:
         """Run one batch, with results as NumPy arrays to send between processes."""
         return jax.tree.map(np.asarray, self.start(theta, tags))
 
 
 def estimate(
     work: Work,
-    theta: Float[np.ndarray, "particles parameters"],
-    tags: Int[np.ndarray, "particles numbers"],
+    theta: Theta,
+    tags: Tags,
     executor: Executor | None = None,
 ) -> Iterator[Estimates]:
     """Estimates for all rows of theta, a batch after the other.
@@ -255,7 +247,7 @@ def _filling(theta: np.ndarray, batch: int) -> Int[np.ndarray, " batch"]:
 def _matrices(
     forward: Forward,
     names: tuple[str, ...],
-    theta: Float[np.ndarray, "rows parameters"],
+    theta: Theta,
     batch: int,
 ) -> Float[np.ndarray, "rows data components"]:
     """G for each row of theta, batched where `forward` consists of JAX operations."""

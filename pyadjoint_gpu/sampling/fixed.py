@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import jax
 import numpy as np
@@ -16,7 +15,7 @@ from ..core.checks import check_choice, finite_array
 from ..core.frozen import Frozen
 from ..core.pickling import AsGiven
 from ..core.precision import double
-from ..results.dataset import named
+from ..results.dataset import Variables, named
 from ..results.samples import attributes, evidence
 from .checks import check_trajectories
 from .inputs import Fixed, GaussianPrior, fixed
@@ -97,7 +96,7 @@ class LinearSMC(AsGiven, Frozen):
         acceptance, length = path[..., 2], path[..., 3]
         check_trajectories(np.nanmin(acceptance), np.nanmin(length), np.nanmax(length))
         s = np.concatenate([run.T for run in np.asarray(found.s)])
-        variables: dict[str, Any] = {
+        variables: Variables = {
             "slip": (("sample", "component"), s, named("s")),
             "slip_mean": ("component", np.mean(s, axis=0), named("mean of s")),
             "slip_sd": ("component", np.std(s, axis=0), named("standard deviation of s")),

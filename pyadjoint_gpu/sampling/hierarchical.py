@@ -20,14 +20,14 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 from numpy.typing import ArrayLike
 
 from ..core.checks import check_choice, fraction
 from ..core.errors import ConfigError
 from ..core.frozen import Frozen
 from ..core.pickling import AsGiven
-from ..results.dataset import named
+from ..results.dataset import Variables, named
 from ..results.samples import attributes, evidence
 from . import journal as journals
 from .checks import check_collapse, check_diversity, check_noise, check_possible, check_trajectories
@@ -37,7 +37,7 @@ from .linear import USUAL, Settings, checked_settings
 from .options import check_run, set_counts
 from .pseudo_marginal import PseudoMarginal, State
 from .runs import paths, run_coordinate, run_variables
-from .theta_prior import ThetaPrior
+from .theta_prior import Theta, ThetaPrior
 
 OWN = ("component", "slip", "slip_mean", "slip_sd", "slip_kind", "along", "down", "observed")
 OWN += ("predicted", "residual", "sigma", "observation_x", "observation_y")
@@ -246,9 +246,7 @@ class HierarchicalSMC(AsGiven, Frozen):
             example = f", such as {', '.join(f'{k} = {v:.4g}' for k, v in pairs)}"
         check_possible(count, sum(now.step for now in states) * self.particles, example)
 
-    def _impossible(
-        self, theta: Float[np.ndarray, "particles parameters"]
-    ) -> Bool[np.ndarray, " particles"]:
+    def _impossible(self, theta: Theta) -> Bool[np.ndarray, " particles"]:
         parts = [theta[i : i + self.batch] for i in range(0, len(theta), self.batch)]
         matrices = np.concatenate([self._work.design_matrix(part) for part in parts])
         return ~np.all(np.isfinite(matrices), axis=(1, 2))
@@ -258,7 +256,7 @@ class HierarchicalSMC(AsGiven, Frozen):
         found = joined([now.estimates for now in states])
         log_evidence = np.array([now.log_evidence for now in states])
         spread = np.mean(found.sd**2, axis=0) + np.var(found.mean, axis=0)
-        variables: dict[str, Any] = {
+        variables: Variables = {
             name: ("sample", theta[:, k], named(name.replace("_", " ")))
             for k, name in enumerate(self.theta_prior)
         }

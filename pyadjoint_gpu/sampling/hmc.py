@@ -41,6 +41,10 @@ AnyArray = Array | np.ndarray
 """An array of JAX, or of NumPy on the host."""
 
 
+Columns = Float[Array, "components particles"]
+"""Particles, the columns of an array."""
+
+
 class Quadratic(NamedTuple):
     """Logarithm of a Gaussian density, up to a constant: b^T s - s^T H s / 2."""
 
@@ -51,7 +55,7 @@ class Quadratic(NamedTuple):
         """The quadratic of this density times a power of another."""
         return Quadratic(self.matrix + factor * other.matrix, self.vector + factor * other.vector)
 
-    def log(self, s: Float[Array, "components particles"]) -> Float[Array, " particles"]:
+    def log(self, s: Columns) -> Float[Array, " particles"]:
         """The logarithm at each column of s."""
         return jnp.sum(s * (self.vector[:, None] - 0.5 * product(self.matrix, s)), axis=0)
 
@@ -62,9 +66,7 @@ class Box(NamedTuple):
     lower: Float[AnyArray, " components"]
     upper: Float[AnyArray, " components"]
 
-    def reflect(
-        self, s: Float[Array, "components particles"], v: Float[Array, "components particles"]
-    ) -> tuple[Float[Array, "components particles"], Float[Array, "components particles"]]:
+    def reflect(self, s: Columns, v: Columns) -> tuple[Columns, Columns]:
         """Position and velocity after all reflections at the bounds."""
         lower, upper = self.lower[:, None], self.upper[:, None]
         far = jnp.asarray(1e20 if s.dtype == jnp.float32 else 1e100, s.dtype)
@@ -128,7 +130,7 @@ def tuned(
 
 def move(
     key: jax.Array,
-    s: Float[Array, "components particles"],
+    s: Columns,
     density: Quadratic,
     variance: Float[Array, " components"],
     step: Float[Array, ""],
@@ -137,7 +139,7 @@ def move(
     moves: int,
     leapfrogs: int,
     jitter: float,
-) -> tuple[Float[Array, "components particles"], Float[Array, ""]]:
+) -> tuple[Columns, Float[Array, ""]]:
     """`moves` trajectories of every particle, each accepted or refused; and the mean acceptance.
 
     Parameters

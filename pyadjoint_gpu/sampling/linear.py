@@ -20,7 +20,7 @@ from ..core.errors import ConfigError
 from ..core.frozen import Frozen
 from ..core.precision import compiled_loop
 from . import tempering
-from .hmc import Box, Quadratic, each, move, product, tuned
+from .hmc import Box, Columns, Quadratic, each, move, product, tuned
 from .options import set_counts
 
 STAGES = 200
@@ -96,7 +96,7 @@ Carry = tuple[jax.Array, jax.Array, jax.Array, jax.Array, Stages]
 
 def temper(
     key: jax.Array,
-    s: Float[Array, "components particles"],
+    s: Columns,
     start: Quadratic,
     change: Quadratic,
     constant: Float[Array, ""],
@@ -146,9 +146,7 @@ def temper(
     return Sampled(s, log_evidence, k, stages)
 
 
-def drawn(
-    key: jax.Array, prior: Quadratic, box: Box | None, settings: Settings
-) -> Float[Array, "components particles"]:
+def drawn(key: jax.Array, prior: Quadratic, box: Box | None, settings: Settings) -> Columns:
     """Particles of the prior: independent draws, or, in a box, by stages from the truncated normal
     distributions of independent components."""
     n, dtype = len(prior.vector), prior.vector.dtype

@@ -23,14 +23,14 @@ from ..problem.likelihood import BoundLeastSquares
 from ..problem.problem import Problem
 from ..problem.specification import problem_parts
 from ..problem.variables import transformed_attributes
-from ..results.dataset import describe, grid_coordinates, named
+from ..results.dataset import Variables, describe, grid_coordinates, named
 from ..results.samples import KIND, TITLE, evidence
 from . import journal as journals
 from . import tempering
 from .checks import check_collapse, check_diversity, check_turns
 from .fields import BoundPrior, FieldPrior
 from .options import check_names, check_run, set_counts
-from .reference import Points, Reference, reference, trajectory
+from .reference import Particles, Points, Reference, reference, trajectory
 from .runs import Tempered, paths, run_coordinate, run_variables, taken
 
 TURN = 1.5
@@ -165,14 +165,12 @@ class ProblemSMC(AsGiven, Frozen):
         return compiled(jax.vmap(one))
 
     @double
-    def theta(
-        self, x: Float[np.ndarray, "particles unknowns"]
-    ) -> Float[np.ndarray, "particles unknowns"]:
+    def theta(self, x: Particles) -> Particles:
         """theta for each row of standard normal numbers."""
         return self.problem.initial + np.asarray(self._change(jnp.asarray(x, "float64")))
 
     @double
-    def _evaluate(self, x: Float[np.ndarray, "particles unknowns"]) -> Points:
+    def _evaluate(self, x: Particles) -> Points:
         found = self.problem.evaluate_many(self.theta(x), batch=self.batch)
         return Points(x, found.misfit, np.asarray(self._vjp(jnp.asarray(found.gradient))))
 
@@ -314,8 +312,8 @@ class ProblemSMC(AsGiven, Frozen):
 
     def _dataset(self, states: list[State], seed: int) -> xr.Dataset:
         theta = np.concatenate([self.theta(now.points.x) for now in states])
-        variables: dict[str, Any] = {}
-        coordinates: dict[str, Any] = grid_coordinates(self.problem.model.domain) | {
+        variables: Variables = {}
+        coordinates: Variables = grid_coordinates(self.problem.model.domain) | {
             "run": run_coordinate(len(states), self.particles)
         }
         physical = [self.problem.physical(row) for row in theta]

@@ -18,7 +18,7 @@ from ..core.errors import ConvergenceError
 from . import tempering
 from .estimates import Estimates, Work, estimate, joined
 from .runs import Tempered, accepted, taken
-from .theta_prior import ThetaPrior
+from .theta_prior import Theta, ThetaPrior
 
 REPEATED = 8
 """Estimates of one ln p(d | theta), from which their scatter is found."""
@@ -41,7 +41,7 @@ class State(Tempered):
         Estimates so far for which G was not finite.
     """
 
-    theta: Float[np.ndarray, "particles parameters"]
+    theta: Theta
     log_prior: Float[np.ndarray, " particles"]
     estimates: Estimates
     spread: Float[np.ndarray, "parameters parameters"]
@@ -156,9 +156,7 @@ class PseudoMarginal:
             spread=2.38 / np.sqrt(p) * scipy.linalg.cholesky(covariance, lower=True),
         )
 
-    def _estimates(
-        self, theta: Float[np.ndarray, "particles parameters"], stream: tuple[int, int], step: int
-    ) -> Estimates:
+    def _estimates(self, theta: Theta, stream: tuple[int, int], step: int) -> Estimates:
         """Estimates, each with random numbers that do not depend on the process."""
         tags = np.array([(*stream, step, i) for i in range(len(theta))])
         return joined(list(estimate(self.work, theta, tags, self.executor)))

@@ -25,6 +25,9 @@ INFORMED = 0.1
 """Variance of gamma grad Phi along a direction in which data count."""
 
 
+Particles = Float[np.ndarray, "particles unknowns"]
+
+
 class Reference(NamedTuple):
     """N(mean, C); C is the identity but along orthonormal directions, the columns of `vectors`,
     where it has the standard deviations `scale`."""
@@ -33,15 +36,11 @@ class Reference(NamedTuple):
     vectors: Float[np.ndarray, "unknowns directions"]
     scale: Float[np.ndarray, " directions"]
 
-    def root(
-        self, z: Float[np.ndarray, "particles unknowns"]
-    ) -> Float[np.ndarray, "particles unknowns"]:
+    def root(self, z: Particles) -> Particles:
         """C^(1/2) of each row."""
         return z + ((z @ self.vectors) * (self.scale - 1.0)) @ self.vectors.T
 
-    def whiten(
-        self, x: Float[np.ndarray, "particles unknowns"]
-    ) -> Float[np.ndarray, "particles unknowns"]:
+    def whiten(self, x: Particles) -> Particles:
         """C^(-1/2) (x - mean) of each row."""
         off = x - self.mean
         return off + ((off @ self.vectors) * (1.0 / self.scale - 1.0)) @ self.vectors.T
@@ -50,9 +49,9 @@ class Reference(NamedTuple):
 class Points(NamedTuple):
     """Particles x, with Phi and its gradient, which were computed when x was proposed."""
 
-    x: Float[np.ndarray, "particles unknowns"]
+    x: Particles
     value: Float[np.ndarray, " particles"]
-    slope: Float[np.ndarray, "particles unknowns"]
+    slope: Particles
 
 
 def reference(points: Points, weights: Float[np.ndarray, " particles"], gamma: float) -> Reference:
@@ -80,7 +79,7 @@ def trajectory(
     about: Reference,
     angle: float,
     leapfrogs: int,
-    evaluate: Callable[[Float[np.ndarray, "particles unknowns"]], Points],
+    evaluate: Callable[[Particles], Points],
 ) -> tuple[Points, Float[np.ndarray, " particles"]]:
     """One trajectory of every particle, accepted or refused, and the acceptance probabilities."""
 

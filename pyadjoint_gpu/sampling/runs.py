@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from ..results.dataset import named
+from ..results.dataset import Variables, named
 from .tempering import Stage
 
 P = TypeVar("P")
@@ -79,7 +79,7 @@ def run_variables(
     log_evidence: Float[np.ndarray, " runs"],
     path: Float[np.ndarray, "runs stages statistics"],
     **statistics: dict[str, str],
-) -> dict[str, Any]:
+) -> Variables:
     """Variables of a result by run and stage: ln Z, gamma, ESS / N, and further statistics.
 
     Parameters

@@ -12,6 +12,8 @@ from jaxtyping import Float
 from ..core.errors import ConfigError
 from .options import check_names
 
+Theta = Float[np.ndarray, "particles parameters"]
+
 
 @dataclass(frozen=True)
 class ThetaPrior:
@@ -54,16 +56,12 @@ class ThetaPrior:
     def names(self) -> tuple[str, ...]:
         return tuple(self.distributions)
 
-    def draw(
-        self, generator: np.random.Generator, count: int
-    ) -> Float[np.ndarray, "particles parameters"]:
+    def draw(self, generator: np.random.Generator, count: int) -> Theta:
         """`count` samples of theta."""
         each = self.distributions.values()
         return np.column_stack([d.rvs(size=count, random_state=generator) for d in each])
 
-    def log_density(
-        self, theta: Float[np.ndarray, "particles parameters"]
-    ) -> Float[np.ndarray, " particles"]:
+    def log_density(self, theta: Theta) -> Float[np.ndarray, " particles"]:
         """ln p(theta) of each row."""
         each = self.distributions.values()
         logs = [d.logpdf(column) for d, column in zip(each, theta.T, strict=True)]
