@@ -280,7 +280,7 @@ def test_of_a_covariance_of_the_users_a_doubt_is_said(tmp_path: Path):
     for a in range(4):
         for b in set(range(4)) - {a}:
             weaker[a, :, b] *= 0.9
-    with pytest.warns(JournalWarning, match=r"another covariance by its blocks .* Theirs has no"):
+    with pytest.warns(JournalWarning, match=r"by its diagonal blocks alone: Theirs has no"):
         select(Theirs(x), 0.3, 3, journal=path)
     with pytest.warns(JournalWarning), pytest.raises(DataError, match="another covariance; sensor"):
         select(Theirs(weaker), 0.3, 3, journal=path)
