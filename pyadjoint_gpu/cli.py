@@ -209,7 +209,7 @@ def _places(
     """Where a run's files go, by what says so, and where its result goes."""
     from .core.errors import ConfigError
     from .core.outputs import check_outputs
-    from .plots.fields import check_drawable
+    from .plots.figure import check_drawable
 
     places = {f"output.{key}": place for key, place in output.items()}
     if asked:
@@ -366,7 +366,7 @@ def _plot(options: argparse.Namespace) -> int:
     from .core.errors import DataError
     from .core.files import intact
     from .core.outputs import check_outputs
-    from .plots.fields import check_drawable
+    from .plots.figure import check_drawable
 
     path = Path(options.result)
     output = Path(options.output or path.with_suffix(".png"))
