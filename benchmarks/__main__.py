@@ -15,26 +15,27 @@ from . import (
     memory,
     physics,
     placement,
-    report,
     sampling,
     scaling,
     solve,
     throughput,
 )
+from .report import document
 
-RUNS = {
-    "throughput": throughput.run,
-    "solve": solve.run,
-    "scaling": scaling.run,
-    "memory": memory.run,
-    "physics": physics.run,
-    "sampling": sampling.run,
-    "calibration": calibration.run,
-    "placement": placement.run,
-    "linear": linear.run,
-    "julia": julia.run,
-    "gpu": gpu.run,
+SECTIONS = {
+    "throughput": ("Iteration throughput", throughput),
+    "solve": ("Time to a solution", solve),
+    "scaling": ("Multigrid as the grid grows, and an adaptive tolerance", scaling),
+    "memory": ("Memory of a gradient", memory),
+    "physics": ("Each physics", physics),
+    "sampling": ("Sampling of linear problems", sampling),
+    "calibration": ("Calibration of hierarchical sampling", calibration),
+    "placement": ("Sensor selection", placement),
+    "linear": ("Linear time-invariant systems", linear),
+    "julia": ("The Julia engine on CPU threads", julia),
+    "gpu": ("The embedded engine on a GPU", gpu),
 }
+"""Title and module of each; a module has `run`, which measures, and `tables`, in Markdown."""
 
 
 def main() -> None:
@@ -42,31 +43,31 @@ def main() -> None:
     parser.add_argument(
         "--only",
         type=lambda text: text.split(","),
-        default=list(RUNS),
+        default=list(SECTIONS),
         metavar="NAME[,NAME]",
-        help=f"some of {', '.join(RUNS)}; the others' results are kept",
+        help=f"some of {', '.join(SECTIONS)}; the others' results are kept",
     )
     parser.add_argument(
         "--quick", action="store_true", help="small sizes, under 30 s; nothing is written"
     )
     options = parser.parse_args()
     for name in options.only:
-        if name not in RUNS:
-            parser.error(f"--only: found {name!r}, expected one of {', '.join(RUNS)}")
+        if name not in SECTIONS:
+            parser.error(f"--only: found {name!r}, expected one of {', '.join(SECTIONS)}")
     path = Path(__file__).with_name("results.json")
     results = json.loads(path.read_text()) if path.exists() and not options.quick else {}
     for name in options.only:
         section = {"machine": machine.describe(), "quick": options.quick}
-        section["result"] = RUNS[name](quick=options.quick)
+        section["result"] = SECTIONS[name][1].run(quick=options.quick)
         if section["result"] is None:
             print(f"{name}: not on this machine; earlier results are kept")
             continue
         # Read back, so that tables see what the file holds.
         results[name] = json.loads(json.dumps(section))
-        print("\n" + report.document({name: results[name]}).split("\n\n", 2)[2], flush=True)
+        print("\n" + document({name: results[name]}, SECTIONS).split("\n\n", 2)[2], flush=True)
         if not options.quick:
             path.write_text(json.dumps(results, indent=1) + "\n")
-            path.with_suffix(".md").write_text(report.document(results))
+            path.with_suffix(".md").write_text(document(results, SECTIONS))
 
 
 if __name__ == "__main__":

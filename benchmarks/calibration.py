@@ -1,4 +1,4 @@
-"""Whether credible intervals hold the truth as often as they say: simulation-based calibration.
+"""Simulation-based calibration: how often credible intervals contain the truth.
 
 Faults of unknown geometry (east, north, depth, strike and dip) and slip are drawn from the prior,
 what GNSS stations and InSAR pixels would see of them is computed and given errors, and both are
@@ -19,6 +19,8 @@ import scipy.stats
 from pyadjoint_gpu.core.precision import double
 from pyadjoint_gpu.geophysics import Fault, gnss
 from pyadjoint_gpu.sampling import HierarchicalSMC, SamplingWarning, Settings
+
+from .report import markdown
 
 LEVEL = 0.9
 PRIOR = {
@@ -108,3 +110,22 @@ def one(seed: int, fault: Fault, stations: int, pixels: int, **options: Any) -> 
         "noise": found.attrs["log_likelihood_noise"],
         "warned": bool(caught),
     }
+
+
+def tables(result: dict[str, Any]) -> str:
+    """A table for each size."""
+    return "\n\n".join(_calibrated(r) for r in result.values())
+
+
+def _calibrated(r: dict[str, Any]) -> str:
+    sets, (outer, inner) = r["sets"], r["particles"]
+    intro = (
+        f"{r['components']} components of slip, {r['data']} data, {outer} particles of theta,"
+        f" {inner} of slip: {sets} data set{'s' * (sets > 1)}, {r['seconds']:.0f} s each."
+        f" 90 % intervals hold {r['slip_held']:.1%} of the components of slip."
+        f" Inner evidence noise {min(r['log_likelihood_noise']):.2f} to"
+        f" {max(r['log_likelihood_noise']):.2f}; {r['warned']} warned."
+    )
+    rows = [[k, f"{v} of {sets}", f"{r['p_value'][k]:.2f}"] for k, v in r["held"].items()]
+    head = ["unknown", "90 % intervals that hold the truth", "p of uniform ranks"]
+    return f"{intro}\n\n{markdown(head, rows)}"

@@ -16,6 +16,8 @@ import subprocess
 import sys
 from typing import Any
 
+from .report import markdown
+
 SIZES = ((127, 255), (255, 511), (511, 1023), (1023, 2047), (2047, 4095))
 WAVES = ((401, 401), (2001, 2001))
 
@@ -41,7 +43,7 @@ def run(*, quick: bool = False) -> dict[str, Any] | None:
 
 
 def measure(*, quick: bool = False) -> dict[str, Any]:
-    """On the platform of this process."""
+    """Times on the platform of this process."""
     import jax
 
     rows = [_darcy(shape) for shape in (SIZES[:2] if quick else SIZES)]
@@ -91,7 +93,7 @@ def _darcy(shape: tuple[int, int]) -> dict[str, Any]:
     forward, solution = best(lambda: engine.solve(model, m, **options))
     both, (_, adjoint) = best(gradient)
     stepping = EmbeddedEngine(solver="pseudo-transient")
-    some = options | {"max_iterations": 500}
+    some: dict[str, Any] = options | {"max_iterations": 500}
     stepping.solve(model, m, **some)
     _, stepped = best(lambda: stepping.solve(model, m, **some))
     return {
@@ -143,3 +145,56 @@ def _wave(shape: tuple[int, int]) -> dict[str, Any]:
 
 if __name__ == "__main__":
     print(json.dumps(measure(quick="--quick" in sys.argv)))
+
+
+def tables(result: dict[str, Any]) -> str:
+    """Each size on the GPU, and how many times the cores take longer."""
+    card, cores = result["cuda"], result["cpu"]
+    copy = card["copy_bytes_per_second"]
+    intro = (
+        f"{card['device']}, {copy / 1e9:.0f} GB/s by copying an array of 2 GiB; jax {card['jax']}."
+        " Ratios above 1: the GPU is ahead."
+    )
+    rows = [
+        [
+            f"{a['shape'][0]} x {a['shape'][1]}",
+            f"{1e3 * a['forward']:.1f}",
+            f"{1e3 * a['gradient']:.1f}",
+            f"{b['forward'] / a['forward']:.2f}",
+            f"{b['gradient'] / a['gradient']:.2f}",
+            str(a["iterations"]),
+            f"{a['effective_throughput'] / 1e9:.0f} ({a['effective_throughput'] / copy:.0%})",
+            f"{abs(a['checksum'] / b['checksum'] - 1.0):.0e}",
+        ]
+        for a, b in zip(card["darcy"], cores["darcy"], strict=True)
+    ]
+    head = [
+        "cells",
+        "forward (ms)",
+        "gradient (ms)",
+        "cores/GPU, forward",
+        "gradient",
+        "iterations",
+        "T_eff, pseudo-transient (GB/s, of copy)",
+        "gradients differ by",
+    ]
+    waves = [
+        [
+            f"{a['shape'][0]} x {a['shape'][1]}",
+            f"{a['cell_steps_per_second'] / 1e6:.0f}",
+            f"{a['forward']:.2f}",
+            f"{a['gradient']:.2f}",
+            f"{b['forward'] / a['forward']:.2f}",
+            f"{b['gradient'] / a['gradient']:.2f}",
+        ]
+        for a, b in zip(card["wave"], cores["wave"], strict=True)
+    ]
+    wave_head = [
+        "waves, float32, 1000 steps",
+        "Mcell-steps/s",
+        "forward (s)",
+        "gradient (s)",
+        "cores/GPU, forward",
+        "gradient",
+    ]
+    return f"{intro}\n\n{markdown(head, rows)}\n\n{markdown(wave_head, waves)}"

@@ -21,6 +21,7 @@ import numpy as np
 import pyadjoint_gpu as pag
 
 from .cases import coefficients, darcy_2d
+from .report import markdown
 
 WORKSHOP = Path(__file__).with_name("julia_workshop.jl")
 RESIDUAL = 1e-6
@@ -168,3 +169,69 @@ def _ranks(cells: tuple[int, int]) -> dict[str, Any]:
         "rows": rows,
         "efficiency": rows[0]["seconds_per_iteration"] / rows[1]["seconds_per_iteration"],
     }
+
+
+def tables(result: dict[str, Any]) -> str:
+    if "skipped" in result:
+        return f"Skipped: {result['skipped']}."
+    info = result["info"]
+    parts = [f"{info['engine_version']}, {info['device']}, {info['dtype']}."]
+    rows = []
+    for r in result["throughput"]:
+        best, seconds = r["triad"]["best"], r["seconds_per_iteration"]
+        rows.append(
+            [
+                " x ".join(map(str, r["shape"])),
+                f"{best / 1e9:.1f} ({r['triad']['median'] / 1e9:.1f})",
+                *(f"{r['iterations'][k]}" for k in ("forward", "adjoint")),
+                *(f"{seconds[k] * 1e3:.2f}" for k in ("forward", "adjoint")),
+                f"{seconds['adjoint'] / seconds['forward']:.2f}",
+                *(f"{r['t_eff'][k] / 1e9:.1f}" for k in ("forward", "adjoint")),
+                f"{r['t_eff']['forward'] / best:.2f}",
+            ]
+        )
+    head = ["cells", "triad best (median), GB/s", "forward it.", "adjoint it."]
+    head += ["forward ms/it.", "adjoint ms/it.", "adjoint / forward"]
+    head += ["forward T_eff, GB/s", "adjoint T_eff, GB/s", "forward / best triad"]
+    parts.append("Whole solves, set-up and checks (and the gradient's sweeps) included:")
+    parts.append(markdown(head, rows))
+    rows = []
+    for r in result["workshop"]:
+        ours, theirs = r["ours"], r["workshop"]
+        fine = theirs["residual"] <= r["residual"]
+        rows.append(
+            [
+                " x ".join(map(str, r["shape"])),
+                r["case"],
+                f"{ours['iterations']}",
+                f"{theirs['iterations']}" if fine else f"residual {theirs['residual']:.0e}",
+                f"{ours['seconds']:.2f}",
+                f"{theirs['seconds']:.2f}" if fine else f"gave up after {theirs['seconds']:.1f}",
+                f"{theirs['seconds'] / ours['seconds']:.1f}" if fine else "",
+            ]
+        )
+    head = ["cells", "case", "our iterations", "workshop's", "our s", "workshop's s", "ratio"]
+    parts.append("Beside the workshop's scheme, to a relative residual of 1e-6 (ours also to an")
+    parts[-1] += " estimated error of 1e-4):"
+    parts.append(markdown(head, rows))
+    o = result["overhead"]
+    share = o["python_seconds"] / o["julia_seconds"] - 1.0
+    best = o["python_best"] / o["julia_best"] - 1.0
+    parts.append(
+        f"A gradient at {' x '.join(map(str, o['shape']))}: {o['python_seconds']:.3f} s through"
+        f" Python, {o['julia_seconds']:.3f} s in Julia alone (medians; {100 * share:+.1f} %;"
+        f" of the best {100 * best:+.1f} %)."
+    )
+    r = result["ranks"]
+    if "skipped" in r:
+        parts.append(f"Ranks: skipped, {r['skipped']}.")
+    else:
+        each = ", ".join(
+            f"{x['ranks']} rank{'s' * (x['ranks'] > 1)} {x['seconds_per_iteration'] * 1e3:.2f} ms"
+            for x in r["rows"]
+        )
+        parts.append(
+            f"Weak scaling, {' x '.join(map(str, r['cells_per_rank']))} cells and one thread a"
+            f" rank: {each} an iteration, efficiency {r['efficiency']:.2f}."
+        )
+    return "\n\n".join(parts)

@@ -1,5 +1,5 @@
-"""Linear systems that do not change with time: their covariance, inversion in real time, selections
-of sensors from disk, and how well the costs of selections are foretold.
+"""Linear time-invariant systems: data covariance, real-time inversion, sensor selection from disk,
+and the accuracy of predicted costs.
 
 ``forming``: K's F Gamma F^T by one matrix product and sums down its diagonals, beside products with
 F and its adjoint by Fourier transforms, of one unit vector a datum, in batches. They agree to 1e-12
@@ -35,6 +35,7 @@ from pyadjoint_gpu.placement import A100, Machine, placement_cost, select
 from pyadjoint_gpu.statistics import DenseCovariance, SpaceTimePrior
 
 from .machine import best, timed
+from .report import markdown
 
 AGREE = 1e-12
 BATCH = 64
@@ -54,14 +55,14 @@ def run(*, quick: bool = False) -> dict[str, Any]:
     }
 
 
-def system(sensors: int, steps: int, places: int, seed: int = 0) -> ToeplitzMap:
-    """Of responses that decay over a fifth of the time."""
-    blocks = np.random.default_rng(seed).standard_normal((steps, sensors, places))
+def system(sensors: int, steps: int, sites: int, seed: int = 0) -> ToeplitzMap:
+    """A system whose responses decay over a fifth of the time."""
+    blocks = np.random.default_rng(seed).standard_normal((steps, sensors, sites))
     return ToeplitzMap.of(blocks * np.exp(-5.0 * np.arange(steps) / steps)[:, None, None])
 
 
-def forming(sensors: int, steps: int, places: int) -> dict[str, Any]:
-    of, prior = system(sensors, steps, places), SpaceTimePrior.of(np.eye(places), steps)
+def forming(sensors: int, steps: int, sites: int) -> dict[str, Any]:
+    of, prior = system(sensors, steps, sites), SpaceTimePrior.of(np.eye(sites), steps)
     ours, found = best(lambda: covariance(of, prior))
     units = np.eye(sensors * steps).reshape(-1, steps, sensors)
     of.matvec(prior.covariance(of.rmatvec(units[:BATCH])))
@@ -78,17 +79,17 @@ def forming(sensors: int, steps: int, places: int) -> dict[str, Any]:
     if not off <= AGREE:
         raise AssertionError(f"covariances differ by {off}, expected {AGREE} or less")
     return {
-        "size": [sensors, steps, places],
+        "size": [sensors, steps, sites],
         "ours_seconds": ours,
         "peer_seconds": peer,
         "off": off,
-        "product_flops": 2.0 * (sensors * steps) ** 2 * places,
+        "product_flops": 2.0 * (sensors * steps) ** 2 * sites,
     }
 
 
-def online(sensors: int, steps: int, places: int, points: int = 3) -> dict[str, Any]:
-    of, ahead = system(sensors, steps, places), system(points, steps, places, seed=1)
-    prior = SpaceTimePrior.of(np.eye(places), steps)
+def online(sensors: int, steps: int, sites: int, points: int = 3) -> dict[str, Any]:
+    of, ahead = system(sensors, steps, sites), system(points, steps, sites, seed=1)
+    prior = SpaceTimePrior.of(np.eye(sites), steps)
     offline, inversion = timed(lambda: LinearInversion(of, prior, NOISE, ahead))
     variance, _ = timed(lambda: inversion.variance)
     data = np.random.default_rng(2).standard_normal((steps, sensors))
@@ -96,7 +97,7 @@ def online(sensors: int, steps: int, places: int, points: int = 3) -> dict[str, 
     stream.update(data[: steps // 2])
     updates = [timed(lambda k=k: stream.update(data[k]))[0] for k in range(steps // 2, steps)]
     return {
-        "size": [sensors, steps, places, points],
+        "size": [sensors, steps, sites, points],
         "offline_seconds": offline,
         "variance_seconds": variance,
         "infer_seconds": best(lambda: inversion.infer(data), repeats=20)[0],
@@ -185,3 +186,66 @@ def scale(candidates: int, steps: int, budget: int, ranks: int) -> dict[str, Any
         )
     size = [candidates, steps, budget, ranks]
     return {"size": size, "disk_bytes": 8.0 * (candidates * steps) ** 2, "rows": rows}
+
+
+def tables(result: dict[str, Any]) -> str:
+    f, o, d = result["forming"], result["online"], result["disk"]
+    sensors, steps, sites = f["size"]
+    rate = f["product_flops"] / f["ours_seconds"] / 1e9
+    parts = [
+        f"Forming F Gamma F^T, {sensors} sensors, {steps} times, {sites} sites:"
+        f" {f['ours_seconds']:.2f} s ({rate:.0f} GFLOP/s in the one product and all else);"
+        f" by products with Fourier transforms {f['peer_seconds']:.1f} s,"
+        f" {f['peer_seconds'] / f['ours_seconds']:.0f} times as long."
+    ]
+    sensors, steps, sites, points = o["size"]
+    parts.append(
+        f"Inversion, {sensors} sensors, {steps} times, {sites} sites, {points} points of"
+        f" forecast: beforehand {o['offline_seconds']:.2f} s (and {o['variance_seconds']:.1f} s for"
+        f" the variance of every value); an observation set {o['infer_seconds'] * 1e3:.1f} ms,"
+        f" an update by one more row {o['update_seconds'] * 1e3:.1f} ms,"
+        f" a sample {o['draws_seconds'] * 1e3:.1f} ms."
+    )
+    candidates, steps, budget = d["size"]
+    larger = max(d["computing_seconds"], d["reading_seconds"])
+    parts.append(
+        f"{budget} of {candidates} candidates, {steps} times, from {d['bytes'] / 1e9:.2f} GB on"
+        f" disk, of which {d['read_bytes'] / 1e9:.2f} GB are read: {d['both_seconds']:.2f} s;"
+        f" arithmetic alone (from memory) {d['computing_seconds']:.2f} s, reading alone"
+        f" {d['reading_seconds']:.2f} s: {d['both_seconds'] / larger:.2f} times the larger."
+        f" Making the file took {d['making_seconds']:.1f} s."
+    )
+    parts.append("Seconds predicted from operation counts and the machine's rates:")
+    head = ["candidates", "times", "sensors", "numbers", "s", "predicted", "ratio"]
+    rows = [
+        [
+            *map(str, r["size"]),
+            dtype,
+            f"{r[dtype]['seconds']:.2f}",
+            f"{r[dtype]['foretold']:.2f}",
+            f"{r[dtype]['foretold'] / r[dtype]['seconds']:.2f}",
+        ]
+        for r in result["costs"]
+        for dtype in ("float64", "float32")
+    ]
+    parts.append(markdown(head, rows))
+    head = ["form", "numbers", "PFLOP a rank", "GB read", "GB received", "GB of memory"]
+    head += ["minutes, reads of 1 GB/s", "of 0.15 GB/s"]
+    for r in result["scale"]:
+        candidates, steps, budget, ranks = r["size"]
+        parts.append(
+            f"Not measured: {budget} of {candidates} candidates, {steps} times, on {ranks} GPUs of"
+            f" `A100`'s rates; the covariance takes {r['disk_bytes'] / 1e12:.2f} TB of disk."
+        )
+        rows = [
+            [
+                row["form"],
+                row["dtype"],
+                f"{row['operations'] / 1e15:.3g}",
+                *(f"{row[k] / 1e9:.0f}" for k in ("read_bytes", "received_bytes", "memory_bytes")),
+                *(f"{seconds / 60:.1f}" for seconds in row["seconds"].values()),
+            ]
+            for row in r["rows"]
+        ]
+        parts.append(markdown(head, rows))
+    return "\n\n".join(parts)

@@ -1,4 +1,4 @@
-"""What the numbers were measured on, and how times are taken."""
+"""Description of the machine, and timing."""
 
 from __future__ import annotations
 

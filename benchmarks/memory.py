@@ -21,6 +21,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from .report import markdown
+
 SOLVERS = ("multigrid", "pseudo-transient")
 ALLOCATORS: dict[str, dict[str, str]] = {
     "default": {},
@@ -79,7 +81,7 @@ def measure(shape: tuple[int, int], solver: str) -> dict[str, Any]:
 
 
 def gradient(shape: tuple[int, int], solver: str) -> Any:
-    """What takes the gradient of a least-squares misfit of 64 pressures for ln permeability."""
+    """A function for the gradient of a misfit of 64 pressures with respect to ln permeability."""
     import numpy as np
     import xarray as xr
 
@@ -121,3 +123,27 @@ def reset_peak() -> bool:
 if __name__ == "__main__":
     ny, nx = map(int, sys.argv[1:3])
     print(json.dumps(measure((ny, nx), sys.argv[3])))
+
+
+def tables(result: dict[str, Any]) -> str:
+    some = next(iter(result.values()))
+    ny, nx = some["shape"]
+    head = ["peak resident memory"]
+    head += [f"{unit}, {name}" for name in result for unit in ("MB", "fields")]
+    rows = []
+    for text, key, fields in (
+        ("first gradient, above the loaded libraries", "gradient", "gradient"),
+        ("second gradient, above the same", "gradient_second", "gradient_second"),
+        ("total", "peak", "total"),
+    ):
+        cells = (
+            (f"{r['bytes'][key] / 1e6:.0f}", f"{r['fields'][fields]:.1f}") for r in result.values()
+        )
+        rows.append([text, *(c for pair in cells for c in pair)])
+    note = "" if some["reset"] else " VmHWM could not be reset: upper bounds."
+    return (
+        f"One gradient at {ny} x {nx} (ny x nx); a field is {some['field_bytes'] / 1e6:.2f} MB."
+        ' "default": glibc\'s allocator as it comes; "returning": what is free goes back to the'
+        " system (MALLOC_MMAP_THRESHOLD_, and malloc_trim before the second gradient)."
+        f"{note}\n\n{markdown(head, rows)}"
+    )

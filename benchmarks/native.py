@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import subprocess
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -88,7 +89,7 @@ class Iteration:
 
     def _call(
         self,
-        function: ctypes._CFuncPtr,
+        function: Callable[..., None],
         unknown: tuple[np.ndarray, ...],
         steps: int,
         alpha: float,

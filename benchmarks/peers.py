@@ -44,7 +44,7 @@ class Direct:
 
     @property
     def nbytes(self) -> int:
-        """Of the factors: a value and an index an entry."""
+        """Bytes of the factors: a value and an index an entry."""
         return 12 * int(self._factor.nnz)
 
     def forward(self, rhs: np.ndarray) -> np.ndarray:

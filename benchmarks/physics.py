@@ -29,6 +29,7 @@ from pyadjoint_gpu.models import Channel, Diffusion, Ice
 from . import coloured, waves
 from .cases import noise
 from .machine import best, timed
+from .report import markdown, size
 
 TOLERANCE = 1e-8
 AGREE = 1e-6
@@ -194,3 +195,36 @@ def newton(model: Diffusion, m: Any, bar: np.ndarray) -> tuple[np.ndarray, int, 
 def _side(cells: np.ndarray, axis: int, end: int) -> np.ndarray:
     n = cells.shape[axis]
     return np.take(cells, np.arange(end, n - 1 + end), axis=axis).ravel()
+
+
+def tables(result: dict[str, Any]) -> str:
+    parts = []
+    for name, rows in result.items():
+        if name == "waves":
+            parts.append(waves.tables(rows))
+            continue
+        table = []
+        for r in rows:
+            mg, pt, peer = r["multigrid"], r["pseudo-transient"], r["newton and splu"]
+            longest = max(r["shape"])
+            if peer["steps"] is None:
+                newton = ("no solution", "", "")
+            else:
+                ratio = peer["gradient"] / mg["gradient"]
+                newton = (f"{peer['steps']}", f"{peer['gradient']:.3g}", f"{ratio:.1f}")
+            table.append(
+                [
+                    size(r),
+                    *(f"{pt['iterations'][k] / longest:.1f}" for k in ("forward", "adjoint")),
+                    *(f"{pt[k]:.3g}" for k in ("forward", "gradient")),
+                    *(f"{pt['t_eff'][k] / 1e9:.1f}" for k in ("forward", "adjoint")),
+                    " + ".join(f"{mg['iterations'][k]}" for k in ("forward", "adjoint")),
+                    *(f"{mg[k]:.3g}" for k in ("forward", "gradient")),
+                    *newton,
+                ]
+            )
+        head = ["nx x ny", "PT it. / nx", "adjoint", "PT forward s", "gradient s"]
+        head += ["T_eff GB/s", "adjoint", "multigrid it.", "forward s", "gradient s"]
+        head += ["splu steps", "gradient s", "splu / multigrid"]
+        parts.append(f"{name}:\n\n{markdown(head, table)}")
+    return "\n\n".join(parts)

@@ -33,7 +33,9 @@ from typing import Any
 import numpy as np
 
 from .memory import reset_peak, status
+from .report import markdown
 
+TOP = Path(__file__).parents[1]
 AGREE = 1e-10
 """Of gains, relative."""
 
@@ -73,14 +75,15 @@ def _check(rows: dict[str, Any]) -> None:
 
 
 def _in_a_process(form: str, size: tuple[int, int, int], cores: set[int]) -> dict[str, Any]:
-    """Which inherits the cores of this thread."""
+    """A subprocess that inherits the cores of this thread."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, cores)
     try:
         done = subprocess.run(
             [sys.executable, "-m", __name__, form, *map(str, size)],
-            cwd=Path(__file__).parents[1],
-            env=os.environ | {"OPENBLAS_NUM_THREADS": f"{len(cores)}"},
+            cwd=TOP,
+            env=os.environ
+            | {"OPENBLAS_NUM_THREADS": f"{len(cores)}", "PYTHONPATH": f"{TOP}:{TOP / 'tests'}"},
             stdout=subprocess.PIPE,
             text=True,
             check=True,
@@ -140,7 +143,7 @@ def flops(form: str, candidates: int, steps: int, budget: int) -> float:
 
 
 def _covariance(candidates: int, steps: int) -> Any:
-    """Of candidates in the plane, smooth over 2 of 6 x 6, and in time over 3 steps."""
+    """Covariance of candidates in a plane of 6 x 6, smooth over a distance of 2 and 3 steps."""
     from pyadjoint_gpu.statistics.covariance import DenseCovariance
 
     generator = np.random.default_rng(0)
@@ -165,3 +168,36 @@ def _rate(product: Callable[[], np.ndarray], clock: Callable[[], float]) -> floa
 
 if __name__ == "__main__":
     print(json.dumps(measure(sys.argv[1], *map(int, sys.argv[2:]))))
+
+
+def tables(result: dict[str, Any]) -> str:
+    candidates, steps, budget = result["size"]
+    parts = [f"{budget} of {candidates} candidates with {steps} times each, float64 gains."]
+    for section in result["sections"]:
+        rows, table = section["rows"], []
+        pivoted = min(rows["pivoted"]["seconds"])
+        for form, r in rows.items():
+            seconds = min(r["seconds"])
+            # Lazy evaluation leaves out operations that are counted.
+            share = "" if "lazy" in form else f"{r['flops'] / seconds / r['product_rate']:.2f}"
+            table.append(
+                [
+                    form,
+                    f"{seconds:.2f}",
+                    f"{seconds / pivoted:.2f}",
+                    f"{r['flops'] / 1e9:.0f}",
+                    f"{r['flops'] / seconds / 1e9:.1f}",
+                    f"{r['product_rate'] / 1e9:.1f}",
+                    share,
+                    f"{r['blocks']}",
+                    f"{r['peak_bytes'] / 2**20:.0f}",
+                ]
+            )
+        clock = "processor time" if rows["pivoted"]["clock"] == "process_time" else "time"
+        parts.append(
+            f"By {clock} on {section['cores']} core{'s' * (section['cores'] > 1)}"
+            f" (load average before: {section['load']:.1f}):"
+        )
+        head = ["form", "s", "over pivoted", "GFLOP", "GFLOP/s", "a large product", "share of it"]
+        parts.append(markdown([*head, "blocks read", "memory, MiB"], table))
+    return "\n\n".join(parts)

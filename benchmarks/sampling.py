@@ -44,6 +44,7 @@ from pyadjoint_gpu.sampling.hmc import Quadratic, product
 from pyadjoint_gpu.sampling.linear import USUAL, Settings, sample
 
 from .machine import timed
+from .report import markdown
 
 AGREE = 0.5
 """Of ln Z, the mean of all runs with what it is."""
@@ -62,7 +63,7 @@ def run(*, quick: bool = False) -> dict[str, Any]:
 
 
 def _in_a_process(cores: set[int], quick: bool) -> dict[str, Any]:
-    """Which inherits the cores of this thread."""
+    """A subprocess that inherits the cores of this thread."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, cores)
     try:
@@ -222,10 +223,10 @@ def _problem(n: int, m: int, noise: float = 1.0) -> tuple[np.ndarray, np.ndarray
 def _beside(n: int, m: int, repeats: int) -> dict[str, Any]:
     green, data, prior, exact = _problem(n, m)
     constant = -0.5 * m * np.log(2 * np.pi)
-    arrays = jax.tree.map(jnp.asarray, (green[None], data, constant, prior))
+    g, d, c, p = jax.tree.map(jnp.asarray, (green[None], data, constant, prior))
 
     def ours(seed: int) -> tuple[float, int]:
-        found = sample(USUAL, jax.random.split(jax.random.key(seed), 1), *arrays, None)
+        found = sample(USUAL, jax.random.split(jax.random.key(seed), 1), g, d, c, p, None)
         return float(found.log_evidence[0]), int(found.count[0])
 
     theirs = _blackjax(USUAL, green, data, constant, prior)
@@ -314,3 +315,57 @@ def _blackjax(
 
 if __name__ == "__main__":
     print(json.dumps(measure(quick="quick" in sys.argv)))
+
+
+def tables(result: dict[str, Any]) -> str:
+    parts = []
+    for r in result["kernel"]:
+        clock = "processor time" if r["clock"] == "process_time" else "time"
+        parts.append(
+            f"{r['moves']} x {r['leapfrogs']} leapfrog steps, 2 n^2 N FLOPs a step and member, by"
+            f" {clock} on {r['device']} (load average before: {r['load']:.1f}):"
+        )
+        table = []
+        for row in r["rows"]:
+            members, n, particles = row["shape"]
+            table.append(
+                [
+                    row["dtype"],
+                    f"{members} x {n} x {particles}",
+                    f"{row['flops_per_step'] / 1e9:.2f}",
+                    *(f"{row[k] / 1e9:.1f}" for k in ("rate", "peer_rate")),
+                    row["peer"],
+                    f"{row['ratio']:.2f}",
+                    f"{row['peak'] / 1e9:.1f}",
+                    f"{row['of_peak']:.2f}",
+                ]
+            )
+        head = ["", "members x n x N", "GFLOP a step", "ours GFLOP/s", "products alone", "whose"]
+        parts.append(markdown([*head, "ratio", "a large product", "ratio"], table))
+    runs = result["runs"]
+    if "skipped" in runs:
+        return "\n\n".join([*parts, f"Whole runs: skipped, {runs['skipped']}."])
+    parts.append(
+        f"Whole runs of {runs['particles']} particles beside blackjax {runs['blackjax']}: median"
+        " seconds (in brackets those of the first, with compilation) and the mean of ln Z less what"
+        " it is, with its standard deviation from run to run."
+    )
+    table = []
+    for r in runs["rows"]:
+        both = [r["ours"], r["blackjax"]]
+        seconds = [float(np.median(x["seconds"])) for x in both]
+        first = [x["first_seconds"] for x in both]
+        off = [np.array(x["log_evidence"]) - r["log_evidence"] for x in both]
+        table.append(
+            [
+                f"{r['n']}",
+                f"{r['data']}",
+                f"{len(off[0])}",
+                *(f"{np.mean(x['stages']):.0f}" for x in both),
+                *(f"{s:.3g} ({f:.1f})" for s, f in zip(seconds, first, strict=True)),
+                f"{seconds[1] / seconds[0]:.1f}",
+                *(f"{np.mean(z):+.3f} ± {np.std(z, ddof=1):.3f}" for z in off),
+            ]
+        )
+    head = ["n", "data", "runs", "stages: ours", "blackjax", "s: ours", "blackjax", "ratio"]
+    return "\n\n".join([*parts, markdown([*head, "ln Z: ours", "blackjax"], table)])

@@ -1,4 +1,4 @@
-"""What multigrid costs as the grid grows, and what an adaptive tolerance saves an inversion.
+"""Cost of multigrid as the grid grows, and savings of an adaptive tolerance in an inversion.
 
 Coarse levels have every other cell of an axis, wherever channels run: where those are thin and
 their contrast strong, iterations do grow. The table of channels shows it beside pyamg, the faster
@@ -24,6 +24,7 @@ from pyadjoint_gpu import EmbeddedEngine
 from .cases import channels, coefficients, darcy_2d, darcy_3d, matrix
 from .machine import best, timed
 from .peers import HIERARCHIES, Multigrid
+from .report import markdown, size
 
 FACTORS = (10.0, 3.0, 1.2)
 CONTRASTS = (1e2, 1e3, 1e4, 1e6)
@@ -107,3 +108,45 @@ def _inversions(shape: tuple[int, int]) -> dict[str, Any]:
         for name, (j, w) in runs.items()
     }
     return {"shape": shape, "work": work, "last": {k: float(j[-1]) for k, (j, _) in runs.items()}}
+
+
+def tables(result: dict[str, Any]) -> str:
+    rows = [
+        [
+            size(r),
+            r["case"],
+            f"{r['iterations']}",
+            f"{r['work']:.0f}",
+            f"{r['seconds'] * 1e3:.1f}",
+            f"{r['seconds'] / np.prod(r['shape']) * 1e9:.0f}",
+        ]
+        for r in result["solves"]
+    ]
+    head = ["nx x ny (x nz)", "case", "iterations", "work", "ms", "ns a cell"]
+    parts = ["Cold multigrid solves to a residual of 1e-8:", markdown(head, rows)]
+    parts.append("Channels a few cells wide:")
+    rows = []
+    for r in result["channels"]:
+        amg = r["pyamg"]
+        rows.append(
+            [
+                size(r),
+                f"{r['contrast']:.0e}",
+                f"{r['iterations']}",
+                f"{r['seconds']:.3f}",
+                f"{amg['iterations']}",
+                f"{amg['seconds']:.3f}",
+                f"{amg['seconds'] / r['seconds']:.1f}",
+            ]
+        )
+    head = ["nx x ny", "contrast", "iterations", "s", "pyamg iterations", "pyamg s", "ratio"]
+    parts.append(markdown(head, rows))
+    parts.append("Work of an inversion until J is at so many times the last J of the first run:")
+    rows = []
+    for r in result["inversions"]:
+        fixed, adaptive = r["work"]["1e-08"], r["work"]["adaptive"]
+        for factor, a, b in zip(result["factors"], fixed, adaptive, strict=True):
+            texts = [f"{b:.0f}", f"{a / b:.1f}"] if b else ["not reached", ""]
+            rows.append([size(r), f"{factor:g}", f"{a:.0f}", *texts])
+    head = ["nx x ny", "J", "solves to 1e-8", "adaptive", "ratio"]
+    return "\n\n".join([*parts, markdown(head, rows)])

@@ -29,6 +29,7 @@ from pyadjoint_gpu.models import Darcy
 from .cases import adjoint_source, coefficients, matrix, models, sensitivity
 from .machine import timed
 from .peers import HIERARCHIES, Direct, Multigrid
+from .report import markdown, size
 
 TOLERANCE = 1e-8
 AGREE = 1e-6
@@ -59,14 +60,15 @@ def run(*, quick: bool = False, show: Callable[[str], None] = print) -> dict[str
 def _warm_up(model: Darcy, solver: str) -> float:
     """Seconds of the first, short, solve and gradient on this grid: compilation."""
     engine = EmbeddedEngine(solver=solver)
-    m, options = {"permeability": np.ones(model.grid.shape)}, {"tolerance": TOLERANCE}
+    m = {"permeability": np.ones(model.grid.shape)}
+    options: dict[str, Any] = {"tolerance": TOLERANCE, "max_iterations": 1}
 
     def first() -> None:
-        s = engine.solve(model, m, max_iterations=1, **options)
+        s = engine.solve(model, m, **options)
         bar = adjoint_source(model)
         back = None
         for _ in range(2):  # from nothing, and from an earlier one
-            back = engine.adjoint(model, m, s, bar, initial=back, max_iterations=1, **options)
+            back = engine.adjoint(model, m, s, bar, initial=back, **options)
 
     return timed(first)[0]
 
@@ -182,7 +184,7 @@ def _require(name: str, found: Pair, reference: Pair) -> None:
 
 
 def _affordable(rows: list[dict[str, Any]], name: str, model: Darcy) -> bool:
-    """Whether SuperLU fits the limits, from the same case on the last smaller grid; in 3-D time
+    """SuperLU fits the limits, judged from the same case on the last smaller grid; in 3-D time
     grows with the square of the number of cells and memory with its power 4/3."""
     n = model.grid.size
     for row in reversed(rows):
@@ -191,3 +193,57 @@ def _affordable(rows: list[dict[str, Any]], name: str, model: Darcy) -> bool:
             seconds = row["splu"]["gradient"] * growth**2
             return seconds <= MOST_SECONDS and row["splu"]["bytes"] * growth ** (4 / 3) < MOST_BYTES
     return True
+
+
+def _peers(row: dict[str, Any]) -> dict[str, Any]:
+    """SuperLU (None where skipped), the faster of pyamg's methods, and our reference."""
+    amg = min((row[kind] for kind in HIERARCHIES), key=lambda r: r["gradient"])
+    return {"splu": row["splu"], "pyamg": amg, "PT": row["pseudo-transient"]}
+
+
+def tables(result: dict[str, Any]) -> str:
+    intro = (
+        f"Seconds to a residual of {result['tolerance']:g} (max norm, relative); in brackets how"
+        ' many times ours the peer takes (above 1: ours is faster). "agreed": ours, until'
+        f' pressure and gradient are within {result["agree"]:g} of the reference. "error": of'
+        " the pressure where the timed solve stopped. Ours is multigrid; PT the pseudo-transient"
+        " iteration."
+    )
+    head = ["nx x ny (x nz)", "case", "iterations"]
+    head += [f"{kind}: {who}" for kind in ("forward", "gradient") for who in WHO]
+    head += ["agreed: ours", "error: ours", "error: pyamg", "compile"]
+    rows = []
+    for r in result["rows"]:
+        ours, peers = r["ours"], _peers(r)
+        cells = [size(r), r["case"], "{} + {}".format(*ours["iterations"])]
+        for kind in ("forward", "gradient"):
+            cells.append(f"{ours[kind]:.3g}")
+            for peer in peers.values():
+                ratio = f"{peer[kind]:.3g} ({peer[kind] / ours[kind]:.2f})" if peer else "skipped"
+                cells.append(ratio)
+        cells += [f"{ours['agreed']:.3g}", f"{ours['error']:.0e}", f"{peers['pyamg']['error']:.0e}"]
+        rows.append([*cells, f"{r['compile_seconds']:.2g}"])
+    return f"{intro}\n\n{markdown(head, rows)}\n\n{losses(result['rows'])}"
+
+
+WHO = ("ours", "splu", "pyamg", "PT")
+
+
+def losses(rows: list[dict[str, Any]]) -> str:
+    """One line: where a peer is faster, and by what factors."""
+    parts = []
+    for kind in ("forward", "gradient"):
+        for who in WHO[1:]:
+            factors: dict[str, list[float]] = {}
+            for row in rows:
+                if peer := _peers(row)[who]:
+                    factors.setdefault(size(row), []).append(row["ours"][kind] / peer[kind])
+            grids = []
+            for grid, values in factors.items():
+                lost = [f"{v:.1f}" for v in sorted(values) if v > 1.0]
+                if lost:
+                    span = lost[0] if len(lost) == 1 else f"{lost[0]} to {lost[-1]}"
+                    grids.append(f"{grid}: {len(lost)} of {len(values)} cases, {span} times")
+            if grids:
+                parts.append(f"{kind} to {who} ({'; '.join(grids)})")
+    return "Where we lose: " + ("; ".join(parts) or "nowhere") + "."

@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -25,10 +25,12 @@ import numpy as np
 
 from pyadjoint_gpu.solvers import Operator
 from pyadjoint_gpu.solvers import pseudo_transient as pt
+from pyadjoint_gpu.solvers.base import traffic
 
 from .cases import darcy_2d
 from .machine import timed
 from .native import Iteration, Loops
+from .report import markdown
 
 AGREE = 1e-12
 
@@ -97,11 +99,14 @@ def _setup(shape: tuple[int, int]) -> tuple[Any, Any, Any, float, float]:
 
 
 def _runs(shape: tuple[int, int], loops: Loops) -> dict[str, Run]:
-    """By name: what advances u by so many steps, and what returns u."""
+    """For each name, a function that advances u by a number of steps and one that returns u."""
     model, c, inverse, alpha, beta = _setup(shape)
     bar = np.random.default_rng(1).standard_normal(shape)
     state = {"pressure": jnp.zeros(shape)}
-    ends = {"forward": ((c,), c["source"]), "adjoint": ((c, state, {"pressure": bar}), -bar)}
+    ends: dict[Literal["forward", "adjoint"], Any] = {
+        "forward": ((c,), c["source"]),
+        "adjoint": ((c, state, {"pressure": bar}), -bar),
+    }
     out: dict[str, Run] = {}
     for kind, (args, source) in ends.items():
         for form in ("two_pass", "one_pass"):
@@ -120,7 +125,7 @@ def _ours(operator: Operator, args: Any, inverse: Any, alpha: float, beta: float
 
     def advance(steps: int) -> None:
         before, u, report = pt._advance(
-            operator, *held, args, inverse, (steps - 1) // 2, alpha, beta, 1.0
+            operator, held[0], held[1], args, inverse, (steps - 1) // 2, alpha, beta, 1.0
         )
         held[:] = before, u
         jax.block_until_ready((before, u, report))
@@ -141,4 +146,25 @@ def _check(runs: dict[str, Run], steps: int) -> None:
 
 def _traffic(shape: tuple[int, int]) -> int:
     _, c, inverse, _, _ = _setup(shape)
-    return pt.traffic(inverse, (c,))
+    return traffic(inverse, (c,))
+
+
+def tables(result: dict[str, Any]) -> str:
+    ny, nx = result["shape"]
+    triad = result["triad_bytes_per_second"]
+    intro = (
+        f"{ny} x {nx} cells (ny x nx), float64, {result['steps']} iterations a run,"
+        f" {result['repeats']} interleaved runs. A_eff = {result['bytes_per_iteration'] / 1e6:.1f}"
+        f" MB an iteration. STREAM triad: {triad['best'] / 1e9:.1f} GB/s best,"
+        f" {triad['median'] / 1e9:.1f} GB/s median."
+    )
+    head = ["iteration", "of the times", "ours (us)", "C (us)", "C form", "C / ours"]
+    head += ["ours T_eff (GB/s)", "C T_eff (GB/s)"]
+    rows = []
+    for kind in ("forward", "adjoint"):
+        for label, r in result[kind].items():
+            times = [f"{r[k] * 1e6:.0f}" for k in ("ours_seconds", "peer_seconds")]
+            rates = [f"{r[k] / 1e9:.1f}" for k in ("ours_t_eff", "peer_t_eff")]
+            form = r["peer"].replace("_", " ")
+            rows.append([kind, label, *times, form, f"{r['ratio']:.2f}", *rates])
+    return f"{intro}\n\n{markdown(head, rows)}"

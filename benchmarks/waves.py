@@ -19,6 +19,7 @@ from pyadjoint_gpu.models import AcousticWave
 from .cases import noise
 from .machine import best, timed
 from .native import Loops
+from .report import markdown, size
 
 AGREE = 1e-12
 OPTIONS: dict[str, Any] = {"tolerance": 1e-8, "max_iterations": 1}
@@ -93,3 +94,19 @@ def reference(model: AcousticWave, speed: np.ndarray, start: np.ndarray) -> np.n
         outflow[:, 1:] -= qx / hx
         p -= storage * outflow
     return p
+
+
+def tables(rows: list[dict[str, Any]]) -> str:
+    table = [
+        [
+            size(r),
+            f"{r['steps'] / r['forward']:.0f}",
+            *(f"{r['t_eff'][k] / 1e9:.1f}" for k in ("forward", "adjoint")),
+            *(f"{r['t_eff'][k] / r['triad']:.2f}" for k in ("forward", "adjoint")),
+            *(f"{r[k] / r['forward']:.1f}" for k in ("adjoint", "adjoint by sources", "numpy")),
+        ]
+        for r in rows
+    ]
+    head = ["nx x ny", "steps/s", "T_eff GB/s", "adjoint", "T_eff / triad", "adjoint"]
+    head += ["adjoint / forward", "by sources alone", "numpy / forward"]
+    return f"waves:\n\n{markdown(head, table)}"

@@ -81,12 +81,15 @@ speed.errorbar(
 )
 speed.plot(grid.centers[1], result["velocity"][-1] * YEAR, color="#1f6f8b", label="recovered")
 speed.set(ylabel="m per year", title="surface velocity")
-for axes, field, name in zip(maps, (true, found), ("true", "recovered"), strict=True):
-    image = axes.pcolormesh(
+images = [
+    axes.pcolormesh(
         grid.faces[1], grid.faces[0], field, vmin=0.4, vmax=1.2, cmap="viridis", rasterized=True
     )
-    axes.set(ylabel="height (m)", title=f"{name} stiffness, of that of sound ice")
-figure.colorbar(image, ax=maps, extend="both")
+    for axes, field in zip(maps, (true, found), strict=True)
+]
+for axes, name in zip(maps, ("true", "recovered"), strict=True):
+    axes.set(ylabel="height (m)", title=f"{name} stiffness, relative to that of sound ice")
+figure.colorbar(images[0], ax=maps, extend="both")
 mean.plot(grid.centers[1], true.mean("y"), "k:", label="true")
 mean.plot(grid.centers[1], found.mean("y"), color="#1f6f8b", label="recovered")
 mean.set(xlabel="distance from the wall (m)", title="stiffness, mean over the depth")

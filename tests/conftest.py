@@ -85,13 +85,13 @@ def julia() -> pag.JuliaEngine:
 
 @pytest.fixture(scope="module")
 def embedded() -> pag.EmbeddedEngine:
-    """By the iteration that every engine has."""
+    """The embedded engine with the iteration that every engine has."""
     return pag.EmbeddedEngine(solver="pseudo-transient")
 
 
 @pytest.fixture
 def no_julia(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """As on a machine without one."""
+    """A machine without Julia."""
     for name in ("PYTHON_JULIACALL_EXE", "PYTHON_JULIACALL_PROJECT"):
         monkeypatch.delenv(name, raising=False)
     from juliapkg.state import STATE

@@ -116,7 +116,7 @@ class _Read:
 
 
 class SchurComplement(_Read):
-    """By a solve with L_S."""
+    """Schur complements by a solve with L_S."""
 
     def __init__(self, matrix: Whitened, candidates: int, capacity: int):
         super().__init__(matrix, candidates, capacity)
@@ -143,7 +143,7 @@ class SchurComplement(_Read):
 
 
 class Whole(_Read):
-    """By factors of everything."""
+    """Cholesky factors of the whole."""
 
     def __init__(self, matrix: Whitened, candidates: int, capacity: int):
         super().__init__(matrix, candidates, capacity)

@@ -74,7 +74,7 @@ def _compiled() -> Any:
 
 @double
 def green(**geometry: float) -> np.ndarray:
-    """Of all data."""
+    """Design matrix of all data."""
     return np.asarray(_compiled()(**(AT | geometry)))
 
 

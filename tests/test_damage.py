@@ -45,7 +45,7 @@ class State:
 
 
 def sampled(path: Path) -> Any:
-    """By a sampler of two stages."""
+    """Samples of a sampler with two stages."""
 
     def moved(now: State, k: int) -> State:
         x = np.random.default_rng([k, now.move]).standard_normal((4, 3))

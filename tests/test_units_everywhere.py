@@ -33,7 +33,7 @@ def array(values: Any, units: str | None = None, dims: Any = None) -> xr.DataArr
 
 
 def columns(scale: float, units: str) -> xr.Dataset:
-    """By name, x before y."""
+    """Columns by name, x before y."""
     return xr.Dataset(
         {d: array(PLACES[:, k] * scale, units, ["n"]) for k, d in ((1, "x"), (0, "y"))}
     )

@@ -30,7 +30,7 @@ end
 
 numbers(x::Py) = Tuple(pyconvert(Vector{Float64}, x))
 
-"A `Simulation` of what Python describes, its user's file loaded first if it has one."
+"The `Simulation` that Python specifies; a user's file is loaded first."
 function AdjointGPU.python_simulation(spec)
     spec = Py(spec)
     if pyin("source", spec)
@@ -48,7 +48,7 @@ function simulation(spec)
 end
 
 """
-What Python asks for: `command` is "solve" or "adjoint", `arrays` a dict of NumPy arrays. `poll`
+Run a request from Python: `command` is "solve" or "adjoint", `arrays` a dict of NumPy arrays. `poll`
 lets Python act on signals between iterations; what it raises ends the solve.
 """
 function AdjointGPU.python_run(command, sim, arrays, options, poll)
@@ -76,7 +76,7 @@ function AdjointGPU.python_vjp(sim, parameters, state, direction)
     return ubar, pydict(string(k) => v for (k, v) in pairs(mbar))
 end
 
-"Type and first line of what went wrong, in whichever task it did."
+"Type and first line of an error, in whichever task it was raised."
 function AdjointGPU.python_error(error)
     while true
         error = error isa TaskFailedException ? error.task.result :

@@ -39,7 +39,7 @@ end
 end
 is_constant(::Inside) = true
 
-"Whether a cell is in the grid, not in the layer around it; of a model with the coefficients above."
+"True for cells of the grid, false for the layer around it; for models with the coefficients above."
 @inline inside(c, I) = @inbounds c.inside[I...] > 0
 
 """

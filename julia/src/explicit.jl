@@ -20,7 +20,7 @@ the unknown u. A subtype has the fields `grid` and methods of:
 """
 abstract type Explicit{N} <: Model{N} end
 
-"How long a step is, how many there are, in intervals of how many, and how many states are kept."
+"The step's length, the number of steps, steps an interval, and the number of checkpoints."
 struct Times
     step::Float64
     steps::Int
@@ -37,7 +37,7 @@ struct Times
 end
 intervals(times::Times) = times.steps ÷ times.every
 
-"Where a forcing acts: all cells, or those of linear indices `cells`; `amount` a value's in one."
+"A forcing of all cells, or of those with linear indices `cells`; `amount` is that of a unit value in one cell."
 struct Forcing
     cells::Union{Nothing,Vector{Int}}
     amount::Float64

@@ -62,7 +62,7 @@ padded(block::Block) = block.cells .+ 2
 "Indices in the whole grid of the cells of this process."
 whole(block::Block) = map((r, o) -> r .- 1 .+ o, block.own, block.offset)
 
-"Whether the block reaches the grid's lower and upper end along axis `d`."
+"Two booleans: the block reaches the grid's lower, upper end along axis `d`."
 ends(block::Block, d) = (block.offset[d] == 0, last(whole(block)[d]) == block.grid.shape[d])
 
 "The inner faces along axis `d` that touch the block's cells, each by the cell below it."

@@ -55,13 +55,13 @@ function sweep!(sim::Simulation)
     for color in 0:colors-1
         pick = Seed(weights, colors, color, block.offset)
         assemble!(kernels, everywhere, seed, nothing, pick)
-        push_state!(kernels, block.own, R, swept, sim.u[1], seed, c, raised(sim.model))
+        jvp_residual!(kernels, block.own, R, swept, sim.u[1], seed, c, raised(sim.model))
         assemble!(kernels, block.own, sim.jacobian, swept, Entries(pick, offsets))
     end
     return
 end
 
-"From the rows of dR/du those of the `Bounded` residual: cells that are held feel nothing else."
+"Turn the rows of dR/du into those of the `Bounded` residual: rows of the active set are diagonal."
 hold!(sim, ::Nothing) = nothing
 function hold!(sim::Simulation, bound::Bound)
     given = (; u=sim.u[1], r=sim.inverse)
@@ -83,7 +83,7 @@ end
     return
 end
 
-"Make a row's entry of the cell itself, the first, its only one."
+"Keep only the diagonal entry of a row, the first."
 @inline function diagonal!(entries, value, I)
     foreach(entry -> (@inbounds entry[I...] = 0), entries)
     @inbounds entries[1][I...] = value
@@ -116,7 +116,7 @@ end
     return
 end
 
-"Of each row, the entry that a sweep along one colour gives."
+"Extraction of one entry of each row of dR/du from a sweep along one colour."
 struct Entries{N,S}
     seed::Seed{N}
     colors::NTuple{S,Int}   # of the cell whose neighbour at each offset has the seed's colour

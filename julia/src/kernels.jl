@@ -11,16 +11,16 @@ struct Kernels{B,T,N} end
 function assemble! end
 
 "The reverse of `assemble!` by Enzyme: adds (dc/dm)' cbar to mbar."
-function pull_assemble! end
+function vjp_assemble! end
 
 "R = residual(u, c)."
 function residual! end
 
 "The tangent of `residual!` by Enzyme: Rdot = (dR/du) udot."
-function push_state! end
+function jvp_residual! end
 
 "The reverse of `residual!` by Enzyme: adds (dR/du)' Rbar to ubar, (dR/dc)' Rbar to cbar."
-function pull_residual! end
+function vjp_residual! end
 
 "`next = u + beta (u - next) + alpha R / PC`, and the exchange of its outer layers."
 function step! end
@@ -71,7 +71,7 @@ function kernel_module(backend::Symbol, T::Type, N::Int)
                 return
             end
 
-            function AdjointGPU.pull_assemble!(::ThisKernels, ranges, c, cbar, m, mbar, assemble)
+            function AdjointGPU.vjp_assemble!(::ThisKernels, ranges, c, cbar, m, mbar, assemble)
                 any(isempty, ranges) && return
                 @parallel ranges ∇=(c->cbar, m->mbar) ad_mode=REVERSE assemble_kernel!(c, m, assemble)
                 return
@@ -82,12 +82,12 @@ function kernel_module(backend::Symbol, T::Type, N::Int)
                 return
             end
 
-            function AdjointGPU.push_state!(::ThisKernels, ranges, R, Rdot, u, udot, c, residual)
+            function AdjointGPU.jvp_residual!(::ThisKernels, ranges, R, Rdot, u, udot, c, residual)
                 @parallel ranges ∇=(R->Rdot, u->udot) ad_mode=FORWARD residual_kernel!(R, u, c, residual)
                 return
             end
 
-            function AdjointGPU.pull_residual!(::ThisKernels, ranges, R, Rbar, u, ubar, c, cbar, residual)
+            function AdjointGPU.vjp_residual!(::ThisKernels, ranges, R, Rbar, u, ubar, c, cbar, residual)
                 @parallel ranges ∇=(R->Rbar, u->ubar, c->cbar) ad_mode=REVERSE residual_kernel!(R, u, c, residual)
                 return
             end

@@ -15,7 +15,7 @@ function register(name::AbstractString, M::Type{<:Model})
     return
 end
 
-"What files registered: the text of each when it was read, and its models."
+"Files that registered models: the text of each when it was read, and the models."
 const LOADED = Dict{String,Tuple{String,Dict{String,Any}}}()
 
 """
@@ -40,7 +40,7 @@ function load(path::AbstractString, text::AbstractString)
     return
 end
 
-"A user's file does not do: what is wrong in which line."
+"An error in a user's file, with its line."
 struct SourceError <: Exception
     path::String
     line::Int

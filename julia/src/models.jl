@@ -23,7 +23,7 @@ abstract type Model{N} end
 
 is_field(model::Model, name::Symbol) = parameters(model)[name] === :cells
 
-"Whether a stage of c does not depend on m, so that its reverse is left out."
+"True for a stage of c that does not depend on m: its reverse is left out."
 is_constant(assemble) = false
 
 null_space(::Model) = false
@@ -31,7 +31,7 @@ linear(::Model) = false
 lower(::Model) = nothing
 stencil(::Model{N}) where {N} = star(Val(N))
 
-"What solves drive to zero: the model's equation, with the bound on u if it has one."
+"The equations that solves drive to zero: the model's residual, with the bound on u if it has one."
 equations(model::Model) = bounded(equation(model), lower(model))
 
 """
@@ -77,7 +77,7 @@ struct Above{A,T}
 end
 @inline Base.getindex(above::Above, I...) = @inbounds above.u[I...] >= above.bound ? above.u[I...] : above.bound
 
-"PC is no less: just above a bound R may not change with u."
+"Lower limit of PC: just above a bound, R may not depend on u."
 least_diagonal(model::Model) = least_diagonal(lower(model))
 least_diagonal(::Nothing) = nothing
 least_diagonal(bound::Bound) = LEAST * bound.rate
@@ -86,7 +86,7 @@ least_diagonal(bound::Bound) = LEAST * bound.rate
 star(::Val{N}) where {N} = (ntuple(_ -> 0, N),
     (Base.setindex(ntuple(_ -> 0, N), s, d) for d in 1:N for s in (-1, 1))...)
 
-"A cell and all around it."
+"A cell and all cells around it, diagonal ones included."
 box(::Val{N}) where {N} = (ntuple(_ -> 0, N),
     (s for s in Iterators.product(ntuple(_ -> -1:1, N)...) if any(!=(0), s))...)
 

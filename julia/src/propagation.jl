@@ -1,6 +1,6 @@
 # Explicit models run: all steps, and the way back from states that are kept.
 
-"An explicit model with its arrays on a device: what `Simulation` is to the others."
+"An explicit model with its arrays on a device: the counterpart of `Simulation`."
 mutable struct Propagation{N,T,M<:Explicit{N},K<:Kernels,F,C,X}
     const model::M
     const kernels::K
@@ -169,8 +169,8 @@ function adjoint!(sim::Propagation{N,T}, source; parameters=nothing, check=Retur
     add_start!(sim, mbar, initial_state_back!(model, sim, xbar, cbar, m), ubar(1))
     part = zeroed(mbar)
     for (stage, ranges) in Iterators.reverse(sim.assembly)
-        clear!(part)   # as in `pull!`
-        pull_assemble!(kernels, ranges, c, cbar, m, part, stage)
+        clear!(part)   # as in `vjp!`
+        vjp_assemble!(kernels, ranges, c, cbar, m, part, stage)
         foreach((total, part) -> total .+= part, mbar, part)
     end
     gradient = map(field -> Array(own(sim, field)), mbar)
@@ -179,7 +179,7 @@ function adjoint!(sim::Propagation{N,T}, source; parameters=nothing, check=Retur
     return gradient, .-source, explicit_report(sim, :converged, time() - begun, moved)
 end
 
-"To mbar, what comes through the start, and from u there, which is the initial field itself."
+"Add to mbar the derivatives through the initial state."
 function add_start!(sim::Propagation, mbar, started, ubar)
     for (name, field) in pairs(started)
         mbar[name] .+= field
@@ -188,7 +188,7 @@ function add_start!(sim::Propagation, mbar, started, ubar)
     return
 end
 
-"To a field, values on the host."
+"Add values on the host to a field."
 function add!(sim::Propagation, field, values)
     cells = own(sim, field)
     cells .+= copyto!(similar(cells), Array(values))

@@ -21,7 +21,7 @@ const NOTHING = 0.1     # residual above which nothing is solved, whatever the p
 const TINY = 1e-300     # no more than a guard against 0/0
 
 """
-How a solve went.
+The convergence of a solve.
 
 - `method`: "pseudo-transient", "continuation" or "explicit"
 - `status`: `:converged`; `:round_off` (stopped above the tolerance by the limit of the
@@ -47,7 +47,7 @@ end
 Base.show(io::IO, r::Report) = print(io, "$(r.status) after $(r.iterations) iterations, residual ",
     round(r.residual; sigdigits=2), ", $(round(r.throughput / 1e9; sigdigits=3)) GB/s")
 
-"How a solve ended: not at round-off where one unit of it is as large as R(u=0)."
+"The status of a solve that ended: diverged, not at round-off, where a unit of it is as large as R(u=0)."
 ended(status, residual) = status === :round_off && residual > NOTHING ? :diverged : status
 
 "A residual `f(u, c)` to be driven to zero; `transposed`: its Jacobian is that of the model, transposed."
@@ -155,7 +155,7 @@ end
 "A history of pairs, a row each."
 table(history) = permutedims(reinterpret(reshape, Float64, history))
 
-"lambda_min before anything is measured: of the slowest mode of a homogeneous box."
+"The first estimate of lambda_min: the slowest mode of a homogeneous box."
 slowest(sim, high) = 0.25 * high * (pi / (2 * maximum(sim.block.grid.shape)))^2
 
 "`2 pairs + 1` steps, of which the last is in `before`; `rescale` turns the last increment into
@@ -176,8 +176,8 @@ function advance!(sim::Simulation{N,T}, operator, before, u, pairs, alpha, beta,
     return
 end
 
-"Whether the residual does no longer halve over a span in which the slowest error, falling by
-exp(-2 sqrt(low/high)) an iteration, would lose a factor of 50."
+"True if the residual no longer halves over a span in which the slowest error, which falls by
+exp(-2 sqrt(low/high)) an iteration, would decrease by a factor of 50."
 function stagnant(history, low, high)
     span = 2 / sqrt(low / high)
     checks = max(4, ceil(Int, span / history[2][1]))

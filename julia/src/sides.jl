@@ -9,7 +9,7 @@ check_side(::Grid{N}, side::Symbol) where {N} =
 
 faces_of(grid::Grid, side::Symbol) = prod(grid.shape) ÷ grid.shape[SIDES[side][1]]
 
-"Of a model's parameters, those on sides: each with the number of its values, if it has any."
+"The boundary parameters of a model that have values, each with their number."
 function boundary_values(grid::Grid, given::Pair{Symbol,Vector{Symbol}}...)
     used = filter(pair -> !isempty(last(pair)), given)
     counts = map(pair -> sum(side -> faces_of(grid, side), last(pair)), used)
@@ -31,7 +31,7 @@ function sides(grid::Grid{N}, block::Block{N}, names) where {N}
     end
 end
 
-"The place of a cell's face on a side in the values of a boundary parameter."
+"The index of a cell's boundary face among the values of a boundary parameter."
 struct SideFaces{N}
     first::Int              # of the side's faces, less one
     strides::NTuple{N,Int}  # of the faces; 0 along the axis that the side is normal to

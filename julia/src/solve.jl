@@ -25,7 +25,7 @@ function solve!(sim::Simulation, parameters; tolerance::Real=1e-8,
     return gather(sim, sim.u[1]), report
 end
 
-"By what suits the model."
+"Drive the residual to zero: by continuation where the unknown has a bound."
 descend!(sim, operator, ::Nothing; options...) = iterate!(sim, operator, sim.u; options...)
 descend!(sim, operator, ::Bound; low, options...) = continuation!(sim, operator; options...)
 
@@ -65,7 +65,7 @@ default_iterations(sim) = 1000 * maximum(sim.model.grid.shape)
 start!(sim, field, ::Nothing) = fill!(field, 0)
 start!(sim, field, initial) = scatter!(sim, field, initial)
 
-"Zero mean where the model leaves a constant free."
+"Remove the mean where the model determines u up to a constant only."
 function gauge!(sim::Simulation{N,T}, field) where {N,T}
     null_space(sim.model) || return
     own(sim, field) .-= T(average(sim, own(sim, field)))
@@ -73,7 +73,7 @@ function gauge!(sim::Simulation{N,T}, field) where {N,T}
     return
 end
 
-"Where u has come down to its bound, that bound."
+"Set u to its bound in the active set."
 settle!(sim, ::Nothing) = nothing
 function settle!(sim::Simulation, bound::Bound)
     settled = sim.work[1]
@@ -110,11 +110,11 @@ function gradient!(sim::Simulation)
     fill!(seed, 0)
     own(sim, seed) .= .-own(sim, sim.multiplier[1])
     mbar = zeroed(sim.m)
-    pull!(sim, seed, fill!(swept, 0), mbar)
+    vjp!(sim, seed, fill!(swept, 0), mbar)
     return collected(sim, mbar)
 end
 
-"What all processes added to a gradient, as `Array`s: this process's cells of fields."
+"The gradient summed over processes, as `Array`s; of fields, the cells of this process."
 function collected(sim::Simulation, mbar::NamedTuple{names}) where {names}
     return NamedTuple{names}(map(names) do name
         is_field(sim.model, name) || return global_sum(sim.topology, Array(mbar[name]))
@@ -124,16 +124,16 @@ function collected(sim::Simulation, mbar::NamedTuple{names}) where {names}
 end
 
 "Add (dR/du)' Rbar to ubar and (dR/dm)' Rbar to mbar. Rbar is used up."
-function pull!(sim::Simulation, Rbar, ubar, mbar)
+function vjp!(sim::Simulation, Rbar, ubar, mbar)
     (; kernels, block, m, c, u, inverse, stages) = sim
     cbar = zeroed(c)
-    pull_residual!(kernels, block.own, inverse, Rbar, u[1], ubar, c, cbar, equations(sim.model))
+    vjp_residual!(kernels, block.own, inverse, Rbar, u[1], ubar, c, cbar, equations(sim.model))
     stage = zeroed(mbar)
     for (assemble, ranges) in Iterators.reverse(stages)
         is_constant(assemble) && continue
         # Each into an empty array: threads add to it in any order, and two numbers have one sum.
         clear!(stage)
-        pull_assemble!(kernels, ranges, c, cbar, m, stage, assemble)
+        vjp_assemble!(kernels, ranges, c, cbar, m, stage, assemble)
         foreach((total, part) -> total .+= part, mbar, stage)
     end
     assemble_all!(sim)  # the reverse sweeps ran the stages forward first, on c as it stood
@@ -166,7 +166,7 @@ function vjp(sim::Simulation, parameters, state, direction)
     fill!(seed, 0)
     copyto!(own(sim, seed), direction)
     mbar = zeroed(sim.m)
-    pull!(sim, seed, fill!(ubar, 0), mbar)
+    vjp!(sim, seed, fill!(ubar, 0), mbar)
     accumulate!(sim.topology, ubar)
     return gather(sim, ubar), collected(sim, mbar)
 end

@@ -287,8 +287,8 @@ end
     AdjointGPU.assemble!(kernels, block.own, middle, c, AdjointGPU.Kick())
     (kick, drift) = first.(AdjointGPU.stages(model, block))
     xbar, cbar = copied(bar), AdjointGPU.zeroed(c)
-    AdjointGPU.pull_assemble!(kernels, block.own, copied(middle), xbar, c, cbar, drift)
-    AdjointGPU.pull_assemble!(kernels, block.own, copied(before), xbar, c, cbar, kick)
+    AdjointGPU.vjp_assemble!(kernels, block.own, copied(middle), xbar, c, cbar, drift)
+    AdjointGPU.vjp_assemble!(kernels, block.own, copied(before), xbar, c, cbar, kick)
     # Ours takes q's before `hold`, and leaves them so.
     ours = (; x=(; p=copy(bar.p), q=AdjointGPU.zeroed(bar.q)), c=AdjointGPU.zeroed(c))
     for d in 1:2

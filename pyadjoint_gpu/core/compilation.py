@@ -20,9 +20,12 @@ _JAX_LEAST = 1.0  # the same by JAX's own default
 
 @cache
 def keep_compiled() -> None:
-    """Have JAX keep compiled code in the user's cache folder. JAX's settings stay as they are where
-    they name a folder or disable the cache, or where the folder cannot be written."""
-    config: Any = jax.config
+    """Have JAX keep compiled code in the user's cache folder.
+
+    JAX's settings stay as they are where they name a folder or disable the cache, or where the
+    folder cannot be written.
+    """
+    config: Any = jax.config  # its options are attributes made at run time
     place = folder()
     if place is None or not config.jax_enable_compilation_cache:
         return
@@ -41,9 +44,12 @@ def keep_compiled() -> None:
 
 
 def folder() -> Path | None:
-    """The folder of compiled code: ``PYADJOINT_GPU_CACHE``, or ``pyadjoint_gpu/jax`` in the user's
-    cache folder (``XDG_CACHE_HOME``, or ``~/.cache``), with a subfolder for each kind of processor,
-    because other kinds may not run the code. None if nothing is kept."""
+    """The folder of compiled code, or None if nothing is kept.
+
+    It is ``PYADJOINT_GPU_CACHE``, or ``pyadjoint_gpu/jax`` in the user's cache folder
+    (``XDG_CACHE_HOME``, or ``~/.cache``), with a subfolder for each kind of processor, because
+    other kinds may not run the code.
+    """
     chosen = os.environ.get(CACHE, "")
     if chosen.lower() == "off":
         return None
@@ -55,6 +61,7 @@ def folder() -> Path | None:
 
 
 def _users() -> Path:
+    """The user's cache folder."""
     given = os.environ.get("XDG_CACHE_HOME", "")
     # The XDG specification says to ignore a relative path.
     return Path(given) if os.path.isabs(given) else Path.home() / ".cache"
@@ -66,5 +73,6 @@ def _processor() -> str:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         lines = [platform.processor()]
-    told = [x for x in lines if x.startswith(("flags", "Features"))] or lines
-    return f"{platform.machine()}-{hashlib.sha256(''.join(told[:1]).encode()).hexdigest()[:12]}"
+    features = [x for x in lines if x.startswith(("flags", "Features"))] or lines
+    digest = hashlib.sha256("".join(features[:1]).encode()).hexdigest()
+    return f"{platform.machine()}-{digest[:12]}"

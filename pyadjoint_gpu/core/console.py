@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+from .guards import is_list, is_mapping
+
 _one_at_a_time = threading.Lock()
 
 
@@ -31,7 +33,7 @@ class Console:
         self.progress = False if quiet else None
         """The argument `progress` for the functions that a command calls."""
 
-    def watching(self) -> AbstractContextManager:
+    def watching(self) -> AbstractContextManager[None]:
         """A context that sends progress where the command's other output goes."""
         if not self.as_json:
             return nullcontext()
@@ -47,9 +49,11 @@ class Console:
             print(*lines, sep="\n", flush=True)
 
     def warn(self, text: str) -> None:
+        """Write a warning."""
         self._complain("warning", text)
 
     def error(self, error: object, code: int) -> int:
+        """Write an error on one line, and return its exit code."""
         self._complain("error", " ".join(str(error).split()), exit_code=code)
         return code
 
@@ -65,10 +69,10 @@ class Console:
 
 
 def _plain(value: Any) -> Any:
-    """A value that JSON can hold, None for numbers that are not finite."""
-    if isinstance(value, Mapping):
+    """`value` as JSON can hold it: lists for arrays, None for numbers that are not finite."""
+    if is_mapping(value):
         return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
+    if is_list(value):
         return [_plain(v) for v in value]
     if isinstance(value, str | bool | int) or value is None:
         return value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -24,7 +24,7 @@ class EngineError(RuntimeError):
 
 
 class ConvergenceError(RuntimeError):
-    """A solve or an inversion stopped short; what it reached is in ``result``."""
+    """A solve or an inversion stopped before convergence; what it reached is in ``result``."""
 
     def __init__(self, message: str, result: Any = None):
         super().__init__(message)
@@ -40,7 +40,7 @@ class JournalWarning(UserWarning):
 
 
 def shown(value: Any) -> str:
-    """A value on one line, for messages: its repr, or its type and shape."""
+    """`value` on one line, for messages: its repr, or its type and shape."""
     kind = type(value).__name__
     if getattr(value, "shape", ()):
         return f"{kind} of shape {value.shape}"
@@ -49,17 +49,18 @@ def shown(value: Any) -> str:
 
 
 def nearest(found: str, allowed: Iterable[str]) -> str:
-    """The end of a message about an unknown name: the nearest allowed one, or all of them."""
+    """The end of a message about the unknown name `found`: the nearest allowed one, or all."""
     names = list(allowed)
     close = difflib.get_close_matches(found, names, n=1)
     return f"; did you mean {close[0]!r}?" if close else f"; expected one of {', '.join(names)}"
 
 
 @contextmanager
-def keyed(keys: Mapping[str, str]) -> Iterator[None]:
-    """Errors that begin with the name of an argument, by the key of the run file that gave it."""
+def keyed(keys: Mapping[str, str]) -> Generator[None]:
+    """Raise errors that begin with the name of an argument anew, with the key of the run file that
+    gave it in place of the name."""
     try:
         yield
     except (ConfigError, DataError) as error:
-        name, rest = re.fullmatch(r"(\w*)(.*)", str(error), re.S).groups()  # type: ignore
-        raise type(error)(keys.get(name, name) + rest) from None
+        said = re.sub(r"\A\w*", lambda name: keys.get(name[0], name[0]), str(error))
+        raise type(error)(said) from None

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from .errors import ConfigError, DataError, shown
 
@@ -16,11 +17,12 @@ _LENGTH = len(_SEAL) + 64
 _BLOCK = 2**20  # bytes read at a time
 
 
-def path_of(name: str, given: object) -> Path:
-    """`given` as a path, or a `ConfigError` that names it."""
-    if not isinstance(given, str | os.PathLike):
-        raise ConfigError(f"{name}: found {shown(given)}, expected a path")
-    return Path(given)
+def path_of(name: str, given: Any) -> Path:
+    """`given` as a path, or a `ConfigError` that begins with `name`."""
+    try:
+        return Path(given)
+    except TypeError:
+        raise ConfigError(f"{name}: found {shown(given)}, expected a path") from None
 
 
 def check_writable(path: Path, what: str = "") -> None:
@@ -40,7 +42,7 @@ def check_writable(path: Path, what: str = "") -> None:
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
+def whole(path: Path) -> Generator[Path]:
     """A temporary path beside `path`, renamed to it if the block succeeds, removed if not."""
     check_writable(path)
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -52,9 +54,11 @@ def whole(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def sealed(path: Path) -> Iterator[Path]:
-    """`whole`, with a SHA-256 of the file appended, where readers of HDF5 do not look. It is lost
-    when another program changes the file."""
+def sealed(path: Path) -> Generator[Path]:
+    """`whole`, with a SHA-256 of the file appended, where readers of HDF5 do not look.
+
+    The digest is lost when another program changes the file.
+    """
     with whole(path) as beside:
         yield beside
         with beside.open("rb") as file:

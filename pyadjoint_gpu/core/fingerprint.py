@@ -19,18 +19,32 @@ import numpy as np
 import xarray as xr
 
 from .errors import DataError, JournalWarning
+from .guards import is_list, is_mapping, is_scalar, is_set
+from .quantities import coordinates
 
 _NUMERICAL = {"jax", "jaxlib", "numpy", "scipy", "xarray", __name__.partition(".")[0]}
 """Packages whose functions are digested by name, never by their code."""
 _NOT_CODE = {"__doc__", "__module__", "__firstlineno__", "__dataclass_fields__", "_abc_impl"}
 """Entries of a class's namespace that are not its code."""
+_PLAIN: tuple[type, ...] = (bool, complex, str, bytes, range, slice)
+"""Classes whose values their texts determine."""
+_MADE_OF: dict[type, tuple[str, ...]] = {
+    functools.partial: ("partial", "func", "args", "keywords"),
+    types.MethodType: ("method", "__func__", "__self__"),
+    classmethod: ("classmethod", "__func__"),
+    staticmethod: ("staticmethod", "__func__"),
+    property: ("property", "fget"),
+    functools.cached_property: ("property", "func"),
+}
+"""Names in digests of the wrappers of functions, and the attributes that they are made of."""
 
 
 def fingerprint(**parts: object) -> dict[str, str]:
-    """SHA-256 of each part: arrays by their bits, data and settings by value, functions by the
-    bytecode that runs (sources may have been edited since), their defaults, closures and the
-    globals they name, with the user's functions and classes that these call. Installed packages
-    count by name.
+    """SHA-256 of each part, as hexadecimal numbers.
+
+    Arrays count by their bits, data and settings by value, functions by the bytecode that runs
+    (sources may have been edited since), their defaults, closures and the globals they name, with
+    the user's functions and classes that these call. Installed packages count by name.
 
     Warns
     -----
@@ -38,7 +52,8 @@ def fingerprint(**parts: object) -> dict[str, str]:
         If a part has no such digest, such as a function of a compiled library: whether it has
         changed cannot be told.
     """
-    out, doubts = {}, []
+    out: dict[str, str] = {}
+    doubts: list[str] = []
     for name, part in parts.items():
         walk = _Walk(_home(part))
         out[name] = walk.digest(part, name).hex()
@@ -53,19 +68,25 @@ def fingerprint(**parts: object) -> dict[str, str]:
     return out
 
 
-def differing(found: Any, expected: Mapping[str, str]) -> list[str]:
-    """The names of parts whose digests differ."""
-    found = found if isinstance(found, Mapping) else {}
-    return [k for k in {**expected, **found} if found.get(k) != expected.get(k)]
+def differing(found: object, expected: Mapping[str, str]) -> list[str]:
+    """The names of parts whose digests differ; all of them if `found` is no mapping."""
+    digests: Mapping[str, Any] = found if is_mapping(found) else {}
+    return [k for k in {**expected, **digests} if digests.get(k) != expected.get(k)]
 
 
 def check_made_with(path: Path, what: str, found: Any, expected: Mapping[str, str]) -> None:
-    """Raise a `DataError` unless a journal (`what` it is) was made with the expected inputs.
+    """Raise a `DataError` that names what differs unless a journal was made with these inputs.
 
     Parameters
     ----------
+    path : Path
+        The journal.
+    what : str
+        What it is, in the message.
     found : str
         Its `fingerprint`, as JSON.
+    expected : mapping
+        The `fingerprint` of the inputs.
     """
     try:
         names = differing(json.loads(found), expected)
@@ -79,17 +100,16 @@ def check_made_with(path: Path, what: str, found: Any, expected: Mapping[str, st
 
 
 def model_part(model: Any) -> Any:
-    """What identifies a model in a `fingerprint`: its run file's table if it has one, else all of
-    it."""
+    """What identifies a model in a `fingerprint`: its class and the table of its run file, if it
+    has one, else the whole model."""
     table = model.specification()
     return model if table is None else [type(model), table]
 
 
 def _home(part: object) -> set[str]:
-    """The packages of the functions among the parts: their code counts, installed or not."""
-    values = list(part.values()) if isinstance(part, Mapping) else [part]
-    values = part if isinstance(part, list | tuple) else values
-    out = set()
+    """The packages of the functions in a part: their code counts, installed or not."""
+    values = part if is_list(part) else part.values() if is_mapping(part) else [part]
+    out: set[str] = set()
     for value in values:
         while inner := getattr(value, "func", getattr(value, "__wrapped__", None)):
             value = inner
@@ -123,12 +143,14 @@ class _Walk:
     """
 
     def __init__(self, home: set[str]):
-        self.home, self.doubts = home, []
+        self.home = home
+        self.doubts: list[str] = []
         # By identity, with the value itself, so that no other takes its place.
         self._done: dict[int, tuple[object, bytes]] = {}
         self._active: list[int] = []
 
     def digest(self, value: object, where: str) -> bytes:
+        """SHA-256 of a value; `where` it is, for doubts about it."""
         key = id(value)
         if key in self._done:
             return self._done[key][1]
@@ -142,33 +164,34 @@ class _Walk:
         self._done[key] = value, found
         return found
 
-    def _digest(self, value: Any, where: str) -> bytes:
-        if isinstance(value, np.generic):
-            value = value.item()
+    def _digest(self, given: object, where: str) -> bytes:
+        value: object = given.item() if is_scalar(given) else given
         if isinstance(value, int | float) and not isinstance(value, bool):
             same = isinstance(value, float) or abs(value) < 2**53
             return _hash("number", repr(float(value)) if same else repr(value))
-        if value is None or isinstance(value, bool | complex | str | bytes | range | slice):
+        if value is None or isinstance(value, _PLAIN):
             return _hash(type(value).__name__, repr(value))
         if isinstance(value, Path):
             return _hash("path", str(value))
-        if isinstance(value, np.ndarray) or _of_jax(value):
+        if _is_array(value):
             found = self._array(value, where)
             if found is not None:
                 return found
         if isinstance(value, xr.Variable):
             return self._all("variable", where, value.dims, np.asarray(value.values), value.attrs)
         if isinstance(value, xr.DataArray):
-            return self._all("array", where, value.variable, dict(value.coords.variables))
+            labels = {name: label.variable for name, label in coordinates(value).items()}
+            return self._all("array", where, value.variable, labels)
         if isinstance(value, xr.Dataset):
             return self._all("dataset", where, dict(value.variables), value.attrs)
-        if isinstance(value, Mapping):
-            pairs = [(self.digest(k, where), self.digest(v, _at(where, k))) for k, v in
-                     value.items()]  # fmt: skip
+        if is_mapping(value):
+            pairs = [
+                (self.digest(k, where), self.digest(v, _at(where, k))) for k, v in value.items()
+            ]
             return _hash("mapping", *(d for pair in sorted(pairs) for d in pair))
-        if isinstance(value, list | tuple):
-            return _hash("list", *(self.digest(v, where) for v in value))
-        if isinstance(value, set | frozenset):
+        if is_list(value):
+            return self._all("list", where, *value)
+        if is_set(value):
             return _hash("set", *sorted(self.digest(v, where) for v in value))
         return self._code(value, where)
 
@@ -176,7 +199,7 @@ class _Walk:
         return _hash(kind, *(self.digest(v, where) for v in values))
 
     def _array(self, value: Any, where: str) -> bytes | None:
-        if isinstance(value, np.ma.MaskedArray):
+        if np.ma.isMaskedArray(value):
             return self._all("masked", where, value.filled(0), np.ma.getmaskarray(value))
         try:
             array = np.asarray(value)
@@ -198,16 +221,9 @@ class _Walk:
             return _hash("module", value.__name__)
         if isinstance(value, type):
             return self._class(value, where)
-        if isinstance(value, functools.partial):
-            return self._all("partial", where, value.func, value.args, value.keywords)
-        if isinstance(value, types.MethodType):
-            return self._all("method", where, value.__func__, value.__self__)
-        if isinstance(value, classmethod | staticmethod):
-            return self._all(type(value).__name__, where, value.__func__)
-        if isinstance(value, property):
-            return self._all("property", where, value.fget)
-        if isinstance(value, functools.cached_property):
-            return self._all("property", where, value.func)
+        for kind, (name, *attributes) in _MADE_OF.items():
+            if isinstance(value, kind):
+                return self._all(name, where, *(getattr(value, a) for a in attributes))
         if isinstance(value, types.BuiltinFunctionType | types.WrapperDescriptorType | np.ufunc):
             return self._builtin(value, where)
         if hasattr(value, "__wrapped__"):  # jax.jit, functools.cache
@@ -216,7 +232,7 @@ class _Walk:
 
     def _function(self, value: types.FunctionType, where: str) -> bytes:
         cells = [_content(c) for c in value.__closure__ or ()]
-        given = [value.__defaults__, value.__kwdefaults__, cells]
+        given: list[object] = [value.__defaults__, value.__kwdefaults__, cells]
         if not self._counts(value.__module__):
             given.append(f"{value.__module__}.{value.__qualname__}")
             return self._all("function", where, given)
@@ -253,23 +269,25 @@ class _Walk:
             self.doubts.append(f"{where} ({module}.{name} has no code to be read)")
         return _hash("builtin", f"{module}.{name}")
 
-    def _object(self, value: Any, where: str) -> bytes:
+    def _object(self, value: object, where: str) -> bytes:
+        kind = type(value)
         if hasattr(value, "dist") and hasattr(value, "kwds"):  # a frozen one of scipy.stats
-            return self._all("distribution", where, value.dist, value.args, value.kwds)
+            parts = (getattr(value, name) for name in ("dist", "args", "kwds"))
+            return self._all("distribution", where, *parts)
         if is_dataclass(value):
             state = {f.name: getattr(value, f.name) for f in fields(value)}
-            return self._all("object", where, type(value), state)
+            return self._all("object", where, kind, state)
         try:
             reduced = value.__reduce_ex__(4)
         except Exception:  # whatever classes raise that are not to be copied
-            kind = f"{type(value).__module__}.{type(value).__qualname__}"
-            self.doubts.append(f"{where} (a {kind})")
-            return _hash("opaque", kind)
+            name = f"{kind.__module__}.{kind.__qualname__}"
+            self.doubts.append(f"{where} (a {name})")
+            return _hash("opaque", name)
         if isinstance(reduced, str):
             return _hash("global", reduced)
         make, given, state, *items = (*reduced, None)[:3] + tuple(reduced[3:])
         items = [None if i is None else list(i) for i in items]
-        return self._all("object", where, make, given, _kept(state, type(value)), items)
+        return self._all("object", where, make, given, _kept(state, kind), items)
 
     def _counts(self, module: str | None) -> bool:
         """Whether the digest covers this module's code, not its name alone."""
@@ -279,18 +297,17 @@ class _Walk:
 
 def _kept(state: object, kind: type) -> object:
     """The state of an object without cached properties and random generators."""
-    if not isinstance(state, dict):
+    if not is_mapping(state):
         return state
-    cached = {
-        k for c in kind.__mro__ for k, v in vars(c).items()
-        if isinstance(v, functools.cached_property)
-    }  # fmt: skip
+    entries = (entry for c in kind.__mro__ for entry in vars(c).items())
+    cached = {k for k, v in entries if isinstance(v, functools.cached_property)}
     return {k: v for k, v in state.items() if k not in cached and k != "_random_state"}
 
 
-def _of_jax(value: object) -> bool:
-    """Whether the value is a JAX array, without importing JAX."""
-    return hasattr(value, "__array__") and type(value).__module__.startswith("jaxlib")
+def _is_array(value: object) -> bool:
+    """Whether the value is an array of NumPy, or of JAX, which is not imported for it."""
+    of_jax = hasattr(value, "__array__") and type(value).__module__.startswith("jaxlib")
+    return of_jax or isinstance(value, np.ndarray)
 
 
 def _is_own(value: object) -> bool:
@@ -299,16 +316,18 @@ def _is_own(value: object) -> bool:
 
 
 def _names(code: types.CodeType) -> Iterable[str]:
+    """The names that a function's code uses, with those of functions within it."""
     yield from code.co_names
     for inner in code.co_consts:
         if isinstance(inner, types.CodeType):
             yield from _names(inner)
 
 
-def _content(cell: types.CellType) -> Any:
+def _content(cell: types.CellType) -> object:
+    """The value of a closure's cell."""
     try:
         return cell.cell_contents
-    except ValueError:  # of a function under way
+    except ValueError:  # not set yet
         return None
 
 
@@ -316,7 +335,7 @@ def _at(where: str, name: object) -> str:
     return f"{where}.{name}" if isinstance(name, str) else where
 
 
-def _hash(kind: str, *parts: object) -> bytes:
+def _hash(kind: str, *parts: str | int | bytes | memoryview) -> bytes:
     """SHA-256 of a sequence of parts, each preceded by its length."""
     digest = hashlib.sha256(kind.encode())
     for part in parts:

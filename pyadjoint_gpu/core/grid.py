@@ -1,4 +1,4 @@
-"""Regular cell-centred grids, and the spaces on which parameters live."""
+"""Regular cell-centred grids."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,11 +14,12 @@ import numpy as np
 from .checks import number
 from .errors import ConfigError, DataError
 from .frozen import Frozen
-from .quantities import conversion, converter
+from .quantities import conversion, converter, coordinates
 from .texts import sizes
 
 if TYPE_CHECKING:
     import xarray as xr
+    from jaxtyping import Bool, Float, Int
 
 AXES = ("z", "y", "x")
 
@@ -62,7 +64,7 @@ class Grid(Frozen):
         if not 1 <= len(counts) <= 3:
             raise ConfigError(f"grid.shape: found {shape!r}, expected 1 to 3 cell counts")
         for n in counts:
-            if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 2:
+            if isinstance(n, bool) or not isinstance(n, Integral) or int(n) < 2:
                 raise ConfigError(f"grid.shape: found {shape!r}, expected whole numbers >= 2")
         values: dict[str, tuple[float, ...]] = {}
         given = {"extent": extent, "origin": [0.0] * len(counts) if origin is None else origin}
@@ -80,19 +82,15 @@ class Grid(Frozen):
             values[key] = numbers
         if min(values["extent"]) <= 0:
             raise ConfigError(f"grid.extent: found {extent!r}, expected positive lengths")
-        self._set(shape=tuple(int(n) for n in counts))
-        self._set(extent=values["extent"])
-        self._set(origin=values["origin"])
-        if not isinstance(units, str) or not units:
-            raise ConfigError(f"grid.units: found {units!r}, expected a text")
-        if units != "1" and conversion(units, "m") is None:
-            raise ConfigError(f"grid.units: found {units!r}, expected a unit of length")
-        self._set(units=units)
+        if units != "1" and (not units or conversion(units, "m") is None):
+            raise ConfigError(f"grid.units: found {units!r}, expected a unit of length, a text")
+        self._set(shape=tuple(int(n) for n in counts), units=units, **values)
 
     @classmethod
     def like(cls, field: xr.DataArray) -> Grid:
-        """The grid whose cell centres are the coordinates of a DataArray, in any order of
-        dimensions and either direction.
+        """The grid whose cell centres are the coordinates of a DataArray.
+
+        Its dimensions may be in any order, its coordinates in either direction.
 
         Raises
         ------
@@ -106,9 +104,9 @@ class Grid(Frozen):
             raise DataError(
                 f"grid: found dimensions {field.dims}, expected x, y and z from the end"
             )
-        ends = []
+        ends: list[tuple[float, float, int]] = []
         for d in dims:
-            if d not in field.coords:
+            if d not in coordinates(field):
                 raise DataError(f"grid: dimension {d!r} has no coordinate")
             at = np.sort(np.asarray(field[d].values, dtype=float))
             step = np.diff(at)
@@ -147,10 +145,12 @@ class Grid(Frozen):
 
     @property
     def ndim(self) -> int:
+        """Number of axes."""
         return len(self.shape)
 
     @property
     def size(self) -> int:
+        """Number of cells."""
         return math.prod(self.shape)
 
     @property
@@ -160,18 +160,21 @@ class Grid(Frozen):
 
     @property
     def spacing(self) -> tuple[float, ...]:
+        """Length of a cell along each axis."""
         return tuple(e / n for e, n in zip(self.extent, self.shape, strict=True))
 
     @property
     def cell_volume(self) -> float:
+        """Volume of a cell (area, length)."""
         return math.prod(self.spacing)
 
     @property
     def volume(self) -> float:
+        """Volume of the box (area, length)."""
         return math.prod(self.extent)
 
     @cached_property
-    def centers(self) -> tuple[np.ndarray, ...]:
+    def centers(self) -> tuple[Float[np.ndarray, " cells"], ...]:
         """Coordinates of the cell centres along each axis."""
         return tuple(
             o + (np.arange(n) + 0.5) * h
@@ -179,15 +182,15 @@ class Grid(Frozen):
         )
 
     @cached_property
-    def faces(self) -> tuple[np.ndarray, ...]:
+    def faces(self) -> tuple[Float[np.ndarray, " faces"], ...]:
         """Coordinates of the faces (one more than cells) along each axis."""
         return tuple(
             o + np.arange(n + 1) * h
             for o, n, h in zip(self.origin, self.shape, self.spacing, strict=True)
         )
 
-    def outside(self, points: np.ndarray) -> np.ndarray:
-        """Mask of the rows of `points`, shape (n, ndim) in array order, outside the box."""
+    def outside(self, points: Float[np.ndarray, "points ndim"]) -> Bool[np.ndarray, " points"]:
+        """Mask of the `points`, in array order, that lie outside the box."""
         low = np.asarray(self.origin)
         high = low + np.asarray(self.extent)
         slack = 1e-9 * np.asarray(self.extent)
@@ -207,9 +210,9 @@ class Grid(Frozen):
         return tuple(int(i) for i in np.clip(index, 0, np.asarray(self.shape) - 1))
 
     def interpolation(
-        self, points: np.ndarray, on_faces: Sequence[bool] = ()
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Multilinear interpolation of a field at `points`.
+        self, points: Float[np.ndarray, "points ndim"], on_faces: Sequence[bool] = ()
+    ) -> tuple[Int[np.ndarray, "points corners"], Float[np.ndarray, "points corners"]]:
+        """Multilinear interpolation of a field at `points`:
 
         ``value[k] = sum_j weights[k, j] * field.ravel()[indices[k, j]]``; beyond the outermost
         centres the value is that of the nearest centre.
@@ -240,7 +243,10 @@ class Grid(Frozen):
         return indices, weights
 
     def check_inside(
-        self, points: np.ndarray, what: str, numbers: np.ndarray | None = None
+        self,
+        points: Float[np.ndarray, "points ndim"],
+        what: str,
+        numbers: Int[np.ndarray, " points"] | None = None,
     ) -> None:
         """Raise a `DataError` that names the first of `points` outside the box, by its number in
         `numbers` or else by its index."""
@@ -254,6 +260,7 @@ class Grid(Frozen):
             )
 
     def _box(self) -> str:
+        """The bounds of the box, in messages."""
         return ", ".join(
             f"{d} in [{o:g}, {o + e:g}] {self.units}"
             for d, o, e in zip(self.dims, self.origin, self.extent, strict=True)

@@ -1,12 +1,13 @@
 """Journals: files that record what a run computes, as it goes, so that it can continue.
 
-A journal is an HDF5 file that states its kind and the inputs it was made with, and has tables.
-Space for each row of a table is allocated from the start (see `hdf5`), and each row has a mark,
+A journal is an HDF5 file with its kind, the inputs it was made with, and tables. Space for each row
+of a table is allocated from the start (see `hdf5`). Each row has a mark,
 
     number + 1, length, checksums of its parts,
 
 which is written after the row is on disk: a row counts once its mark is there. A process killed at
-any instant leaves a file that opens and lacks at most the row being written. There are three kinds:
+any instant leaves a file that opens and lacks at most the row being written. Tables are of three
+kinds:
 
 - *rows* of numbers, all of one shape, written in any order: one table a journal, of full size;
 - *records* of anything (see `packing`), one after the other: a full table is enlarged in a copy
@@ -21,7 +22,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import h5py
 import numpy as np
@@ -32,6 +33,11 @@ from .hdf5 import allocate, checksum, legible, make, opened, sync
 from .outputs import check_outputs
 from .packing import pack, unpack
 
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, UInt8, UInt64
+
+    Row = UInt8[np.ndarray, " bytes"] | Float[np.ndarray, " ..."]
+
 FORMAT = "pyadjoint_gpu journal 4"
 _FORMATS = tuple(f"pyadjoint_gpu {k} " for k in ("journal", "sampler", "rows", "selection"))
 """Beginnings of the formats of this and earlier versions."""
@@ -40,13 +46,14 @@ _PAGE = 4096  # bytes; the space of a record is a multiple
 _ALL = slice(None)
 
 MadeWith = Callable[[], Mapping[str, Any]]
-"""The inputs that decide the results, by name; called once the file can be written."""
+"""A function that returns the inputs that determine the results, by name; called once the file can
+be written."""
 
 
 @dataclass(frozen=True)
 class Rows:
-    """A table of numbers: the shape of all rows together, the chunks of its storage, and the number
-    of parts along the second axis that have checksums of their own."""
+    """The layout of a table: the shape of all rows together, the chunks of its storage, the number
+    of parts along the second axis that have checksums of their own, and the type of its numbers."""
 
     shape: tuple[int, ...]
     chunks: tuple[int, ...] | None = None
@@ -73,7 +80,7 @@ class Journal:
     records: ClassVar[tuple[str, ...]] = ()
     slots: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(self, path: Path, file: Any):
+    def __init__(self, path: Path, file: h5py.File):
         self.path, self._new = path, False
         self._take(file)
         kind, goes_on, self.made_with = self.given(0, "what it is")
@@ -82,10 +89,12 @@ class Journal:
         for name in (*self.records, *self.slots) or ("rows",):
             _ = self._tables[name]
 
-    def _take(self, file: Any) -> None:
+    def _take(self, file: h5py.File) -> None:
         self._file = file
-        self._tables = {k: file[k] for k in file if f"{k}.marks" in file}
-        self._marks: dict[str, np.ndarray] = {k: file[f"{k}.marks"][...] for k in self._tables}
+        self._tables: dict[str, h5py.Dataset] = {k: file[k] for k in file if f"{k}.marks" in file}
+        self._marks: dict[str, UInt64[np.ndarray, "rows marks"]] = {
+            k: file[f"{k}.marks"][...] for k in self._tables
+        }
 
     @classmethod
     def start(
@@ -119,7 +128,7 @@ class Journal:
         about = cls.kind, cls.goes_on, json.dumps(fingerprint(**made_with()))
         packed = [pack(each) for each in (about, *given)]
 
-        def fill(file: Any) -> None:
+        def fill(file: h5py.File) -> None:
             file.attrs["format"] = FORMAT
             for name in (*cls.records, *cls.slots):
                 _lay(file, name, Rows((2 if name in cls.slots else _FIRST, _PAGE), dtype="u1"))
@@ -139,7 +148,7 @@ class Journal:
     def found(
         cls, path: str | Path, made_with: MadeWith, *, overwrite: bool = False
     ) -> Self | None:
-        """The journal that `start` would continue; None if it would begin a new one."""
+        """The journal that `start` would continue, or None if it would begin a new one."""
         check_outputs({"journal": path})
         if not Path(path).exists() or (overwrite and _replaceable(Path(path))):
             return None
@@ -184,6 +193,7 @@ class Journal:
             self.path.unlink(missing_ok=True)
 
     def close(self) -> None:
+        """Close the file."""
         self._file.close()
 
     @property
@@ -192,13 +202,15 @@ class Journal:
         return self.kind
 
     def check(self, made_with: Mapping[str, Any]) -> None:
-        """Raise a `DataError` that names what differs unless it was made with these inputs."""
+        """Raise a `DataError` that names what differs unless the journal was made with these
+        inputs."""
         check_made_with(self.path, self.told, self.made_with, fingerprint(**made_with))
 
     # Reading
 
     def given(self, k: int, what: str, more: str = "") -> Any:
-        """What it is, where k = 0, or number k of what it was given."""
+        """Record k of the table "given": what the journal is for k = 0, else what `start` was
+        given. `what` it is and `more` go into the message of the error if it is damaged."""
         return self.row("given", k, f"damaged, {what} in it is not what was written{more}")
 
     @property
@@ -206,7 +218,7 @@ class Journal:
         """The shape of the table of numbers."""
         return self._tables["rows"].shape
 
-    def done(self, name: str = "rows") -> np.ndarray:
+    def done(self, name: str = "rows") -> Bool[np.ndarray, " rows"]:
         """Mask of the rows of a table that have been written."""
         return np.all(self._marks[name], axis=1)
 
@@ -226,8 +238,8 @@ class Journal:
         Raises
         ------
         DataError
-            If the row is damaged; the message is `told` with k, the part's number j and the
-            table's size.
+            If the row is damaged, with the message `told`, in which ``{k}``, ``{j}`` and ``{size}``
+            stand for the row, the part and the number of rows.
         """
         table, marks = self._tables[name], self._marks[name]
         place = self._place(name, k)
@@ -242,7 +254,7 @@ class Journal:
         return row if name == "rows" else unpack(row)
 
     def last(self, name: str) -> tuple[int, Any] | None:
-        """The number and the content of a slot's last record, if it has one."""
+        """The number and the content of a slot's last legible record, if it has one."""
         found = self._marks[name][self.done(name), 0].astype(int) - 1
         for k in sorted(found.tolist(), reverse=True):
             try:
@@ -255,8 +267,10 @@ class Journal:
     # Writing
 
     def put(self, **rows: tuple[int, Any]) -> None:
-        """Write rows of tables, each with its number. They are on disk when this returns; slots are
-        written before the marks of the other tables."""
+        """Write rows of tables, each given by its number and content.
+
+        They are on disk when this returns; slots are written before the marks of the other tables.
+        """
         raw = {
             name: (k, np.asarray(row, "f8") if name == "rows" else pack(row))
             for name, (k, row) in rows.items()
@@ -275,17 +289,18 @@ class Journal:
             if others:
                 sync(self._file)
 
-    def _write_mark(self, name: str, k: int, row: np.ndarray) -> None:
+    def _write_mark(self, name: str, k: int, row: Row) -> None:
         place, marks = self._place(name, k), self._marks[name]
         marks[place] = _mark(k, row, marks.shape[1] - 2)
         self._file[f"{name}.marks"][place] = marks[place]
 
     def _place(self, name: str, k: int) -> int:
+        """The row of a table that holds record k."""
         return k % 2 if name in self.slots else k
 
-    def _make_room(self, name: str, k: int, row: np.ndarray) -> None:
-        """Make space for a record: if needed, in a new file with twice as many or twice as wide
-        rows."""
+    def _make_room(self, name: str, k: int, row: Row) -> None:
+        """Make space for a record: if it has none, in a copy of the file with twice as many or
+        twice as wide rows."""
         old, (room, width) = self._file, self._tables[name].shape[:2]
         if name == "rows" or (self._place(name, k) < room and len(row) <= width):
             return
@@ -293,7 +308,7 @@ class Journal:
         shapes = {n: table.shape for n, table in self._tables.items()}
         shapes[name] = room if self._place(name, k) < room else 2 * room, wider
 
-        def fill(file: Any) -> None:
+        def fill(file: h5py.File) -> None:
             for key, value in old.attrs.items():
                 file.attrs[key] = value
             for each, shape in shapes.items():
@@ -309,7 +324,7 @@ class Journal:
         self._take(type(self).open(self.path)._file)
 
 
-def _lay(file: Any, name: str, table: Rows) -> None:
+def _lay(file: h5py.File, name: str, table: Rows) -> None:
     """Allocate an empty table and its marks."""
     allocate(file, name, table.shape, table.dtype, table.chunks)
     allocate(file, f"{name}.marks", (table.shape[0], 2 + table.parts), "u8")
@@ -317,17 +332,19 @@ def _lay(file: Any, name: str, table: Rows) -> None:
 
 
 def _width(length: int) -> int:
+    """The space, in bytes, of a record of this length."""
     return -(-length // _PAGE) * _PAGE
 
 
-def _sums(k: int, row: np.ndarray, parts: Sequence[int]) -> list[np.uint64]:
-    """Checksums of the parts of row k with these numbers, which `row` has."""
+def _sums(k: int, row: Row, parts: Sequence[int]) -> list[np.uint64]:
+    """Checksums of `parts` of row k; `row` has these parts only."""
     if len(parts) == 1 and parts[0] == 0:
         return [checksum((k, 0), row)]
     return [checksum((k, j), row[:, i]) for i, j in enumerate(parts)]
 
 
-def _mark(k: int, row: np.ndarray, parts: int) -> np.ndarray:
+def _mark(k: int, row: Row, parts: int) -> UInt64[np.ndarray, " marks"]:
+    """The mark of row k."""
     return np.array([k + 1, len(row), *_sums(k, row, range(parts))], "u8")
 
 

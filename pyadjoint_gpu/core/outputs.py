@@ -9,11 +9,12 @@ from typing import Any
 
 from .errors import DataError
 from .files import check_writable, path_of
+from .guards import is_list, is_mapping
 
 _NAMES = {"title", "names"}
 """Keys of run files whose texts are not paths."""
 _EXTENT = {"inversion.max_iterations", "sampler.repeats"}
-"""Keys that say how far a run goes: one that goes no less far may replace another."""
+"""Keys that say how far a run goes: its result may replace that of a run that went no further."""
 
 
 def check_outputs(
@@ -47,7 +48,7 @@ def check_outputs(
 
 
 def inputs(tables: Mapping[str, Any], path: Path) -> dict[str, Path]:
-    """The files that a run file's tables name, by key, and the run file itself."""
+    """The files that the tables of a run file name, by key, and the run file itself."""
     found = {"the run file": path}
     for where, text in _texts({k: v for k, v in tables.items() if k != "output"}, ""):
         for name in (text, text.rpartition(":")[0]):
@@ -57,7 +58,7 @@ def inputs(tables: Mapping[str, Any], path: Path) -> dict[str, Path]:
 
 
 def check_replaced(path: Path, config: str, iterations: int | None = None) -> None:
-    """Raise a `DataError` if `path` has the result of other inputs, or a better one.
+    """Raise a `DataError` if `path` has the result of other inputs, or one of more iterations.
 
     Parameters
     ----------
@@ -90,7 +91,7 @@ def check_replaced(path: Path, config: str, iterations: int | None = None) -> No
         )
 
 
-def _result(path: Path) -> tuple[dict[str, Any], int | None] | None:
+def _result(path: Path) -> tuple[Mapping[str, Any], int | None] | None:
     """The inputs of a result and its number of iterations, if any; None for other files."""
     import h5py
 
@@ -103,21 +104,23 @@ def _result(path: Path) -> tuple[dict[str, Any], int | None] | None:
             done = rows.shape[0] - 1 if isinstance(rows, h5py.Dataset) else None
     except Exception:  # no result, or none that can be read
         return None
-    return (config, done) if isinstance(config, dict) else None
+    return (config, done) if is_mapping(config) else None
 
 
-def _differing(a: Any, b: Any, where: str = "") -> Iterator[str]:
+def _differing(a: object, b: object, where: str = "") -> Iterator[str]:
     """Keys whose values differ, to the second level."""
-    if where.count(".") < 1 and isinstance(a, dict) and isinstance(b, dict):
+    if "." not in where and is_mapping(a) and is_mapping(b):
         for key in {**a, **b}:
             yield from _differing(a.get(key), b.get(key), f"{where}.{key}" if where else key)
     elif json.dumps(a, sort_keys=True) != json.dumps(b, sort_keys=True):  # NaN equals NaN
         yield where
 
 
-def _number(tables: dict[str, Any], key: str) -> int:
+def _number(tables: Mapping[str, Any], key: str) -> int:
+    """The value of a key ``table.name``; 1 where it is left out."""
     table, _, name = key.partition(".")
-    return (tables.get(table) or {}).get(name, 1)
+    values: Mapping[str, int] = tables.get(table) or {}
+    return values.get(name, 1)
 
 
 def _identity(path: Path) -> Path | tuple[int, int]:
@@ -129,13 +132,14 @@ def _identity(path: Path) -> Path | tuple[int, int]:
     return found.st_dev, found.st_ino
 
 
-def _texts(value: Any, where: str) -> Iterator[tuple[str, str]]:
+def _texts(value: object, where: str) -> Iterator[tuple[str, str]]:
+    """All texts in tables of a run file, each after its key."""
     if isinstance(value, str):
         yield where, value
-    elif isinstance(value, Mapping):
+    elif is_mapping(value):
         for key, inner in value.items():
             if key not in _NAMES:
                 yield from _texts(inner, f"{where}.{key}" if where else str(key))
-    elif isinstance(value, list):
+    elif is_list(value):
         for k, inner in enumerate(value):
             yield from _texts(inner, f"{where}[{k}]")

@@ -1,4 +1,4 @@
-"""Pickling of dataclasses that cache what they compute."""
+"""Pickling of dataclasses without their cached properties."""
 
 from __future__ import annotations
 

@@ -1,5 +1,8 @@
 """Double precision and bitwise repeatable results, whatever the user's JAX settings."""
 
+# JAX annotates the functions that its transformations take and return as bare `Callable`.
+# pyright: reportUnknownMemberType=false
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -39,15 +42,18 @@ def _options() -> tuple[dict[str, Any], dict[str, Any]]:
     """Compiler options for repeatable bits and for speed, as far as this JAX knows them."""
     keep_compiled()
     try:
-        jax.jit(lambda x: x + 1, compiler_options=_REPEATABLE)(1)
+        jax.jit(abs, compiler_options=_REPEATABLE)(1)
     except Exception:  # an XLA without the option
         return {}, {}
     return _REPEATABLE, _FAST
 
 
 def compiled(function: Callable[P, T], *, quickly: bool = False, **options: Any) -> Callable[P, T]:
-    """`jax.jit(function, **options)` with bitwise repeatable results; `quickly` saves a quarter of
-    the compilation time. JAX is not initialised before the first call."""
+    """`jax.jit(function, **options)` with bitwise repeatable results.
+
+    JAX is not initialised before the first call. `quickly` saves a quarter of the compilation
+    time.
+    """
 
     @cache
     def build() -> Callable[P, T]:
@@ -66,9 +72,10 @@ def compiled_loop(
 ) -> Callable[P, T]:
     """`compiled` for a function that spends its time in loops, by the faster code generator.
 
-    The loops work on copies of arguments and results, made by multiplying with a one that is not
-    known at compilation. XLA plans one block of memory for all temporary arrays of a function, so
-    the copies always lie at the same distances: tests for overlap give the same in every run.
+    The loops work on copies of arguments and results, made by multiplication with a one that is
+    unknown at compilation. XLA plans one block of memory for all temporary arrays of a function,
+    so that the copies always lie at the same distances: tests for overlap give the same in every
+    run.
     """
 
     call: Callable[..., T] = function

@@ -5,23 +5,36 @@ A task (`progress_bar`) also reports phases in which its count does not move, su
 
 from __future__ import annotations
 
-import contextlib
 import sys
 import threading
 import time
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import (
+    Callable,
+    Generator,
+    Hashable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+    Sized,
+)
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 LOOKED_AT = 1.0
 """Seconds after which a phase is reported beside a bar."""
 UNSEEN = 5.0
-"""Seconds after which a phase is reported where there is no bar: short ones leave no line."""
+"""Seconds after which a phase is reported where there is no bar; short ones leave no line."""
 EVERY = 60.0
 """Seconds between the lines that report a task's state where there is no bar."""
 _TICK = 0.25
 
 Listener = Callable[[dict[str, Any]], None]
+"""Receives records that JSON can hold."""
 
 _open: list[Task] = []
 """Visible tasks under way, the innermost last."""
@@ -37,27 +50,34 @@ class _Phase:
 
 
 class Task:
-    """A long computation whose progress is shown; made by `progress_bar`. Close it after use, use
-    it as a context manager, or iterate over it.
+    """A long computation whose progress is shown; made by `progress_bar`.
+
+    Close it after use, use it as a context manager, or iterate over it.
 
     Attributes
     ----------
     done : int
         Steps so far.
+    note : str
+        The state of the phase under way, which lines show in its place.
     """
 
     def __init__(
-        self, items: Any, shown: bool | None, name: str, unit: str, total: int | None
+        self,
+        items: Iterable[Any] | None,
+        shown: bool | None,
+        name: str,
+        unit: str,
+        total: int | None,
     ) -> None:
         self.name, self.unit, self.items = name, unit, items
-        self.total = len(items) if total is None and hasattr(items, "__len__") else total
-        self.done = 0
+        self.total = len(items) if total is None and isinstance(items, Sized) else total
+        self.done, self.note = 0, ""
         self._values: Mapping[str, float] = {}
         self._phases: list[_Phase] = []
-        self._note = ""
         self._begun = time.monotonic()
         self._over = threading.Event()
-        self._bar: Any = None
+        self._bar: tqdm[Any] | None = None
         self._listener: Listener | None = None
         if shown is False:
             return
@@ -77,14 +97,14 @@ class Task:
 
     def __iter__(self) -> Iterator[Any]:
         with self:
-            for item in self.items:
+            for item in () if self.items is None else self.items:
                 yield item
                 self.update()
 
     def update(self, steps: int = 1, **values: float) -> None:
         """Add steps, with numbers to show beside the count."""
         self.done += steps
-        self._note = ""
+        self.note = ""
         self._values = values or self._values
         if self._bar is not None:
             self._bar.set_postfix_str(_listed(self._values), refresh=False)
@@ -93,6 +113,7 @@ class Task:
             self._listener(self._record())
 
     def close(self) -> None:
+        """End the display."""
         self._over.set()
         if self in _open:
             _open.remove(self)
@@ -101,17 +122,19 @@ class Task:
 
     # Phases
 
-    def _begin(self, text: str, at_once: bool) -> _Phase:
-        phase = _Phase(text, time.monotonic())
-        self._note = ""
-        self._phases.append(phase)
+    @contextmanager
+    def phase(self, text: str, at_once: bool) -> Generator[None]:
+        """A phase of this task: see `phase`."""
+        begun = _Phase(text, time.monotonic())
+        self.note = ""
+        self._phases.append(begun)
         if at_once or self._patience == 0.0:
-            self._tell(phase)
-        return phase
-
-    def _end(self, phase: _Phase) -> None:
-        self._phases.remove(phase)
-        self._note = ""
+            self._tell(begun)
+        try:
+            yield
+        finally:
+            self._phases.remove(begun)
+            self.note = ""
 
     def _tell(self, phase: _Phase) -> None:
         phase.told = True
@@ -129,7 +152,7 @@ class Task:
             now = time.monotonic()
             phase = self._phases[-1] if self._phases else None
             # A phase that reports a note is known to move.
-            if phase and not (phase.told or self._note) and now - phase.begun >= self._patience:
+            if phase and not (phase.told or self.note) and now - phase.begun >= self._patience:
                 self._tell(phase)
             if now - self._begun >= due:
                 due += EVERY
@@ -137,7 +160,7 @@ class Task:
                     self._tell_state(now - self._begun)
 
     def _tell_state(self, seconds: float) -> None:
-        doing = self._note or (self._phases[-1].text if self._phases else "")
+        doing = self.note or (self._phases[-1].text if self._phases else "")
         if self._listener is not None:
             self._listener(self._record() | ({"doing": doing} if doing else {}))
             return
@@ -157,7 +180,7 @@ class Task:
 
 
 def progress_bar(
-    items: Any = None,
+    items: Iterable[Any] | None = None,
     *,
     shown: bool | None,
     desc: str,
@@ -175,29 +198,18 @@ def progress_bar(
     return Task(items, shown, desc, unit, total)
 
 
-@contextlib.contextmanager
-def phase(text: str, *, at_once: bool = False) -> Iterator[None]:
-    """A phase of the innermost visible task, reported once it lasts; or `at_once`, for code that
-    keeps the reporting thread from running."""
-    if not _open:
-        yield
-        return
-    task = _open[-1]
-    begun = task._begin(text, at_once)
-    try:
-        yield
-    finally:
-        task._end(begun)
+def phase(text: str, *, at_once: bool = False) -> AbstractContextManager[None]:
+    """A context that is a phase of the innermost visible task, reported once it lasts, or
+    `at_once`, for code that keeps the reporting thread from running."""
+    return _open[-1].phase(text, at_once) if _open else nullcontext()
 
 
-def first_use(
-    key: Hashable, text: str, *, at_once: bool = False
-) -> contextlib.AbstractContextManager:
-    """A `phase` the first time that this process meets the hashable `key`, when code has to be
-    compiled; else a context that does nothing."""
+def first_use(key: Hashable, text: str, *, at_once: bool = False) -> AbstractContextManager[None]:
+    """A `phase` the first time that this process meets `key`, when code has to be compiled, else a
+    context that does nothing."""
     mark = hash(key)
     if mark in _used:
-        return contextlib.nullcontext()
+        return nullcontext()
     _used.add(mark)
     return phase(text, at_once=at_once)
 
@@ -205,11 +217,11 @@ def first_use(
 def note(text: str) -> None:
     """Set the state of the phase under way, which lines then show in its place."""
     if _open:
-        _open[-1]._note = text
+        _open[-1].note = text
 
 
-@contextlib.contextmanager
-def heard_by(listener: Listener) -> Iterator[None]:
+@contextmanager
+def heard_by(listener: Listener) -> Generator[None]:
     """Send progress to `listener` as records, in place of bars and lines."""
     _listeners.append(listener)
     try:
@@ -223,7 +235,7 @@ def times(shape: Sequence[int]) -> str:
     return " x ".join(map(str, shape))
 
 
-def _drawn(shown: bool | None, **options: Any) -> Any:
+def _drawn(shown: bool | None, **options: Any) -> tqdm[Any] | None:
     """A tqdm bar, for notebooks where there is one; None where it would not be seen."""
     from tqdm.auto import tqdm
 
@@ -236,6 +248,7 @@ def _listed(values: Mapping[str, float]) -> str:
 
 
 def _line(text: str) -> None:
-    with contextlib.suppress(OSError, ValueError):  # nowhere to say it
+    """Write a line to standard error."""
+    with suppress(OSError, ValueError):  # nowhere to say it
         if sys.stderr is not None:
             print(text, file=sys.stderr, flush=True)

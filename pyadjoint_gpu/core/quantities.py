@@ -9,14 +9,19 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import cache
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from .errors import DataError, shown
+from .guards import is_mapping
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from jaxtyping import Float
 
 UNSTATED = ("", "1", "-")
-"""Texts that state no units: values with them are taken to be in the wanted units."""
+"""Texts that state no units: values with them are in the wanted units."""
 
 # The year of UDUNITS is the tropical one, that of pint has 365.25 days. Neither has the darcy.
 _DEFINITIONS = (
@@ -33,18 +38,19 @@ _DOT = re.compile(r"(?<=[A-Za-z0-9)])[.·](?=[A-Za-z(])")  # UDUNITS multiplies 
 
 
 class Conversion(NamedTuple):
-    """Conversion of units, y = scale x + offset; differences, such as standard deviations, are
-    scaled only."""
+    """Conversion of units, y = scale x + offset; of differences, y = scale x."""
 
     scale: float
     offset: float
 
     def __call__(self, values: Any) -> Any:
+        """`values` in the other units."""
         if self == SAME:
             return values
         return values * self.scale + self.offset if self.offset else values * self.scale
 
     def difference(self, values: Any) -> Any:
+        """Differences of values, such as standard deviations, in the other units."""
         return values if self.scale == 1.0 else values * self.scale
 
 
@@ -53,9 +59,10 @@ SAME = Conversion(1.0, 0.0)
 
 @cache
 def _registry() -> Any:
+    """pint's registry of units, with UDUNITS spelling added. Its types are unknown in part."""
     import pint
 
-    registry = pint.UnitRegistry(on_redefinition="ignore")
+    registry: pint.UnitRegistry[Any] = pint.UnitRegistry(on_redefinition="ignore")
     for line in _DEFINITIONS:
         registry.define(line)
     return registry
@@ -63,7 +70,7 @@ def _registry() -> Any:
 
 @cache
 def _parsed(text: str) -> Any:
-    """A pint quantity of one unit; None if there is no such unit."""
+    """A pint quantity of one unit, or None if there is no such unit."""
     spelt = _DOT.sub("*", text.replace("°C", "degC").replace("⋅", "*"))
     # Case matters in symbols ("MPa", "mPa"), not in names ("Metres").
     tries = [spelt, spelt.lower()] if re.fullmatch(r"[A-Za-z]{4,}", spelt) else [spelt]
@@ -85,7 +92,7 @@ def _parsed(text: str) -> Any:
 
 
 def spelling(units: object) -> str:
-    """Units as a stripped text; "1" for none."""
+    """Units as a text without blanks around it; "1" for none."""
     text = "" if units is None else str(units).strip()
     return "1" if text in UNSTATED else text
 
@@ -103,15 +110,15 @@ def _to_base(text: str) -> tuple[Conversion, Any] | None:
 
 
 def known(units: object) -> bool:
-    """Whether the text is a known unit."""
+    """Whether these are known units, or none."""
     text = spelling(units)
     return text == "1" or _parsed(text) is not None
 
 
 def conversion(found: object, wanted: str, *, density: float | None = None) -> Conversion | None:
-    """Conversion from `found` to `wanted`; None if there is none.
+    """Conversion from units `found` to `wanted`, or None if they do not convert.
 
-    A `found` that states no units is taken to be `wanted`. With a `density` in kg m-3, masses
+    Values whose units are not stated are in those `wanted`. With a `density` in kg m-3, masses
     convert to volumes (``kg m-2 year-1`` to ``m year-1``).
     """
     one, other = spelling(found), spelling(wanted)
@@ -131,8 +138,8 @@ def conversion(found: object, wanted: str, *, density: float | None = None) -> C
 def converter(
     what: str, found: object, wanted: str, *, density: float | None = None, meaning: str = ""
 ) -> Conversion:
-    """`conversion`, or a `DataError` that begins with `what`; `meaning` describes `wanted` in
-    it."""
+    """`conversion`, or a `DataError`, which begins with `what` and gives the `meaning` of the
+    wanted units."""
     how = conversion(found, wanted, density=density)
     if how is not None:
         return how
@@ -146,8 +153,8 @@ def converter(
 
 @cache
 def power(*parts: tuple[str, int]) -> str:
-    """The product of units to whole powers, in UDUNITS spelling: ``(("m", 1), ("s", -1))`` is
-    ``m s-1``. If one of them is unknown, the texts side by side."""
+    """The product of units to whole powers, in UDUNITS spelling, or the texts side by side if one
+    is unknown: ``(("m", 1), ("s", -1))`` is ``m s-1``."""
     if all(spelling(text) == "1" for text, _ in parts):
         return "1"
     product = _registry().Quantity(1.0)
@@ -169,7 +176,7 @@ def inverse(units: str) -> str:
 
 
 def stated(value: Any) -> str | None:
-    """The units that a value states, None if it states none."""
+    """The units that a value states, or None."""
     attributes = getattr(value, "attrs", None)
     if attributes is not None:
         return attributes.get("units")
@@ -189,8 +196,15 @@ def _described(value: object) -> str:
     return kinds.get(array.dtype.kind) or shown(value)
 
 
-def numbers(what: str, value: Any, *, expected: str = "numeric values") -> np.ndarray:
-    """A value as an array of floats, NaN where one is missing: by NaN, a mask, or the attributes
+def coordinates(array: Any) -> Mapping[Any, xr.DataArray]:
+    """The coordinates of a DataArray, by name. xarray's own annotation leaves their class open."""
+    return array.coords
+
+
+def numbers(
+    what: str, value: Any, *, expected: str = "numeric values"
+) -> Float[np.ndarray, " ..."]:
+    """`value` as an array of floats, NaN where one is missing: by NaN, a mask, or the attributes
     ``_FillValue`` and ``missing_value``.
 
     Raises
@@ -224,7 +238,9 @@ def numbers(what: str, value: Any, *, expected: str = "numeric values") -> np.nd
     return array if masked is None else np.where(masked, np.nan, array)
 
 
-def points(what: str, given: Any, axes: Mapping[str, str], *, expected: str = "") -> np.ndarray:
+def points(
+    what: str, given: Any, axes: Mapping[str, str], *, expected: str = ""
+) -> Float[np.ndarray, "points axes"]:
     """Positions as an array with one point a row.
 
     Parameters
@@ -251,7 +267,7 @@ def points(what: str, given: Any, axes: Mapping[str, str], *, expected: str = ""
     """
     names = list(axes)
     expected = expected or f"(n, {len(names)}) numbers, n > 0, in the order {', '.join(names)}"
-    if isinstance(given, Mapping) or hasattr(given, "columns"):  # a mapping or a pandas table
+    if is_mapping(given) or hasattr(given, "columns"):  # a mapping or a pandas table
         for name in names:
             if name not in given:
                 found = ", ".join(map(str, given)) or "none"

@@ -1,4 +1,4 @@
-"""The spaces on which parameters and unknowns live: cells, faces of sides."""
+"""Spaces of parameters and unknowns: the cells of a grid, the faces of its sides."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ import numpy as np
 from .checks import number
 from .errors import ConfigError, DataError
 from .grid import AXES, Grid
-from .quantities import converter, numbers, stated
+from .guards import is_mapping
+from .quantities import converter, coordinates, numbers, stated
 
 if TYPE_CHECKING:
-    import jax
     import xarray as xr
+    from jaxtyping import Array, Float, Int
+
+    _Pairs = tuple[Int[np.ndarray, " pairs"], Int[np.ndarray, " pairs"], float, float]
 
 
 class Quantity(Protocol):
@@ -34,7 +37,7 @@ class Quantity(Protocol):
 
 
 def _only(data: xr.Dataset, name: str, of: Quantity | None) -> xr.DataArray:
-    """The only variable of a Dataset, or the one that has the name of `of`."""
+    """The variable of a Dataset with the name of `of`, or its only one."""
     found = list(data.data_vars)
     wanted = of.name if of is not None and of.name in found else None
     if wanted is None and len(found) != 1:
@@ -52,10 +55,12 @@ class Space:
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """Shape of a field."""
         raise NotImplementedError
 
     @property
     def dims(self) -> tuple[str, ...]:
+        """Names of a field's dimensions."""
         raise NotImplementedError
 
     @property
@@ -65,21 +70,24 @@ class Space:
 
     @property
     def size(self) -> int:
+        """Number of points."""
         return math.prod(self.shape)
 
-    def positions(self) -> tuple[np.ndarray, ...]:
-        """Coordinates of every point, one array of ``shape`` an axis of the grid."""
+    def positions(self) -> tuple[Float[np.ndarray, "*shape"], ...]:
+        """Coordinates of every point, one array for each axis of the grid."""
         raise NotImplementedError
 
-    def dirichlet(self, field: jax.Array) -> jax.Array | float:
-        """Integral of ``|grad field|^2`` over the space (differentiable by JAX)."""
+    def dirichlet(self, field: Float[Array, "*shape"]) -> Float[Array, ""] | float:
+        """Integral of ``|grad field|^2`` over the space, differentiable by JAX."""
         raise NotImplementedError
 
     def coordinates(self) -> dict[str, Any]:
         """Coordinates of the space's own dimensions, if any, as a Dataset takes them."""
         return {}
 
-    def fill(self, value: Any, name: str, of: Quantity | None = None) -> np.ndarray:
+    def fill(
+        self, value: Any, name: str, of: Quantity | None = None
+    ) -> Float[np.ndarray, "*shape"]:
         """`value` as a field of this space, in the units of `of`.
 
         Parameters
@@ -102,7 +110,7 @@ class Space:
         """
         if hasattr(value, "data_vars"):
             value = _only(value, name, of)
-        elif isinstance(value, Mapping):
+        elif is_mapping(value):
             value = self._plane(value, name)
         elif callable(value):
             value = value(*self.positions())
@@ -124,7 +132,8 @@ class Space:
             )
         return np.broadcast_to(array, self.shape)
 
-    def _plane(self, value: Mapping[str, Any], name: str) -> np.ndarray:
+    def _plane(self, value: Mapping[str, Any], name: str) -> Float[np.ndarray, "*shape"]:
+        """The linear function ``{"value": v, "gradient": [g, ...]}``."""
         grid = self.grid
         if set(value) != {"value", "gradient"}:
             raise ConfigError(f"{name}: found keys {sorted(value)}, expected value and gradient")
@@ -144,7 +153,9 @@ class Space:
             out = out + g * (p - c)
         return out
 
-    def _aligned(self, array: xr.DataArray, name: str) -> np.ndarray:
+    def _aligned(self, array: xr.DataArray, name: str) -> Float[np.ndarray, " ..."]:
+        """The values of a DataArray with its dimensions in this space's order, less those of
+        length 1 that are not of this space."""
         extra = [d for d in array.dims if d not in self.dims and array.sizes[d] == 1]
         array = array.squeeze(extra)
         if array.ndim and set(array.dims) != set(self.dims):
@@ -154,7 +165,7 @@ class Space:
 
 @dataclass(frozen=True)
 class CellSpace(Space):
-    """Fields with one value a cell."""
+    """The cells of a grid: fields have one value a cell."""
 
     grid: Grid
 
@@ -170,10 +181,10 @@ class CellSpace(Space):
     def measure(self) -> float:
         return self.grid.cell_volume
 
-    def positions(self) -> tuple[np.ndarray, ...]:
+    def positions(self) -> tuple[Float[np.ndarray, "*shape"], ...]:
         return tuple(np.meshgrid(*self.grid.centers, indexing="ij"))
 
-    def dirichlet(self, field: jax.Array) -> jax.Array | float:
+    def dirichlet(self, field: Float[Array, "*shape"]) -> Float[Array, ""] | float:
         import jax.numpy as jnp
 
         total = 0.0
@@ -181,9 +192,9 @@ class CellSpace(Space):
             total = total + jnp.sum(jnp.square(jnp.diff(field, axis=axis))) / h**2
         return total * self.grid.cell_volume
 
-    def _aligned(self, array: xr.DataArray, name: str) -> np.ndarray:
+    def _aligned(self, array: xr.DataArray, name: str) -> Float[np.ndarray, " ..."]:
         for dim, expected, h in zip(self.dims, self.grid.centers, self.grid.spacing, strict=True):
-            if dim not in array.dims or dim not in array.coords:
+            if dim not in array.dims or dim not in coordinates(array):
                 continue
             what = f"{name}: coordinate {dim!r}"
             how = converter(what, array[dim].attrs.get("units"), self.grid.units)
@@ -203,17 +214,18 @@ class CellSpace(Space):
 
 
 SIDES = {f"{axis}_{end}": (axis, end) for axis in AXES for end in ("min", "max")}
+"""Axis and end of each side of a grid, by name."""
 
 
 @dataclass(frozen=True)
 class BoundarySpace(Space):
-    """Fields with one value a face of the named sides of the box, side after side, each in array
-    order."""
+    """The faces of the named sides of a grid: fields have one value a face, side after side, each
+    side in array order."""
 
     grid: Grid
     sides: tuple[str, ...]
     label: str = "boundary"
-    """The prefix of its dimension, ``<label>_face``, and of its coordinates."""
+    """Prefix of the dimension's name, ``<label>_face``, and of those of its coordinates."""
 
     def __post_init__(self) -> None:
         allowed = [s for s, (axis, _) in SIDES.items() if axis in self.grid.dims]
@@ -230,7 +242,7 @@ class BoundarySpace(Space):
     @cached_property
     def _layout(self) -> tuple[tuple[int, tuple[int, ...], slice], ...]:
         """For each side its axis, the shape of its faces, and their slice of the vector."""
-        out = []
+        out: list[tuple[int, tuple[int, ...], slice]] = []
         start = 0
         for side in self.sides:
             axis = self.grid.dims.index(SIDES[side][0])
@@ -246,7 +258,7 @@ class BoundarySpace(Space):
 
     @property
     def measure(self) -> float:
-        """Mean face area."""
+        """Mean area of a face."""
         areas = [
             self.grid.cell_volume / self.grid.spacing[axis] * math.prod(shape)
             for axis, shape, _ in self._layout
@@ -260,8 +272,8 @@ class BoundarySpace(Space):
             shape = tuple(1 if a == axis else n for a, n in enumerate(self.grid.shape))
             yield axis, 0 if SIDES[side][1] == "min" else -1, values[where].reshape(shape)
 
-    def positions(self) -> tuple[np.ndarray, ...]:
-        columns: list[list[np.ndarray]] = [[] for _ in self.grid.dims]
+    def positions(self) -> tuple[Float[np.ndarray, "*shape"], ...]:
+        columns: list[list[Float[np.ndarray, " faces"]]] = [[] for _ in self.grid.dims]
         for side, (axis, _, _) in zip(self.sides, self._layout, strict=True):
             ends = self.grid.faces[axis]
             at = ends[:1] if SIDES[side][1] == "min" else ends[-1:]
@@ -280,7 +292,7 @@ class BoundarySpace(Space):
             for d, p in zip(self.grid.dims, self.positions(), strict=True)
         }
 
-    def dirichlet(self, field: jax.Array) -> jax.Array | float:
+    def dirichlet(self, field: Float[Array, "*shape"]) -> Float[Array, ""] | float:
         """Integral of ``|grad field|^2`` along each side, and in 2-D around the corners where two
         named sides meet."""
         import jax.numpy as jnp
@@ -292,7 +304,7 @@ class BoundarySpace(Space):
     def _edges(self) -> tuple[np.ndarray, ...]:
         """Indices i, j of neighbouring faces, their distance and the width they share."""
         index = np.arange(self.size)
-        pairs: list[tuple[np.ndarray, np.ndarray, float, float]] = []
+        pairs: list[_Pairs] = []
         for axis, shape, where in self._layout:
             block = index[where].reshape(shape)
             others = [h for a, h in enumerate(self.grid.spacing) if a != axis]
@@ -308,7 +320,8 @@ class BoundarySpace(Space):
             for k in range(4)
         )
 
-    def _corners(self) -> Iterator[tuple[np.ndarray, np.ndarray, float, float]]:
+    def _corners(self) -> Iterator[_Pairs]:
+        """Neighbours around the corners where two sides meet, in 2-D."""
         hy, hx = self.grid.spacing
         ends = {
             s: np.arange(self.size)[w][[0, -1]]
@@ -320,18 +333,19 @@ class BoundarySpace(Space):
                     i, j = ends[sy][[end_x]], ends[sx][[end_y]]
                     yield i, j, 0.5 * (hx + hy), 1.0
 
-    def fill(self, value: Any, name: str, of: Quantity | None = None) -> np.ndarray:
+    def fill(
+        self, value: Any, name: str, of: Quantity | None = None
+    ) -> Float[np.ndarray, " faces"]:
         """`Space.fill`, which here also takes a mapping from each side to its value."""
-        sides = isinstance(value, Mapping) and not hasattr(value, "data_vars")
-        if sides and not set(value) & {"value", "gradient"}:
+        by_key = is_mapping(value) and not hasattr(value, "data_vars")
+        if by_key and not set(value) & {"value", "gradient"}:
             if set(value) != set(self.sides):
                 raise ConfigError(
                     f"{name}: found sides {', '.join(map(str, value))},"
                     f" expected {', '.join(self.sides)}"
                 )
-            parts = []
-            for side in self.sides:
-                one = BoundarySpace(self.grid, (side,))
-                parts.append(one.fill(value[side], f"{name}.{side}", of))
-            return np.concatenate(parts)
+            each = {side: BoundarySpace(self.grid, (side,)) for side in self.sides}
+            return np.concatenate(
+                [one.fill(value[s], f"{name}.{s}", of) for s, one in each.items()]
+            )
         return super().fill(value, name, of)

@@ -1,1 +1,1 @@
-"""Where solves run."""
+"""Engines, which solve the equations of models: in JAX, or in Julia."""

@@ -1,6 +1,6 @@
-"""Many solves at once: the embedded engine's multigrid in traceable form, for `jax.vmap`.
+"""Many solves side by side: the embedded engine's multigrid under `jax.vmap`.
 
-Members that have converged wait for the others; what a member gets does not depend on them.
+Members that have converged wait for the others; the result of a member does not depend on them.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Array, Bool, Float
 
 from ..core.precision import compiled_loop
 from ..models.base import Fields, Model
@@ -21,22 +22,25 @@ from ..solvers.krylov import PRECISION, Goal
 from .base import Many
 
 ROUNDS = 3
-"""Of iterations, each from the true residual of the one before."""
+"""Number of rounds of iterations, each from the true residual of the one before."""
 
-# Within one compiled program, not as programs of their own.
+State = tuple[Fields, Fields, Float[Array, ""], Bool[Array, ""]]
+"""u, R(u), its max norm, and True where converged."""
+
+# Uncompiled, as parts of one compiled program.
 _hierarchies = inspect.unwrap(multigrid.hierarchies_of)
 _iterate = inspect.unwrap(multigrid.iterate)
 
 
 class How(NamedTuple):
-    """What is the same for all members, known before anything is traced.
+    """Options of the solves, the same for all members: static arguments of compiled code.
 
     Attributes
     ----------
     kind : str
-        Of dR/du, as for `multigrid.Preconditioner`.
+        The kind of dR/du, as for `multigrid.Preconditioner`.
     dtype : str
-        Of the solves.
+        Precision of the solves.
     """
 
     kind: str
@@ -44,14 +48,16 @@ class How(NamedTuple):
 
 
 def suits(model: Model) -> bool:
-    """Whether a model's solves can go side by side."""
+    """True for steady linear models without bounds that declare elliptic coefficients."""
     steady = model.times is None and not model.lower
     return steady and model.linear and model.elliptic_declared
 
 
 @partial(compiled_loop, static_argnums=(0,))
-def solve(how: How, model: Model, parameters: Fields, tolerance: Any, max_iterations: Any) -> Many:
-    """States u with R(u, m) = 0, and the hierarchies for their adjoints."""
+def solve(
+    how: How, model: Model, parameters: Fields, tolerance: float, max_iterations: int
+) -> Many:
+    """States u with R(u, m) = 0, and their hierarchies for the adjoint solves."""
 
     def one(m: Fields) -> Many:
         c = model.prepare(m)
@@ -70,10 +76,10 @@ def adjoint(
     parameters: Fields,
     states: Many,
     sources: Fields,
-    tolerance: Any,
-    max_iterations: Any,
+    tolerance: float,
+    max_iterations: int,
 ) -> Many:
-    """-(dR/dm)^T lambda with (dR/du)^T lambda = source."""
+    """Gradients -(dR/dm)^T lambda with (dR/du)^T lambda = source."""
 
     def one(m: Fields, state: Many, source: Fields) -> Many:
         args = model.prepare(m), state.fields, gauged(model, source)
@@ -89,29 +95,29 @@ def _solved(
     how: How,
     operator: Operator,
     hierarchies: dict[str, multigrid.Hierarchy],
-    args: tuple,
-    tolerance: Any,
-    max_iterations: Any,
-) -> tuple[Fields, Any]:
-    """As `multigrid.solve`, from zero."""
+    args: tuple[Any, ...],
+    tolerance: float,
+    max_iterations: int,
+) -> tuple[Fields, Bool[Array, ""]]:
+    """One solve by `multigrid.iterate`, from zero; u, and True if it converged."""
     model = operator.model
     zero = {v.name: jnp.zeros(model.grid.shape, how.dtype) for v in model.unknowns}
     eps = jnp.finfo(how.dtype).eps
 
-    def residual(u: Fields) -> tuple[Fields, Any]:
+    def residual(u: Fields) -> tuple[Fields, Float[Array, ""]]:
         r = gauged(model, operator(u, args))
         return r, largest(r)
 
-    # A history would be most of what moves through memory.
+    # A longer history would be most of the memory traffic.
     exact = how.kind == "exact"
     way = multigrid.Iteration(Operator(model) if exact else operator, how.kind, kept=1)
     given = (args[0], args[1] if len(args) > 1 else zero) if exact else args
     r, size = residual(zero)
     scale = jnp.maximum(size, TINY)
 
-    def again(_: Any, state: Any) -> Any:
+    def again(_: int, state: State) -> State:
         u, r, size, good = state
-        # Nothing is left to do where it is good.
+        # A member that has converged meets any goal.
         goal = Goal(
             jnp.where(good, jnp.inf, multigrid.MARGIN * tolerance * scale),
             jnp.where(good, jnp.inf, ERROR * tolerance),
@@ -125,7 +131,7 @@ def _solved(
             jax.tree.map(lambda a, b: jnp.where(better, a, b), *pair)
             for pair in ((found, u), (left, r))
         )
-        # At the limit of the arithmetic it is as good as it gets.
+        # Residuals at the level of round-off cannot fall further.
         met = (after <= tolerance * scale) & (progress.error <= ERROR * tolerance)
         good = good | met | (after <= 100.0 * jnp.maximum(floor, eps * scale))
         return u, r, jnp.minimum(size, after), good

@@ -1,4 +1,4 @@
-"""Engines by name, and which of them runs a model now."""
+"""The choice of an engine, by name and for a model."""
 
 from __future__ import annotations
 
@@ -32,29 +32,29 @@ def get_engine(
     solver: str = "auto",
     **options: Any,
 ) -> Engine:
-    """The engine of that name, or `engine` itself.
+    """The engine of a name, or `engine` itself.
 
     Parameters
     ----------
     engine : {"auto", "embedded", "julia"} or Engine
-        "auto" takes Julia where it is set up and has the model, else the embedded engine;
-        the environment variable ``PYADJOINT_GPU_ENGINE`` decides otherwise.
+        "auto" takes Julia if it is set up and has the model, else the embedded engine. The
+        environment variable ``PYADJOINT_GPU_ENGINE`` overrides that choice.
     model : Model, optional
-        Which is to be solved.
+        The model to be solved.
     launcher, topology
-        For many ranks: see `Launch`.
+        Launcher and layout of many ranks, see `Launch`.
     solver : {"auto", "multigrid", "pseudo-transient"}
-        Of the embedded engine; Julia has pseudo-transient iterations, for models with bounds
-        inside continuation.
+        Method of the embedded engine. Julia has pseudo-transient iterations only, within
+        continuation for models with bounds.
     **options
-        ``dtype``, and ``backend`` (Julia's), where they are not None.
+        ``dtype``, and ``backend`` of Julia; None for the default.
 
     Raises
     ------
     ConfigError
         If there is no engine of that name, or it has no such option.
     EngineError
-        If it cannot run here.
+        If the engine cannot run here.
     """
     check_choice("solver", solver, SOLVERS)
     if isinstance(engine, Engine):
@@ -107,8 +107,8 @@ def automatic(model: Model | None = None) -> tuple[str, str]:
 
 
 def running(engine: Engine, model: Model) -> Engine:
-    """What solves a model now: the innermost `Launch` under way, or `engine`; step by step where
-    the model is transient, and without solves where its steps are explicit."""
+    """The engine that solves a model now: the innermost `Launch` under way, or `engine`, within a
+    time stepper for models with time steps."""
     chosen = current(engine)
     if chosen is not engine and engine.solver == "multigrid":
         raise ConfigError("solver: found 'multigrid', but ranks have pseudo-transient iterations")

@@ -24,15 +24,20 @@ SOLVERS = ("auto", "multigrid", "pseudo-transient")
 
 
 class EmbeddedEngine(Engine):
-    """Solves in JAX.
+    """Solves in JAX, on its default device.
 
     Parameters
     ----------
     dtype : {"float64", "float32"}
         Precision of the solves.
     solver : {"auto", "multigrid", "pseudo-transient"}
-        "auto" takes multigrid for models that declare elliptic coefficients. Where that
-        stagnates, pseudo-transient iterations go on from where it stands, with a warning.
+        "auto" takes multigrid for models that declare elliptic coefficients. If that stagnates,
+        pseudo-transient iterations continue from its last iterate, with a warning.
+
+    Raises
+    ------
+    ConfigError
+        If an option has no such value.
     """
 
     name = "embedded"
@@ -99,7 +104,7 @@ class EmbeddedEngine(Engine):
         wanted: Collection[str] | None = None,
     ) -> Adjoint:
         m, state = self._cast(parameters), self._cast(solution.fields)
-        # The gauge is part of u(m): its transpose acts on the source.
+        # The gauge is a part of u(m), so its transpose acts on the source.
         source = gauge(model, self._cast(source))
         args = (prepared(model, m), state, source)
         start = initial.convergence if initial else solution.convergence
@@ -160,7 +165,7 @@ class EmbeddedEngine(Engine):
     def _solve(
         self,
         operator: Operator,
-        args: tuple,
+        args: tuple[Any, ...],
         initial: Fields,
         tolerance: float,
         max_iterations: int,
@@ -168,7 +173,7 @@ class EmbeddedEngine(Engine):
         spectrum: Spectrum | None,
         cache: Any = None,
     ) -> tuple[Fields, Convergence, Any]:
-        """By the solver that suits the model."""
+        """Drive the operator to zero by the solver that suits the model."""
         options: dict[str, Any] = {"tolerance": tolerance, "max_iterations": max_iterations}
         bounded = bool(operator.model.lower) and operator.kind == "forward"
         earlier = None
@@ -247,7 +252,7 @@ class EmbeddedEngine(Engine):
         )
 
     def _how(self, model: Model, parameters: Fields) -> batched.How:
-        """What is the same for all members, known before anything is traced: by the first."""
+        """Options of all members, from the operator of the first."""
         first = self._cast({k: v[0] for k, v in parameters.items()})
         found = multigrid.prepare(model, prepared(model, first), self._zero(model))
         return batched.How(found.kind, self.dtype)
@@ -287,16 +292,16 @@ def _nothing(state: Fields) -> Fields:
 
 @compiled
 def _settled(model: Model, u: Fields, c: Any) -> Fields:
-    """u with its gauge, and where it has come down to a bound, that bound."""
+    """u with its gauge, and exactly at its bound in the active set."""
     u, bounds = gauged(model, u), model.lower
     active = model.active_set(u, c) if bounds else {}
     return u | {k: jnp.where(active[k], b.value, u[k]) for k, b in bounds.items()}
 
 
 @compiled
-def _scaled(model: Model, multiplier: Fields, args: tuple) -> Fields:
-    """The multiple of an earlier multiplier that fits the new source best: through an inversion
-    the source shrinks with the misfit."""
+def _scaled(model: Model, multiplier: Fields, args: tuple[Any, ...]) -> Fields:
+    """The multiple of an earlier multiplier with the least-squares residual for the new source: in
+    an inversion the source shrinks with the misfit."""
     c, state, source = args
     product = Operator(model, "adjoint")(
         multiplier, (c, state, jax.tree.map(jnp.zeros_like, source))

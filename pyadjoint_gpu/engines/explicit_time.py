@@ -1,4 +1,4 @@
-"""Explicit steps in JAX; gradients through all of them from checkpoints."""
+"""Explicit time steps in JAX; adjoints through all steps by checkpoints."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jaxtyping import Array, Int
 
 from ..core.precision import compiled, double
 from ..models.base import Fields, Model
@@ -19,26 +20,40 @@ from ..models.explicit import Explicit
 from ..solvers.base import Convergence
 from .base import Adjoint, Engine, Solution, compiling
 
+Index = int | Int[Array, ""]
+Start = tuple[Fields, Fields, Fields, Fields]
+"""x_0, coefficients, values of the forcing by interval, and u_0; or derivatives by these."""
+Bars = tuple[Fields, Fields, Fields]
+"""Derivatives by the internal state, the coefficients and the forcing."""
+
 
 @partial(
     jax.tree_util.register_dataclass, data_fields=["model"], meta_fields=["intervals", "steps"]
 )
 @dataclass(frozen=True)
 class Segment:
-    """A part of the steps between two checkpoints: intervals of the model, or a part of one."""
+    """The steps between two checkpoints: intervals of the model, or a part of one.
+
+    Attributes
+    ----------
+    model : Explicit
+    intervals : int
+        Number of intervals (1 for a part of one), each with an observed state at its end.
+    steps : int
+        Number of steps in each.
+    """
 
     model: Explicit
     intervals: int
     steps: int
-    """In each interval."""
 
     def march(self, x: Fields, c: Fields, values: Fields) -> tuple[Fields, Fields]:
         return self.model.march(x, c, values, self.intervals, self.steps)
 
 
 def segments(model: Explicit) -> Iterator[tuple[Segment, int, bool]]:
-    """All of them, one a checkpoint or so; with the first interval of each, and whether it ends
-    there where an interval does."""
+    """All segments, about as many as checkpoints, each with the number of its first interval and
+    a flag that is true if it ends at the end of an interval."""
     longest = -(-model.steps // model.checkpoints)
     together = longest // model.every
     if together:
@@ -53,12 +68,12 @@ def segments(model: Explicit) -> Iterator[tuple[Segment, int, bool]]:
 
 
 class ExplicitTimeStepper(Engine):
-    """Runs `Explicit` models in the precision of an embedded engine.
+    """Engine for `Explicit` models, in the precision of an embedded engine.
 
-    There is nothing to solve: tolerances are of no use, and the steps are what is reported as
-    iterations. The throughput counts what a step cannot avoid to move: the state read and written,
-    the coefficients read; and on the way back the same once more to have the states again, these
-    read, the adjoint state and the gradient read and written, and the coefficients read.
+    There is nothing to solve: tolerances are not used, and steps are reported as iterations. The
+    throughput counts the unavoidable memory traffic of a step: the state read and written, the
+    coefficients read. In the adjoint, the same once more to recompute the states; these and the
+    coefficients read, the adjoint state and the gradient read and written.
     """
 
     traceable = True
@@ -84,7 +99,7 @@ class ExplicitTimeStepper(Engine):
         max_iterations: int,
         initial: Solution | None = None,
     ) -> Solution:
-        """All steps; the checkpoints are kept for the adjoint."""
+        """All steps; the checkpoints are the solution's `cache`."""
         assert isinstance(model, Explicit)
         model.check_step(parameters)
         begun = time.perf_counter()
@@ -116,16 +131,17 @@ class ExplicitTimeStepper(Engine):
         initial: Adjoint | None = None,
         wanted: Collection[str] | None = None,
     ) -> Adjoint:
-        """Back through the steps, each segment run once more from its checkpoint. Where only
-        derivatives by parameters `wanted` are asked for, and u is linear in these, the states are
-        neither needed nor computed."""
+        """Back through the steps, where each segment is run once more from its checkpoint. If u is
+        linear in all parameters `wanted`, their derivatives do not depend on the states, which are
+        not computed then."""
         assert isinstance(model, Explicit)
         names = tuple(parameters if wanted is None else wanted)
         linear = set(names) <= set(model.linear_in)
         kept: list[Fields] = solution.cache or []
         if not kept and not linear:
-            options = {"tolerance": tolerance, "max_iterations": max_iterations}
-            kept = self.solve(model, parameters, **options).cache
+            kept = self.solve(
+                model, parameters, tolerance=tolerance, max_iterations=max_iterations
+            ).cache
         begun = time.perf_counter()
         m, source = self._cast(parameters), self._cast(source)
         x, c, values, _ = _prepared(model, m)
@@ -178,8 +194,9 @@ class ExplicitTimeStepper(Engine):
         return {k: jnp.asarray(v, self.dtype) for k, v in fields.items()}
 
 
-def _setup(model: Explicit, m: Fields) -> tuple[Fields, Fields, Fields, Fields]:
-    """x_0, c, what is behind f, and u at the start."""
+def _setup(model: Explicit, m: Fields) -> Start:
+    """The initial internal state x_0, the coefficients c, the forcing's values by interval, and
+    the observed state u_0."""
     x = model.start(m)
     return x, model.coefficients(m), model.forcing(m), model.observe(x)
 
@@ -188,24 +205,31 @@ _prepared = compiled(_setup)
 
 
 @compiled
-def _prepared_tangent(model: Explicit, m: Fields, direction: Fields) -> Any:
+def _prepared_tangent(model: Explicit, m: Fields, direction: Fields) -> tuple[Start, Start]:
     return jax.jvp(partial(_setup, model), (m,), (direction,))
 
 
 @partial(compiled, static_argnums=1)
-def _parameter_vjp(model: Explicit, names: tuple[str, ...], m: Fields, bars: Any) -> Fields:
-    """The derivatives by the parameters of those names, from those by what `_setup` gives."""
+def _parameter_vjp(model: Explicit, names: tuple[str, ...], m: Fields, bars: Start) -> Fields:
+    """Derivatives by the parameters of those names, from the derivatives by `_setup`'s results."""
     _, vjp = jax.vjp(lambda own: _setup(model, m | own), {k: m[k] for k in names})
     return vjp(bars)[0]
 
 
 @compiled
-def _forward(segment: Segment, x: Fields, c: Fields, values: Fields, k: Any) -> Any:
+def _forward(
+    segment: Segment, x: Fields, c: Fields, values: Fields, k: Index
+) -> tuple[Fields, Fields]:
     return segment.march(x, c, _part(values, segment, k))
 
 
 @compiled
-def _tangent(segment: Segment, primal: Any, changes: Any, k: Any) -> Any:
+def _tangent(
+    segment: Segment,
+    primal: tuple[Fields, Fields, Fields],
+    changes: tuple[Fields, Fields, Fields],
+    k: Index,
+) -> tuple[tuple[Fields, Fields], Fields]:
     (x, c, values), (dx, dc, df) = primal, changes
     (x, _), (dx, du) = jax.jvp(
         segment.march,
@@ -226,17 +250,18 @@ def _backward(
     c: Fields,
     values: Fields,
     source: Fields,
-    k: Any,
-    whole: Any,
-) -> Any:
-    """Derivatives by what is before a segment, from those by what is after it. The states are run
-    through first, and kept in `room`, the same memory for all segments."""
+    k: Index,
+    whole: float,
+) -> tuple[Fields, Fields, Fields, Fields]:
+    """Derivatives by the state before a segment, from those by the state after it; derivatives by
+    coefficients and forcing are added to. The states within are recomputed into `room`, the same
+    memory for all segments. `whole` is 1 if the segment ends at the end of an interval, else 0."""
     model, steps = segment.model, segment.steps
 
-    def ahead(j: Any, carried: Any) -> Any:
+    def ahead(j: Index, carried: tuple[Fields, Fields]) -> tuple[Fields, Fields]:
         f = model.load(_at(values, k + j))
 
-        def step(i: Any, carried: Any) -> Any:
+        def step(i: Index, carried: tuple[Fields, Fields]) -> tuple[Fields, Fields]:
             room, x = carried
             room = {n: a.at[j * steps + i].set(x[n]) for n, a in room.items()}
             return room, model.advance(x, c, f)
@@ -245,16 +270,17 @@ def _backward(
 
     room, _ = lax.fori_loop(0, segment.intervals, ahead, (room, x))
 
-    def back(n: Any, bars: Any) -> Any:
+    def back(n: Index, bars: Bars) -> Bars:
         j = segment.intervals - 1 - n
         x_bar, c_bar, f_bar = bars
         f, vjp_load = jax.vjp(model.load, _at(values, k + j))
 
-        def step(i: Any, bars: Any) -> Any:
+        def step(i: Index, bars: Bars) -> Bars:
             x = _at(room, j * steps + steps - 1 - i)
             _, vjp = jax.vjp(model.advance, x, c, f)
             before, *added = vjp(bars[0])
-            return (before, *jax.tree.map(jnp.add, bars[1:], tuple(added)))
+            c_bar, f_bar = jax.tree.map(jnp.add, bars[1:], tuple(added))
+            return before, c_bar, f_bar
 
         x_bar = _observed(model, x_bar, _at(source, k + j + 1), whole)
         start = (x_bar, c_bar, jax.tree.map(jnp.zeros_like, f))
@@ -273,17 +299,18 @@ def _backward_linear(
     c: Fields,
     values: Fields,
     source: Fields,
-    k: Any,
-    whole: Any,
-) -> Any:
-    """The same where the steps are linear in x and f: any will do, and none is computed."""
+    k: Index,
+    whole: float,
+) -> tuple[Fields, Fields]:
+    """`_backward` for steps that are linear in x and f, whose derivatives do not depend on x: any
+    state serves, without derivatives by the coefficients."""
     model = segment.model
 
-    def back(n: Any, bars: Any) -> Any:
+    def back(n: Index, bars: tuple[Fields, Fields]) -> tuple[Fields, Fields]:
         j = segment.intervals - 1 - n
         f, vjp_load = jax.vjp(model.load, _at(values, k + j))
 
-        def step(i: Any, bars: Any) -> Any:
+        def step(i: Index, bars: tuple[Fields, Fields]) -> tuple[Fields, Fields]:
             _, vjp = jax.vjp(lambda x, f: model.advance(x, c, f), x, f)
             before, added = vjp(bars[0])
             return before, jax.tree.map(jnp.add, bars[1], added)
@@ -296,22 +323,22 @@ def _backward_linear(
     return lax.fori_loop(0, segment.intervals, back, (x_bar, f_bar))
 
 
-def _observed(model: Explicit, x_bar: Fields, u_bar: Fields, whole: Any) -> Fields:
-    """With what comes from u at the end of an interval, where that is the segment's."""
-    _, vjp = jax.vjp(model.observe, x_bar)  # x has that shape
+def _observed(model: Explicit, x_bar: Fields, u_bar: Fields, whole: float) -> Fields:
+    """x_bar, with `whole` times the derivative through the observed state added."""
+    _, vjp = jax.vjp(model.observe, x_bar)  # linear, so any x of this shape serves
     return jax.tree.map(lambda a, b: a + whole * b, x_bar, vjp(u_bar)[0])
 
 
-def _at(fields: Fields, k: Any) -> Fields:
+def _at(fields: Fields, k: Index) -> Fields:
     return {n: a[k] for n, a in fields.items()}
 
 
-def _added(fields: Fields, k: Any, part: Fields) -> Fields:
+def _added(fields: Fields, k: Index, part: Fields) -> Fields:
     return {n: a.at[k].add(part[n]) for n, a in fields.items()}
 
 
-def _part(fields: Fields, segment: Segment, k: Any) -> Fields:
-    """Of values by interval, those of a segment."""
+def _part(fields: Fields, segment: Segment, k: Index) -> Fields:
+    """The values of a segment's intervals, from interval k."""
     return {n: lax.dynamic_slice_in_dim(a, k, segment.intervals) for n, a in fields.items()}
 
 
@@ -320,7 +347,7 @@ def _extended(fields: Fields) -> Fields:
 
 
 def _joined(parts: list[Fields]) -> Fields:
-    """Along time, once all is computed."""
+    """The parts concatenated along time, when they are computed."""
     return jax.block_until_ready(jax.tree.map(lambda *a: jnp.concatenate(a), *parts))
 
 
@@ -329,7 +356,7 @@ def _bytes(fields: Fields) -> int:
 
 
 def _report(model: Explicit, status: str, begun: float, moved: int) -> Convergence:
-    """Of all steps, `moved` the bytes that each of them cannot avoid to move."""
+    """The report on all steps, each of which has to move `moved` bytes of memory."""
     wall = time.perf_counter() - begun
     return Convergence(
         status=status,

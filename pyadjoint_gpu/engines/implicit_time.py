@@ -1,4 +1,4 @@
-"""Time steps, one solve of another engine each; gradients through all of them from checkpoints."""
+"""Implicit time steps, each a solve of an engine; adjoints through all steps by checkpoints."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from .base import Adjoint, Engine, Solution
 
 @dataclass(frozen=True)
 class Kept:
-    """A checkpoint: the solution of a step, and the state before it, from which the next solve's
-    start is extrapolated. With both, the same steps are the same bits."""
+    """A checkpoint: the solution of a step, and the state before it, for the extrapolated start of
+    the next solve. Steps repeated from both have the same bits."""
 
     now: Solution
     before: Fields
 
 
 class ImplicitTimeStepper(Engine):
-    """Solves a `Transient` model by an engine that solves its steps.
+    """Engine for `Transient` models, by another engine that solves their steps.
 
-    Each solve starts from the last two states, extrapolated. The sum over the steps is
-    reported: iterations, work, seconds; and the largest residual.
+    Each solve starts from the extrapolation of the last two states. The `Convergence` has the sums
+    of iterations, work and seconds over the steps, and the largest residual.
     """
 
     def __init__(self, engine: Engine):
@@ -55,7 +55,7 @@ class ImplicitTimeStepper(Engine):
         max_iterations: int,
         initial: Solution | None = None,
     ) -> Solution:
-        """All steps; `initial` is not used, as the step before is near by."""
+        """All steps. `initial` is not used: the step before is a better start."""
         assert isinstance(model, Transient)
         own, start = model.split(parameters)
         solve = self._step(model, own, tolerance, max_iterations)
@@ -76,7 +76,7 @@ class ImplicitTimeStepper(Engine):
                 kept[k] = last
         fields = {}
         for v in model.unknowns:
-            # The initial state comes as it was given, all others in the engine's precision.
+            # The initial state is in the precision of the parameters, others in the engine's.
             dtype = np.asarray(saved[-1][v.name]).dtype
             fields[v.name] = np.stack([np.asarray(s[v.name], dtype) for s in saved])
         return Solution(fields, _together(reports, tolerance), kept)
@@ -94,14 +94,14 @@ class ImplicitTimeStepper(Engine):
         initial: Adjoint | None = None,
         wanted: Collection[str] | None = None,
     ) -> Adjoint:
-        """Back through the steps, each segment between checkpoints solved for once more; with the
-        multipliers of the steps that the state has."""
+        """Back through the steps, where the segments between checkpoints are solved once more; the
+        multipliers are those of the steps in the state."""
         assert isinstance(model, Transient)
         own, start = model.split(parameters)
         names = [v.name for v in model.unknowns]
         forward = self._step(model, own, solution.convergence.tolerance, max_iterations)
         kept: dict[int, Kept | None] = solution.cache or {0: None}
-        # In the precision of the state.
+        # Accumulate in the precision of the state.
         given = {k: np.asarray(source[k], np.asarray(solution.fields[k]).dtype) for k in names}
         dtype = np.result_type(*(a.dtype for a in given.values()))
         bar = {k: np.zeros_like(given[k][0]) for k in names}
@@ -152,7 +152,7 @@ class ImplicitTimeStepper(Engine):
         tolerance: float,
         max_iterations: int,
     ) -> tuple[Fields, Convergence]:
-        """(du/dm) direction, step by step."""
+        """(du/dm) direction, forward through the steps."""
         assert isinstance(model, Transient)
         own, start = model.split(parameters)
         along, change = model.split(direction)
@@ -180,7 +180,7 @@ class ImplicitTimeStepper(Engine):
     def _step(
         self, model: Transient, own: Fields, tolerance: float, max_iterations: int
     ) -> Callable[[Kept | None, Fields], Kept]:
-        """One step on, from a checkpoint or from the initial state."""
+        """The function of a checkpoint, or of the initial state, that solves the next step."""
 
         def solve(last: Kept | None, start: Fields) -> Kept:
             state = last.now.fields if last else start
@@ -209,7 +209,7 @@ def _stride(steps: int, checkpoints: int) -> int:
 
 
 def _together(reports: list[Convergence], tolerance: float) -> Convergence:
-    """One report of many solves: the worst status, the largest residual, the sums of the rest."""
+    """The convergence of many solves: worst status, largest residual, sums of the rest."""
     worst = max(reports, key=lambda c: (not c.usable, c.status == "round-off"))
     wall = sum(c.wall_time for c in reports)
     counts = np.cumsum([c.iterations for c in reports])

@@ -5,9 +5,9 @@ from __future__ import annotations
 from .base import Engine
 
 launches: list[Engine] = []
-"""Those whose ``with`` is entered, the innermost last."""
+"""Launches whose ``with`` block is being executed, the innermost last."""
 
 
 def current(engine: Engine) -> Engine:
-    """What solves now: the innermost launch under way, or `engine`."""
+    """The engine that solves now: the innermost launch under way, or `engine`."""
     return launches[-1] if launches else engine

@@ -1,1 +1,1 @@
-"""From a problem to the recovered fields."""
+"""Minimisation of a problem's objective: optimisers, journals, adaptive tolerances."""

@@ -1,12 +1,13 @@
-"""Solves only as accurate as a step of the optimiser needs, with estimates of what that costs.
+"""Adaptive tolerances: solves only as accurate as a step of the optimiser needs.
 
-A multigrid cycle on what R(u) = 0 leaves over, and one on what the adjoint equation leaves over,
-take most of the errors out of u and of lambda. J is then off by the dual-weighted residual
+The errors that loose solves leave in J and its gradient are estimated. One multigrid cycle on the
+residual R(u), and one on the residual of the adjoint equation, remove most of the errors of u and
+of lambda. The remaining error of J is the dual-weighted residual
 
     J(u) - J(u*)  ~  lambda . R(u)
 
-(Becker and Rannacher 2001, Acta Numerica 10, 1), which is taken out too. What J and the gradient
-change by in all this is the error that they had.
+(Becker and Rannacher 2001, Acta Numerica 10, 1), which is subtracted too. The differences between J
+and the gradient before and after these corrections are the estimates of their errors.
 """
 
 from __future__ import annotations
@@ -18,49 +19,53 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
 from ..core.precision import compiled, double
 from ..engines.embedded import gauge, gradient_of, prepared
 from ..models.base import Fields, Model
-from ..problem.problem import Evaluation, Problem
+from ..problem import objective
+from ..problem.evaluation import Evaluation
+from ..problem.problem import Problem
 from ..solvers import Operator, multigrid
 from ..solvers.base import Convergence, dot
 
 FIRST = 1e-3
 """Tolerance of the first solves."""
 LOOSEST = 1e-1
+"""Largest tolerance."""
 OBJECTIVE = 0.3
-"""Estimated error of J that is allowed, over its last decrease. Several times less is left when it
-is taken out; so too of the gradient."""
+"""Largest estimated error of J, relative to its last decrease. Several times less is left when the
+estimate is subtracted; likewise for the gradient."""
 UNITS = 8.0
-"""Of round-off in J, below which no error of it can be asked for."""
+"""Smallest error of J that can be asked for, in units of its round-off."""
 GRADIENT = 0.3
-"""Estimated error of the gradient that is allowed, over its norm."""
+"""Largest estimated error of the gradient, relative to its norm."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Errors of an evaluation.
+    """Estimated errors of an evaluation, and corrected fields.
 
     Attributes
     ----------
     objective : float
-        J less the J of exact solves.
+        Error of J: its value less that of exact solves.
     gradient : array
-        The gradient less that of exact solves.
+        Error of the gradient, likewise.
     state, multiplier : dict
-        u and lambda with their errors taken out.
+        u and lambda after a correction by a multigrid cycle each.
     """
 
     objective: float
-    gradient: np.ndarray
+    gradient: Float[np.ndarray, " n"]
     state: Fields
     multiplier: Fields
 
 
 @double
-def estimate(problem: Problem, theta: np.ndarray, evaluation: Evaluation) -> Estimate:
-    """The errors that the tolerance of its solves leaves in an evaluation."""
+def estimate(problem: Problem, theta: Float[np.ndarray, " n"], evaluation: Evaluation) -> Estimate:
+    """Estimate the errors that the tolerance of the solves leaves in an evaluation at theta."""
     assert evaluation.adjoint is not None
     model, x = problem.model, jnp.asarray(theta)
     m = problem.parameters(theta)
@@ -71,18 +76,24 @@ def estimate(problem: Problem, theta: np.ndarray, evaluation: Evaluation) -> Est
     )
     found = evaluation.solution.cache or multigrid.prepare(model, c, u)
     better = _improved(Operator(model), found.hierarchies, u, (c,))
-    value, (u_bar, direct) = problem.partials(better, x)
+    (value, _), (u_bar, direct) = objective.slopes(problem.objective, better, x)
     args = (c, better, gauge(model, u_bar))
     exact = _improved(Operator(model, "adjoint"), found.hierarchies, multiplier, args)
-    gradient = problem.vjp(x, gradient_of(model, m, better, exact)) + direct
-    objective = float(value - _weighted_residual(model, c, better, exact))
+    m_bar = gradient_of(model, m, better, exact)
+    gradient = objective.vjp(problem.objective, x, m_bar) + direct
+    corrected = float(value - _weighted_residual(model, c, better, exact))
     return Estimate(
-        evaluation.objective - objective, evaluation.gradient - np.asarray(gradient), better, exact
+        evaluation.objective - corrected, evaluation.gradient - np.asarray(gradient), better, exact
     )
 
 
-def _improved(operator: Operator, hierarchies: Any, u: Fields, args: tuple) -> Fields:
-    """After one cycle."""
+def _improved(
+    operator: Operator,
+    hierarchies: dict[str, multigrid.Hierarchy],
+    u: Fields,
+    args: tuple[Any, ...],
+) -> Fields:
+    """u after one multigrid cycle on its residual."""
     model = operator.model
     r, _ = multigrid.residual_of(operator, u, args)
     change = multigrid.correction(model.grid.spacing, hierarchies, r)
@@ -90,28 +101,33 @@ def _improved(operator: Operator, hierarchies: Any, u: Fields, args: tuple) -> F
 
 
 @compiled
-def _weighted_residual(model: Model, c: Any, u: Fields, multiplier: Fields) -> Any:
+def _weighted_residual(model: Model, c: Any, u: Fields, multiplier: Fields) -> Float[Array, ""]:
     return dot(multiplier, model.equations(u, c))
 
 
 def evaluate(
     problem: Problem,
-    theta: np.ndarray,
+    theta: Float[np.ndarray, " n"],
     *,
     initial: Evaluation | None,
     decrease: float | None,
-    norm: Callable[[np.ndarray], float],
+    norm: Callable[[Float[np.ndarray, " n"]], float],
 ) -> Evaluation:
-    """J and its gradient, as accurately as an optimiser needs them.
+    """J and its gradient, as accurately as an optimiser needs them, with estimated errors removed.
+
+    The tolerance of the solves is reduced until the estimated errors are small enough against the
+    decrease of J and the norm of the gradient.
 
     Parameters
     ----------
+    problem : Problem
+    theta : array, shape (size,)
     initial : Evaluation, optional
-        An earlier one, from whose solves and tolerance this one starts.
+        An earlier one, whose solves and tolerance are the start.
     decrease : float, optional
-        Of J, by the last step.
+        The decrease of J by the last step; by default J itself.
     norm : callable
-        Of a gradient, as the optimiser sees it.
+        The norm of a gradient in the optimiser's variables.
     """
     tolerance = initial.tolerance if initial else FIRST
     work, iterations, seconds = np.zeros(2), np.zeros(2, int), np.zeros(2)
@@ -121,13 +137,13 @@ def evaluate(
         assert found.adjoint is not None
         errors = estimate(problem, theta, found)
         each = (found.solution.convergence, found.adjoint.convergence)
-        # An estimate has a cycle and two products for either solve.
+        # An estimate costs a cycle and a residual for either solve.
         work += [c.work + cycles + 1.0 for c in each]
         iterations += [c.iterations for c in each]
         seconds += [c.wall_time for c in each]
         gradient = found.gradient - errors.gradient
         allowed = OBJECTIVE * (abs(found.objective) if decrease is None else abs(decrease))
-        # A decrease of nothing asks for no more than arithmetic can do.
+        # A decrease of zero asks for no more than round-off allows.
         allowed = max(allowed, UNITS * float(np.finfo(float).eps) * abs(found.objective))
         ratio = max(
             abs(errors.objective) / (allowed or np.inf),
@@ -148,7 +164,7 @@ def evaluate(
                 multiplier=errors.multiplier,
                 convergence=_summed(each[1], work[1], iterations[1], seconds[1]),
             ),
-            # The next one may try a looser one, where there is room.
+            # Where the errors are far below the limits, the next evaluation tries a looser one.
             tolerance=min(LOOSEST, 10.0 * tolerance) if ratio < 0.05 else tolerance,
         )
         if ratio <= 1.0 or tolerance <= problem.tolerance:

@@ -1,14 +1,15 @@
-"""Optimisation: from a problem to the recovered fields, journalled and resumable."""
+"""`invert` and `resume`: from a problem to the recovered fields, journalled on request."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
+from jaxtyping import Float
 
 from ..core.checks import check_iterations, check_kind
 from ..core.errors import ConfigError, ConvergenceError, DataError
@@ -30,6 +31,9 @@ from .journal import Evaluations, inputs, made_with, started
 from .optimisers import METHODS, check, fit, options
 from .run import Iteration, Run, Stop
 
+if TYPE_CHECKING:
+    from scipy.optimize import Bounds
+
 _FAR = 1e30
 
 
@@ -41,7 +45,7 @@ def invert(
     max_iterations: int = 50,
     tolerance: float = 1e-6,
     discrepancy: bool = False,
-    callback: Callable[[Iteration], Any] | None = None,
+    callback: Callable[[Iteration], object] | None = None,
     progress: bool | None = None,
     journal: str | Path | None = None,
     overwrite: bool = False,
@@ -56,25 +60,26 @@ def invert(
     method : str
         "L-BFGS-B", "TNC", "CG", "BFGS", "Newton-CG", "SLSQP" or "trust-constr".
     max_iterations : int
-        Of the optimiser.
+        Largest number of iterations of the optimiser.
     tolerance : float
         Stop when the L2 norm of the (projected) gradient is this fraction of the first.
     discrepancy : bool
         Stop also when chi2 = 2 misfit / n <= 1 (Morozov's discrepancy principle).
     callback : callable, optional
-        Gets an `Iteration` after each iterate; a true result stops.
+        A function of an `Iteration`, called after each iterate; a true result stops.
     progress : bool, optional
-        A bar where someone looks, on a terminal or in a notebook, else a line a minute; False for
-        nothing.
+        By default a bar on a terminal or in a notebook, elsewhere a line a minute; False for
+        neither.
     journal : path, optional
-        Keep every evaluation there. The same call again, or `resume`, continues from it, bit for
-        bit, or returns what is finished; `max_iterations` may be another. Other inputs are refused.
+        A file that keeps every evaluation. The same call again, or `resume`, continues from it, bit
+        for bit, or returns the finished result; `max_iterations` may differ. Other inputs are
+        refused.
     overwrite : bool
         Start the journal anew.
     throw : bool
         Raise a `ConvergenceError` (with ``result``) unless the run converged or was stopped.
     title : str, optional
-        Of the result.
+        Title of the result.
 
     Returns
     -------
@@ -86,7 +91,7 @@ def invert(
     Raises
     ------
     ConfigError, DataError
-        If an option cannot be used, or the journal is of other inputs, which are named.
+        If an option cannot be used, or the journal belongs to other inputs, which are named.
     ConvergenceError
         If the very first evaluation fails, or as `throw` asks.
     """
@@ -111,25 +116,37 @@ def resume(
     problem: Problem | None = None,
     *,
     max_iterations: int | None = None,
-    callback: Callable[[Iteration], Any] | None = None,
+    callback: Callable[[Iteration], object] | None = None,
     progress: bool | None = None,
     throw: bool = False,
 ) -> xr.Dataset:
     """Continue a journalled run, bit for bit as if it had never stopped.
 
-    The optimiser, a deterministic routine, is replayed through the evaluations on record, and
-    then goes on.
+    The optimiser, a deterministic routine, is replayed through the recorded evaluations, and then
+    goes on.
 
     Parameters
     ----------
     journal : path
     problem : Problem, optional
-        Needed where the problem holds code of the user's (a model, a misfit); otherwise the
-        journal has it.
+        Required if the problem has a user's code (a model, a misfit); otherwise the journal has the
+        problem.
     max_iterations : int, optional
-        In all; as the first run's where not given.
+        Largest number of iterations in all; by default that of the first run.
     callback, progress, throw
         As for `invert`.
+
+    Returns
+    -------
+    Dataset
+        As from `invert`.
+
+    Raises
+    ------
+    ConfigError, DataError
+        If the file is no journal of an inversion, or belongs to another problem.
+    ConvergenceError
+        As `throw` asks.
     """
     if problem is not None:
         check_kind("problem", problem, Problem)
@@ -144,21 +161,22 @@ def resume(
         found = book.problem()
         if found is None:
             raise ConfigError(
-                f"{journal}: the problem holds code that a journal cannot; give it as problem="
+                f"{journal}: the problem has a user's code, which a journal cannot hold;"
+                " give problem="
             )
         problem = build_problem(found)
         try:
             check(problem, settings, callback)
             return _run(problem, settings, book, callback, progress, throw)
         finally:
-            problem.engine.close()  # ranks that nobody else could end
+            problem.engine.close()  # ranks, to which nobody else has a handle
 
 
 def _run(
     problem: Problem,
     settings: dict[str, Any],
     journal: Evaluations | None,
-    callback: Callable[[Iteration], Any] | None,
+    callback: Callable[[Iteration], object] | None,
     progress: bool | None,
     throw: bool,
 ) -> xr.Dataset:
@@ -179,16 +197,16 @@ def _run(
 
 
 def _optimise(run: Run) -> tuple[str, str]:
-    from scipy.optimize import Bounds, minimize
+    from scipy.optimize import minimize
 
     method = run.settings["method"]
     bounds = None
     if method == "L-BFGS-B":
-        # With finite bounds throughout its first step is the gradient as it is given, not one of
-        # length one, which could change a few cells by any amount.
-        bounds = Bounds(np.maximum(run.low, -_FAR), np.minimum(run.high, _FAR))  # type: ignore
+        # With finite bounds everywhere its first step is the gradient itself, not one of length
+        # one, which could change a few cells by any amount.
+        bounds = _bounds(np.maximum(run.low, -_FAR), np.minimum(run.high, _FAR))
     elif np.any(np.isfinite(run.low)) or np.any(np.isfinite(run.high)):
-        bounds = Bounds(run.low, run.high)  # type: ignore[arg-type]
+        bounds = _bounds(run.low, run.high)
     try:
         found = minimize(
             run.objective,
@@ -206,7 +224,7 @@ def _optimise(run: Run) -> tuple[str, str]:
             raise
         return "interrupted", f"interrupted after {len(run.rows) - 1} iterations"
     except (ConvergenceError, DataError) as error:
-        # What the journal could not give is not the problem's.
+        # An error of the journal is not one of the problem.
         replayed = run.evaluations < run.recorded or run.warm is None
         if run.x is None or (isinstance(error, DataError) and replayed):
             raise
@@ -215,8 +233,14 @@ def _optimise(run: Run) -> tuple[str, str]:
     return "stalled", f"no further decrease was found ({str(found.message).strip()}); {limit}"
 
 
+def _bounds(low: Float[np.ndarray, " n"], high: Float[np.ndarray, " n"]) -> Bounds:
+    from scipy.optimize import Bounds
+
+    return Bounds(low, high)  # type: ignore[arg-type]  # scipy's defaults, untyped, are floats
+
+
 def _result(run: Run, status: str, message: str) -> xr.Dataset:
-    """The Dataset of a run, its state solved afresh at the last accepted iterate."""
+    """The Dataset of a run, with the state solved for once more at the last accepted iterate."""
     problem, record = run.problem, run.accepted
     assert run.x is not None
     assert record is not None
@@ -259,7 +283,7 @@ def _result(run: Run, status: str, message: str) -> xr.Dataset:
             chi2=chi2,
             **counts,
             config_json=text,
-            # Arrays stand in the text by their own digests.
+            # Arrays are in the text by their digests.
             inputs_sha256=hashlib.sha256(text.encode()).hexdigest(),
         ),
     )

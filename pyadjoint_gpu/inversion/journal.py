@@ -1,4 +1,4 @@
-"""A journal of an inversion: every evaluation, and the state from which the next one starts."""
+"""Journals of inversions: every evaluation, and the state from which the next one starts."""
 
 from __future__ import annotations
 
@@ -9,28 +9,30 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from ..core.errors import DataError
 from ..core.journal import Journal
 from ..engines.base import Adjoint, Solution
-from ..problem.problem import Evaluation, Problem
+from ..problem.evaluation import Evaluation
+from ..problem.problem import Problem
 from ..problem.specification import plain, problem_parts, specification
 from ..solvers import Convergence, Spectrum
 
 SETTINGS = ("method", "tolerance", "discrepancy")
-"""Of an optimiser, that decide its path and where it ends."""
+"""Settings on which the iterates of an optimiser depend."""
 NONE = np.empty((0, 2))
-"""In place of a solve's history, which nothing starts from."""
+"""An empty history of a solve: later solves do not use it."""
 
 
 @dataclass(frozen=True)
 class Record:
-    """What is known of one evaluation after a restart."""
+    """The numbers of one evaluation that a restarted optimiser needs."""
 
     objective: float
     misfit: float
     penalty: float
-    gradient: np.ndarray
+    gradient: Float[np.ndarray, " n"]
     wall_time: float
     forward_iterations: int
     adjoint_iterations: int
@@ -52,14 +54,14 @@ class Record:
         )
 
 
-def digest(theta: np.ndarray) -> str:
+def digest(theta: Float[np.ndarray, " n"]) -> str:
     """SHA-256 of the exact bits of theta."""
     return hashlib.sha256(np.ascontiguousarray(theta, dtype="<f8").tobytes()).hexdigest()
 
 
 class Evaluations(Journal):
-    """Records of evaluations, the state from which the next one starts, and how many there were
-    when the run last came to its end."""
+    """Records of evaluations, the state from which the next one starts, and the number of
+    evaluations when the run last finished."""
 
     kind = "a journal of evaluations"
     goes_on = "the same call, or `resume`,"
@@ -77,12 +79,12 @@ class Evaluations(Journal):
 
     @property
     def finished(self) -> bool:
-        """Whether the run that wrote it came to its end."""
+        """True if the run that wrote the journal has finished."""
         end = self.last("end")
         return end is not None and end[0] == self.count
 
     def finish(self) -> None:
-        """Mark the run as come to its end."""
+        """Mark the run as finished."""
         if not self.finished:
             self.put(end=(self.count, None))
 
@@ -91,26 +93,26 @@ class Evaluations(Journal):
         return self.given(1, "what the optimiser was told")
 
     def problem(self) -> dict[str, Any] | None:
-        """The run file's tables that rebuild the problem; None for one with code in it."""
+        """The tables of a run file that rebuild the problem; None if it has a user's code."""
         more = f"; its {self.count} evaluations go on with it given anew: resume(journal, problem)"
         return self.given(2, "the problem", more)
 
     def config(self, max_iterations: int | None = None) -> tuple[str, int] | None:
-        """The ``config_json`` of the result, and its iterations at most; None for a problem with
-        code in it."""
+        """The ``config_json`` of the result, and its largest number of iterations; None for a
+        problem with a user's code."""
         tables = self.problem()
         settings = self.settings
         if max_iterations is not None:
             settings["max_iterations"] = max_iterations
         return None if tables is None else (config(tables, settings), settings["max_iterations"])
 
-    def record(self, k: int, theta: np.ndarray) -> Record:
-        """Record k, which must be of `theta`.
+    def record(self, k: int, theta: Float[np.ndarray, " n"]) -> Record:
+        """Record k, an evaluation at `theta`.
 
         Raises
         ------
         DataError
-            If it is of another theta: the journal is not of this problem.
+            If it is an evaluation at another theta: the journal belongs to another problem.
         """
         mark, found = self._record(k)
         if mark != digest(theta):
@@ -130,8 +132,10 @@ class Evaluations(Journal):
         )
         return mark, Record(**found)
 
-    def append(self, theta: np.ndarray, evaluation: Evaluation, record: Record) -> None:
-        """Add one evaluation; it counts once it is wholly on disk."""
+    def append(
+        self, theta: Float[np.ndarray, " n"], evaluation: Evaluation, record: Record
+    ) -> None:
+        """Add one evaluation, which counts when it is wholly on disk."""
         k, adjoint = self.count, evaluation.adjoint
         assert adjoint is not None
         state = {
@@ -170,8 +174,8 @@ class Evaluations(Journal):
 def started(
     path: str | Path, problem: Problem, settings: dict[str, Any], overwrite: bool = False
 ) -> Evaluations:
-    """The journal at `path` of the same problem and settings, how far it is to go (and how it is
-    called) aside; a new one where there is none, or with `overwrite`."""
+    """The journal at `path` of the same problem and settings, whatever its largest number of
+    iterations and its title; a new one if there is none, or with `overwrite`."""
     return Evaluations.start(
         path,
         lambda: made_with(problem, settings),
@@ -183,7 +187,7 @@ def started(
 def done_in(
     path: str | Path, problem: Problem, settings: dict[str, Any], overwrite: bool = False
 ) -> int:
-    """How many evaluations an inversion, called so, would find in its journal."""
+    """The number of evaluations that `invert` with these arguments would find in its journal."""
     book = Evaluations.found(path, lambda: made_with(problem, settings), overwrite=overwrite)
     if book is None:
         return 0
@@ -198,7 +202,7 @@ def _convergence(found: dict[str, Any]) -> Convergence:
 
 
 def made_with(problem: Problem, settings: dict[str, Any]) -> dict[str, Any]:
-    """What decides an inversion's path, by name."""
+    """The inputs on which an inversion's iterates depend, by name."""
     return problem_parts(problem) | {k: settings[k] for k in SETTINGS}
 
 
@@ -208,6 +212,6 @@ def inputs(problem: Problem, settings: dict[str, Any]) -> str:
 
 
 def config(tables: dict[str, Any], settings: dict[str, Any]) -> str:
-    """The same, of the tables that rebuild the problem."""
+    """`inputs` from the tables that rebuild the problem."""
     inversion = {k: v for k, v in settings.items() if k != "title"}
     return json.dumps(plain(tables) | {"inversion": inversion}, sort_keys=True)

@@ -1,4 +1,4 @@
-"""scipy's optimisers, as they are used here."""
+"""The optimisers of scipy: their options, checks, and advice on the fit they reach."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from ..problem.likelihood import BoundLeastSquares
 from ..problem.problem import Problem
 
 FITTED = (0.5, 2.0)
-"""chi2 of a fit as good as the data, about: outside a result says what to change."""
+"""Range of chi2 for a fit as good as the data; outside of it the message gives advice."""
 CHANCE = 0.01
-"""How often chi2 of few data may be said to be too small, or too large, and is not."""
+"""Probability of advice although the errors are right, on either side."""
 _NEVER = 10**9
-# Our own rules stop a run; scipy's are set so as not to interfere.
+# `Run` decides when to stop; scipy's own criteria are set never to hold.
 METHODS: dict[str, dict[str, Any]] = {
     "L-BFGS-B": {"maxiter": _NEVER, "maxfun": _NEVER, "ftol": 0.0, "gtol": 0.0, "maxcor": 20},
     "TNC": {"maxfun": _NEVER, "ftol": 0.0, "gtol": 0.0, "xtol": 0.0},
@@ -32,8 +32,8 @@ _DENSE = ("BFGS", "SLSQP", "trust-constr")
 _DENSE_LIMIT = 4000
 
 
-def check(problem: Problem, settings: dict[str, Any], callback: Any = None) -> None:
-    """A `ConfigError` where an optimiser cannot do what is asked of it."""
+def check(problem: Problem, settings: dict[str, Any], callback: object = None) -> None:
+    """Raise a `ConfigError` if the optimiser cannot solve the problem with these settings."""
     if callback is not None and not callable(callback):
         raise ConfigError(f"callback: found {shown(callback)}, expected a function of an Iteration")
     method = settings["method"]
@@ -73,8 +73,8 @@ def options(
 
 
 def fit(problem: Problem, chi2: float | None, status: str, discrepancy: bool) -> str:
-    """What to add to a result's message where chi2 is far from 1, and farther than errors of so
-    many data bring it in one case of a hundred: how to have it nearer."""
+    """The advice in a result's message if chi2 is far from 1, and farther than by chance for this
+    number of data; else an empty text."""
     if chi2 is None or FITTED[0] <= chi2 <= FITTED[1]:
         return ""
     from scipy.special import chdtr
@@ -89,7 +89,7 @@ def fit(problem: Problem, chi2: float | None, status: str, discrepancy: bool) ->
         lever += "" if discrepancy else " or use discrepancy=True"
         return f"; chi2 {chi2:.2g}: the data are fitted beyond their errors; {lever}"
     if status not in ("converged", "stalled", "max_iterations"):
-        return ""  # it went no further, for a reason that the message has
+        return ""  # the message says why the run ended early
     levers = ["take more iterations"] if status == "max_iterations" else []
     levers += ["lower the penalty's weight"] if problem.penalties else []
     levers.append("the errors (sigma) are too small for what the model leaves out")

@@ -1,4 +1,4 @@
-"""The view that an optimiser has of a problem: scaled unknowns, iterates, and when to stop."""
+"""A run of an optimiser: scaled unknowns, evaluations, iterates, and stopping criteria."""
 
 from __future__ import annotations
 
@@ -9,24 +9,31 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from ..core.errors import ConvergenceError, ConvergenceWarning, DataError
-from ..problem.problem import Evaluation, Problem
+from ..core.progress import Task
+from ..problem.evaluation import Evaluation
+from ..problem.problem import Problem
 from .adaptive import evaluate
 from .journal import Evaluations, Record, digest
 
 REFUSALS = 10
-"""Trial steps in a row that cannot be evaluated, after which an inversion has failed."""
+"""Number of trial steps in a row that cannot be evaluated, after which the inversion fails."""
 
 
 @dataclass(frozen=True)
 class Iteration:
-    """What a callback is given after each accepted iterate.
+    """An accepted iterate, the argument of callbacks.
 
     Attributes
     ----------
+    iteration : int
+        Its number; the start has 0.
     controls : dict
-        The physical fields.
+        Physical fields by control.
+    objective, misfit, penalty : float
+        J and its parts.
     gradient_norm : float
         L2 norm over the domain of the (projected) gradient.
     chi2 : float or None
@@ -34,7 +41,7 @@ class Iteration:
     """
 
     iteration: int
-    controls: dict[str, np.ndarray]
+    controls: dict[str, Float[np.ndarray, "*shape"]]
     objective: float
     misfit: float
     penalty: float
@@ -51,11 +58,11 @@ class Stop(Exception):
 
 
 class Run:
-    """The optimiser's view of a problem, and the bookkeeping of evaluations and iterates.
+    """The objective in an optimiser's variables, with records of evaluations and iterates.
 
-    The optimiser sees x = sqrt(weight) theta / typical, whose Euclidean inner product is the
-    controls' L2 one, and J divided so that the first step down the gradient changes no component
-    of theta by more than its typical size.
+    The variables are x = sqrt(weight) theta / typical, whose Euclidean inner product is the
+    controls' L2 inner product. J is divided by a unit such that the first step along its negative
+    gradient changes no component of theta by more than its typical change.
     """
 
     def __init__(
@@ -63,27 +70,29 @@ class Run:
         problem: Problem,
         settings: dict[str, Any],
         journal: Evaluations | None,
-        callback: Callable[[Iteration], Any] | None,
-        bar: Any,
+        callback: Callable[[Iteration], object] | None,
+        bar: Task,
     ):
         self.problem, self.settings, self.callback, self.bar = problem, settings, callback, bar
         self.journal = journal
         self.recorded = journal.count if journal else 0
         self.root = np.sqrt(problem.weight)
         self.scale = self.root / problem.typical
-        self.unit = 1.0  # of the objective, set by the first evaluation
+        self.unit = 1.0  # unit of J, set by the first evaluation
         low, high = problem.box
         self.low, self.high = low * self.scale, high * self.scale
         self.evaluations = 0
         self.warm: Evaluation | None = None
-        self.refused = 0  # in a row
-        self.since = np.zeros(4)  # forward and adjoint iterations, seconds, work
+        self.refused = 0  # trial steps in a row
+        # Forward and adjoint iterations, seconds and work since the last iterate.
+        self.since = np.zeros(4)
         self.pending: dict[str, Record] = {}
         self.rows: list[dict[str, float]] = []
-        self.x: np.ndarray | None = None  # last accepted
+        self.x: Float[np.ndarray, " n"] | None = None  # last accepted
         self.accepted: Record | None = None
 
-    def objective(self, x: np.ndarray) -> tuple[float, np.ndarray]:
+    def objective(self, x: Float[np.ndarray, " n"]) -> tuple[float, Float[np.ndarray, " n"]]:
+        """J and its gradient, from the journal as far as it goes."""
         theta = x / self.scale
         if self.evaluations < self.recorded:
             assert self.journal is not None
@@ -104,7 +113,7 @@ class Run:
             self.accept(x)
         return record.objective / self.unit, gradient / self.unit
 
-    def _evaluate(self, theta: np.ndarray) -> Record:
+    def _evaluate(self, theta: Float[np.ndarray, " n"]) -> Record:
         if self.warm is None and self.journal is not None:
             self.warm = self.journal.latest()
         start = time.perf_counter()
@@ -119,9 +128,9 @@ class Run:
         self.warm = evaluation
         return record
 
-    def _refusal(self, theta: np.ndarray, error: Exception) -> Evaluation:
-        """What a trial step that cannot be solved counts as, so that a shorter one is tried: J as
-        much above the last iterate's as its slope would have taken it below."""
+    def _refusal(self, theta: Float[np.ndarray, " n"], error: Exception) -> Evaluation:
+        """An evaluation in place of one that failed, which makes the optimiser try a shorter step:
+        J is as much above that of the last iterate as the gradient there predicted it below."""
         self.refused += 1
         if self.x is None or self.accepted is None or self.warm is None or self.refused > REFUSALS:
             raise error
@@ -136,7 +145,7 @@ class Run:
             self.warm, objective=here.objective + rise, penalty=0.0, gradient=-here.gradient
         )
 
-    def _solve(self, theta: np.ndarray) -> Evaluation:
+    def _solve(self, theta: Float[np.ndarray, " n"]) -> Evaluation:
         if not self.problem.adaptive:
             return self.problem.evaluate(theta, initial=self.warm)
         x = theta * self.scale
@@ -150,15 +159,15 @@ class Run:
             norm=lambda g: float(np.linalg.norm(self._projected(x, g / self.scale))),
         )
 
-    def accept(self, x: np.ndarray, *_: Any) -> None:
-        """Record an iterate, and stop where a rule says so. Also scipy's callback."""
+    def accept(self, x: Float[np.ndarray, " n"], *_: object) -> None:
+        """Record an iterate, and raise `Stop` if a criterion holds; the callback of scipy."""
         theta = np.array(x) / self.scale
         record = self.pending.get(digest(theta))
-        if record is None:  # a method that rounds: the last one evaluated
+        if record is None:  # some methods round x: take the last one evaluated
             record = next(reversed(self.pending.values()))
         step = 0.0 if self.x is None else float(np.linalg.norm(x - self.x))
         if self.rows and step == 0.0:
-            return  # no move: some methods report their start, or a null step
+            return  # some methods report their start, or a step of length zero
         self.pending = {digest(theta): record}
         self.x, self.accepted = np.array(x), record
         norm = float(np.linalg.norm(self._projected(x, record.gradient / self.scale)))
@@ -180,12 +189,14 @@ class Run:
         self.since = np.zeros(4)
         self._stop_if_done(theta, record, norm)
 
-    def _projected(self, x: np.ndarray, gradient: np.ndarray) -> np.ndarray:
-        """The gradient without the parts that push against a bound."""
+    def _projected(
+        self, x: Float[np.ndarray, " n"], gradient: Float[np.ndarray, " n"]
+    ) -> Float[np.ndarray, " n"]:
+        """The gradient without components that point out of the bounds."""
         blocked = ((x <= self.low) & (gradient > 0)) | ((x >= self.high) & (gradient < 0))
         return np.where(blocked, 0.0, gradient)
 
-    def _stop_if_done(self, theta: np.ndarray, record: Record, norm: float) -> None:
+    def _stop_if_done(self, theta: Float[np.ndarray, " n"], record: Record, norm: float) -> None:
         iteration = len(self.rows) - 1
         chi2 = self.problem.chi2(record.misfit)
         self.bar.update(iteration - self.bar.done, J=record.objective, gradient_norm=norm)

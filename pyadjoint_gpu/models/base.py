@@ -7,124 +7,38 @@ import sys
 import textwrap
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
-from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
-import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 from ..core.checks import check_kind, check_mapping
 from ..core.errors import ConfigError, DataError, nearest
-from ..core.frozen import Frozen
 from ..core.grid import Grid
 from ..core.spaces import CellSpace, Space
+from .declarations import Bound, Described, Elliptic, Parameter, Variable
+from .structure import Structured
 
 Fields = dict[str, Any]
-"""Arrays by name."""
+"""Arrays by name, of NumPy or JAX."""
 
 
-@dataclass(frozen=True)
-class Variable:
-    """Name, units and description of a field.
-
-    Attributes
-    ----------
-    name, units, long_name, standard_name : str
-    density : float or None
-        In kg m-3, if a mass may be given for a volume: ``kg m-2 year-1`` for ``m year-1``.
-    """
-
-    name: str
-    units: str = "1"
-    long_name: str = ""
-    standard_name: str | None = None
-    density: float | None = None
-
-    @property
-    def attributes(self) -> dict[str, str]:
-        out = {"units": self.units, "long_name": self.long_name or self.name.replace("_", " ")}
-        return out | ({"standard_name": self.standard_name} if self.standard_name else {})
-
-
-@dataclass(frozen=True)
-class Parameter(Variable):
-    """A parameter field m of the residual R(u, m).
-
-    Attributes
-    ----------
-    positive : bool
-        Whether the model needs values > 0.
-    default : float or array or None
-        The value used if none is given; without a default the parameter must be given.
-    optional : bool
-        Whether it may be left out.
-    space : Space or None
-        Where its values live; None for one value a cell.
-    """
-
-    positive: bool = False
-    default: float | np.ndarray | None = None
-    optional: bool = False
-    space: Space | None = None
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class Elliptic:
-    """An operator that couples the cells of one unknown through their faces:
-
-        (A u)_i = sum_faces k_f (u_i - u_neighbour) + s_i u_i,    k_f > 0, s_i >= 0.
-
-    Attributes
-    ----------
-    faces : tuple of array
-        k_f on the inner faces along each axis, one fewer than cells there.
-    sink : array
-        s_i, one value a cell: boundary faces with fixed values, reaction.
-    """
-
-    faces: tuple[jax.Array, ...]
-    sink: jax.Array | float
-
-
-@dataclass(frozen=True)
-class Bound:
-    """A lower bound on an unknown: R <= 0 where u equals it, R = 0 where u is above.
-
-    Attributes
-    ----------
-    value : float
-    rate : float
-        Scale of -dR/du, > 0. It weighs R against u in `Model.equations`: the course of a solve
-        depends on it, the result does not.
-    """
-
-    value: float
-    rate: float
-
-
-class Model(Frozen, ABC):
+class Model(Structured, ABC):
     """A PDE on a grid, as a discrete residual R(u, m) = 0 that includes its boundary conditions.
 
     A subclass declares its `unknowns` (cell fields) and `parameters`, and implements `residual` in
-    JAX operations. Solvers, adjoints, tests and inversions are derived from these.
+    JAX operations. Solvers, adjoints, tests and inversions are derived from these. Arrays that the
+    residual uses beside the parameters, such as a source by wells, are named in `arrays`.
 
     The pseudo-transient solver integrates du/dtau = R/PC with PC = -diag(dR/du). So R may have
     either sign, but the diagonal of its Jacobian must have no zeros, and the eigenvalues of the
     Jacobian relative to that diagonal must lie in the right half plane, as for diffusion or drag.
     """
 
-    arrays: ClassVar[tuple[str, ...]] = ()
-    """Names of array attributes that the residual uses beside the parameters, such as a source by
-    wells. They are arguments of compiled code: models that are frozen dataclasses and differ in
-    nothing else share it."""
-    arrays_from: ClassVar[tuple[str, ...]] = ()
-    """Names of attributes that the arrays are computed from, which compiled code does not see."""
-
     name: ClassVar[str] = "user"
+    """The name in run files and in Julia."""
     linear: ClassVar[bool] = False
     """Whether R is affine in u."""
     stencil_radius: ClassVar[int] = 1
@@ -137,22 +51,11 @@ class Model(Frozen, ABC):
     """The grid in metres, on which residuals are computed."""
     unknowns: tuple[Variable, ...]
     parameters: tuple[Parameter, ...]
+    time_units: str = "s"
+    """The unit of time of R = du/dt, and of the `times`."""
 
     def __init__(self, grid: Grid):
         self._on(grid)
-
-    def __init_subclass__(cls, **options: Any):
-        super().__init_subclass__(**options)
-        jax.tree_util.register_pytree_node(cls, _flattened, _restored)
-
-    @property
-    def structure(self) -> Structure | Model:
-        """The static part of the model for compiled code: the model without its `arrays`."""
-        return self._structure if self.arrays else self
-
-    @cached_property
-    def _structure(self) -> Structure:
-        return Structure.of(self)
 
     def _on(self, grid: Grid) -> None:
         """Set `grid` and `domain`."""
@@ -203,14 +106,14 @@ class Model(Frozen, ABC):
         return {}
 
     @property
-    def output_variables(self) -> tuple[tuple[Variable, tuple[str, ...]], ...]:
-        """Descriptions and dimensions of the `outputs`."""
+    def output_variables(self) -> tuple[Described, ...]:
+        """Descriptions of the `outputs`."""
         return ()
 
     @property
-    def observables(self) -> dict[str, tuple[Variable, tuple[str, ...]]]:
-        """Fields of a state that can be observed, with their dimensions: the unknowns, and the
-        outputs in cells or on faces."""
+    def observables(self) -> dict[str, Described]:
+        """Fields of a state that can be observed, by name: the unknowns, and the outputs in cells
+        or on faces."""
         allowed = [(d, f"{d}_face") for d in self.grid.dims]
         if self.times is not None:
             allowed.insert(0, ("time", "time"))
@@ -226,11 +129,9 @@ class Model(Frozen, ABC):
         return type(self).elliptic is not Model.elliptic
 
     @property
-    def times(self) -> np.ndarray | None:
+    def times(self) -> Float[np.ndarray, " times"] | None:
         """The times along the first axis of a state's fields; None for a steady model."""
         return None
-
-    time_units: str = "s"
 
     @property
     def dims(self) -> tuple[str, ...]:
@@ -347,7 +248,9 @@ class Model(Frozen, ABC):
         """The space of a parameter's values."""
         return self.parameter(name).space or CellSpace(self.domain)
 
-    def field(self, name: str, value: Any, where: str | None = None) -> np.ndarray:
+    def field(
+        self, name: str, value: Any, where: str | None = None
+    ) -> Float[np.ndarray, "*values"]:
         """`value` as a parameter field (see `Space.fill`), in the model's units.
 
         Raises
@@ -358,7 +261,7 @@ class Model(Frozen, ABC):
         field = self.space(name).fill(value, where or name, self.parameter(name))
         return self.check(name, field)
 
-    def fields(self, given: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    def fields(self, given: Mapping[str, Any]) -> dict[str, Float[np.ndarray, " ..."]]:
         """Every parameter as an array, from numbers, arrays, DataArrays or functions.
 
         Raises
@@ -394,7 +297,7 @@ class Model(Frozen, ABC):
                     " are converted where they state it"
                 )
 
-    def check(self, name: str, field: np.ndarray) -> np.ndarray:
+    def check(self, name: str, field: Float[np.ndarray, "*values"]) -> Float[np.ndarray, "*values"]:
         """`field`, or a `DataError` if the parameter must be positive and is not."""
         if self.parameter(name).positive and not np.all(field > 0):
             bad = np.count_nonzero(~(field > 0))
@@ -403,46 +306,3 @@ class Model(Frozen, ABC):
                 f" (smallest {np.min(field):g}), expected > 0"
             )
         return field
-
-
-@dataclass(frozen=True, eq=False)
-class Structure:
-    """A model without its `arrays`: equal for models that differ in nothing else."""
-
-    model: Model
-    key: tuple[Any, ...]
-
-    @classmethod
-    def of(cls, model: Model) -> Structure:
-        own = {f.name for f in fields(model) if f.compare}  # type: ignore[arg-type]  # a dataclass
-        taken = {*model.arrays, *model.arrays_from}
-        key = tuple((name, getattr(model, name)) for name in sorted(own - taken))
-        kept = {k: v for k, v in vars(model).items() if k not in taken and not _cached(model, k)}
-        return cls(_made(type(model), kept), (type(model), key))
-
-    def __eq__(self, other: object) -> bool:
-        return self is other or (isinstance(other, Structure) and self.key == other.key)
-
-    def __hash__(self) -> int:
-        return hash(self.key)
-
-
-def _cached(model: Model, name: str) -> bool:
-    return isinstance(getattr(type(model), name, None), cached_property)
-
-
-def _made(kind: type[Model], attributes: dict[str, Any]) -> Model:
-    out = object.__new__(kind)
-    vars(out).update(attributes)
-    return out
-
-
-def _flattened(model: Model) -> tuple[tuple[Any, ...], Structure | Model]:
-    return tuple(getattr(model, name) for name in model.arrays), model.structure
-
-
-def _restored(structure: Structure | Model, arrays: tuple[Any, ...]) -> Model:
-    if not isinstance(structure, Structure):
-        return structure
-    model = structure.model
-    return _made(type(model), vars(model) | dict(zip(model.arrays, arrays, strict=True)))

@@ -6,17 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jaxtyping import Array, Float
 
 from ..core.checks import positive
 from ..core.errors import ConfigError
 from ..core.grid import Grid
-from ..core.spaces import BoundarySpace
-from .base import Elliptic, Fields, Model, Parameter, Variable
+from .base import Fields, Model
+from .declarations import Described, Elliptic, Parameter, Variable
 from .finite_volume import difference, mean, pad
+from .sides import side_names
 
 
 @dataclass(frozen=True, repr=False)
@@ -72,6 +73,12 @@ class Channel(Model):
     viscosity_limit: float | None
 
     name: ClassVar[str] = "channel"
+    unknowns = (Variable("velocity", "m s-1", "velocity out of the section"),)
+    parameters = (
+        Parameter("prefactor", "Pa s", "viscosity at a shear rate of 1 s-1", positive=True),
+        Parameter("driving_force", "N m-3", "driving force"),
+        Parameter("exponent", "1", "exponent of the flow law", positive=True, default=1 / 3),
+    )
 
     def __init__(
         self,
@@ -84,34 +91,18 @@ class Channel(Model):
         self._on(grid)
         if grid.ndim != 2:
             raise ConfigError(f"grid: found axes {', '.join(grid.dims)}, expected y, x")
-        names = (no_slip,) if isinstance(no_slip, str) else no_slip
-        if not isinstance(names, Sequence):
-            raise ConfigError(f"no_slip: found {no_slip!r}, expected names of sides")
-        if not names:
+        self._set(no_slip=side_names(grid, no_slip, "no_slip"))
+        if not self.no_slip:
             raise ConfigError("no_slip: found no side, expected one at least")
         limit = None if viscosity_limit is None else positive("viscosity_limit", viscosity_limit)
-        self._set(no_slip=BoundarySpace(grid, tuple(names)).sides)
-        self._set(smallest=positive("smallest", smallest))
-        self._set(viscosity_limit=limit)
+        self._set(smallest=positive("smallest", smallest), viscosity_limit=limit)
 
     @property
     def options_text(self) -> str:
         return f"no slip on {', '.join(self.no_slip)}"
 
     @property
-    def unknowns(self) -> tuple[Variable, ...]:
-        return (Variable("velocity", "m s-1", "velocity out of the section"),)
-
-    @property
-    def parameters(self) -> tuple[Parameter, ...]:
-        return (
-            Parameter("prefactor", "Pa s", "viscosity at a shear rate of 1 s-1", positive=True),
-            Parameter("driving_force", "N m-3", "driving force"),
-            Parameter("exponent", "1", "exponent of the flow law", positive=True, default=1 / 3),
-        )
-
-    @property
-    def output_variables(self) -> tuple[tuple[Variable, tuple[str, ...]], ...]:
+    def output_variables(self) -> tuple[Described, ...]:
         return (
             (Variable("viscosity", "Pa s"), ("y", "x")),
             (Variable("stress_x", "Pa", "shear stress across x"), ("y", "x_face")),
@@ -159,7 +150,9 @@ class Channel(Model):
         k, n = (_corners(jnp.pad(m[p], 1, mode="edge")) for p in ("prefactor", "exponent"))
         return {"fluidity": 1.0 / k, "power": 0.5 * (1.0 - n), "force": m["driving_force"]}
 
-    def _slopes(self, v: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def _slopes(
+        self, v: Float[Array, "y x"]
+    ) -> tuple[Float[Array, "y+1 x+2"], Float[Array, "y+2 x+1"]]:
         """dv/dy and dv/dx on all faces, with those between the mirror images beyond the sides."""
         for axis, dim in enumerate(self.grid.dims):
             low, high = (
@@ -170,14 +163,18 @@ class Channel(Model):
         hy, hx = self.grid.spacing
         return difference(v, 0) / hy, difference(v, 1) / hx
 
-    def _viscosity(self, slopes: tuple[jax.Array, jax.Array], c: Any) -> jax.Array:
-        """eta at the corners."""
+    def _viscosity(
+        self, slopes: tuple[Float[Array, "y+1 x+2"], Float[Array, "y+2 x+1"]], c: Any
+    ) -> Float[Array, "y+1 x+1"]:
+        """eta at the corners of the cells."""
         across_y, across_x = (jnp.square(s) for s in slopes)
         square = mean(across_y, 1) + mean(across_x, 0) + self.smallest**2
         return 1.0 / (c["fluidity"] * square ** c["power"] + self._least_fluidity)
 
-    def _stresses(self, v: jax.Array, c: Any) -> tuple[jax.Array, jax.Array]:
-        """eta dv/dy and eta dv/dx on the faces."""
+    def _stresses(
+        self, v: Float[Array, "y x"], c: Any
+    ) -> tuple[Float[Array, "y+1 x"], Float[Array, "y x+1"]]:
+        """eta dv/dy and eta dv/dx on all faces."""
         slope_y, slope_x = slopes = self._slopes(v)
         eta = self._viscosity(slopes, c)
         return mean(eta, 1) * slope_y[:, 1:-1], mean(eta, 0) * slope_x[1:-1]
@@ -210,13 +207,13 @@ class Channel(Model):
         return {"viscosity": eta, "stress_x": stress_x, "stress_y": stress_y}
 
 
-def _end(array: jax.Array, axis: int, end: str) -> jax.Array:
-    """The first or last layer of cells along an axis."""
+def _end(array: Float[Array, "y x"], axis: int, end: str) -> Float[Array, " ..."]:
+    """The first (``"min"``) or last (``"max"``) layer of cells along an axis."""
     n = array.shape[axis]
     start = 0 if end == "min" else n - 1
     return lax.slice_in_dim(array, start, start + 1, axis=axis)
 
 
-def _corners(array: jax.Array) -> jax.Array:
-    """Mean of four neighbours."""
+def _corners(array: Float[Array, "y x"]) -> Float[Array, "y-1 x-1"]:
+    """Mean of the four cells at each corner between cells."""
     return mean(mean(array, 0), 1)

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
 
-import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Int
 
-from ..core.checks import number
+from ..core.checks import as_text, check_choice, number
 from ..core.errors import ConfigError, shown
 from ..core.frozen import Frozen
 from ..core.grid import Grid
 from ..core.texts import counted
-from .base import Elliptic, Fields, Model, Parameter, Variable
-from .finite_volume import Sides, SidesLike, above, below, difference, gather, mean, pad
+from .base import Fields, Model
+from .declarations import Described, Elliptic, Parameter, Variable, components
+from .finite_volume import above, below, difference, gather, mean, pad
+from .sides import Sides, SidesLike
 
 FACE_MEANS = ("arithmetic", "harmonic")
 
@@ -50,15 +52,14 @@ class Well(Frozen):
         self._set(position=place, rate=amount)
 
 
-def _wells(given: Any) -> tuple[Well, ...]:
-    """A model's wells, checked, or a `ConfigError`."""
-    how = "expected a list of Well(position, rate)"
+def _listed(given: Any, suits: Callable[[Any], bool], expected: str) -> list[Any]:
+    """The option `wells` as a list, or a `ConfigError` unless all its items suit."""
     if not isinstance(given, Sequence) or isinstance(given, str):
-        raise ConfigError(f"wells: found {shown(given)}, {how}")
+        raise ConfigError(f"wells: found {shown(given)}, expected a list of {expected}")
     for k, well in enumerate(given):
-        if not isinstance(well, Well):
-            raise ConfigError(f"wells[{k}]: found {shown(well)}, {how}")
-    return tuple(given)
+        if not suits(well):
+            raise ConfigError(f"wells[{k}]: found {shown(well)}, expected {expected}")
+    return list(given)
 
 
 @dataclass(frozen=True, repr=False)
@@ -70,8 +71,8 @@ class Darcy(Model):
         R = 1/V sum_faces A K_f (P_neighbour - P) / h + Q = 0,    -div(K grad P) = Q,
 
     K_f the mean of the two cells' permeabilities. Sides have no flux, unless their pressure is
-    fixed: then the boundary value P_b acts over half a cell, with flux 2 K (P_b - P) / h. With no
-    fixed side P is determined up to a constant and has zero mean.
+    fixed: then the inflow is 2 K (P_b - P) / h, as the boundary value P_b is half a cell away. With
+    no fixed side P is determined up to a constant and has zero mean.
 
     Parameters
     ----------
@@ -123,17 +124,13 @@ class Darcy(Model):
         pressure_units: str = "Pa",
     ):
         self._on(grid)
-        if face_mean not in FACE_MEANS:
-            raise ConfigError(
-                f"face_mean: found {face_mean!r}, expected one of {', '.join(FACE_MEANS)}"
-            )
-        if not isinstance(pressure_units, str) or not pressure_units:
-            raise ConfigError(f"pressure_units: found {pressure_units!r}, expected a text")
-        self._set(wells=_wells(wells))
+        check_choice("face_mean", face_mean, FACE_MEANS)
+        kind = "Well(position, rate)"
+        self._set(wells=tuple(_listed(wells, lambda well: isinstance(well, Well), kind)))
         self._set(face_mean=face_mean)
+        self._set(pressure_units=as_text(pressure_units, "pressure_units"))
         self._set(sides=Sides.of(grid, fixed_pressure, "fixed_pressure", pressure_units))
-        self._set(pressure_units=pressure_units)
-        _ = self._wells  # refuse wrong positions now, not at the first solve
+        _ = self._wells  # refuses wrong positions now, not at the first solve
         total = sum(w.rate for w in self.wells)
         if not self.sides and abs(total) > 1e-12 * sum(abs(w.rate) for w in self.wells):
             raise ConfigError(
@@ -141,15 +138,15 @@ class Darcy(Model):
             )
 
     @cached_property
-    def source(self) -> np.ndarray:
+    def source(self) -> Float[np.ndarray, "*cells"]:
         """Q in each cell."""
         q = np.zeros(self.grid.shape)
         np.add.at(q, *self._wells)
         return q
 
     @cached_property
-    def _wells(self) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
-        """Indices of the cells of the wells, and what each adds to Q there."""
+    def _wells(self) -> tuple[tuple[Int[np.ndarray, " wells"], ...], Float[np.ndarray, " wells"]]:
+        """The index of each well's cell along each axis, and what it adds to Q there."""
         cells = [self.domain.cell_containing(w.position) for w in self.wells]
         rates = np.array([w.rate / self.grid.cell_volume for w in self.wells])
         index = np.array(cells, dtype=int).reshape(-1, self.grid.ndim).T
@@ -184,34 +181,26 @@ class Darcy(Model):
         )
 
     @property
-    def output_variables(self) -> tuple[tuple[Variable, tuple[str, ...]], ...]:
-        out = []
-        for kind, text in (("flux", "Darcy flux"), ("velocity", "pore velocity")):
-            for d in self.grid.dims:
-                dims = tuple(f"{d}_face" if k == d else k for k in self.grid.dims)
-                out.append((Variable(f"{kind}_{d}", "m s-1", f"{text} along {d}"), dims))
-        return tuple(out)
+    def output_variables(self) -> tuple[Described, ...]:
+        dims = self.grid.dims
+        return (
+            *components("flux", "m s-1", "Darcy flux", dims),
+            *components("velocity", "m s-1", "pore velocity", dims),
+        )
 
     @classmethod
     def from_specification(
         cls, grid: Grid, table: Mapping[str, Any], units: Mapping[str, str]
     ) -> Darcy:
-        options = dict(table)
-        wells = []
-        given = options.pop("wells", ())
-        if not isinstance(given, Sequence) or isinstance(given, str):
-            raise ConfigError(
-                f"model.wells: found {given!r}, expected [{{position = [...], rate = ...}}, ...]"
-            )
-        for k, well in enumerate(given):
-            if not isinstance(well, Mapping) or set(well) != {"position", "rate"}:
-                raise ConfigError(
-                    f"model.wells[{k}]: found {well!r}, expected {{position = [...], rate = ...}}"
-                )
-            wells.append(Well(well["position"], well["rate"]))
+        options, keys = dict(table), {"position", "rate"}
+        wells = _listed(
+            options.pop("wells", ()),
+            lambda well: isinstance(well, Mapping) and set(well) == keys,
+            "{position = [...], rate = ...}",
+        )
         if units.get("pressure", "1") != "1":
             options.setdefault("pressure_units", units["pressure"])
-        return cls(grid, wells, **options)
+        return cls(grid, [Well(**well) for well in wells], **options)
 
     def specification(self) -> dict[str, Any]:
         out: dict[str, Any] = {
@@ -235,7 +224,9 @@ class Darcy(Model):
             "sides": list(self.sides.names),
         }
 
-    def face_permeability(self, permeability: jax.Array, axis: int) -> jax.Array:
+    def face_permeability(
+        self, permeability: Float[Array, "*cells"], axis: int
+    ) -> Float[Array, "*faces"]:
         """K_f on the inner faces along `axis`."""
         if self.face_mean == "harmonic":
             low, high = below(permeability, axis), above(permeability, axis)
@@ -244,19 +235,18 @@ class Darcy(Model):
 
     def prepare(self, m: Fields) -> dict[str, Any]:
         k = m["permeability"]
-        dtype = k.dtype
         out: dict[str, Any] = {
             "faces": tuple(
                 self.face_permeability(k, axis) / h**2 for axis, h in enumerate(self.grid.spacing)
             )
         }
-        source = jnp.asarray(self.source, dtype)
+        source = jnp.asarray(self.source, k.dtype)
         if self.sides:
             sink = jnp.zeros_like(k)
-            for axis, _, cells, value in self.sides.layers(m["boundary_pressure"]):
-                conductance = 2.0 * k[cells] / self.grid.spacing[axis] ** 2
-                sink = sink.at[cells].add(conductance)
-                source = source.at[cells].add(conductance * value)
+            for side in self.sides.layers(m["boundary_pressure"]):
+                conductance = 2.0 * k[side.cells] / self.grid.spacing[side.axis] ** 2
+                sink = sink.at[side.cells].add(conductance)
+                source = source.at[side.cells].add(conductance * side.values)
             out["sink"] = sink
         return out | {"source": source}
 
@@ -271,18 +261,18 @@ class Darcy(Model):
 
     def outputs(self, u: Fields, m: Fields) -> Fields:
         p, k = u["pressure"], m["permeability"]
-        out: Fields = {}
-        for axis, (d, h) in enumerate(zip(self.grid.dims, self.grid.spacing, strict=True)):
-            inner = -self.face_permeability(k, axis) * jnp.diff(p, axis=axis) / h
-            out[f"flux_{d}"] = pad(inner, axis, 1, 1)
-        if self.sides:
-            for axis, end, cells, value in self.sides.layers(m["boundary_pressure"]):
-                into = 2.0 * k[cells] * (value - p[cells]) / self.grid.spacing[axis]
-                name = f"flux_{self.grid.dims[axis]}"
-                out[name] = out[name].at[cells].set(into if end == 0 else -into)
+        fluxes = [
+            pad(-self.face_permeability(k, axis) * jnp.diff(p, axis=axis) / h, axis, 1, 1)
+            for axis, h in enumerate(self.grid.spacing)
+        ]
+        for side in self.sides.layers(m.get("boundary_pressure")):
+            fall = side.values - p[side.cells]
+            inflow = 2.0 * k[side.cells] * fall / self.grid.spacing[side.axis]
+            fluxes[side.axis] = side.with_inflow(fluxes[side.axis], inflow)
+        out = {f"flux_{d}": flux for d, flux in zip(self.grid.dims, fluxes, strict=True)}
         if "porosity" in m:
-            for axis, d in enumerate(self.grid.dims):
+            for axis, (d, flux) in enumerate(zip(self.grid.dims, fluxes, strict=True)):
                 edge = [(1, 1) if a == axis else (0, 0) for a in range(self.grid.ndim)]
                 porosity = jnp.pad(m["porosity"], edge, mode="edge")
-                out[f"velocity_{d}"] = out[f"flux_{d}"] / mean(porosity, axis)
+                out[f"velocity_{d}"] = flux / mean(porosity, axis)
         return out

@@ -5,27 +5,31 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
 from ..core.checks import positive
 from ..core.errors import ConfigError
 from ..core.grid import Grid
-from .base import Elliptic, Fields, Model, Parameter, Variable
-from .finite_volume import Sides, SidesLike, difference, gather, mean, pad
+from .base import Fields, Model
+from .declarations import Described, Elliptic, Parameter, Variable, components
+from .finite_volume import difference, gather, mean, pad
+from .sides import Layer, Sides, SidesLike
 
 
 @dataclass(frozen=True, repr=False)
 class Diffusion(Model):
     """Diffusion with a diffusivity that is a power of the height, 1-D to 3-D.
 
-    For gas in a porous medium, gravity currents, hillslopes. Finite volumes, in each cell
+    It describes gas in a porous medium, gravity currents and hillslopes. Finite volumes: in each
+    cell
 
         R = sum_faces D_f (H_neighbour - H) / h^2 + Q = 0,    D_f = k_f max(H_f, smallest)^n_f,
 
     H_f, k_f and n_f the means of the cells on either side. Sides have no flux, unless H is fixed
-    there or an inflow is given. On a fixed side, half a cell away, D = k H_b^n.
+    there or an inflow is given. With a fixed height H_b the inflow is 2 D (H_b - H) / h, D = k
+    max(H_b, smallest)^n.
 
     Parameters
     ----------
@@ -56,6 +60,7 @@ class Diffusion(Model):
     smallest: float
 
     name: ClassVar[str] = "diffusion"
+    unknowns = (Variable("height", "m", "height"),)
 
     def __init__(
         self,
@@ -81,10 +86,6 @@ class Diffusion(Model):
         return ", ".join(filter(None, sides))
 
     @property
-    def unknowns(self) -> tuple[Variable, ...]:
-        return (Variable("height", "m", "height"),)
-
-    @property
     def parameters(self) -> tuple[Parameter, ...]:
         return (
             Parameter("diffusivity", "m2 s-1", "diffusivity where H is 1 m", positive=True),
@@ -95,15 +96,8 @@ class Diffusion(Model):
         )
 
     @property
-    def output_variables(self) -> tuple[tuple[Variable, tuple[str, ...]], ...]:
-        dims = self.grid.dims
-        return tuple(
-            (
-                Variable(f"flux_{d}", "m2 s-1", f"flux along {d}"),
-                tuple(f"{d}_face" if k == d else k for k in dims),
-            )
-            for d in dims
-        )
+    def output_variables(self) -> tuple[Described, ...]:
+        return components("flux", "m2 s-1", "flux", self.grid.dims)
 
     def specification(self) -> dict[str, Any]:
         out: dict[str, Any] = {
@@ -129,14 +123,13 @@ class Diffusion(Model):
         k, n = m["diffusivity"], m["exponent"]
         axes = range(self.grid.ndim)
         sink, source = jnp.zeros_like(k), jnp.asarray(m["source"])
-        for axis, _, cells, value in self.fixed.layers(m["boundary_height"]):
-            power = jnp.maximum(value, self.smallest) ** n[cells]
-            conductance = 2.0 * k[cells] * power / self.grid.spacing[axis] ** 2
-            sink = sink.at[cells].add(conductance)
-            source = source.at[cells].add(conductance * value)
-        if self.inflow:
-            for axis, _, cells, value in self.inflow.layers(m["boundary_inflow"]):
-                source = source.at[cells].add(value / self.grid.spacing[axis])
+        for side in self.fixed.layers(m["boundary_height"]):
+            power = self._power(side, n)
+            conductance = 2.0 * k[side.cells] * power / self.grid.spacing[side.axis] ** 2
+            sink = sink.at[side.cells].add(conductance)
+            source = source.at[side.cells].add(conductance * side.values)
+        for side in self.inflow.layers(m.get("boundary_inflow")):
+            source = source.at[side.cells].add(side.values / self.grid.spacing[side.axis])
         return {
             "faces": tuple(mean(k, a) / self.grid.spacing[a] ** 2 for a in axes),
             "exponents": tuple(mean(n, a) for a in axes),
@@ -144,8 +137,12 @@ class Diffusion(Model):
             "source": source,
         }
 
-    def _conductances(self, h: jax.Array, c: Any) -> list[jax.Array]:
-        """D_f / h^2 on the inner faces."""
+    def _power(self, side: Layer, n: Float[Array, "*cells"]) -> Float[Array, "*layer"]:
+        """D/k on the faces of a side of fixed height."""
+        return jnp.maximum(side.values, self.smallest) ** n[side.cells]
+
+    def _conductances(self, h: Float[Array, "*cells"], c: Any) -> list[Float[Array, " ..."]]:
+        """D_f over the square of the spacing, on the inner faces along each axis."""
         return [
             k * jnp.maximum(mean(h, axis), self.smallest) ** n
             for axis, (k, n) in enumerate(zip(c["faces"], c["exponents"], strict=True))
@@ -161,22 +158,14 @@ class Diffusion(Model):
 
     def outputs(self, u: Fields, m: Fields) -> Fields:
         h, c = u["height"], self.prepare(m)
-        out: Fields = {}
-        for axis, d in enumerate(self._conductances(h, c)):
-            inner = -self.grid.spacing[axis] * d * difference(h, axis)
-            out[f"flux_{self.grid.dims[axis]}"] = pad(inner, axis, 1, 1)
-        for axis, end, cells, value in self.fixed.layers(m["boundary_height"]):
-            power = jnp.maximum(value, self.smallest) ** m["exponent"][cells]
-            conductivity = m["diffusivity"][cells] * power
-            into = 2.0 * conductivity * (value - h[cells]) / self.grid.spacing[axis]
-            self._enter(out, axis, end, cells, into)
-        if self.inflow:
-            for axis, end, cells, value in self.inflow.layers(m["boundary_inflow"]):
-                self._enter(out, axis, end, cells, value)
-        return out
-
-    def _enter(
-        self, out: Fields, axis: int, end: int, cells: tuple[slice, ...], into: jax.Array
-    ) -> None:
-        name = f"flux_{self.grid.dims[axis]}"
-        out[name] = out[name].at[cells].set(into if end == 0 else -into)
+        fluxes = [
+            pad(-self.grid.spacing[axis] * d * difference(h, axis), axis, 1, 1)
+            for axis, d in enumerate(self._conductances(h, c))
+        ]
+        for side in self.fixed.layers(m["boundary_height"]):
+            d = m["diffusivity"][side.cells] * self._power(side, m["exponent"])
+            inflow = 2.0 * d * (side.values - h[side.cells]) / self.grid.spacing[side.axis]
+            fluxes[side.axis] = side.with_inflow(fluxes[side.axis], inflow)
+        for side in self.inflow.layers(m.get("boundary_inflow")):
+            fluxes[side.axis] = side.with_inflow(fluxes[side.axis], side.values)
+        return {f"flux_{d}": flux for d, flux in zip(self.grid.dims, fluxes, strict=True)}

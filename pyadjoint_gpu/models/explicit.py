@@ -11,41 +11,30 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jaxtyping import Array, Float
 
 from ..core.errors import DataError
 from ..core.precision import compiled, double
 from ..core.quantities import converter
 from .base import Fields, Model
+from .time_steps import TimeSteps
 
 
-class Explicit(Model):
+class Explicit(TimeSteps, Model):
     """A model of a state x with explicit time steps
 
         x_(n+1) = G(x_n, c, f_k),    n = 0, ..., steps - 1,    k = n // every,
 
     with coefficients c and a forcing f that depend on the parameters m, f constant over intervals
     of `every` steps. The unknowns u are observed from x at the start and the ends of the intervals.
+    For the gradient `checkpoints` states x are kept beside u, and the others recomputed from them.
 
     A subclass implements `coefficients`, `start`, `advance`, `observe`, `largest_step` and, if it
     is forced, `forcing`. If G is linear in x and f, the model is linear time-invariant in the
-    parameters named in `linear_in`, which x_0 and f are computed from: u is the sum of its
+    parameters named in `linear_in`, from which x_0 and f are computed: u is the sum of its
     responses to the forcing of each interval, shifted in time.
-
-    Attributes
-    ----------
-    step : float
-        Time from n to n + 1, in `time_units`; `dt` is in seconds.
-    steps, every : int
-    checkpoints : int
-        Number of states x kept at a time for the gradient, beside u; the others are recomputed from
-        them.
-    linear_in : tuple of str
     """
 
-    step: float
-    steps: int
-    every: int
-    checkpoints: int
     linear_in: tuple[str, ...] = ()
 
     @abstractmethod
@@ -57,11 +46,11 @@ class Explicit(Model):
         """The initial state x_0."""
 
     def forcing(self, m: Fields) -> Fields:
-        """The values that f is computed from, arrays whose first axis runs over the intervals."""
+        """The arrays from which f is computed; their first axis runs over the intervals."""
         return {}
 
     def load(self, values: Fields) -> Any:
-        """f in one interval, from its entries of `forcing`."""
+        """f in one interval, from its entries in `forcing`."""
         return values
 
     @abstractmethod
@@ -73,8 +62,8 @@ class Explicit(Model):
         """The unknowns u from x."""
 
     @abstractmethod
-    def largest_step(self, m: Fields) -> jax.Array:
-        """The longest stable step in seconds, for parameters that are not in `linear_in`."""
+    def largest_step(self, m: Fields) -> Float[Array, ""]:
+        """The longest stable step in seconds; m lacks the parameters in `linear_in`."""
 
     # Derived
 
@@ -88,11 +77,8 @@ class Explicit(Model):
         """Number of intervals over which the forcing is constant."""
         return self.steps // self.every
 
-    @property
-    def times(self) -> np.ndarray:
-        return self.step * np.arange(0, self.steps + 1, self.every)
-
-    def fields(self, given: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    def fields(self, given: Mapping[str, Any]) -> dict[str, Float[np.ndarray, " ..."]]:
+        """`Model.fields`; a `DataError` if the step is too long for them to be stable."""
         out = super().fields(given)
         self.check_step(out)
         return out
@@ -112,7 +98,8 @@ class Explicit(Model):
     def march(
         self, x: Fields, c: Fields, values: Fields, intervals: int, steps: int
     ) -> tuple[Fields, Fields]:
-        """x after `intervals` of `steps` each, and the unknowns at their ends."""
+        """x after `intervals` of `steps` steps each, and the unknowns at the ends of these;
+        `values` are their entries of `forcing`."""
 
         def interval(x: Fields, values: Fields) -> tuple[Fields, Fields]:
             f = self.load(values)
@@ -135,5 +122,5 @@ class Explicit(Model):
 
 
 @compiled
-def _largest_step(model: Explicit, m: Fields) -> jax.Array:
+def _largest_step(model: Explicit, m: Fields) -> Float[Array, ""]:
     return model.largest_step(m)

@@ -1,188 +1,18 @@
-"""Forcing in time and space: the sites where it acts, and the space of its values."""
+"""The space of forcings in time and space."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Int
 
-from ..core.checks import check_keys, number
-from ..core.errors import ConfigError, DataError
 from ..core.grid import Grid
-from ..core.quantities import points
 from ..core.spaces import CellSpace, Quantity, Space
-from ..core.texts import counted
-
-
-@jax.tree_util.register_pytree_node_class
-@dataclass(frozen=True)
-class Sites:
-    """Sites of a forcing: all cells, some cells, or points.
-
-    A value in a cell is an amount per time and volume; a value at a point is an amount per time,
-    spread over the cell that contains the point.
-
-    Attributes
-    ----------
-    given : tuple
-        ``("cells",)``, ``("box", low, high)``, ``("mask", bytes)`` or ``("points", positions)``.
-    """
-
-    grid: Grid
-    given: tuple[Any, ...]
-
-    @classmethod
-    def of(cls, grid: Grid, option: Any, name: str) -> Sites:
-        """The sites given by a model's option of that name: ``"cells"``, a mask of the grid's
-        shape, positions in array order, or a box ``{"low": [...], "high": [...]}``.
-
-        Raises
-        ------
-        ConfigError
-            If it is none of these, or leaves no cell.
-        """
-        if isinstance(option, str):
-            if option != "cells":
-                raise ConfigError(
-                    f"{name}: found {option!r}, expected 'cells', or a selection of them"
-                )
-            return cls(grid, ("cells",))
-        columns = hasattr(option, "data_vars")
-        if isinstance(option, Mapping) and not columns:
-            sites = cls(grid, _box(grid, option, name))
-        elif not columns and _logical(option):
-            sites = cls(grid, ("mask", _mask(grid, option, name).tobytes()))
-        else:
-            sites = cls(grid, ("points", _positions(grid, option, name)))
-        if not sites.indices.size:
-            raise ConfigError(f"{name}: found no cell, expected one at least")
-        return sites
-
-    @cached_property
-    def indices(self) -> np.ndarray:
-        """Indices of the cells in the flattened grid."""
-        # 32 bits, for which JAX's cached indexing code holds with and without 64-bit types.
-        return self._indices().astype(np.int32)
-
-    def _indices(self) -> np.ndarray:
-        kind, *rest = self.given
-        if kind == "points":
-            cells = [self.grid.cell_containing(p) for p in rest[0]]
-            return np.asarray(np.ravel_multi_index(tuple(np.transpose(cells)), self.grid.shape))
-        if kind == "mask":
-            return np.flatnonzero(np.frombuffer(rest[0], dtype=bool))
-        inside = np.ones(self.grid.shape, dtype=bool)
-        if kind == "box":
-            for p, low, high in zip(CellSpace(self.grid).positions(), *rest, strict=True):
-                inside &= (p >= low) & (p <= high)
-        return np.flatnonzero(inside)
-
-    @property
-    def everywhere(self) -> bool:
-        return self.given == ("cells",)
-
-    @property
-    def at_points(self) -> bool:
-        return self.given[0] == "points"
-
-    @property
-    def text(self) -> str:
-        """The sites in a few words."""
-        if self.everywhere:
-            return "all cells"
-        return counted(self.indices.size, "point" if self.at_points else "cell")
-
-    def specification(self) -> Any:
-        """The option from which `of` makes these sites."""
-        kind, *rest = self.given
-        if kind == "cells":
-            return "cells"
-        if kind == "box":
-            return {"low": list(rest[0]), "high": list(rest[1])}
-        if kind == "points":
-            return [list(p) for p in rest[0]]
-        return np.frombuffer(rest[0], dtype=bool).reshape(self.grid.shape)
-
-    def julia_spec(self) -> dict[str, Any]:
-        """Options for Julia: the cells, and the amount that a value of one is in each."""
-        cells = None if self.everywhere else self.indices.tolist()
-        amount = 1.0 / self.grid.si.cell_volume if self.at_points else 1.0
-        return {"cells": cells, "amount": amount}
-
-    def spread(self, values: jax.Array) -> jax.Array:
-        """Values at the sites as an amount per time and volume in every cell."""
-        if self.everywhere:
-            return values
-        if self.at_points:
-            values = values / self.grid.si.cell_volume
-        empty = jnp.zeros(self.grid.size, values.dtype)
-        return empty.at[self.indices].add(values).reshape(self.grid.shape)
-
-    # As a pytree the cells are data, so that compiled code does not depend on which they are.
-
-    def tree_flatten(self) -> tuple[tuple[Any, ...], Any]:
-        kind = self.given[0]
-        return () if self.everywhere else (self.indices,), (self.grid, kind)
-
-    @classmethod
-    def tree_unflatten(cls, structure: Any, arrays: tuple[Any, ...]) -> Sites:
-        grid, kind = structure
-        out = cls(grid, (kind,))
-        if arrays:
-            vars(out)["indices"] = arrays[0]
-        return out
-
-
-def _logical(option: Any) -> bool:
-    try:
-        return np.asarray(option).dtype.kind == "b"
-    except ValueError:  # rows of different lengths
-        return False
-
-
-def _mask(grid: Grid, option: Any, name: str) -> np.ndarray:
-    """A mask as an array of the grid's shape; from a DataArray in any order of dimensions."""
-    shape = np.shape(option)
-    if len(shape) != grid.ndim or math.prod(shape) != grid.size:
-        raise ConfigError(f"{name}: found a mask of shape {shape}, expected {grid.shape}")
-    if np.ma.isMaskedArray(option):
-        option = option.filled(False)
-    values = option.astype(float) if hasattr(option, "astype") else np.asarray(option, float)
-    return CellSpace(grid).fill(values, name) > 0.5
-
-
-def _box(grid: Grid, option: Mapping[str, Any], name: str) -> tuple[Any, ...]:
-    table = check_keys(option, ("low", "high"), name)
-    corners = []
-    for key in ("low", "high"):
-        try:
-            corner = tuple(number(v) for v in np.atleast_1d(table[key]).tolist())
-        except (KeyError, TypeError, ValueError):
-            raise ConfigError(f"{name}.{key}: found {table.get(key)!r}, expected numbers") from None
-        if len(corner) != grid.ndim:
-            raise ConfigError(
-                f"{name}.{key}: found {len(corner)} numbers, expected {grid.ndim}"
-                f" ({', '.join(grid.dims)})"
-            )
-        corners.append(corner)
-    return "box", *corners
-
-
-def _positions(grid: Grid, option: Any, name: str) -> tuple[Any, ...]:
-    expected = (
-        f"'cells', a mask of shape {grid.shape}, a box, or positions of shape (n, {grid.ndim})"
-    )
-    try:
-        array = points(name, option, dict.fromkeys(grid.dims, grid.units), expected=expected)
-    except DataError as error:
-        raise ConfigError(str(error)) from None
-    return tuple(tuple(p) for p in array.tolist())
+from .sites import Sites
 
 
 @dataclass(frozen=True)
@@ -191,9 +21,11 @@ class ForcingSpace(Space):
 
     Attributes
     ----------
+    sites : Sites
     interval : float
         Length of an interval, in `time_units`.
     count : int
+        Number of intervals.
     time_units : str
     """
 
@@ -220,14 +52,14 @@ class ForcingSpace(Space):
         return self.grid.cell_volume
 
     @property
-    def times(self) -> np.ndarray:
+    def times(self) -> Float[np.ndarray, " intervals"]:
         """Middles of the intervals."""
         return (np.arange(self.count) + 0.5) * self.interval
 
-    def positions(self) -> tuple[np.ndarray, ...]:
+    def positions(self) -> tuple[Float[np.ndarray, " intervals *sites"], ...]:
         return tuple(np.broadcast_to(p, self.shape) for p in self._sites())
 
-    def _sites(self) -> tuple[np.ndarray, ...]:
+    def _sites(self) -> tuple[Float[np.ndarray, "*sites"], ...]:
         """Coordinates of the sites."""
         if self.sites.at_points:
             return tuple(np.transpose(self.sites.given[1]))
@@ -236,15 +68,17 @@ class ForcingSpace(Space):
             return everywhere
         return tuple(p.ravel()[self.sites.indices] for p in everywhere)
 
-    def fill(self, value: Any, name: str, of: Quantity | None = None) -> np.ndarray:
-        """`Space.fill`, but a function takes time and the coordinates."""
+    def fill(
+        self, value: Any, name: str, of: Quantity | None = None
+    ) -> Float[np.ndarray, " intervals *sites"]:
+        """`Space.fill`, where a function takes the time and the coordinates."""
         if callable(value):
             times = self.times.reshape(-1, *(1 for _ in self.shape[1:]))
             value = value(np.broadcast_to(times, self.shape), *self.positions())
         return super().fill(value, name, of)
 
-    def dirichlet(self, field: jax.Array) -> jax.Array | float:
-        """Integral of ``|grad field|^2`` over space, between neighbouring cells among the sites,
+    def dirichlet(self, field: Float[Array, " intervals *sites"]) -> Float[Array, ""] | float:
+        """Integral of ``|grad field|^2`` over space, from differences between neighbouring sites,
         summed over the intervals. Points have no neighbours."""
         if self.sites.at_points:
             return jnp.zeros(())
@@ -255,8 +89,8 @@ class ForcingSpace(Space):
         return total * self.grid.cell_volume
 
     @cached_property
-    def _pairs(self) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
-        """For each axis, pairs of neighbouring sites, by number."""
+    def _pairs(self) -> tuple[tuple[Int[np.ndarray, " pairs"], Int[np.ndarray, " pairs"]], ...]:
+        """For each axis, the numbers of the lower and the upper sites of all neighbours."""
         numbers = np.full(self.grid.size, -1)
         numbers[self.sites.indices] = np.arange(self.sites.indices.size)
         cells = numbers.reshape(self.grid.shape)

@@ -6,15 +6,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jaxtyping import Array, Float
 
 from ..core.checks import finite
 from ..core.errors import ConfigError
 from ..core.grid import Grid
-from .base import Bound, Elliptic, Fields, Model, Parameter, Variable
+from .base import Fields, Model
+from .declarations import Bound, Described, Elliptic, Parameter, Variable, components
 from .finite_volume import above, below, difference, gather, mean, pad, with_active_set
 
 DENSITY = 917.0
@@ -23,6 +24,8 @@ FLOATING = 1.0 - DENSITY / 1027.0
 """Fraction of floating ice above water."""
 FLATTEST = 1e-6
 """Slope below which D does not decrease any further."""
+
+Faces = Float[Array, "*faces"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -69,6 +72,7 @@ class Ice(Model):
     time_units: str = "year"
 
     name: ClassVar[str] = "ice"
+    unknowns = (Variable("thickness", "m", "ice thickness", "land_ice_thickness"),)
 
     def __init__(self, grid: Grid, *, exponent: float = 3.0, sea_level: float | None = None):
         self._on(grid)
@@ -83,10 +87,6 @@ class Ice(Model):
     def options_text(self) -> str:
         sea = "" if self.sea_level is None else f", sea level {self.sea_level:g} m"
         return f"exponent {self.exponent:g}{sea}"
-
-    @property
-    def unknowns(self) -> tuple[Variable, ...]:
-        return (Variable("thickness", "m", "ice thickness", "land_ice_thickness"),)
 
     @property
     def lower(self) -> dict[str, Bound]:
@@ -115,18 +115,12 @@ class Ice(Model):
         )
 
     @property
-    def output_variables(self) -> tuple[tuple[Variable, tuple[str, ...]], ...]:
+    def output_variables(self) -> tuple[Described, ...]:
         dims = self.grid.dims
         return (
             (Variable("surface", "m", "surface elevation", "surface_altitude"), dims),
             (Variable("mass_balance", "m year-1", "surface mass balance", density=DENSITY), dims),
-            *(
-                (
-                    Variable(f"flux_{d}", "m2 year-1", f"ice flux along {d}"),
-                    tuple(f"{d}_face" if k == d else k for k in dims),
-                )
-                for d in dims
-            ),
+            *components("flux", "m2 year-1", "ice flux", dims),
         )
 
     def specification(self) -> dict[str, Any]:
@@ -169,18 +163,20 @@ class Ice(Model):
             "water": water,
         }
 
-    def _surface(self, h: jax.Array, c: Any) -> jax.Array:
+    def _surface(self, h: Float[Array, "*cells"], c: Any) -> Float[Array, "*cells"]:
+        """S, the elevation of the surface."""
         if self.sea_level is None:
             return c["bed"] + h
         return jnp.maximum(c["bed"] + h, self.sea_level + FLOATING * h)
 
-    def _balance(self, surface: jax.Array, c: Any) -> jax.Array:
+    def _balance(self, surface: Float[Array, "*cells"], c: Any) -> Float[Array, "*cells"]:
+        """M, the mass balance."""
         by_altitude = jnp.minimum(c["gradient"] * (surface - c["line"]), c["cap"])
         return by_altitude + c["balance"]
 
     def _faces(
-        self, h: jax.Array, surface: jax.Array, c: Any
-    ) -> Iterator[tuple[int, jax.Array, jax.Array, jax.Array]]:
+        self, h: Float[Array, "*cells"], surface: Float[Array, "*cells"], c: Any
+    ) -> Iterator[tuple[int, Faces, Faces, Faces]]:
         """For each axis, on its inner faces: the slope across them, |grad S|^2, and
         a1 H^(n+2) + a2 H^n."""
         n, spacing = self.exponent, self.grid.spacing
@@ -197,7 +193,9 @@ class Ice(Model):
             mobility = (c["deformation"][axis] * source**2 + c["sliding"][axis]) * power
             yield axis, slope, square, mobility
 
-    def _flows(self, h: jax.Array, surface: jax.Array, c: Any) -> list[jax.Array]:
+    def _flows(
+        self, h: Float[Array, "*cells"], surface: Float[Array, "*cells"], c: Any
+    ) -> list[Faces]:
         """D_f (S_above - S_below) / h^2 on the inner faces along each axis."""
         power, spacing = 0.5 * (self.exponent - 1.0), self.grid.spacing
         return [
@@ -233,7 +231,7 @@ class Ice(Model):
         return out
 
 
-def _power(base: jax.Array, exponent: float) -> jax.Array:
+def _power(base: Float[Array, "*shape"], exponent: float) -> Float[Array, "*shape"]:
     """base ** exponent, by multiplications for whole exponents."""
     whole = round(exponent)
     return lax.integer_pow(base, whole) if whole == exponent else base**exponent

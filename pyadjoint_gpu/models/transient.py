@@ -10,18 +10,19 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from ..core.checks import check_kind
 from ..core.errors import ConfigError
 from ..core.grid import Grid
 from ..core.quantities import converter
-from .base import Bound, Elliptic, Fields, Model, Parameter, Variable
-from .time_steps import steps_text, time_steps
+from .base import Fields, Model
+from .declarations import Bound, Described, Elliptic, Parameter
+from .time_steps import TimeSteps
+from .wrapper import Wrapper
 
 
 @dataclass(frozen=True, repr=False)
-class Step(Model):
+class Step(Wrapper):
     """One implicit Euler step of du/dt = R(u, m):
 
         R(u, m) + (u_previous - u) / dt = 0.
@@ -29,7 +30,7 @@ class Step(Model):
     Parameters
     ----------
     model : Model
-        The model of R. A null space of R is none of the step: u_previous fixes the constant.
+        The model of R. A step has no null space, even if R has one: u_previous fixes the constant.
     length : float
         dt.
 
@@ -41,32 +42,11 @@ class Step(Model):
     model: Model
     length: float
 
-    arrays: ClassVar[tuple[str, ...]] = ("model",)
     name: ClassVar[str] = "step"
-
-    @property
-    def grid(self) -> Grid:
-        return self.model.grid
-
-    @property
-    def domain(self) -> Grid:
-        return self.model.domain
-
-    @property
-    def linear(self) -> bool:
-        return self.model.linear
-
-    @property
-    def stencil_radius(self) -> int:
-        return self.model.stencil_radius
 
     @property
     def options_text(self) -> str:
         return f"length {self.length:g} {self.model.time_units}; {self.model.text}"
-
-    @property
-    def unknowns(self) -> tuple[Variable, ...]:
-        return self.model.unknowns
 
     @property
     def parameters(self) -> tuple[Parameter, ...]:
@@ -96,11 +76,10 @@ class Step(Model):
         return {k: replace(b, rate=b.rate + 1.0 / self.length) for k, b in found.items()}
 
     def guess(self, m: Fields) -> Fields:
-        return {v.name: m[f"previous_{v.name}"] for v in self.unknowns}
+        return _split(self.model, m, "previous")[1]
 
     def prepare(self, m: Fields) -> dict[str, Any]:
-        before = {v.name: m[f"previous_{v.name}"] for v in self.unknowns}
-        own = {k: v for k, v in m.items() if not k.startswith("previous_")}
+        own, before = _split(self.model, m, "previous")
         return {"model": self.model.prepare(own), "before": before}
 
     def residual(self, u: Fields, c: Any) -> Fields:
@@ -119,13 +98,13 @@ class Step(Model):
 
 
 @dataclass(frozen=True, repr=False)
-class Transient(Model):
+class Transient(TimeSteps, Wrapper):
     """du/dt = R(u, m) from an initial state, in implicit Euler steps
 
         (u_k - u_(k-1)) / dt = R(u_k, m),    k = 1, ..., steps,
 
-    first order in dt and unconditionally stable. The gradient is that of all steps together; for
-    it states are solved for again from checkpoints.
+    first order in dt and unconditionally stable. The gradient is that of all steps together; states
+    that it needs are solved for again from checkpoints.
 
     Parameters
     ----------
@@ -161,7 +140,6 @@ class Transient(Model):
     checkpoints: int
     time_units: str
 
-    arrays: ClassVar[tuple[str, ...]] = ("model",)
     name: ClassVar[str] = "transient"
 
     def __init__(
@@ -179,18 +157,11 @@ class Transient(Model):
             raise ConfigError(f"model: found {type(model).__name__}, expected a steady Model")
         time_units = model.time_units if time_units is None else time_units
         self._set(model=model)
-        self._set(**time_steps(step, steps, every, checkpoints, time_units))
-
-    @property
-    def grid(self) -> Grid:
-        return self.model.grid
-
-    @property
-    def domain(self) -> Grid:
-        return self.model.domain
+        self._set_steps(step, steps, every, checkpoints, time_units)
 
     @cached_property
     def one_step(self) -> Step:
+        """The model of each step."""
         return Step(self.model, self.dt)
 
     @cached_property
@@ -199,20 +170,8 @@ class Transient(Model):
         return converter("time_units", self.time_units, self.model.time_units)(self.step)
 
     @property
-    def times(self) -> np.ndarray:
-        return self.step * np.arange(0, self.steps + 1, self.every)
-
-    @property
-    def linear(self) -> bool:
-        return self.model.linear
-
-    @property
     def text(self) -> str:
-        return f"{type(self).__name__}, {steps_text(self)}, of {self.model.text}"
-
-    @property
-    def unknowns(self) -> tuple[Variable, ...]:
-        return self.model.unknowns
+        return f"{type(self).__name__}, {self.steps_text}, of {self.model.text}"
 
     @property
     def parameters(self) -> tuple[Parameter, ...]:
@@ -222,7 +181,7 @@ class Transient(Model):
         return (*self.model.parameters, *start)
 
     @property
-    def output_variables(self) -> tuple[tuple[Variable, tuple[str, ...]], ...]:
+    def output_variables(self) -> tuple[Described, ...]:
         return tuple((v, ("time", *dims)) for v, dims in self.model.output_variables)
 
     @classmethod
@@ -237,19 +196,18 @@ class Transient(Model):
         inner = self.model.specification()
         if inner is None:
             return None
-        names = ("step", "steps", "every", "checkpoints", "time_units")
-        return {"name": self.name, "model": inner} | {k: getattr(self, k) for k in names}
+        return {"name": self.name, "model": inner} | self.steps_specification()
 
     def julia_spec(self) -> dict[str, Any] | None:
         return self.one_step.julia_spec()
 
     def split(self, m: Fields) -> tuple[Fields, Fields]:
         """The model's own parameters, and the initial state."""
-        start = {v.name: m[f"initial_{v.name}"] for v in self.unknowns}
-        return {k: v for k, v in m.items() if not k.startswith("initial_")}, start
+        return _split(self.model, m, "initial")
 
     def residual(self, u: Fields, c: Any) -> Fields:
-        """R of all steps at once, which needs every state (`every` = 1). Solves go step by step."""
+        """The residuals of all steps at once, which needs every state (`every` = 1); the initial
+        state minus u_0 comes first. Solves go step by step."""
         own, start = self.split(c)
         inner = self.model.prepare(own)
         if self.every != 1:
@@ -265,3 +223,9 @@ class Transient(Model):
     def outputs(self, u: Fields, m: Fields) -> Fields:
         own, _ = self.split(m)
         return jax.vmap(lambda u: self.model.outputs(u, own))(u)
+
+
+def _split(model: Model, m: Fields, prefix: str) -> tuple[Fields, Fields]:
+    """The parameters of the model among m, and a state, whose fields have names with a prefix."""
+    own = {p.name: m[p.name] for p in model.parameters if p.name in m}
+    return own, {v.name: m[f"{prefix}_{v.name}"] for v in model.unknowns}

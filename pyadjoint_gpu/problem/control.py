@@ -1,4 +1,4 @@
-"""Controls: what an inversion may change, and the penalties on it."""
+"""Controls: the parameters that an inversion recovers, and Tikhonov penalties on them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.nn import sigmoid
+from jaxtyping import Array, Float
 
-from ..core.checks import number
+from ..core.checks import as_text, number
 from ..core.errors import ConfigError, DataError, shown
 from ..core.spaces import Space
 from ..core.texts import sizes, span
@@ -27,26 +28,32 @@ BASES = ("field", "constant", "plane")
 class Control:
     """A parameter to be recovered.
 
-    The optimiser sees theta, the model m = T(B theta): B a basis, T a transform, whose inverse is
+    The optimiser works with theta, the model with m = T(B theta), where B expands theta in a basis
+    and T is a transform with the inverse
 
-        identity: theta = m,   log: theta = ln m,   logistic: theta = ln((m - a) / (b - m))
+        identity: T^-1(m) = m,   log: T^-1(m) = ln m,   logistic: T^-1(m) = ln((m - a) / (b - m)),
 
-    with (a, b) the bounds.
+    (a, b) the bounds.
 
     Parameters
     ----------
     name : str
         A parameter of the model.
     initial : number, array, DataArray, plane or function, optional
-        Start, in physical units (see `Space.fill`); the model's default where there is one.
+        Start, in physical units (see `Space.fill`); by default the model's, if it has one.
     bounds : (float, float), optional
-        In physical units: box constraints of the optimiser, or built into "logistic".
+        In physical units: box constraints of the optimiser, or the limits of "logistic".
     transform : {"identity", "log", "logistic"}
     basis : {"field", "constant", "plane"}
-        One value a cell (or boundary face); one value for all; or the value at the grid's middle
-        and the change from there to the end of each axis.
+        One value a cell (or boundary face); one value for all; or the value in the middle of the
+        grid and the change from there to the end of each axis.
     truth : number, array, DataArray or function, optional
-        The field behind synthetic data, where known: carried to the results for comparison.
+        The field behind synthetic data, if known: carried to the results for comparison.
+
+    Raises
+    ------
+    ConfigError
+        If an option has no such value, or the bounds do not suit the transform and basis.
     """
 
     name: str
@@ -58,9 +65,7 @@ class Control:
     truth: Any = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str):
-            raise ConfigError(f"control: found name {shown(self.name)}, expected a text")
-        key = f"controls.{self.name}"
+        key = f"controls.{as_text(self.name, 'control name')}"
         for option, allowed in (("transform", TRANSFORMS), ("basis", BASES)):
             found = getattr(self, option)
             if found not in allowed:
@@ -85,7 +90,7 @@ class Control:
             raise ConfigError(f"{key}.bounds: a plane takes bounds only with transform 'logistic'")
 
     def __repr__(self) -> str:
-        """As it was made, of arrays only their shapes."""
+        """The call that makes it, with arrays by their shapes."""
         given = [repr(self.name)]
         for name in ("initial", "bounds", "transform", "basis", "truth"):
             value = getattr(self, name)
@@ -102,27 +107,29 @@ class Control:
 )
 @dataclass(frozen=True, eq=False)
 class Transformation:
-    """m = T(B theta), differentiable by JAX.
+    """The map m = T(B theta) from a control's theta to its physical field, differentiable by JAX.
 
     Attributes
     ----------
     bounds : (float, float) or None
-        Of "logistic".
+        Limits (a, b) of the transform "logistic".
     slopes : sequence of array
-        Of "plane", what multiplies each coefficient but the first.
+        For the basis "plane", the fields that multiply theta[1:]: columns of B.
     transform, basis : str
     shape : tuple of int
-        Of m.
+        The shape of m.
     """
 
     bounds: tuple[float, float] | None
-    slopes: Sequence[np.ndarray]
+    slopes: Sequence[Float[np.ndarray, "*shape"]]
     transform: str
     basis: str
     shape: tuple[int, ...]
 
-    def expand(self, theta: Any) -> Any:
-        """B theta: the transformed field."""
+    def expand(
+        self, theta: Float[Array | np.ndarray, " ..."]
+    ) -> Float[Array | np.ndarray, "*shape"]:
+        """The transformed field B theta."""
         if self.basis == "field":
             return theta
         if self.basis == "constant":
@@ -132,7 +139,9 @@ class Transformation:
             out = out + theta[1 + k] * slope
         return out
 
-    def __call__(self, theta: Any) -> Any:
+    def __call__(
+        self, theta: Float[Array | np.ndarray, " ..."]
+    ) -> Float[Array | np.ndarray, "*shape"]:
         field = self.expand(theta)
         if self.transform == "log":
             return jnp.exp(field)
@@ -149,18 +158,21 @@ class BoundControl:
     Attributes
     ----------
     initial, truth : array
-        Physical fields (truth None where unknown).
+        Physical fields, of the shape of `space` (truth None if unknown).
     field_dims : tuple of str
         Their dimensions in a Dataset.
     coordinates : dict
-        Of these dimensions, beside the cells' own.
+        Coordinates of these dimensions, beside the cells' own.
     physical : Transformation
-        From theta to the field.
+        The map from theta to the physical field.
     typical : float
-        What counts as a change of one: 1 for transformed controls, else the start's RMS.
-    weight : float
-        Of one component of theta in the L2 inner product: the share of the domain's volume that
-        a cell has, so that gradients and steps do not depend on the grid.
+        A typical change of theta, the optimiser's unit: 1 for transformed controls, else the root
+        mean square of the start.
+
+    Raises
+    ------
+    ConfigError, DataError
+        If the model has no such parameter, or the start or truth cannot be used.
     """
 
     def __init__(self, control: Control, model: Model):
@@ -182,7 +194,7 @@ class BoundControl:
                 " with low > 0"
             )
         self.initial = model.field(name, start, f"controls.{name}.initial")
-        self.truth = None
+        self.truth: Float[np.ndarray, "*shape"] | None = None
         if control.truth is not None:
             self.truth = model.field(name, control.truth, f"controls.{name}.truth")
         box = model.domain
@@ -204,14 +216,14 @@ class BoundControl:
             self.typical = float(np.sqrt(np.mean(np.square(self.initial)))) or 1.0
 
     def __getstate__(self) -> dict[str, Any]:
-        """A function that gives the start or the truth, of which pickle may know no name, has been
-        called."""
+        """The state with values for functions that give the start or the truth, which pickle may
+        not be able to name."""
         known = {"initial": self.initial, "truth": self.truth}
         called = {k: v for k, v in known.items() if callable(getattr(self.control, k))}
         return self.__dict__ | {"control": replace(self.control, **called)}
 
     def __repr__(self) -> str:
-        """What is recovered, on one line."""
+        """The parameter, its size, transform, bounds and start, on one line."""
         control = self.control
         what = sizes(self.space.shape) if control.basis == "field" else control.basis
         said = [f"{self.name} [{self.parameter.units}]: {what}"]
@@ -221,7 +233,7 @@ class BoundControl:
         return ", ".join([*said, f"starts at {span(self.initial)}"])
 
     @property
-    def theta(self) -> np.ndarray:
+    def theta(self) -> Float[np.ndarray, " ..."]:
         """theta at the start."""
         return self.coefficients(self.initial)
 
@@ -243,6 +255,8 @@ class BoundControl:
 
     @property
     def weight(self) -> float:
+        """Weight of one component of theta in the L2 inner product: a cell's share of the domain's
+        volume, so that gradients and steps do not depend on the grid."""
         return 1.0 / self.space.size if self.control.basis == "field" else 1.0
 
     @property
@@ -253,8 +267,8 @@ class BoundControl:
         low, high = self.control.bounds
         return (np.log(low), np.log(high)) if self.control.transform == "log" else (low, high)
 
-    def transformed(self, field: np.ndarray) -> np.ndarray:
-        """T^-1 of a physical field, or a `DataError` where it has none."""
+    def transformed(self, field: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
+        """T^-1 of a physical field, or a `DataError` if a value has none."""
         name, transform = self.name, self.control.transform
         low, high = self.control.bounds or (-np.inf, np.inf)
         if transform == "log" and not np.all(field > 0):
@@ -276,8 +290,8 @@ class BoundControl:
             return np.log((field - low) / (high - field))
         return field
 
-    def coefficients(self, field: np.ndarray) -> np.ndarray:
-        """theta of a physical field, or a `DataError` where the basis cannot hold it."""
+    def coefficients(self, field: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, " ..."]:
+        """theta of a physical field, or a `DataError` if the basis does not contain the field."""
         value = self.transformed(field)
         if self.control.basis == "field":
             return value
@@ -291,13 +305,14 @@ class BoundControl:
 
 @dataclass(frozen=True)
 class Smoothness:
-    """Penalty on the size and the gradient of a control's change,
+    """Tikhonov penalty on the size and the gradient of a control's change,
 
         weight/2 * 1/|Omega| * integral of d^2 + length^2 |grad d|^2,   d = theta - theta_0,
 
-    theta the transformed control, theta_0 its start. Features shorter than `length` cost more; the
-    integral, and so the penalty and its length scale, do not depend on the grid. It is the
-    negative log density of a Gaussian field with precision weight/|Omega| (1 - length^2 Laplacian).
+    for the transformed control theta and its start theta_0. Features shorter than `length` cost
+    more; the integral, and so the penalty and its length scale, do not depend on the grid. It is
+    the negative log density of a Gaussian field of precision
+    weight/|Omega| (1 - length^2 Laplacian).
 
     Parameters
     ----------
@@ -307,6 +322,11 @@ class Smoothness:
         Dimensionless, >= 0.
     length : float
         In the grid's unit of length, >= 0.
+
+    Raises
+    ------
+    ConfigError
+        If a number is negative or not finite.
     """
 
     name: str
@@ -323,7 +343,7 @@ class Smoothness:
                 )
 
     def bind(self, control: BoundControl) -> BoundSmoothness:
-        """The penalty as a function of the transformed fields by name."""
+        """The penalty as a function of the transformed controls by name."""
         start = np.asarray(control.physical.expand(control.theta))
         return BoundSmoothness(self.name, self.weight, self.length, control.space, start)
 
@@ -335,23 +355,23 @@ class Smoothness:
 )
 @dataclass(frozen=True, eq=False)
 class BoundSmoothness:
-    """`Smoothness` on a control's space, of which `start` is the transformed start."""
+    """`Smoothness` of a control on its space; `start` is theta_0."""
 
     name: str
     weight: float
     length: float
     space: Space
-    start: np.ndarray
+    start: Float[np.ndarray, "*shape"]
 
     @property
     def typical(self) -> float:
-        """The change of theta for which it charges 1/2."""
+        """The uniform change of theta with a penalty of 1/2."""
         return self.weight**-0.5 if self.weight > 0 else np.inf
 
-    def __call__(self, fields: Fields) -> Any:
+    def __call__(self, fields: Fields) -> Float[Array, ""]:
         space = self.space
         change = fields[self.name] - self.start
         square = jnp.sum(jnp.square(change)) * space.measure
-        # Of the change, not of theta: an initial field's own structure is not penalised.
+        # The gradient of the change: an initial field's own structure is not penalised.
         slope = self.length**2 * space.dirichlet(change)
         return 0.5 * self.weight * (square + slope) / (space.measure * space.size)

@@ -1,4 +1,4 @@
-"""One forward solve, as a Dataset."""
+"""`solve`: a forward solve with its result as a Dataset."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def solve(
     tolerance: float = 1e-8,
     max_iterations: int | None = None,
 ) -> xr.Dataset:
-    """Solve R(u, m) = 0.
+    """Solve R(u, m) = 0 for the state u.
 
     Parameters
     ----------
@@ -36,10 +36,11 @@ def solve(
         of the coordinates.
     engine : {"auto", "embedded", "julia"} or Engine
     solver : {"auto", "multigrid", "pseudo-transient"}
-        Of the embedded engine: "auto" takes multigrid (with Newton's method, where R is nonlinear)
-        for models that declare elliptic coefficients.
+        Method of the embedded engine: "auto" takes multigrid (with Newton's method, where R is
+        nonlinear) for models that declare elliptic coefficients.
     tolerance : float
-        On ``||R||_max / ||R(u=0)||_max``, and a hundredth of the error of u that is allowed.
+        Limit of ``||R||_max / ||R(u=0)||_max``; the estimated relative error of u is to be at most
+        a hundred times as large.
     max_iterations : int, optional
 
     Returns

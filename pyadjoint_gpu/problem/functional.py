@@ -1,15 +1,20 @@
-"""A forward solve as a function of JAX's: differentiated, compiled and mapped like any other."""
+"""`solve_fields`: a forward solve as a JAX function, to be differentiated, compiled and mapped."""
+
+# JAX annotates the functions that its transformations take and return as bare `Callable`.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from functools import partial
+from typing import Any, TypedDict
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.core import Tracer
+from jaxtyping import Array, Float
 
 from ..core.checks import check_iterations, check_kind, check_mapping, check_tolerance
 from ..core.errors import ConfigError, DataError
@@ -21,6 +26,13 @@ from ..models.explicit import Explicit
 from ..models.transient import Transient
 from ..solvers import Convergence
 from ..solvers.base import default_iterations, require
+
+
+class Limits(TypedDict):
+    """Arguments that all solves of an engine take."""
+
+    tolerance: float
+    max_iterations: int
 
 
 def solve_fields(
@@ -39,16 +51,17 @@ def solve_fields(
         (dR/du) du = -(dR/dm) dm,    m_bar = -(dR/dm)^T lambda,  (dR/du)^T lambda = u_bar,
 
     by solves of the engine, never through its iterations. With the embedded engine they work in
-    forward mode (`jax.jvp`), in reverse (`jax.grad`) and one over the other (`jax.hessian`), under
-    `jax.jit` and `jax.vmap`, whose members are solved one by one; time steps are differentiated one
-    after another, all states kept. Another engine solves outside of JAX: there `jax.grad` and
-    `jax.vjp` work, `jax.jvp`, `jax.jit` and `jax.vmap` do not.
+    forward mode (`jax.jvp`), in reverse mode (`jax.grad`) and in compositions of both
+    (`jax.hessian`), under `jax.jit` and under `jax.vmap`, whose members are solved one by one; time
+    steps are differentiated one after another, with all states in memory. Other engines solve
+    outside of JAX: `jax.grad` and `jax.vjp` work, `jax.jvp`, `jax.jit` and `jax.vmap` do not.
 
     Parameters
     ----------
     model : Model
     m : mapping
-        Parameter fields by name: JAX arrays of their shapes or of none, or all that `solve` takes.
+        Parameter fields by name: JAX arrays of their shapes or scalars, or anything that `solve`
+        takes.
     engine, solver, tolerance, max_iterations
         As for `solve`. All solves go to the same tolerance, in the precision of the engine.
 
@@ -56,14 +69,15 @@ def solve_fields(
     -------
     dict
         JAX arrays: the unknowns and outputs, named as in the Dataset of `solve`. They are in JAX's
-        default precision, and so are the time steps of waves: have ``jax_enable_x64`` for more.
+        default precision, and so are the time steps of waves: enable ``jax_enable_x64`` for
+        double.
 
     Raises
     ------
     ConfigError, DataError
-        If a parameter or option cannot be used. What is traced is checked as it is solved for:
-        under `jax.jit` errors come as JAX's own, with the same message, and a wave whose step is
-        too long is NaN.
+        If a parameter or option cannot be used. Traced values are checked when they are solved
+        for: under `jax.jit` the errors are JAX's own, with the same message, and a wave whose time
+        step is too long is NaN.
     ConvergenceError
         If a solve does not converge.
     """
@@ -71,7 +85,7 @@ def solve_fields(
     chosen = get_engine(engine, model, solver=solver)
     steps = running(chosen, model)
     chosen = current(chosen)
-    options = {
+    options: Limits = {
         "tolerance": check_tolerance("tolerance", tolerance),
         "max_iterations": check_iterations(
             "max_iterations", max_iterations, default_iterations(model)
@@ -94,10 +108,10 @@ def _traced(value: Any) -> bool:
 
 
 def _given(model: Model, m: Mapping[str, Any]) -> Fields:
-    """All parameters as arrays; only the shape is known of those that are traced."""
+    """All parameters as arrays, checked; of traced ones only the shape is."""
     check_mapping("m", m, "parameter fields by name")
     traced = {k: v for k, v in m.items() if _traced(v)}
-    # One stands for what is not known yet.
+    # Ones in place of values that are not known yet.
     known = {**m, **dict.fromkeys(traced, 1.0)}
     found = Model.fields(model, known) if traced else model.fields(m)
     out: Fields = {k: jnp.asarray(v, float) for k, v in found.items()}
@@ -112,8 +126,8 @@ def _given(model: Model, m: Mapping[str, Any]) -> Fields:
 # Within JAX
 
 
-def _steady(model: Model, engine: Engine, options: dict[str, Any], m: Fields) -> Fields:
-    """By solves on the host, and derivatives by custom rules."""
+def _steady(model: Model, engine: Engine, options: Limits, m: Fields) -> Fields:
+    """The state of a steady model: solves on the host, derivatives by custom rules."""
     kinds = _kinds(model, m)
 
     def residual(u: Fields, m: Fields) -> Fields:
@@ -140,24 +154,29 @@ def _steady(model: Model, engine: Engine, options: dict[str, Any], m: Fields) ->
     def state(m: Fields) -> Fields:
         return _on_host(solve, kinds, m)
 
-    @state.defjvp
-    def _(primals: Any, tangents: Any) -> Any:
+    def rule(primals: tuple[Fields], tangents: tuple[Fields]) -> tuple[Fields, Fields]:
         (m,), (dm,) = primals, tangents
         u = state(m)
-        change = jax.jvp(lambda m: residual(u, m), (m,), (dm,))[1]
-        du = lax.custom_linear_solve(
-            lambda v: jax.jvp(lambda u: residual(u, m), (u,), (v,))[1],
-            jax.tree.map(jnp.negative, change),
-            lambda _, source: _on_host(tangent, kinds, m, u, source),
-            lambda _, source: _on_host(adjoint, kinds, m, u, source),
-        )
-        return u, du
 
+        def jacobian(v: Fields) -> Fields:
+            return jax.jvp(partial(residual, m=m), (u,), (v,))[1]
+
+        def solution(_: object, source: Fields) -> Fields:
+            return _on_host(tangent, kinds, m, u, source)
+
+        def transposed(_: object, source: Fields) -> Fields:
+            return _on_host(adjoint, kinds, m, u, source)
+
+        change = jax.jvp(partial(residual, u), (m,), (dm,))[1]
+        source = jax.tree.map(jnp.negative, change)
+        return u, lax.custom_linear_solve(jacobian, source, solution, transposed)
+
+    state.defjvp(rule)
     return state(m)
 
 
-def _marched(model: Transient, engine: Engine, options: Any, m: Fields) -> Fields:
-    """Step by step."""
+def _marched(model: Transient, engine: Engine, options: Limits, m: Fields) -> Fields:
+    """The states of a transient model: an implicit step after another, each as `_steady`."""
     own, start = model.split(m)
 
     def step(u: Fields, _: Any) -> tuple[Fields, None]:
@@ -169,36 +188,45 @@ def _marched(model: Transient, engine: Engine, options: Any, m: Fields) -> Field
         return u, u
 
     _, later = lax.scan(interval, start, length=model.steps // model.every)
-    return jax.tree.map(lambda a, rest: jnp.concatenate([a[None], rest]), start, later)
+    return jax.tree.map(_with_first, start, later)
 
 
 def _stepped(model: Explicit, m: Fields) -> Fields:
-    """All steps; on the way back those of an interval are done once more."""
+    """The states of an explicit model; reverse mode runs the steps of an interval once more."""
     c, x = model.coefficients(m), model.start(m)
 
-    @jax.checkpoint
     def interval(x: Fields, values: Fields) -> tuple[Fields, Fields]:
         one = {k: a[None] for k, a in values.items()}
         x, u = model.march(x, c, one, 1, model.every)
         return x, {k: a[0] for k, a in u.items()}
 
-    _, later = lax.scan(interval, x, model.forcing(m), length=model.intervals)
+    def again(x: Fields, values: Fields) -> tuple[Fields, Fields]:
+        return jax.checkpoint(interval)(x, values)
+
+    _, later = lax.scan(again, x, model.forcing(m), length=model.intervals)
     stable = model.dt <= lax.stop_gradient(model.largest_step(m)) * (1.0 + 1e-6)
-    return jax.tree.map(
-        lambda a, rest: jnp.where(stable, jnp.concatenate([a[None], rest]), jnp.nan),
-        model.observe(x),
-        later,
-    )
+
+    def joined(first: Array, later: Array) -> Array:
+        return jnp.where(stable, _with_first(first, later), jnp.nan)
+
+    return jax.tree.map(joined, model.observe(x), later)
 
 
-def _on_host(function: Callable[..., Fields], kinds: Fields, *args: Any) -> Fields:
+def _with_first(
+    first: Float[Array, "*shape"], later: Float[Array, " intervals *shape"]
+) -> Float[Array, " times *shape"]:
+    return jnp.concatenate([first[None], later])
+
+
+def _on_host(function: Callable[..., Fields], kinds: Fields, *args: Fields) -> Fields:
+    """Call a function of NumPy arrays, from within JAX's transformations too."""
     if not _traced(args):
         return jax.tree.map(jnp.asarray, function(*args))
     return jax.pure_callback(function, kinds, *args, vmap_method="sequential")
 
 
 def _kinds(model: Model, m: Fields) -> Fields:
-    """Shapes and precision of the unknowns."""
+    """Shape and precision of each unknown."""
     guess = model.guess({k: np.ones(a.shape) for k, a in m.items()}) or {}
     shapes = {
         v.name: np.shape(guess[v.name]) if guess else model.grid.shape for v in model.unknowns
@@ -210,15 +238,15 @@ def _like(kinds: Fields, fields: Fields) -> Fields:
     return {k: np.asarray(fields[k], a.dtype) for k, a in kinds.items()}
 
 
-def _solution(u: Fields, options: dict[str, Any]) -> Solution:
-    """As from an earlier solve."""
+def _solution(u: Fields, options: Limits) -> Solution:
+    """A state as if an earlier solve had returned it."""
     return Solution(
         {k: np.asarray(a) for k, a in u.items()},
         Convergence("converged", 0, 0.0, options["tolerance"], 0.0, None, 0.0, np.zeros((1, 2))),
     )
 
 
-def _check(model: Model, name: str, field: np.ndarray) -> None:
+def _check(model: Model, name: str, field: Float[np.ndarray, "*shape"]) -> None:
     bad = np.count_nonzero(~np.isfinite(field))
     if bad:
         raise DataError(f"{name}: found {bad} NaN or infinite values, expected finite numbers")
@@ -228,14 +256,14 @@ def _check(model: Model, name: str, field: np.ndarray) -> None:
 # Outside of JAX
 
 
-def _by_adjoints(model: Model, engine: Engine, options: dict[str, Any], m: Fields) -> Fields:
-    """By an engine's solves and adjoints, called with values."""
+def _by_adjoints(model: Model, engine: Engine, options: Limits, m: Fields) -> Fields:
+    """The state by solves and adjoints of an engine, called with values: reverse mode only."""
 
     @jax.custom_vjp
     def state(m: Fields) -> Fields:
         return forward(m)[0]
 
-    def forward(m: Fields) -> tuple[Fields, Any]:
+    def forward(m: Fields) -> tuple[Fields, tuple[Fields, Fields]]:
         if _traced(m):
             raise ConfigError(
                 f"engine: found {engine.name!r}, which solves outside of JAX and so not under"
@@ -248,7 +276,7 @@ def _by_adjoints(model: Model, engine: Engine, options: dict[str, Any], m: Field
         u = {k: jnp.asarray(a, float) for k, a in found.fields.items()}
         return u, (m, u)
 
-    def backward(kept: Any, u_bar: Fields) -> tuple[Fields]:
+    def backward(kept: tuple[Fields, Fields], u_bar: Fields) -> tuple[Fields]:
         m, u = kept
         found = engine.adjoint(
             model,

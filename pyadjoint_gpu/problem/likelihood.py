@@ -1,62 +1,56 @@
-"""Misfits: how far a state is from the data."""
+"""Misfits of data at points: weighted least squares, on any model and on a given one."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
+from jaxtyping import Array, Float
 
 from ..core.errors import ConfigError, DataError, nearest, shown
-from ..core.quantities import converter, numbers, spelling, stated
 from ..core.texts import counted, sizes, span
-from ..models.base import Fields, Model, Variable
+from ..models.base import Fields, Model
 from ..results.dataset import MISSING
-from .observation import Observation, axis_units, check_inside, point_coordinates
-
-_STANDARD_NAMES = {
-    "x": ("projection_x_coordinate",),
-    "y": ("projection_y_coordinate",),
-    "z": ("height", "altitude"),
-    "time": ("time",),
-}
+from . import columns
+from .observation import Observation, check_inside, point_coordinates
 
 
 class LeastSquares:
-    """Weighted squares of the differences at points.
+    """Weighted least squares of observations at points,
 
         J = 1/2 sum_k w_k ((predicted_k - observed_k) / sigma_k)^2,
 
-    predicted_k the state, interpolated (multi)linearly between the points where it lives (cell
-    centres, or faces for fluxes) and constant beyond the outermost ones; w_k = 1 unless given.
+    where predicted_k is the state interpolated (multi)linearly between the points where it lives
+    (cell centres, or faces for fluxes) and constant beyond the outermost ones; w_k = 1 unless
+    given.
 
     Parameters
     ----------
     observations : Dataset
         One-dimensional (``observation``), with a coordinate for every axis of the grid and a
-        variable named as an unknown of the model, or as another field of its state; or a map,
-        whose dimensions are these coordinates. What is in other units is converted. Its
-        ``<variable>_sigma`` are the errors' standard deviations, ``<variable>_weight`` the w_k.
-        A value that is NaN or masked, or whose sigma is infinite or whose weight is zero, is not
-        observed. Texts along the dimension (names of wells) are kept to the result.
+        variable that has the name of an unknown of the model, or of another field of its state; or
+        a map, whose dimensions are these coordinates. Values in other units are converted.
+        ``<variable>_sigma`` are the standard deviations of the errors, ``<variable>_weight`` the
+        w_k. A value that is NaN or masked, or has an infinite sigma or a weight of zero, is not
+        observed. Texts along the dimension (names of wells) are carried to the results.
     variable : str, optional
-        Name of the observed variable in the Dataset, where there are several.
+        Name of the observed variable in the Dataset, if there are several.
     observes : str, optional
-        What of the model's state it is, where it is not named like that.
+        Name of the observed field of the state, if the variable is called differently.
     sigma : float or array, optional
-        Standard deviation of the errors, in the units of the variable unless it states others;
-        without it, the variable ``<variable>_sigma``.
+        Standard deviation of the errors, in the units of the variable unless it states others; by
+        default the variable ``<variable>_sigma``.
 
     Raises
     ------
     DataError
-        On binding to a model: where a variable or coordinate is missing or not one-dimensional,
-        the model has nothing of its name, nothing is observed, a sigma is not positive, a unit
-        cannot be converted, or a point lies outside the grid.
+        On binding to a model: if a variable or coordinate is missing or not one-dimensional, the
+        model has no field of its name, nothing is observed, a sigma is not positive, a unit cannot
+        be converted, or a point lies outside the grid.
     """
 
     def __init__(
@@ -65,19 +59,15 @@ class LeastSquares:
         *,
         variable: str | None = None,
         observes: str | None = None,
-        sigma: float | np.ndarray | None = None,
+        sigma: float | Float[np.ndarray, " ..."] | None = None,
     ):
-        if not isinstance(observations, xr.Dataset):
-            found, path = type(observations).__name__, isinstance(observations, str | Path)
-            how = "; xarray.open_dataset reads one" if path else ""
-            raise DataError(f"observations: found {found}, expected an xarray.Dataset{how}")
-        self.observations = observations
+        self.observations = columns.checked(observations)
         self.variable = variable
         self.observes = observes
         self.sigma = sigma
 
     def __repr__(self) -> str:
-        """As it was made, of data only their sizes."""
+        """The call that makes it, with data by their sizes."""
         names = ", ".join(map(str, self.observations)) or "nothing"
         given = [f"{names} ({sizes(self.observations.sizes.values())})"]
         for name in ("variable", "observes", "sigma"):
@@ -86,20 +76,21 @@ class LeastSquares:
         return f"LeastSquares({', '.join(given)})"
 
     def bind(self, model: Model) -> BoundLeastSquares:
-        """The misfit on a model's grid."""
+        """The misfit on a model's grid, in the model's units."""
+        data = self.observations
         observed, name = self._observed(model)
-        if self.observations[name].ndim > 1:
-            listed = _listed(self.observations, name, model.dims)
-            sigma = self._listed_sigma(name)
-            return LeastSquares(listed, variable=name, observes=observed, sigma=sigma).bind(model)
-        values = self._vector(name)
+        if data[name].ndim > 1:
+            points = columns.listed(data, name, model.dims)
+            sigma = columns.listed_sigma(data, name, self.sigma)
+            return LeastSquares(points, variable=name, observes=observed, sigma=sigma).bind(model)
+        values = columns.vector(data, name)
         if not values.size:
             raise DataError(f"observations: {name!r} is empty, expected at least one value")
-        dim = self.observations[name].dims[0]
-        points = np.stack([self._coordinate(d, dim, model) for d in model.dims], axis=1)
+        dim = data[name].dims[0]
+        points = np.stack([columns.coordinate(data, d, dim, model) for d in model.dims], axis=1)
         of = model.observables[observed][0]
-        how = self._converter(name, of)
-        sigma = self._sigmas(name, values.shape, of.units)
+        how = columns.to_model(data, name, of)
+        sigma = columns.sigmas(data, name, self.sigma, of.units)
         used = ~np.isnan(values) & np.isfinite(sigma)
         if not np.any(used):
             raise DataError(
@@ -107,35 +98,22 @@ class LeastSquares:
                 " missing, of sigma inf or NaN, or of weight 0), expected at least one finite value"
             )
         values, sigma, points = values[used], sigma[used], points[used]
-        where = np.flatnonzero(used)
-        _finite({name: values} | dict(zip(model.dims, points.T, strict=True)), where)
-        check_inside(model, points, "observation", where)
+        numbers = np.flatnonzero(used)
+        columns.check_finite({name: values} | dict(zip(model.dims, points.T, strict=True)), numbers)
+        check_inside(model, points, "observation", numbers)
         return BoundLeastSquares(
             model,
             observed,
             points,
             how(values),
             how.difference(sigma),
-            labels={k: v[used] for k, v in self._labels(dim).items()},
-            missing=int(np.count_nonzero(~used) + self.observations.attrs.get(MISSING, 0)),
+            labels={k: v[used] for k, v in columns.labels(data, dim).items()},
+            missing=int(np.count_nonzero(~used) + data.attrs.get(MISSING, 0)),
         )
-
-    def _listed_sigma(self, name: str) -> Any:
-        """`sigma` in the order of a map's values, where it is one itself."""
-        if self.sigma is None or np.ndim(self.sigma) == 0:
-            return self.sigma
-        array = self.observations[name]
-        sigma: Any = self.sigma
-        if isinstance(sigma, xr.DataArray) and set(sigma.dims) == set(array.dims):
-            sigma = sigma.transpose(*array.dims)
-            return xr.DataArray(sigma.values.ravel(), dims="observation", attrs=sigma.attrs)
-        if np.shape(sigma) != array.shape:
-            raise DataError(f"sigma: found shape {np.shape(sigma)}, expected {array.shape}")
-        return np.ma.ravel(sigma) if np.ma.isMaskedArray(sigma) else np.ravel(sigma)
 
     @property
     def units(self) -> dict[str, str]:
-        """Units of the data that state them, by what of a state they may be of."""
+        """Units that the data state, by the field of the state that they may belong to."""
         names = self.observations.data_vars if self.variable is None else [self.variable]
         if self.observes is not None:
             names = [self.variable or self.observes]
@@ -145,12 +123,12 @@ class LeastSquares:
         return {self.observes or str(n): u for n, u in stated.items() if u is not None}
 
     def _observed(self, model: Model) -> tuple[str, str]:
-        """What of the state is observed, and its variable in the Dataset."""
+        """Names of the observed field of the state, and of its variable in the Dataset."""
         found = sorted(map(str, self.observations.data_vars))
         able, name = model.observables, self.variable
         if self.observes is not None and self.observes not in able:
             raise ConfigError(
-                f"observes: {self.observes!r} is nothing of model {model.name!r}"
+                f"observes: {self.observes!r} is not a field of model {model.name!r}"
                 + nearest(str(self.observes), able)
             )
         if name is None:
@@ -169,130 +147,40 @@ class LeastSquares:
         observed = name if self.observes is None else self.observes
         if observed not in able:
             raise DataError(
-                f"observations: {name!r} is nothing of model {model.name!r}"
-                f"{nearest(name, able)}; or say what it is of: observes={model.unknowns[0].name!r}"
+                f"observations: {name!r} is not a field of model {model.name!r}"
+                f"{nearest(name, able)}; or name the field: observes={model.unknowns[0].name!r}"
             )
         return observed, name
-
-    def _vector(self, name: str) -> np.ndarray:
-        """A variable's numbers, NaN where one is missing."""
-        array = self.observations[name]
-        if array.ndim != 1:
-            raise DataError(
-                f"observations: {name!r} has dimensions {array.dims}, expected one (observation)"
-            )
-        return numbers(f"observations: {name!r}", array)
-
-    def _labels(self, dim: Any) -> dict[str, np.ndarray]:
-        """Texts along the dimension."""
-        return {
-            str(n): v.values.astype(str)
-            for n, v in self.observations.variables.items()
-            if v.dims == (dim,)
-            and (v.dtype.kind in "US" or (v.dtype == object and isinstance(v.values[0], str)))
-        }
-
-    def _coordinate(self, axis: str, dim: Any, model: Model) -> np.ndarray:
-        data, expected = self.observations, axis_units(model, axis)
-        candidates = (
-            [axis]
-            if axis in data.variables
-            else [
-                str(n)
-                for n, v in data.variables.items()
-                if str(v.attrs.get("axis", "")).lower() == axis
-                or v.attrs.get("standard_name") in _STANDARD_NAMES[axis]
-            ]
-        )
-        if len(candidates) != 1:
-            raise DataError(
-                f"observations: no coordinate {axis!r};"
-                f" found {', '.join(sorted(map(str, data.variables)))}"
-            )
-        name = candidates[0]
-        values = self._vector(name)
-        if data[name].dims[0] != dim:
-            raise DataError(
-                f"observations: coordinate {name!r} runs along {data[name].dims[0]!r},"
-                f" expected {dim!r}"
-            )
-        what = f"observations: coordinate {name!r}"
-        return converter(what, data[name].attrs.get("units"), expected)(values)
-
-    def _converter(self, name: str, of: Variable) -> Any:
-        meaning = f"as the model's {of.name}; set the model's units or convert the data"
-        units = self.observations[name].attrs.get("units")
-        what = f"observations: {name!r}"
-        return converter(what, units, of.units, density=of.density, meaning=meaning)
-
-    def _sigmas(self, name: str, shape: tuple[int, ...], units: str) -> np.ndarray:
-        """Standard deviations in the data's units, or `units` where these have none; infinite where
-        nothing is observed."""
-        if self.sigma is not None:
-            label, given = "sigma", self.sigma
-        elif f"{name}_sigma" in self.observations:
-            label = f"{name}_sigma"
-            given = self.observations[label]
-            self._vector(label)  # one-dimensional
-        else:
-            raise DataError(f"observations: no variable '{name}_sigma', and no sigma is given")
-        what = f"observations: {label!r}"
-        array = numbers(what, given)
-        if array.ndim and array.shape != shape:
-            raise DataError(f"{what} has shape {array.shape}, expected {shape}")
-        if np.any(array <= 0):
-            raise DataError(
-                f"{what} has values <= 0 (smallest {np.nanmin(array):g}),"
-                " expected positive standard deviations"
-            )
-        own = spelling(self.observations[name].attrs.get("units"))
-        own = units if own == "1" else own
-        array = converter(what, stated(given), own).difference(array)
-        array = np.where(np.isnan(array), np.inf, np.broadcast_to(array, shape))
-        with np.errstate(divide="ignore"):
-            return array / np.sqrt(self._weights(name, shape))
-
-    def _weights(self, name: str, shape: tuple[int, ...]) -> Any:
-        """Those that multiply the squares."""
-        label = f"{name}_weight"
-        if label not in self.observations:
-            return 1.0
-        weights = np.nan_to_num(self._vector(label), nan=0.0)
-        if weights.shape != shape or np.any(weights < 0):
-            raise DataError(
-                f"observations: {label!r} has shape {weights.shape}, smallest {np.min(weights):g},"
-                f" expected {shape} and no weight < 0"
-            )
-        return weights
 
 
 @jax.tree_util.register_pytree_node_class
 class BoundLeastSquares:
-    """`LeastSquares` on a model's grid. As an argument of compiled code it is its observation, data
-    and sigmas.
+    """`LeastSquares` on a model's grid: the negative log density of independent Gaussian errors.
+
+    It is a pytree; compiled code sees the observation operator, the data and the sigmas.
 
     Parameters
     ----------
     model : Model
     observed : str
-        What of its state.
+        Name of the observed field of the state.
     points : array, shape (n, number of `Model.dims`)
         In the units of the model's domain and times.
     values, sigma : array, shape (n,)
-        In the model's units.
+        Data and standard deviations (divided by the root of the weight), in the model's units.
     labels : dict of array of str
-        Names of the observations.
+        Texts along the data, such as names of wells.
     missing : int
-        How many more there were that nobody observed.
+        Number of missing values, which are not among the data.
     """
 
     def __init__(
         self,
         model: Model,
         observed: str,
-        points: np.ndarray,
-        values: np.ndarray,
-        sigma: np.ndarray,
+        points: Float[np.ndarray, "n dims"],
+        values: Float[np.ndarray, " n"],
+        sigma: Float[np.ndarray, " n"],
         *,
         labels: Mapping[str, np.ndarray] | None = None,
         missing: int = 0,
@@ -307,7 +195,7 @@ class BoundLeastSquares:
         self.observation = Observation.at(model, observed, points)
 
     def __repr__(self) -> str:
-        """What is observed, on one line."""
+        """The observed field and the data's size and range, on one line."""
         of = self.variable
         missing = f", {self.missing} more missing" if self.missing else ""
         return (
@@ -317,13 +205,14 @@ class BoundLeastSquares:
 
     @property
     def size(self) -> int:
+        """Number of data."""
         return len(self.observed)
 
-    def predict(self, state: Fields) -> Any:
-        """The state at the points."""
+    def predict(self, state: Fields) -> Float[Array, " n"]:
+        """The state interpolated to the points."""
         return self.observation(state)
 
-    def __call__(self, state: Fields) -> Any:
+    def __call__(self, state: Fields) -> Float[Array, ""]:
         residual = (self.predict(state) - self.observed) / self.sigma
         return 0.5 * jnp.sum(jnp.square(residual))
 
@@ -337,7 +226,7 @@ class BoundLeastSquares:
         return out
 
     def dataset(self) -> xr.Dataset:
-        """The data in the form `LeastSquares` reads."""
+        """The data in the form that `LeastSquares` reads."""
         name, units = self.variable.name, self.variable.units
         return xr.Dataset(
             {
@@ -353,55 +242,8 @@ class BoundLeastSquares:
         )
 
     def label_coordinates(self) -> dict[str, Any]:
-        """The labels as coordinates along ``observation``."""
+        """The labels as coordinates along ``observation``, as a Dataset takes them."""
         return {
             k: ("observation", v, {"units": "1", "long_name": k.replace("_", " ")})
             for k, v in self.labels.items()
         }
-
-
-def _finite(columns: Mapping[str, np.ndarray], numbers: np.ndarray) -> None:
-    """A `DataError` where one of what is used is no finite number; `numbers` are their places."""
-    for name, values in columns.items():
-        bad = np.flatnonzero(~np.isfinite(values))
-        if bad.size:
-            raise DataError(
-                f"observations: {name!r} has {bad.size} NaN or infinite values, the first of"
-                f" observation {numbers[bad[0]]}, expected finite numbers"
-            )
-
-
-def _listed(observations: xr.Dataset, name: str, dims: tuple[str, ...]) -> xr.Dataset:
-    """A map as a list of points."""
-    array = observations[name]
-    if set(array.dims) != set(dims):
-        raise DataError(
-            f"observations: {name!r} has dimensions {array.dims}, expected one (observation), or"
-            f" those of a map ({', '.join(dims)})"
-        )
-    for d in array.dims:
-        if d not in array.coords:
-            raise DataError(f"observations: dimension {d!r} of {name!r} has no coordinate")
-    axes = np.meshgrid(*(array[d].values for d in array.dims), indexing="ij")
-    columns: dict[Any, Any] = {
-        d: ("observation", a.ravel(), array[d].attrs) for d, a in zip(array.dims, axes, strict=True)
-    }
-    for key in (name, f"{name}_sigma", f"{name}_weight"):
-        if key in observations and set(observations[key].dims) == set(array.dims):
-            found = observations[key].transpose(*array.dims)
-            columns[key] = ("observation", found.values.ravel(), found.attrs)
-    return xr.Dataset(columns)
-
-
-def as_dataset(observations: Mapping[str, Any]) -> xr.Dataset:
-    """A Dataset from plain columns of numbers or texts, as a run file's or a journal's."""
-    columns = {}
-    for name, column in observations.items():
-        array = np.asarray(column)
-        if array.dtype.kind != "U":
-            array = numbers(f"misfit.observations.{name}", column)
-        columns[name] = ("observation", array)
-    try:
-        return xr.Dataset(columns)
-    except ValueError as error:
-        raise ConfigError(f"misfit.observations: {error}") from None

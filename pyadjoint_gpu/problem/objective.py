@@ -1,4 +1,7 @@
-"""The objective as one argument of compiled code: problems of the same shapes share it."""
+"""The objective J(theta) as a pytree: problems of the same shapes share compiled code."""
+
+# JAX annotates the functions that its transformations take and return as bare `Callable`.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
 
 from __future__ import annotations
 
@@ -6,23 +9,28 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
 from ..core.precision import compiled
 from ..models.base import Fields, Model
 from .control import Transformation
 from .traced import scalar
 
+T = TypeVar("T")
+Scalar = Float[Array, ""]
+Value = Float[Array | np.ndarray, ""] | float
 Function = Callable[[Fields], Any]
+"""A misfit or penalty: a scalar from fields by name. Users' functions may return anything."""
 
 
 @jax.tree_util.register_pytree_node_class
 class UserFunction:
-    """A function of the user's, which compiled code knows as the one that it was made with."""
+    """A user's function as a pytree without leaves: it is a static part of compiled code."""
 
     def __init__(self, function: Function):
         self.function = function
@@ -49,20 +57,20 @@ class UserFunction:
 )
 @dataclass(frozen=True, eq=False, repr=False)
 class Objective:
-    """J(theta) = misfit(u, m(theta)) + penalties(theta) as a function of u and theta.
+    """J = misfit(u, m(theta)) + penalties(theta), as a function of u and theta.
 
     Attributes
     ----------
     known : dict
-        Parameters that are no controls.
+        Parameters that are not controls.
     misfit : callable
-        Of the state.
+        A function of the state, unknowns and outputs.
     penalties : tuple of callable
-        Of the transformed controls.
+        Functions of the transformed controls.
     transformations : dict of Transformation
-        From theta to the physical field, by control, in the order in which theta has them.
+        Maps from theta to physical fields by control, in the order of their parts in theta.
     shapes : tuple
-        Of theta, by control.
+        Name and shape of each control's part of theta.
     """
 
     model: Model
@@ -72,24 +80,25 @@ class Objective:
     transformations: dict[str, Transformation]
     shapes: tuple[tuple[str, tuple[int, ...]], ...]
 
-    def split(self, theta: jax.Array | np.ndarray) -> Fields:
+    def split(self, theta: Float[Array | np.ndarray, " n"]) -> Fields:
         """theta, or a gradient, by control."""
-        out, start = {}, 0
+        out: Fields = {}
+        start = 0
         for name, shape in self.shapes:
             size = math.prod(shape)
             out[name] = theta[start : start + size].reshape(shape)
             start += size
         return out
 
-    def controls(self, theta: jax.Array) -> Fields:
+    def controls(self, theta: Float[Array, " n"]) -> Fields:
         """The controls' physical fields."""
         return {k: self.transformations[k](part) for k, part in self.split(theta).items()}
 
-    def parameters(self, theta: jax.Array) -> Fields:
+    def parameters(self, theta: Float[Array, " n"]) -> Fields:
         """All parameters of the model."""
         return self.known | self.controls(theta)
 
-    def __call__(self, u: Fields, theta: jax.Array) -> tuple[jax.Array, tuple[Any, Any]]:
+    def __call__(self, u: Fields, theta: Float[Array, " n"]) -> tuple[Value, tuple[Value, Value]]:
         """J, and its parts: misfit and penalties."""
         state = u | self.model.outputs(u, self.parameters(theta))
         expanded = {k: self.transformations[k].expand(v) for k, v in self.split(theta).items()}
@@ -99,30 +108,32 @@ class Objective:
         return misfit + penalty, (misfit, penalty)
 
 
-def _slopes(objective: Objective, u: Fields, theta: jax.Array) -> Any:
+def _slopes(
+    objective: Objective, u: Fields, theta: Float[Array, " n"]
+) -> tuple[tuple[Scalar, tuple[Scalar, Scalar]], tuple[Fields, Float[Array, " n"]]]:
     return jax.value_and_grad(objective, argnums=(0, 1), has_aux=True)(u, theta)
 
 
-def _vjp(objective: Objective, theta: jax.Array, m_bar: Fields) -> jax.Array:
+def _vjp(objective: Objective, theta: Float[Array, " n"], m_bar: Fields) -> Float[Array, " n"]:
     m, vjp = jax.vjp(objective.controls, theta)
     return vjp({k: jnp.asarray(m_bar[k], v.dtype) for k, v in m.items()})[0]
 
 
-def _members(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The same for many theta at once."""
+def _members(function: Callable[..., T]) -> Callable[..., T]:
+    """A function of an objective and further arguments, mapped over these."""
 
-    def many(objective: Objective, *members: Any) -> Any:
+    def many(objective: Objective, *members: Any) -> T:
         return jax.vmap(partial(function, objective))(*members)
 
     return many
 
 
 parameters = compiled(Objective.parameters)
-"""All parameters of an objective's model at theta."""
+"""All parameters of the objective's model at theta."""
 slopes = compiled(_slopes)
 """(J, (misfit, penalty)), (partial J/partial u, partial J/partial theta) at u and theta."""
 vjp = compiled(_vjp)
 """(dm/dtheta)^T m_bar at theta."""
-parameters_many, slopes_many, vjp_many = (
-    compiled(_members(f)) for f in (Objective.parameters, _slopes, _vjp)
-)
+parameters_many = compiled(_members(Objective.parameters))
+slopes_many = compiled(_members(_slopes))
+vjp_many = compiled(_members(_vjp))

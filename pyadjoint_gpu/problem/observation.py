@@ -1,4 +1,4 @@
-"""Observations: from a state to data, linear, and where on the grid and in time they are."""
+"""Observation operators: linear interpolation of a state to points in space and time."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Int
 
 from ..core.errors import ConfigError, DataError
 from ..models.base import Fields, Model
@@ -22,28 +23,28 @@ from ..models.base import Fields, Model
 )
 @dataclass(frozen=True)
 class Observation:
-    """A field of the state at points: d = H u, H the (multi)linear interpolation.
+    """A field of the state at n points: d = H u, with H the (multi)linear interpolation.
 
     Attributes
     ----------
     indices, weights : array, shape (n, corners)
-        Into the flat field, and the rows of H.
+        Positions of the nonzero elements of each row of H in the flat field, and their values.
     variable, model : str
-        What of the state it is, and whose.
+        Names of the observed field of the state, and of the model.
     """
 
-    indices: np.ndarray
-    weights: np.ndarray
+    indices: Int[np.ndarray, "n corners"]
+    weights: Float[np.ndarray, "n corners"]
     variable: str
     model: str
 
     @classmethod
-    def at(cls, model: Model, variable: str, points: np.ndarray) -> Observation:
-        """A field of the model's state at points, array of shape (n, number of `Model.dims`)."""
+    def at(cls, model: Model, variable: str, points: Float[np.ndarray, "n dims"]) -> Observation:
+        """The observation of `variable` at points with a coordinate for each of `Model.dims`."""
         indices, weights = interpolation(model, points, model.observables[variable][1])
         return cls(indices, weights, variable, model.name)
 
-    def __call__(self, state: Fields) -> jax.Array:
+    def __call__(self, state: Fields) -> Float[Array, " n"]:
         if self.variable not in state:
             raise ConfigError(
                 f"observations: these parameters give model {self.model!r} no {self.variable!r}"
@@ -53,11 +54,12 @@ class Observation:
 
 
 def axis_units(model: Model, axis: str) -> str:
+    """Units of positions along an axis of the model's states."""
     return model.time_units if axis == "time" else model.domain.units
 
 
-def point_coordinates(model: Model, points: np.ndarray) -> dict[str, Any]:
-    """Coordinates of `points` along the dimension ``observation``."""
+def point_coordinates(model: Model, points: Float[np.ndarray, "n dims"]) -> dict[str, Any]:
+    """Coordinates of `points` along the dimension ``observation``, as a Dataset takes them."""
     return {
         d: (
             "observation",
@@ -72,10 +74,13 @@ def point_coordinates(model: Model, points: np.ndarray) -> dict[str, Any]:
 
 
 def check_inside(
-    model: Model, points: np.ndarray, what: str, numbers: np.ndarray | None = None
+    model: Model,
+    points: Float[np.ndarray, "n dims"],
+    what: str,
+    numbers: Int[np.ndarray, " n"] | None = None,
 ) -> None:
-    """Raise `DataError` naming the first of `points` outside the grid, or the times; by what it is
-    called in `numbers`."""
+    """Raise a `DataError` that names the first of `points` outside the grid or the times, by its
+    number among `numbers` (0, 1, ... if not given)."""
     model.domain.check_inside(points[:, -model.grid.ndim :], what, numbers)
     if model.times is not None:
         times, found = model.times, points[:, 0]
@@ -90,10 +95,10 @@ def check_inside(
 
 
 def interpolation(
-    model: Model, points: np.ndarray, dims: tuple[str, ...]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Indices into a field of the state of these dimensions, flat, and their weights: multilinear
-    in space and time."""
+    model: Model, points: Float[np.ndarray, "n dims"], dims: tuple[str, ...]
+) -> tuple[Int[np.ndarray, "n corners"], Float[np.ndarray, "n corners"]]:
+    """Indices into a flat field of dimensions `dims` and weights of the multilinear interpolation
+    in space and time to `points`."""
     spatial = dims[-model.grid.ndim :]
     on_faces = tuple(d.endswith("_face") for d in spatial)
     indices, weights = model.domain.interpolation(points[:, -model.grid.ndim :], on_faces)

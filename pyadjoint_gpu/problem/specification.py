@@ -1,13 +1,15 @@
-"""A problem to plain tables and back: what run files, journals and results are made of."""
+"""Problems as plain tables and back, for run files, journals and results."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import xarray as xr
+from jaxtyping import Float
 
 from ..core.errors import keyed
 from ..core.fingerprint import model_part
@@ -15,20 +17,21 @@ from ..core.grid import Grid
 from ..engines.choose import get_engine
 from ..models import build
 from ..results.dataset import MISSING
+from .columns import as_dataset
 from .control import Control, Smoothness
-from .likelihood import BoundLeastSquares, LeastSquares, as_dataset
+from .likelihood import BoundLeastSquares, LeastSquares
 from .problem import ADAPTIVE, Problem
 
 _SOLVER = {
     "solver": "solver.method",
     **{k: f"solver.{k}" for k in ("tolerance", "adjoint_tolerance", "max_iterations")},
 }
-"""Keys of a run file by the arguments that they are."""
+"""Keys of a run file by the arguments that they become."""
 
 
 def build_problem(tables: Mapping[str, Any]) -> Problem:
-    """The problem of a run file's tables (see `runfiles.inversion`), whose fields are numbers,
-    arrays or DataArrays and whose observations are a Dataset or a mapping of columns."""
+    """The problem of a run file's tables (see `runfiles.inversion`), with fields as numbers, arrays
+    or DataArrays, and observations as a Dataset or a mapping of columns."""
     misfit = _misfit(tables["misfit"])
     model = build(build_grid(tables["grid"]), tables["model"], misfit.units)
     solver = dict(tables.get("solver", {}))
@@ -57,7 +60,7 @@ def build_problem(tables: Mapping[str, Any]) -> Problem:
 
 
 def build_grid(table: Mapping[str, Any]) -> Grid:
-    """The grid of its table, ``like`` a DataArray."""
+    """The grid of its table: the arguments of `Grid`, or a DataArray under ``like``."""
     return Grid.like(table["like"]) if "like" in table else Grid(**table)
 
 
@@ -71,8 +74,8 @@ def _misfit(table: Mapping[str, Any]) -> LeastSquares:
 
 
 def specification(problem: Problem) -> dict[str, Any] | None:
-    """The tables that `build_problem` makes this problem of, with arrays for fields; None where
-    it holds code (a model, a misfit, a penalty or an engine of the user's)."""
+    """The tables from which `build_problem` makes this problem, with arrays for fields; None for a
+    problem with a user's model, misfit, penalty or engine."""
     model = problem.model.specification()
     smooth = [p for p in problem.penalties if isinstance(p, Smoothness)]
     engine = problem.engine.settings()
@@ -85,7 +88,7 @@ def specification(problem: Problem) -> dict[str, Any] | None:
         return None
     grid = problem.model.domain
     observations = problem.misfit.dataset()
-    controls = {}
+    controls: dict[str, dict[str, Any]] = {}
     for c in problem.controls:
         options: dict[str, Any] = {
             "initial": _short(c.initial),
@@ -110,8 +113,8 @@ def specification(problem: Problem) -> dict[str, Any] | None:
         "controls": controls,
         "misfit": {
             "observations": {
-                str(k): v.values.tolist() if v.dtype.kind == "U" else v.values
-                for k, v in observations.variables.items()
+                str(k): v.tolist() if v.dtype.kind == "U" else v
+                for k, v in ((k, np.asarray(v.values)) for k, v in observations.variables.items())
             },
             "variable": problem.misfit.variable.name,
             "missing": problem.misfit.missing,
@@ -129,26 +132,27 @@ def specification(problem: Problem) -> dict[str, Any] | None:
     }
 
 
-def _short(field: np.ndarray) -> Any:
-    """A number where the field is constant."""
+def _short(field: Float[np.ndarray, "*shape"]) -> float | Float[np.ndarray, "*shape"]:
+    """The field, or its value if it is constant."""
     return float(field.flat[0]) if np.all(field == field.flat[0]) else field
 
 
-def plain(tables: Any) -> Any:
-    """Tables as JSON can hold them: arrays stand by their shape and digest."""
-    if isinstance(tables, Mapping):
-        return {k: plain(v) for k, v in tables.items()}
-    if isinstance(tables, list | tuple):
-        return [plain(v) for v in tables]
-    if isinstance(tables, np.ndarray):
-        raw = np.ascontiguousarray(tables, dtype="<f8").tobytes()
-        return {"shape": list(tables.shape), "sha256": hashlib.sha256(raw).hexdigest()}
-    return tables.item() if isinstance(tables, np.generic) else tables
+def plain(tables: Mapping[str, Any]) -> dict[str, Any]:
+    """Tables for JSON, with arrays by their shape and digest."""
+    return json.loads(json.dumps(tables, default=_summary))
+
+
+def _summary(value: object) -> Any:
+    array = np.asarray(value)
+    if not isinstance(value, np.ndarray):
+        return array.item()  # a scalar of NumPy's
+    raw = np.ascontiguousarray(array, dtype="<f8").tobytes()
+    return {"shape": list(array.shape), "sha256": hashlib.sha256(raw).hexdigest()}
 
 
 def problem_parts(problem: Problem) -> dict[str, Any]:
-    """What a problem is made of, by name, for its fingerprint: all that decides J, on any number of
-    ranks."""
+    """The parts of a problem by name, for its fingerprint: all that J depends on, whatever the
+    number of ranks."""
     misfit, engine = problem.misfit, problem.engine
     if isinstance(misfit, BoundLeastSquares):
         kept = {k: v for k, v in vars(misfit).items() if k not in ("model", "observation")}

@@ -1,4 +1,4 @@
-"""Synthetic observations, for tests and twin experiments."""
+"""Synthetic observations, to test inversions against a known truth."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def observe(
     engine: str | Engine = "auto",
     tolerance: float = 1e-10,
 ) -> xr.Dataset:
-    """Solve the model and observe its state at `points`, with Gaussian noise.
+    """Solve the model and observe its state at `points`, with independent Gaussian noise.
 
     Parameters
     ----------
@@ -39,20 +39,28 @@ def observe(
         As for `solve`.
     points : array, shape (n, ndim), or Dataset
         Positions in array order, ``(y, x)``; ``(time, y, x)`` for a transient model; or by name
-        (``x``, ``y``, ...). In the grid's unit, and the model's of time, unless they state others.
+        (``x``, ``y``, ...). In the grid's unit, and the model's unit of time, unless they state
+        others.
     noise : float
         Standard deviation of the noise, as a fraction of the largest absolute value observed.
         With 0 the values are exact, and the sigmas 1.
     seed : int
-        Of ``numpy.random.default_rng``.
+        Seed of the noise, for ``numpy.random.default_rng``.
     variable : str, optional
-        What of the state (a flux, say); the first unknown unless given.
+        Name of the observed field of the state (a flux, say); by default the first unknown.
 
     Returns
     -------
     Dataset
         Along ``observation``: coordinates ``x``, ``y``, ..., variables ``<variable>`` and
         ``<variable>_sigma``, as `LeastSquares` takes them.
+
+    Raises
+    ------
+    ConfigError, DataError
+        If an argument cannot be used, or a point lies outside the grid or the times.
+    ConvergenceError
+        If the solve does not converge.
     """
     check_kind("model", model, Model)
     where = positions("points", points, {d: axis_units(model, d) for d in model.dims})

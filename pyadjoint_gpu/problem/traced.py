@@ -1,4 +1,4 @@
-"""Functions that users give, called under JAX."""
+"""Users' functions, misfits and penalties: checked, and called under JAX."""
 
 from __future__ import annotations
 
@@ -9,22 +9,24 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
 from ..core.errors import ConfigError, nearest, shown
 from ..models.base import Fields
 
 _UNTRACEABLE = (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError)
+_NUMERIC: tuple[type, ...] = (jax.Array, np.ndarray, np.number, int, float)
 
 
-def _named(what: str, function: Any) -> str:
+def _named(what: str, function: object) -> str:
     return f"{what} {getattr(function, '__name__', type(function).__name__)!r}"
 
 
 def check_signature(what: str, function: Callable[..., Any]) -> None:
-    """A `ConfigError` unless the function takes one argument."""
+    """Raise a `ConfigError` unless the function takes one argument."""
     try:
         signature = inspect.signature(function)
-    except (TypeError, ValueError):  # not everything tells
+    except (TypeError, ValueError):  # not every callable has one, builtins for instance
         return
     try:
         signature.bind(None)
@@ -34,13 +36,16 @@ def check_signature(what: str, function: Callable[..., Any]) -> None:
         ) from None
 
 
-def scalar(what: str, function: Callable[[Fields], Any], fields: Fields) -> Any:
-    """The number that a function makes of fields.
+def scalar(
+    what: str, function: Callable[[Fields], Any], fields: Fields
+) -> Float[Array | np.ndarray, ""] | float:
+    """The value of a user's function of fields.
 
     Raises
     ------
     ConfigError
-        If it leaves JAX, names a field that there is not, or returns no number.
+        If the function converts traced arrays to NumPy or Python numbers, asks for a field that
+        does not exist, or returns something else than a number.
     """
     try:
         value = function(fields)
@@ -56,7 +61,7 @@ def scalar(what: str, function: Callable[[Fields], Any], fields: Fields) -> Any:
         raise ConfigError(
             f"{_named(what, function)}: there is no field {key!r}{nearest(key, fields)}"
         ) from error
-    if not isinstance(value, jax.Array | np.ndarray | np.number | int | float):
+    if not isinstance(value, _NUMERIC):
         raise ConfigError(
             f"{what}: {_named('', function).strip()} returned {shown(value)}, expected a number"
         )

@@ -1,8 +1,8 @@
-"""What a problem adds to results: controls, their gradients, observations and their prediction."""
+"""Variables of results: controls and their gradients, observations and their predictions."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +10,8 @@ import xarray as xr
 
 from ..core.grid import Grid
 from ..core.quantities import inverse
-from ..models.base import Fields, Variable
+from ..models.base import Fields
+from ..models.declarations import Variable
 from ..results.dataset import grid_coordinates, used_and_missing
 from .likelihood import BoundLeastSquares
 from .observation import point_coordinates
@@ -19,10 +20,8 @@ if TYPE_CHECKING:
     from .control import BoundControl
 
 
-def gradient_dataset(
-    controls: Iterable[BoundControl], gradients: Mapping[str, Any], grid: Grid
-) -> xr.Dataset:
-    """A gradient, one variable a control; `grid` is that of the model."""
+def gradient_dataset(controls: Iterable[BoundControl], gradients: Fields, grid: Grid) -> xr.Dataset:
+    """A gradient as a Dataset, one variable a control; `grid` is the model's domain."""
     coordinates = {k: v for k, v in grid_coordinates(grid).items() if k in grid.dims}
     for c in controls:
         coordinates |= c.coordinates
@@ -34,6 +33,7 @@ def gradient_dataset(
 
 
 def gradient_attributes(control: BoundControl) -> dict[str, str]:
+    """Units and name of the derivative by theta."""
     of = transformed_attributes(control)
     return {
         "units": inverse(of["units"]),
@@ -42,7 +42,7 @@ def gradient_attributes(control: BoundControl) -> dict[str, str]:
 
 
 def transformed_attributes(control: BoundControl) -> dict[str, str]:
-    """Of theta."""
+    """Units and name of theta."""
     transform = control.control.transform
     inner = {"identity": "", "log": "ln ", "logistic": "logit "}[transform]
     units = control.parameter.units if transform == "identity" else "1"
@@ -50,7 +50,7 @@ def transformed_attributes(control: BoundControl) -> dict[str, str]:
 
 
 def control_variables(
-    controls: Iterable[BoundControl], fields: Mapping[str, Any], gradients: Mapping[str, Any]
+    controls: Iterable[BoundControl], fields: Fields, gradients: Fields
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The recovered fields, their starts, truths and gradients, and their coordinates."""
     variables: dict[str, Any] = {}
@@ -70,15 +70,16 @@ def control_variables(
     return variables, coordinates
 
 
-def observation_counts(misfit: Any) -> dict[str, int]:
-    """How many data were used, and how many were missing: attributes."""
+def observation_counts(misfit: object) -> dict[str, int]:
+    """Attributes for the numbers of data used and missing; none for a user's misfit."""
     if not isinstance(misfit, BoundLeastSquares):
         return {}
     return used_and_missing(misfit.size, misfit.missing)
 
 
-def observation_variables(misfit: Any, state: Fields) -> tuple[dict[str, Any], dict[str, Any]]:
-    """observed, predicted, residual and sigma, and where."""
+def observation_variables(misfit: object, state: Fields) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The data, their predictions, residuals and sigmas, and their coordinates; none for a user's
+    misfit."""
     if not isinstance(misfit, BoundLeastSquares):
         return {}, {}
     units, name = misfit.variable.units, misfit.variable.name

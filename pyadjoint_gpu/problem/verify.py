@@ -10,6 +10,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 from ..core.checks import check_kind, check_tolerance, count, positive
 from ..core.errors import ConvergenceWarning
@@ -19,43 +20,47 @@ from ..engines.choose import get_engine, running
 from ..engines.embedded import EmbeddedEngine
 from ..models.base import Fields, Model
 from ..solvers.base import default_iterations, require
+from .functional import Limits
 from .problem import Problem
 
 STEP = 0.1
 HALVINGS = 6
 SLOPE = 1.9
-DERIVATIVE_ERROR = (1e-6, 5e-4)  # allowed at tolerances up to 1e-11, and from 5e-9 on
-TIGHT = 1e-12  # of the solves behind J
-_UNITS = 8.0  # of round-off in a value of J
-_ROOM = 10.0  # by which a number must exceed the noise to mean anything
+"""Smallest slope of the remainders that passes."""
+DERIVATIVE_ERROR = (1e-6, 5e-4)
+"""Largest relative errors of g.d that pass, at tolerances up to 1e-11 and from 5e-9 on."""
+TIGHT = 1e-12
+"""Tolerance of the solves behind J."""
+_UNITS = 8.0  # units of round-off in a value of J
+_ROOM = 10.0  # times the noise that a remainder must exceed to be used
 
 
 @dataclass(frozen=True)
 class TaylorReport:
-    """Result of `taylor_test`; its repr is the table.
+    """Result of `taylor_test`; its repr is a table.
 
     Attributes
     ----------
     passed : bool
     message : str
-        What decided.
+        Why it passed or failed.
     steps, remainders, slopes, errors : array
         h; \\|J(theta + h d) - J - h g.d\\|; log2 ratios of successive remainders (NaN where one is
         below the noise); relative error of g.d against the central difference at h.
     slope : float
         The smaller of the last two slopes above the noise; 2 for a right gradient.
     derivative, derivative_error : float
-        g.d, and the best agreement with a central difference.
+        g.d, and its smallest relative error against a central difference.
     noise : float
-        How well J is known, from solves at other tolerances and starts; at least its round-off.
+        Uncertainty of J, from solves at other tolerances and starts; at least its round-off.
     """
 
     passed: bool
     message: str
-    steps: np.ndarray
-    remainders: np.ndarray
-    slopes: np.ndarray
-    errors: np.ndarray
+    steps: Float[np.ndarray, " steps"]
+    remainders: Float[np.ndarray, " steps"]
+    slopes: Float[np.ndarray, " steps"]
+    errors: Float[np.ndarray, " steps"]
     slope: float
     derivative: float
     derivative_error: float
@@ -82,24 +87,30 @@ def taylor_test(
     seed: int = 0,
     step: float = STEP,
 ) -> TaylorReport:
-    """Compare the gradient of a problem with the objective itself, along a random direction d.
+    """Compare the gradient of a problem with its objective along a random direction d.
 
-    The gradient is taken as the problem gives it, at its own tolerance; J with solves at 1e-12 (or
-    the problem's, if that is tighter). A right gradient leaves remainders
-    |J(theta + h d) - J(theta) - h g.d| that fall as h^2, and agrees with (extrapolated) central
-    differences D(h) to 1e-6, or to 1e5 times a looser tolerance. Remainders at the noise
-    (round-off, the tolerance of the solves) say nothing: too few others is a failure.
+    The remainders of Taylor's formula with the exact gradient g,
+
+        |J(theta + h d) - J(theta) - h g.d|,
+
+    fall as h^2, and g.d agrees with central differences D(h), extrapolated to h = 0. The test
+    passes if the slope of the remainders is near 2 and g.d is right to 1e-6, or to 1e5 times a
+    looser tolerance. Remainders at the level of the noise (round-off, the tolerance of the solves)
+    are left out; if fewer than two slopes remain, the test fails.
+
+    The gradient is evaluated at the problem's own tolerance, J with solves to 1e-12 (or the
+    problem's tolerance, if that is tighter).
 
     Parameters
     ----------
     problem : Problem
     controls : mapping, optional
-        Physical fields at which to test; the start where not given.
+        Physical fields at which to test; by default the start.
     seed : int
-        Of the direction: Gaussian, of the size of theta for untransformed controls, else 1.
+        Seed of the direction: Gaussian, scaled by the size of theta for untransformed controls.
     step : float
-        The largest h, from which it is halved. Where J has kinks (margins of ice, say) near by,
-        smaller ones stay between them.
+        The largest h; the others are halves of it. Near kinks of J (margins of ice, say), choose a
+        step that does not reach them.
     """
     check_kind("problem", problem, Problem)
     step, seed = positive("step", step), count("seed", seed, 0)
@@ -163,29 +174,37 @@ def taylor_test(
     )
 
 
-def _round_off(problem: Problem, values: Sequence[float], changes: np.ndarray) -> float:
-    """What arithmetic leaves of values of J, never 0: units of round-off of J in the precision of
-    the solves, and of the terms of g.d, which may cancel, in double."""
+def _round_off(
+    problem: Problem, values: Sequence[float], changes: Float[np.ndarray, " n"]
+) -> float:
+    """The round-off of J, never 0: of its values in the precision of the solves, and of the terms
+    of g.d, which may cancel, in double precision."""
     solves = np.finfo(problem.engine.info().get("dtype", "float64"))
     size = np.max(np.abs(values)) + solves.tiny
     return _UNITS * float(solves.eps * size + np.finfo(float).eps * np.sum(np.abs(changes)))
 
 
-def _direction(problem: Problem, theta: np.ndarray, seed: int) -> np.ndarray:
+def _direction(
+    problem: Problem, theta: Float[np.ndarray, " n"], seed: int
+) -> Float[np.ndarray, " n"]:
     generator = np.random.default_rng(seed)
+    out: list[np.ndarray] = []
     parts = problem.split(theta)
-    out = []
     for c in problem.controls:
-        size = 1.0
+        part, size = np.asarray(parts[c.name]), 1.0
         if c.control.transform == "identity":
-            size = float(np.sqrt(np.mean(np.square(parts[c.name])))) or 1.0
-        out.append(size * generator.standard_normal(parts[c.name].size))
+            size = float(np.sqrt(np.mean(np.square(part)))) or 1.0
+        out.append(size * _normal(generator, part.shape).ravel())
     return np.concatenate(out)
+
+
+def _normal(generator: np.random.Generator, shape: tuple[int, ...]) -> Float[np.ndarray, "*shape"]:
+    return generator.standard_normal(shape)
 
 
 @dataclass(frozen=True)
 class AdjointReport:
-    """Result of `adjoint_test`; its repr is the comparison.
+    """Result of `adjoint_test`; its repr compares the products.
 
     Attributes
     ----------
@@ -221,21 +240,22 @@ def adjoint_test(
     tolerance: float = 1e-16,
     bound: float = 1e-10,
 ) -> AdjointReport:
-    """Compare <J v, w> with <v, J^T w> for J = du/dm and random v, w.
+    """Compare <J v, w> with <v, J^T w> for J = du/dm and random v and w (the dot-product test).
 
-    J v is a tangent-linear solve by forward-mode derivatives of the residual; J^T w is the
-    engine's adjoint. They share no derivative code.
+    J v is a tangent solve by forward-mode derivatives of the residual, J^T w the engine's adjoint.
+    They share no derivative code.
 
     Parameters
     ----------
     model, parameters
-        As for `solve`: where to linearise.
+        As for `solve`; the equations are linearised at these parameters.
     seed : int
+        Seed of v and w.
     engine : str or Engine
-        Whose adjoint is tested.
+        The engine whose adjoint is tested.
     tolerance : float
-        Of the solves. The default takes them to round-off: an error of the solves is one of the
-        products, enlarged by the condition of the operator.
+        Tolerance of the solves. The default takes them to round-off: their errors are errors of the
+        products, times the condition number of the operator.
     bound : float
         Largest relative difference that passes.
     """
@@ -243,7 +263,7 @@ def adjoint_test(
     seed = count("seed", seed, 0)
     tested = running(get_engine(engine, model), model)
     m: Fields = {k: jnp.asarray(v) for k, v in model.fields(parameters).items()}
-    options: dict[str, Any] = {
+    options: Limits = {
         "tolerance": check_tolerance("tolerance", tolerance),
         "max_iterations": default_iterations(model),
     }
@@ -252,20 +272,22 @@ def adjoint_test(
         warnings.simplefilter("ignore", ConvergenceWarning)
         solution = tested.solve(model, m, **options)
         require(solution.convergence, "the forward solve", solution)
-        noise = {k: generator.standard_normal(a.shape) for k, a in m.items()}
+        noise = {k: _normal(generator, a.shape) for k, a in m.items()}
         linearised = running(EmbeddedEngine(), model)
-        v = {k: a * noise[k] for k, a in m.items()}
+        v: Fields = {k: a * noise[k] for k, a in m.items()}
         jv, tangent = linearised.tangent(model, m, solution, v, **options)
         if not any(np.any(a) for a in jv.values()):
-            # Nothing moves yet: what is zero everywhere has no size of its own, so by one.
+            # u does not respond: parameters that are zero everywhere change by one instead.
             v = {k: v[k] if np.any(a) else noise[k] for k, a in m.items()}
             jv, tangent = linearised.tangent(model, m, solution, v, **options)
         require(tangent, "the tangent solve")
-        # A part of w along J v: the products then stand well above their round-off.
-        w = {}
+        # A part of w along J v keeps the products well above their round-off.
+        w: Fields = {}
         for name, value in jv.items():
-            other = generator.standard_normal(value.shape)
-            along = np.asarray(value) / (float(jnp.linalg.norm(value)) or 1.0)
+            other = _normal(generator, value.shape)
+            # JAX leaves the type of norm open.
+            length = float(jnp.linalg.norm(value))  # pyright: ignore[reportUnknownArgumentType]
+            along = np.asarray(value) / (length or 1.0)
             w[name] = jnp.asarray(along + other / np.linalg.norm(other))
         adjoint = tested.adjoint(model, m, solution, w, **options)
         require(adjoint.convergence, "the adjoint solve", adjoint)

@@ -22,7 +22,8 @@ from ..engines.choose import ENGINES, get_engine
 from ..geophysics.bathymetry import continental_margin
 from ..geophysics.rupture import Rupture
 from ..models import Explicit, build
-from ..models.forcing import ForcingSpace, Sites
+from ..models.forcing import ForcingSpace
+from ..models.sites import Sites
 from ..placement.network import Network, indices
 from ..problem.specification import build_grid
 from ..statistics.space_time import SpaceTimePrior

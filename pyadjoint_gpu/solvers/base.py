@@ -1,4 +1,5 @@
-"""The interface of solvers: the operator that they take and the convergence that they report."""
+"""The interface of solvers: their call, the operator that they take, the convergence that they
+report, and the arithmetic that they share."""
 
 from __future__ import annotations
 
@@ -7,19 +8,23 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jaxtyping import Array, Float
 
 from ..core.errors import ConvergenceError, ConvergenceWarning
 from ..models.base import Fields, Model
 
-ERROR = 100.0  # largest estimated error of u, in units of the tolerance
-NOTHING = 0.1  # residual above which a solve at the limit of round-off has diverged
-TINY = 1e-300  # a guard against 0/0
+ERROR = 100.0
+"""Largest estimated relative error of u, in units of the tolerance."""
+NOTHING = 0.1
+"""Residual, over that of u = 0, above which a solve at the limit of round-off has diverged."""
+TINY = 1e-300
+"""A guard against 0/0."""
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["model"], meta_fields=["kind"])
@@ -42,6 +47,7 @@ class Operator:
     kind: Literal["forward", "adjoint", "tangent"] = "forward"
 
     def __call__(self, u: Fields, args: tuple) -> Fields:
+        """The residual at u."""
         if self.kind == "forward":
             return self.model.equations(u, args[0])
         c, state, source = args
@@ -52,9 +58,51 @@ class Operator:
         _, change = jax.jvp(residual, (state,), (u,))
         return jax.tree.map(jnp.add, change, source)
 
+    def product(self, u: Fields, args: tuple, v: Fields) -> Fields:
+        """(dr/du) v, the Jacobian-vector product at u."""
+        return jax.jvp(lambda u: self(u, args), (u,), (v,))[1]
+
     @property
     def affine(self) -> bool:
+        """Whether r is affine in u."""
         return self.kind != "forward" or self.model.linear
+
+
+class Solver(Protocol):
+    """The call of all solvers: the functions `solve` of the modules of this package."""
+
+    def __call__(
+        self,
+        operator: Operator,
+        args: tuple,
+        initial: Fields,
+        *,
+        tolerance: float,
+        max_iterations: int,
+    ) -> tuple[Fields, Convergence, *tuple[Any, ...]]:
+        """Drive ``operator(u, args)`` to zero, starting from ``u = initial``.
+
+        Parameters
+        ----------
+        operator, args
+            The residual r(u) = ``operator(u, args)``.
+        initial : dict of array
+        tolerance : float
+            On ``||r(u)||_max / ||r(0)||_max``, and (times `ERROR`) on the estimated relative error
+            of u in the max norm. Where r(0) is zero, u = 0 being another solution, the largest term
+            in r(u) replaces it.
+        max_iterations : int
+            A limit, checked between the steps that a solver takes at a time.
+
+        Returns
+        -------
+        u : dict of array
+        convergence : Convergence
+            Failure is a value: see `Convergence.status`.
+        *state
+            What a later solve with the same operator may start from, such as a preconditioner.
+        """
+        ...
 
 
 @dataclass(frozen=True)
@@ -75,8 +123,14 @@ class Convergence:
         "converged"; "round-off" (the residual stopped above the tolerance, at the limit of the
         arithmetic); "max_iterations"; "stagnated" (the residual has stopped falling; never from
         pseudo-transient iterations); or "diverged".
+    iterations : int
     residual : float
         Last ``||R||_max / ||R(u=0)||_max``.
+    tolerance : float
+    wall_time : float
+        In seconds.
+    spectrum : Spectrum or None
+        The last estimates of pseudo-transient iterations.
     history : array, shape (checks, 2)
         Iteration number and residual at every check.
     throughput : float
@@ -112,10 +166,12 @@ class Convergence:
 
     @property
     def usable(self) -> bool:
+        """Whether u is a solution, if only to round-off."""
         return self.status in ("converged", "round-off")
 
     @cached_property
     def message(self) -> str:
+        """The outcome in a sentence, with what to do about a failure."""
         reached = f"residual {self.residual:.1e} after {self.iterations} iterations"
         return {
             "converged": f"converged: {reached}",
@@ -176,7 +232,7 @@ def pseudo_random(u: Fields) -> Fields:
     return out
 
 
-def round_off(product: Callable[[Fields], Fields], u: Fields) -> jax.Array:
+def round_off(product: Callable[[Fields], Fields], u: Fields) -> Float[Array, ""]:
     """The round-off of a residual: its change, by the Jacobian-vector product `product`, under
     relative perturbations of u by pseudo-random units of round-off. It is 0 for u = 0; round-off of
     R(u=0) limits a residual too."""
@@ -184,12 +240,19 @@ def round_off(product: Callable[[Fields], Fields], u: Fields) -> jax.Array:
     return jnp.finfo(change.dtype).eps * change
 
 
-def fold(reduce: Callable[..., jax.Array], array: jax.Array) -> jax.Array:
+def unit_round_off(u: Fields) -> float:
+    """The unit of round-off (machine epsilon) of the arithmetic of u."""
+    return float(jnp.finfo(jax.tree.leaves(u)[0].dtype).eps)
+
+
+def fold(
+    reduce: Callable[..., Float[Array, " ..."]], array: Float[Array, " ..."]
+) -> Float[Array, ""]:
     """A reduction to a number, first along the first axis, which XLA vectorises."""
     return reduce(lax.optimization_barrier(reduce(array, axis=0)))
 
 
-def largest(tree: Any) -> jax.Array:
+def largest(tree: Any) -> Float[Array, ""]:
     """The max norm over all arrays; infinite if a value is NaN, which XLA's max on CPUs ignores."""
     size = [jnp.where(jnp.isnan(a), jnp.inf, jnp.abs(a)) for a in jax.tree.leaves(tree)]
     return jnp.max(jnp.stack([fold(jnp.max, a) for a in size]))

@@ -16,26 +16,40 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal
+from functools import partial
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
-from ..core.grid import Grid
 from ..core.precision import compiled
-from ..models.base import Elliptic, Fields, Model
+from ..models.base import Fields, Model
+from ..models.declarations import Elliptic
 from ..models.finite_volume import with_active_set
+from ..models.wrapper import Wrapper
 from . import multigrid, pseudo_transient
-from .base import ERROR, TINY, Convergence, Operator, Spectrum, fold, largest, round_off, summary
+from .base import (
+    ERROR,
+    TINY,
+    Convergence,
+    Operator,
+    Spectrum,
+    fold,
+    largest,
+    round_off,
+    summary,
+    unit_round_off,
+)
 from .krylov import Goal
 
 STEPS = 1000
-"""Most steps."""
+"""Largest number of steps."""
 ETA = 0.03
 """Tolerance of a step's linear system: ||R + (dR/du - sigma) du|| / ||R||."""
 LONGEST = 50
-"""Most pseudo-transient iterations of a step, per cell along the longest axis."""
+"""Largest number of pseudo-transient iterations of a step, per cell along the longest axis."""
 FAR = 1e4
 """Growth of the residual at which these are stopped: sigma is too small."""
 RISE = 2.0
@@ -49,24 +63,18 @@ TURN = 1.05
 """Growth of the mean residual, after a fall, that shortens the next step as much: Newton steps may
 alternate between the two sides of a kink."""
 GROWTH = 1.5
-"""Growth of the steps, relative to the fall of the residual; at most `MOST` from one to the
-next."""
+"""Growth of the steps, relative to the fall of the residual."""
 MOST = 100.0
+"""Largest growth from one step to the next."""
 SMALLEST, LARGEST = 1e-15, 1e9
-"""Least sigma, relative to the bounds' rates, and that at which a solve is stopped."""
+"""Least sigma, relative to the bounds' rates, and the sigma at which a solve is stopped."""
 
 
 @dataclass(frozen=True)
-class Implicit(Model):
-    """Residual of a step's linear system: R(u) - sigma u in inactive cells, -u in active ones."""
+class Implicit(Wrapper):
+    """The model of a step's linear system: R(u) - sigma u in inactive cells, -u in active ones."""
 
     model: Model
-
-    arrays: ClassVar[tuple[str, ...]] = ("model",)
-
-    @property
-    def grid(self) -> Grid:
-        return self.model.grid
 
     def residual(self, u: Fields, c: Any) -> Fields:
         r = self.model.residual(u, c["model"])
@@ -85,14 +93,18 @@ def solve(
     args: tuple,
     initial: Fields,
     *,
-    linear: Literal["multigrid", "pseudo-transient"],
     tolerance: float,
     max_iterations: int,
+    linear: Literal["multigrid", "pseudo-transient"] = "multigrid",
 ) -> tuple[Fields, Convergence]:
-    """Solve a nonlinear problem R = 0 with lower bounds (a complementarity problem).
+    """Solve a nonlinear problem R = 0 with lower bounds (a complementarity problem): see `Solver`.
 
-    It stops as the other solvers do; `iterations` counts those of the `linear` solver over all
-    steps.
+    `iterations` counts those of the `linear` solver over all steps.
+
+    Parameters
+    ----------
+    linear : {"multigrid", "pseudo-transient"}
+        The solver of the linear systems of the steps.
     """
     solve_step = _by_multigrid if linear == "multigrid" else _by_pseudo_transient
     spectrum = None
@@ -103,7 +115,7 @@ def solve(
     iterations, work, error, status = 0, 3.0, math.inf, ""
     mean, residual, floor, *_ = np.asarray(_norms(operator, u, u, args)).tolist()
     scale = float(multigrid.residual_of(operator, _zero(u), args)[1])
-    eps = float(jnp.finfo(jax.tree.leaves(u)[0].dtype).eps)
+    eps = unit_round_off(u)
     scale = max(scale or floor / eps, TINY)
     history = [(0, residual / scale)]
     if residual == 0.0:
@@ -208,19 +220,18 @@ def _step(model: Model, u: Fields, c: Any, sigma: float) -> tuple[dict[str, Any]
 
 @compiled
 def _moved(model: Model, u: Fields, du: Fields, free: Fields) -> Fields:
+    """max(u + du, bound), with du in the inactive cells only."""
     u = {k: jnp.where(free[k], a + du[k], a) for k, a in u.items()}
     return u | {k: jnp.maximum(u[k], b.value) for k, b in model.lower.items()}
 
 
 @compiled
-def _norms(operator: Operator, u: Fields, before: Fields, args: tuple) -> jax.Array:
+def _norms(operator: Operator, u: Fields, before: Fields, args: tuple) -> Float[Array, " norms"]:
     """The mean and the maximum of |`Model.equations`|, their round-off, and the max norms of the
     change of u and of u."""
 
-    def product(v: Fields) -> Fields:
-        return jax.jvp(lambda u: operator(u, args), (u,), (v,))[1]
-
     r = operator(u, args)
     mean = sum(fold(jnp.mean, jnp.abs(a)) for a in r.values())
+    floor = round_off(partial(operator.product, u, args), u)
     change = largest(jax.tree.map(jnp.subtract, u, before))
-    return jnp.stack([mean, largest(r), round_off(product, u), change, largest(u)])
+    return jnp.stack([mean, largest(r), floor, change, largest(u)])

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Array, Bool, Float, Int
 
 from ..models.base import Fields
 from .base import dot, largest
 
 LIMIT = 2000
-"""Most iterations."""
+"""Largest number of iterations."""
 PRECISION = 1e4
 """Reduction of a residual, in units of round-off, below which the updated residual is no longer
 that of u."""
@@ -21,35 +22,57 @@ PATIENCE = 300
 """Iterations within which the residual must halve."""
 
 Map = Callable[[Fields], Fields]
+Number = Float[Array, ""]
+Count = Int[Array, ""] | int
 
 
 class Goal(NamedTuple):
-    """Stopping criteria: ||r||_max and the estimated relative error of u, both; or the residual
-    `least`, below which it has to be computed anew; or iterations."""
+    """Stopping criteria of an iteration.
 
-    residual: jax.Array | float
-    error: jax.Array | float
-    least: jax.Array | float
-    iterations: jax.Array | int
+    It stops where ||r||_max and the estimated relative error of u are both at most `residual` and
+    `error`; where ||r||_max is at most `least`, below which the residual has to be computed anew;
+    and after so many `iterations`.
+    """
+
+    residual: Number | float
+    error: Number | float
+    least: Number | float
+    iterations: Count
 
 
 class Progress(NamedTuple):
-    """State of an iteration; `history` has ||r||_max after each iteration, then NaN."""
+    """Progress of an iteration.
 
-    iterations: jax.Array | int
-    residual: jax.Array
-    error: jax.Array
-    best: jax.Array
-    since: jax.Array | int
-    history: jax.Array
+    Attributes
+    ----------
+    iterations : int
+        Number of iterations so far.
+    residual, error : float
+        ||r||_max, and the estimated relative error of u.
+    best : float
+        The residual the last time that it had halved.
+    since : int
+        Number of iterations since then.
+    history : array
+        ||r||_max after each iteration, then NaN.
+    """
 
-    def unfinished(self, goal: Goal) -> jax.Array:
+    iterations: Count
+    residual: Number
+    error: Number
+    best: Number
+    since: Count
+    history: Float[Array, " kept"]
+
+    def unfinished(self, goal: Goal) -> Bool[Array, ""]:
+        """Whether to go on: neither the goal is reached nor the iteration stuck."""
         reached = (self.residual <= goal.residual) & (self.error <= goal.error)
         reached |= self.residual <= goal.least
         sound = jnp.isfinite(self.residual) & (self.since < PATIENCE)
         return ~reached & sound & (self.iterations < jnp.minimum(goal.iterations, LIMIT))
 
-    def after(self, residual: jax.Array, error: jax.Array) -> Progress:
+    def after(self, residual: Number, error: Number) -> Progress:
+        """The progress one iteration later."""
         better = residual <= 0.5 * self.best
         return Progress(
             self.iterations + 1,
@@ -62,11 +85,16 @@ class Progress(NamedTuple):
 
 
 def _begin(r: Fields, kept: int) -> Progress:
+    """The progress before the first iteration."""
     residual = largest(r)
     # A zero residual has no error; otherwise the error is not known yet.
     error = jnp.where(residual > 0, jnp.inf, 0).astype(residual.dtype)
     history = jnp.full(kept, jnp.nan, residual.dtype)
     return Progress(0, residual, error, residual, 0, history)
+
+
+Conjugate = tuple[Fields, Fields, Fields, Fields, Number, Progress]
+"""State of conjugate gradients: u, r, p, A p, alpha / z.r, and the progress."""
 
 
 def conjugate_gradients(
@@ -75,7 +103,7 @@ def conjugate_gradients(
     u: Fields,
     r: Fields,
     goal: Goal,
-    size: Callable[[Fields], jax.Array],
+    size: Callable[[Fields], Number],
     kept: int = LIMIT,
 ) -> tuple[Fields, Progress]:
     """Solve A u = b from u, with r = b - A u there; A and M symmetric, A positive (semi)definite.
@@ -94,7 +122,7 @@ def conjugate_gradients(
         Length of the history, 1 or more.
     """
 
-    def step(state: Any) -> Any:
+    def step(state: Conjugate) -> Conjugate:
         u, r, p, q, ratio, progress = state
         z = precondition(r)
         zr = dot(z, r)
@@ -117,13 +145,18 @@ def conjugate_gradients(
     return state[0], state[-1]
 
 
+Pair = tuple[Fields, Fields]
+Biconjugate = tuple[Fields, Fields, Fields, Fields, Number, Number, Progress]
+"""State of BiCGStab: u, r, p, A M^-1 p, alpha / omega, shadow.r, and the progress."""
+
+
 def bicgstab(
     product: Map,
     precondition: Map,
     u: Fields,
     r: Fields,
     goal: Goal,
-    size: Callable[[Fields], jax.Array],
+    size: Callable[[Fields], Number],
     kept: int = LIMIT,
 ) -> tuple[Fields, Progress]:
     """Solve A u = b for any A, preconditioned from the right (van der Vorst 1992, SIAM J. Sci.
@@ -131,14 +164,16 @@ def bicgstab(
     two preconditionings."""
     shadow = r
 
-    def step(state: Any) -> Any:
+    def step(state: Biconjugate) -> Biconjugate:
         u, r, p, v, ratio, rho, progress = state
         last, rho = rho, dot(shadow, r)
         beta = rho * ratio / last
         p = jax.tree.map(lambda r, p: r + beta * p, r, p)
 
         # A loop over both halves, so that their code is compiled once.
-        def half(second: jax.Array, state: Any) -> Any:
+        def half(
+            second: Int[Array, ""], state: tuple[Fields, Pair, Pair, Number]
+        ) -> tuple[Fields, Pair, Pair, Number]:
             w, last, _, alpha = state
             y = precondition(w)
             v = product(y)

@@ -11,18 +11,31 @@ from __future__ import annotations
 
 import math
 import time
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
 from ..core.precision import compiled
 from ..models.base import Fields
 from . import multigrid
-from .base import ERROR, TINY, Convergence, Operator, dot, largest, round_off, summary
+from .base import (
+    ERROR,
+    TINY,
+    Convergence,
+    Operator,
+    dot,
+    largest,
+    round_off,
+    summary,
+    unit_round_off,
+)
 from .krylov import Goal
 
 STEPS = 100
+"""Largest number of steps."""
 LOOSEST = 0.1
 """Largest eta, and the first."""
 DECREASE = 1e-4
@@ -41,11 +54,20 @@ def solve(
     max_iterations: int,
     preconditioner: multigrid.Preconditioner | None = None,
 ) -> tuple[Fields, Convergence, multigrid.Preconditioner | None]:
-    """Drive a nonlinear residual to zero, starting from `initial`.
+    """Drive a nonlinear residual to zero: see `Solver`.
 
-    It stops as the other solvers do; `iterations` counts those of the Krylov method over all steps.
-    The preconditioner returned is that of some earlier step if its kind, "general", allows its use
-    at other u; else None.
+    `iterations` counts those of the Krylov method over all steps.
+
+    Parameters
+    ----------
+    preconditioner : Preconditioner, optional
+        That of an earlier solve, at another u.
+
+    Returns
+    -------
+    u, convergence, preconditioner
+        The last is that of some earlier step if its kind, "general", allows its use at other u;
+        else None.
     """
     start = time.perf_counter()
     model, c = operator.model, args[0]
@@ -54,7 +76,7 @@ def solve(
     r, norms = _start(operator, u, args)
     residual, square, floor, scale = np.asarray(norms).tolist()
     # If u = 0 is another solution, R(u=0) = 0: use the largest term in R.
-    eps = float(jnp.finfo(jax.tree.leaves(u)[0].dtype).eps)
+    eps = unit_round_off(u)
     scale = max(scale or floor / eps, TINY)
     history = [(0, residual / scale)]
     tangent, error = Operator(model, "tangent"), 0.0 if residual == 0.0 else math.inf
@@ -118,20 +140,14 @@ def solve(
     return u, convergence, found
 
 
-def _norms(
-    operator: Operator, u: Fields, r: Fields, args: tuple
-) -> tuple[jax.Array, jax.Array, jax.Array]:
+def _norms(operator: Operator, u: Fields, r: Fields, args: tuple) -> tuple[Float[Array, ""], ...]:
     """||R||_max, ||R||_2^2, and the round-off of R."""
-
-    def product(v: Fields) -> Fields:
-        return jax.jvp(lambda u: operator(u, args), (u,), (v,))[1]
-
-    return largest(r), dot(r, r), round_off(product, u)
+    return largest(r), dot(r, r), round_off(partial(operator.product, u, args), u)
 
 
 @compiled
-def _start(operator: Operator, u: Fields, args: tuple) -> tuple[Fields, jax.Array]:
-    """R, its norms, and ||R(u=0)||_max."""
+def _start(operator: Operator, u: Fields, args: tuple) -> tuple[Fields, Float[Array, " norms"]]:
+    """R, its `_norms`, and ||R(u=0)||_max."""
     r = operator(u, args)
     scale = largest(operator(jax.tree.map(jnp.zeros_like, u), args))
     return r, jnp.stack([*_norms(operator, u, r, args), scale])
@@ -140,8 +156,8 @@ def _start(operator: Operator, u: Fields, args: tuple) -> tuple[Fields, jax.Arra
 @compiled
 def _trial(
     operator: Operator, u: Fields, du: Fields, step: float, args: tuple
-) -> tuple[Fields, Fields, jax.Array]:
-    """u + step du, R there, and its norms, ||du||_max and ||u||_max."""
+) -> tuple[Fields, Fields, Float[Array, " norms"]]:
+    """u + step du, R there, and its `_norms`, ||du||_max and ||u||_max."""
     u = jax.tree.map(lambda u, d: u + jnp.asarray(step, u.dtype) * d, u, du)
     r = operator(u, args)
     return u, r, jnp.stack([*_norms(operator, u, r, args), largest(du), largest(u)])

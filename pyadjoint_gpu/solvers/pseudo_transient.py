@@ -27,19 +27,31 @@ from __future__ import annotations
 
 import math
 import time
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jaxtyping import Array, Bool, Float, Int
 
 from ..core.precision import compiled, compiled_loop
 from ..core.progress import note
 from ..models.base import Fields
-from .base import ERROR, TINY, Convergence, Operator, Spectrum, dot, fold, largest, summary
+from .base import (
+    ERROR,
+    TINY,
+    Convergence,
+    Operator,
+    Spectrum,
+    dot,
+    fold,
+    largest,
+    summary,
+    unit_round_off,
+)
 
 SAFETY = 0.99
+"""Fraction of the longest stable step."""
 FIRST = 7
 """Iterations until the preconditioner of a nonlinear residual is first rebuilt; the number
 grows."""
@@ -64,23 +76,14 @@ def solve(
     spectrum: Spectrum | None = None,
     most: float = math.inf,
 ) -> tuple[Fields, Convergence]:
-    """Drive the operator's residual to zero, starting from `initial`.
+    """Drive the residual of an operator to zero: see `Solver`.
 
     Parameters
     ----------
-    operator, args
-        The residual ``operator(u, args)``.
-    tolerance : float
-        On ``||R||_max / max(||R(u=0)||_max, tiny)``, and (times 100) on the error of u.
     spectrum : Spectrum, optional
         A first estimate, from the forward problem of an adjoint or from a similar solve.
     most : float
         Residual, over ``||R(u=0)||_max``, above which the solve has diverged.
-
-    Returns
-    -------
-    u, convergence
-        Failure is a value: see `Convergence.status`.
     """
     start = time.perf_counter()
     u = before = initial
@@ -100,7 +103,7 @@ def solve(
         return residual <= tolerance * scale and correction <= ERROR * tolerance * low
 
     residual, correction, floor = first
-    least = float(jnp.finfo(jax.tree.leaves(u)[0].dtype).eps) * scale
+    least = unit_round_off(u) * scale
     iterations = 0
     history = [(0, residual / scale)]
     status = "converged" if converged(residual, correction) else ""
@@ -165,14 +168,14 @@ def solve(
 
 
 @compiled
-def _growth(old: Fields, inverse: Fields) -> jax.Array:
+def _growth(old: Fields, inverse: Fields) -> Float[Array, ""]:
     """Largest growth of the diagonal."""
     return jnp.max(jnp.stack([jnp.max(old[k] / inverse[k]) for k in old]))
 
 
 def _stagnant(history: list[tuple[int, float]], low: float, high: float) -> bool:
-    """Whether the residual no longer halves over a number of iterations in which the slowest error,
-    falling by exp(-2 sqrt(low/high)) in each, would lose a factor of 50."""
+    """Whether the residual has not halved over as many iterations as would reduce the slowest
+    error, which falls by exp(-2 sqrt(low/high)) in each, by a factor of 50."""
     span = 2.0 / math.sqrt(low / high)
     chunk = history[1][0]
     checks = max(4, math.ceil(span / chunk))
@@ -183,7 +186,7 @@ def _stagnant(history: list[tuple[int, float]], low: float, high: float) -> bool
 
 
 @compiled
-def _start(operator: Operator, u: Fields, args: tuple, inverse: Fields) -> jax.Array:
+def _start(operator: Operator, u: Fields, args: tuple, inverse: Fields) -> Float[Array, " norms"]:
     """||R(u=0)||_max, the largest term in R(u), and the `_norms` of R(u)."""
     zero = largest(operator(jax.tree.map(jnp.zeros_like, u), args))
     norms = _norms(operator, u, operator(u, args), inverse)
@@ -198,10 +201,10 @@ def _advance(
     args: tuple,
     inverse: Fields,
     pairs: int,
-    alpha: jax.Array | float,
-    beta: jax.Array | float,
-    rescale: jax.Array | float,
-) -> tuple[Fields, Fields, jax.Array]:
+    alpha: Float[Array, ""] | float,
+    beta: Float[Array, ""] | float,
+    rescale: Float[Array, ""] | float,
+) -> tuple[Fields, Fields, Float[Array, " norms"]]:
     """``2 pairs + 1`` iterations; the last two u, with the Rayleigh quotient and the `_norms` of R.
 
     `rescale`, the ratio of this alpha to the last, makes the last increment alpha V.
@@ -216,7 +219,7 @@ def _advance(
         )
 
     # In pairs, each iteration overwrites the older of the two fields and nothing is copied.
-    def pair(_: Any, state: tuple[Fields, Fields]) -> tuple[Fields, Fields]:
+    def pair(_: Int[Array, ""], state: tuple[Fields, Fields]) -> tuple[Fields, Fields]:
         before, u = state
         before = step(before, u, operator(u, args))
         return before, step(u, before, operator(before, args))
@@ -234,7 +237,7 @@ def _advance(
 
 def _norms(
     operator: Operator, u: Fields, r: Fields, inverse: Fields
-) -> tuple[jax.Array, jax.Array, jax.Array]:
+) -> tuple[Float[Array, ""], ...]:
     """||R||_max, ||R/PC||_max / ||u||_max, and the round-off of R: the unit round-off times its
     largest term. With a null space u is taken without its mean."""
     precision = jnp.finfo(jax.tree.leaves(u)[0].dtype)
@@ -248,7 +251,7 @@ def _norms(
 
 
 @compiled
-def _precondition(operator: Operator, u: Fields, args: tuple) -> tuple[Fields, jax.Array]:
+def _precondition(operator: Operator, u: Fields, args: tuple) -> tuple[Fields, Float[Array, ""]]:
     """1/PC and the Gershgorin bound max_i sum_j |J_ij| / |J_ii|, computed exactly.
 
     J = dr/du couples cells at most `stencil_radius` apart, so one product with J separates the
@@ -259,10 +262,7 @@ def _precondition(operator: Operator, u: Fields, args: tuple) -> tuple[Fields, j
     shape = jax.tree.leaves(u)[0].shape
     ndim = len(shape)
 
-    def apply(direction: Fields) -> Fields:
-        return jax.jvp(lambda u: operator(u, args), (u,), (direction,))[1]
-
-    def mask(color: jax.Array) -> jax.Array:
+    def mask(color: Int[Array, ""]) -> Bool[Array, "*cells"]:
         inside = jnp.ones(shape, bool)
         for axis in range(ndim):
             at = lax.broadcasted_iota(jnp.int32, shape, axis)
@@ -274,11 +274,11 @@ def _precondition(operator: Operator, u: Fields, args: tuple) -> tuple[Fields, j
     for name in u:
 
         def probe(
-            color: jax.Array, sums: tuple[jax.Array, Fields], name: str = name
-        ) -> tuple[jax.Array, Fields]:
+            color: Int[Array, ""], sums: tuple[Float[Array, "*cells"], Fields], name: str = name
+        ) -> tuple[Float[Array, "*cells"], Fields]:
             own, rows = sums
             at = mask(color)
-            product = apply(zero | {name: at.astype(u[name].dtype)})
+            product = operator.product(u, args, zero | {name: at.astype(u[name].dtype)})
             own = own + jnp.where(at, product[name], 0.0)
             return own, jax.tree.map(lambda s, p: s + jnp.abs(p), rows, product)
 

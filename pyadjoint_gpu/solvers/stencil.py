@@ -14,8 +14,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Array, Float
+
+from ..models.finite_volume import above, below, pad
 
 Offset = tuple[int, ...]
+Field = Float[Array, "*cells"]
+Couplings = tuple[Float[Array, " ..."], ...]
+Sink = Field | float
 
 
 @jax.tree_util.register_pytree_node_class
@@ -33,22 +39,25 @@ class Stencil(NamedTuple):
     """
 
     offsets: tuple[Offset, ...]
-    couplings: tuple[jax.Array, ...]
-    sink: jax.Array | float
+    couplings: Couplings
+    sink: Sink
 
-    def tree_flatten(self) -> tuple[Any, Any]:
+    def tree_flatten(self) -> tuple[tuple[Couplings, Sink], tuple[Offset, ...]]:
         return (self.couplings, self.sink), self.offsets
 
     @classmethod
-    def tree_unflatten(cls, offsets: Any, children: Any) -> Stencil:
+    def tree_unflatten(
+        cls, offsets: tuple[Offset, ...], children: tuple[Couplings, Sink]
+    ) -> Stencil:
         return cls(offsets, *children)
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """Number of cells along each axis."""
         pairs = zip(self.couplings[0].shape, self.offsets[0], strict=True)
         return tuple(n + abs(o) for n, o in pairs)
 
-    def apply(self, u: jax.Array) -> jax.Array:
+    def apply(self, u: Field) -> Field:
         """The product A u."""
         out = self.sink * u
         for offset, k in zip(self.offsets, self.couplings, strict=True):
@@ -56,7 +65,7 @@ class Stencil(NamedTuple):
             out = out + _at_lower(flow, offset) - _at_upper(flow, offset)
         return out
 
-    def diagonal(self, weigh: Callable[[Any], Any] = lambda k: k) -> jax.Array:
+    def diagonal(self, weigh: Callable[[Any], Any] = lambda k: k) -> Field:
         """The diagonal s_i + sum_o k_o(i), with `weigh` applied to s and k."""
         out = weigh(self.sink)
         for offset, k in zip(self.offsets, self.couplings, strict=True):
@@ -65,10 +74,11 @@ class Stencil(NamedTuple):
         return out
 
     def map(self, function: Callable[[Any], Any]) -> Stencil:
+        """The stencil with a function applied to s and k."""
         return Stencil(self.offsets, tuple(map(function, self.couplings)), function(self.sink))
 
 
-def from_faces(faces: tuple[jax.Array, ...], sink: jax.Array | float) -> Stencil:
+def from_faces(faces: Couplings, sink: Sink) -> Stencil:
     """The stencil of couplings through the inner faces along each axis."""
     ndim = len(faces)
     offsets = tuple(tuple(int(a == axis) for a in range(ndim)) for axis in range(ndim))
@@ -80,54 +90,61 @@ def _range(step: int, n: int) -> tuple[int, int]:
     return max(0, -step), n - max(0, step)
 
 
-def _lower(u: jax.Array, offset: Offset) -> jax.Array:
+def _lower(u: Field, offset: Offset) -> Float[Array, "*pairs"]:
     """u_i on the cells i that have a neighbour i + offset."""
     ends = [_range(o, n) for o, n in zip(offset, u.shape, strict=True)]
     return lax.slice(u, [a for a, _ in ends], [b for _, b in ends])
 
 
-def _upper(u: jax.Array, offset: Offset) -> jax.Array:
+def _upper(u: Field, offset: Offset) -> Float[Array, "*pairs"]:
     """u_{i + offset} on the cells i that have a neighbour i + offset."""
     return _lower(u, tuple(-o for o in offset))
 
 
-def _at_lower(flow: jax.Array, offset: Offset) -> jax.Array:
+def _at_lower(flow: Float[Array, "*pairs"], offset: Offset) -> Field:
     """Values of the pairs (i, i + offset) as a field at i, zero elsewhere."""
     return jnp.pad(flow, [(max(0, -o), max(0, o)) for o in offset])
 
 
-def _at_upper(flow: jax.Array, offset: Offset) -> jax.Array:
+def _at_upper(flow: Float[Array, "*pairs"], offset: Offset) -> Field:
+    """Values of the pairs (i, i + offset) as a field at i + offset, zero elsewhere."""
     return _at_lower(flow, tuple(-o for o in offset))
 
 
 # Coarsening along one axis: cells 0, 2, 4, ... are kept, those between are interpolated.
 
+Coarse = Float[Array, "*coarse"]
+"""One value for each cell that is kept."""
+Between = Float[Array, "*between"]
+"""One value for each cell between."""
 
-def _every_other(a: jax.Array, axis: int, start: int, count: int) -> jax.Array:
+
+def _every_other(a: Field, axis: int, start: int, count: int) -> Coarse:
     """`count` entries start, start + 2, ... along an axis, zero beyond the end."""
-    short = max(0, start + 2 * (count - 1) + 1 - a.shape[axis])
-    a = jnp.pad(a, [(0, short if k == axis else 0) for k in range(a.ndim)])
-    return lax.slice_in_dim(a, start, start + 2 * (count - 1) + 1, 2, axis)
+    stop = start + 2 * (count - 1) + 1
+    a = pad(a, axis, 0, max(0, stop - a.shape[axis]))
+    return lax.slice_in_dim(a, start, stop, 2, axis)
 
 
-def _ahead(a: jax.Array, axis: int) -> jax.Array:
+def _ahead(a: Coarse, axis: int) -> Coarse:
     """a_{I+1} at I, zero at the end."""
-    n = a.shape[axis]
-    widths = [(0, int(k == axis)) for k in range(a.ndim)]
-    return jnp.pad(lax.slice_in_dim(a, 1, n, axis=axis), widths)
+    return pad(above(a, axis), axis, 0, 1)
 
 
-def _behind(a: jax.Array, axis: int) -> jax.Array:
+def _behind(a: Coarse, axis: int) -> Coarse:
     """a_{I-1} at I, zero at the start."""
-    n = a.shape[axis]
-    widths = [(int(k == axis), 0) for k in range(a.ndim)]
-    return jnp.pad(lax.slice_in_dim(a, 0, n - 1, axis=axis), widths)
+    return pad(below(a, axis), axis, 1, 0)
 
 
-def interpolation(stencil: Stencil, axis: int) -> jax.Array:
-    """Interpolation weight of the cell behind, for each cell between; that of the cell ahead is one
-    minus it. With the couplings summed across the axis, the interpolated field has continuous flux.
-    (Alcouffe et al. 1981; Dendy 1982.)"""
+def _lengthen(a: Between, axis: int, size: int) -> Coarse:
+    """The array with zeros added at the end of an axis, to `size` entries."""
+    return pad(a, axis, 0, size - a.shape[axis])
+
+
+def interpolation(stencil: Stencil, axis: int) -> Between:
+    """Interpolation weights of the cell behind, for each cell between; those of the cell ahead are
+    one minus these. With the couplings summed across the axis, the interpolated field has
+    continuous flux (Alcouffe et al. 1981; Dendy 1982)."""
     n = stencil.shape[axis]
     count = n // 2
     behind = ahead = jnp.zeros(stencil.shape, stencil.couplings[0].dtype)
@@ -148,12 +165,7 @@ def interpolation(stencil: Stencil, axis: int) -> jax.Array:
     return weight
 
 
-def _lengthen(a: jax.Array, axis: int, size: int) -> jax.Array:
-    """The array with zeros added at the end of an axis, to `size` entries."""
-    return jnp.pad(a, [(0, size - m if k == axis else 0) for k, m in enumerate(a.shape)])
-
-
-def prolong(coarse: jax.Array, weight: jax.Array, axis: int, n: int) -> jax.Array:
+def prolong(coarse: Coarse, weight: Between, axis: int, n: int) -> Field:
     """Interpolate from every other cell to the n cells along `axis`."""
     size = coarse.shape[axis]
     count = n // 2
@@ -164,7 +176,7 @@ def prolong(coarse: jax.Array, weight: jax.Array, axis: int, n: int) -> jax.Arra
     return lax.slice_in_dim(both, 0, n, axis=axis)
 
 
-def restrict(fine: jax.Array, weight: jax.Array, axis: int) -> jax.Array:
+def restrict(fine: Field, weight: Between, axis: int) -> Coarse:
     """The transpose of `prolong`."""
     n = fine.shape[axis]
     size, count = (n + 1) // 2, n // 2
@@ -174,7 +186,7 @@ def restrict(fine: jax.Array, weight: jax.Array, axis: int) -> jax.Array:
     return _every_other(fine, axis, 0, size) + _lengthen(behind, axis, size) + _behind(ahead, axis)
 
 
-def coarsen(stencil: Stencil, weight: jax.Array, axis: int) -> Stencil:
+def coarsen(stencil: Stencil, weight: Between, axis: int) -> Stencil:
     """The Galerkin product P^T A P for the interpolation P along one axis.
 
     For each offset o in the other axes A has tridiagonal matrices T_o along that axis, which become
@@ -187,31 +199,31 @@ def coarsen(stencil: Stencil, weight: jax.Array, axis: int) -> Stencil:
     behind = _lengthen(weight, axis, size)
     ahead = _lengthen(1.0 - weight, axis, size)
 
-    def entry(offset: Offset) -> Any:
-        """The matrix entries between i and i + offset."""
+    def entry(offset: Offset) -> Field | None:
+        """The matrix entries between i and i + offset; None if all are zero."""
         if not any(offset):
             return stencil.diagonal()
         if offset in given:
             return -_at_lower(given[offset], offset)
         back = tuple(-o for o in offset)
-        return -_at_upper(given[back], back) if back in given else 0.0
+        return -_at_upper(given[back], back) if back in given else None
 
-    out: dict[Offset, jax.Array] = {}
+    out: dict[Offset, Float[Array, " ..."]] = {}
     for across in _half(ndim - 1):
         offsets = [(*across[:axis], a, *across[axis:]) for a in (-1, 0, 1)]
         lines = [entry(o) for o in offsets]
-        if all(isinstance(a, float) for a in lines):
+        if all(a is None for a in lines):
             continue
         low, middle, high = (
             (0.0, 0.0)
-            if isinstance(a, float)
+            if a is None
             else (_every_other(a, axis, 0, size), _every_other(a, axis, 1, size))
             for a in lines
         )
         shift = offsets[1]
         q, r = (_at_lower(_upper(a, shift), shift) for a in (behind, ahead))
-        # Rows of T P(i + o): those kept, with columns I - 1, I, I + 1; those between, with I, I +
-        # 1.
+        # Rows of T P(i + o): of cells kept, with columns I - 1, I, I + 1; of those between, with
+        # columns I, I + 1.
         stay = (
             low[0] * _behind(q, axis),
             low[0] * _behind(r, axis) + middle[0] + high[0] * q,
@@ -231,7 +243,7 @@ def coarsen(stencil: Stencil, weight: jax.Array, axis: int) -> Stencil:
 
 
 def _half(ndim: int) -> list[Offset]:
-    """The offsets zero and one of each pair of opposite neighbours."""
+    """The zero offset, and one of each pair of opposite neighbours."""
     if ndim == 0:
         return [()]
     lines = [(0, *o) for o in _half(ndim - 1)]

@@ -1,10 +1,11 @@
-"""Covariances of candidates' series, in blocks."""
+"""Prior covariances of the time series that candidate sensors see."""
 
 from __future__ import annotations
 
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+from jaxtyping import Float
 from numpy.typing import ArrayLike
 
 from ..core.checks import finite_array
@@ -13,20 +14,21 @@ from ..core.errors import DataError
 
 @runtime_checkable
 class Covariance(Protocol):
-    """The prior covariance X of what `candidates` sensors see at `steps` times.
+    """The prior covariance X of what `candidates` sensors see at `steps` times, in blocks.
 
-    X[a, i, b, j] is that of candidate a at time i with candidate b at time j; it may be on disk.
+    X[a, i, b, j] is the covariance of candidate a at time i with candidate b at time j. X may be on
+    disk.
     """
 
     candidates: int
     steps: int
 
-    def diagonal(self, which: slice) -> np.ndarray:
-        """The blocks X[j, :, j, :] of some candidates, float64 of shape (n, T, T)."""
+    def diagonal(self, which: slice) -> Float[np.ndarray, "some times times"]:
+        """The blocks X[j, :, j, :] of the candidates `which`."""
         ...
 
-    def row(self, p: int, which: slice) -> np.ndarray:
-        """The blocks X[p, :, which, :], float64 of shape (T, n, T)."""
+    def row(self, p: int, which: slice) -> Float[np.ndarray, "times some times"]:
+        """The blocks X[p, :, which, :]."""
         ...
 
 
@@ -53,22 +55,26 @@ class DenseCovariance:
 
     @property
     def made_with(self) -> Any:
-        """The inputs of a journal's fingerprint."""
+        """The inputs that determine it, for a journal's fingerprint."""
         return self.array
 
-    def diagonal(self, which: slice) -> np.ndarray:
+    def diagonal(self, which: slice) -> Float[np.ndarray, "some times times"]:
         return diagonal_blocks(self.array, which)
 
-    def row(self, p: int, which: slice) -> np.ndarray:
+    def row(self, p: int, which: slice) -> Float[np.ndarray, "times some times"]:
         return self.array[p, :, which]
 
 
-def diagonal_blocks(array: np.ndarray, which: slice = slice(None)) -> np.ndarray:
-    """Diagonal blocks, of shape (n, T, T), of an array (C, T, C, T)."""
+def diagonal_blocks(
+    array: Float[np.ndarray, "candidates times candidates times"], which: slice = slice(None)
+) -> Float[np.ndarray, "some times times"]:
+    """The diagonal blocks array[j, :, j, :] of the candidates `which`."""
     return np.moveaxis(np.diagonal(array, axis1=0, axis2=2), -1, 0)[which]
 
 
-def check_symmetric(array: np.ndarray, name: str) -> None:
+def check_symmetric(
+    array: Float[np.ndarray, "candidates times candidates times"], name: str
+) -> None:
     """Raise a `DataError` unless array[a, i, b, j] = array[b, j, a, i], to round-off."""
     allowed = 1e-8 * np.abs(diagonal_blocks(array)).max()
     for a, row in enumerate(array):

@@ -1,10 +1,11 @@
-"""Noise of sensors, and covariances measured in it."""
+"""Gaussian noise of sensors, and whitening by it."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float, Int
 
 from ..core.checks import finite_array
 from ..core.errors import DataError
@@ -13,7 +14,7 @@ from .covariance import check_symmetric, diagonal_blocks
 
 
 def in_units(given: Any, units: str) -> Any:
-    """Noise converted to the units of data (their squares for covariances), where both state units.
+    """Noise in the units of the data (covariances in their squares), where both state units.
 
     Raises
     ------
@@ -33,8 +34,8 @@ class Noise:
     Parameters
     ----------
     given : number or array
-        A standard deviation; one a sensor, shape (C,); a covariance a sensor, (C, T, T); or one
-        of all sensors, (C, T, C, T).
+        A standard deviation; one for each sensor, shape (C,); a covariance for each sensor,
+        (C, T, T); or one of all sensors, (C, T, C, T).
     candidates, steps : int
         C and T.
 
@@ -42,9 +43,11 @@ class Noise:
     ----------
     given : array
     deviations : array, shape (C,), or None
+        Standard deviations, where no covariances are given.
     inverses : array, shape (C, T, T), or None
         L_j^-1, with L_j L_j^T the covariance of sensor j.
     correlated : array, shape (C, T, C, T), or None
+        The covariance of all sensors, where they are correlated.
 
     Raises
     ------
@@ -61,7 +64,9 @@ class Noise:
                 f"noise: found shape {values.shape}, expected a number, {(candidates,)},"
                 f" {each} or {(candidates, steps, candidates, steps)}"
             )
-        self.deviations = self.inverses = self.correlated = None
+        self.deviations: Float[np.ndarray, " candidates"] | None = None
+        self.inverses: Float[np.ndarray, "candidates times times"] | None = None
+        self.correlated: Float[np.ndarray, "candidates times candidates times"] | None = None
         if values.ndim < 2:
             if not (values > 0.0).all():
                 raise DataError(f"noise: found {values.min():g}, expected values > 0")
@@ -84,12 +89,12 @@ class Noise:
 
     @classmethod
     def of(cls, given: Any, candidates: int, steps: int) -> Noise:
-        """The noise itself if it is one already, otherwise one made of an array."""
+        """`given` itself if it is a `Noise` already, else the noise that it describes."""
         return given if isinstance(given, cls) else cls(given, candidates, steps)
 
     def too_small(self, factor: float) -> DataError:
         """The error for noise that must be at least `factor` times as large."""
-        factor *= 1.05  # so that rounding to two digits does not make it less
+        factor *= 1.05  # rounding to two digits must not make it smaller
         found, least = "", f"standard deviations {factor:.2g} times as large"
         if not self.given.ndim:
             found, least = f"found {self.given:g}, ", f"{factor * self.given:.2g}"
@@ -98,8 +103,8 @@ class Noise:
             f" {least} or more"
         )
 
-    def matrix(self) -> np.ndarray:
-        """The covariance of all sensors, of shape (C, T, C, T)."""
+    def matrix(self) -> Float[np.ndarray, "candidates times candidates times"]:
+        """The covariance of all sensors."""
         if self.correlated is not None:
             return self.correlated
         out = np.zeros((self.candidates, self.steps) * 2)
@@ -110,8 +115,8 @@ class Noise:
                 np.fill_diagonal(out[k, :, k], np.square(self.deviations[k]))
         return out
 
-    def select(self, sensors: np.ndarray) -> Noise:
-        """The noise of some of the sensors."""
+    def select(self, sensors: Int[np.ndarray, " some"]) -> Noise:
+        """The noise of some of the sensors, by their indices."""
         given = self.given
         if given.ndim:
             given = given[sensors]
@@ -119,8 +124,10 @@ class Noise:
             given = given[:, :, sensors]
         return Noise(given, len(sensors), self.steps)
 
-    def draw(self, generator: np.random.Generator, count: int) -> np.ndarray:
-        """Samples, of shape (count, T, C)."""
+    def draw(
+        self, generator: np.random.Generator, count: int
+    ) -> Float[np.ndarray, "{count} times candidates"]:
+        """Samples of the noise."""
         z = generator.standard_normal((count, self.steps, self.candidates))
         if self.deviations is not None:
             return z * self.deviations
@@ -130,8 +137,10 @@ class Noise:
         flat = np.swapaxes(z, 1, 2).reshape(count, -1) @ root.T
         return np.swapaxes(flat.reshape(count, self.candidates, self.steps), 1, 2)
 
-    def whiten(self, blocks: np.ndarray, p: int, which: slice) -> np.ndarray:
-        """L_p^-1 B_pj L_j^-T of blocks of shape (T, n, T)."""
+    def whiten(
+        self, blocks: Float[np.ndarray, "times some times"], p: int, which: slice
+    ) -> Float[np.ndarray, "times some times"]:
+        """L_p^-1 B_pj L_j^-T for blocks B_pj of sensor p with the sensors j of `which`."""
         if self.deviations is not None:
             scale = self.deviations[p] * self.deviations[which]
             return blocks / scale[:, None]
@@ -139,8 +148,10 @@ class Noise:
         left = np.tensordot(self.inverses[p], blocks, 1)
         return np.moveaxis(np.moveaxis(left, 1, 0) @ self.inverses[which].swapaxes(1, 2), 0, 1)
 
-    def whiten_diagonal(self, blocks: np.ndarray, which: slice) -> np.ndarray:
-        """L_j^-1 B_jj L_j^-T of blocks of shape (n, T, T)."""
+    def whiten_diagonal(
+        self, blocks: Float[np.ndarray, "some times times"], which: slice
+    ) -> Float[np.ndarray, "some times times"]:
+        """L_j^-1 B_jj L_j^-T for blocks B_jj of the sensors j of `which`."""
         if self.deviations is not None:
             return blocks / np.square(self.deviations[which])[:, None, None]
         assert self.inverses is not None

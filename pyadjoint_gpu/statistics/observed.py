@@ -1,4 +1,4 @@
-"""Data and their errors: which of them are observed, and roots of covariances."""
+"""Masks of observed data, checks of their errors, and roots of covariances."""
 
 from __future__ import annotations
 
@@ -6,21 +6,34 @@ import re
 from typing import Any
 
 import numpy as np
+from jaxtyping import Bool, Float
 
 from ..core.checks import finite_array
 from ..core.errors import DataError
 
 
 def observed(
-    name: str, values: np.ndarray, noise_name: str, noise: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mask of the observed among n values, their values, and their noise. A value that is NaN, or
-    whose error is infinite or NaN, is not observed.
+    name: str,
+    values: Float[np.ndarray, " n"],
+    noise_name: str,
+    noise: Float[np.ndarray, " ..."],
+) -> tuple[Bool[np.ndarray, " n"], Float[np.ndarray, " used"], Float[np.ndarray, " ..."]]:
+    """Mask of the observed among n values, their values, and their noise.
+
+    A value that is NaN, or whose error is infinite or NaN, is not observed.
+
+    Parameters
+    ----------
+    name, noise_name : str
+        Names of the values and the noise, in messages.
+    values : array, shape (n,)
+    noise : array, shape (), (n,) or (n, n)
+        One standard deviation, n of them, or a covariance.
 
     Raises
     ------
     DataError
-        If none is observed, or a value or the noise of observed ones is not finite.
+        If no value is observed, or an observed one or its noise is not finite.
     """
     n = len(values)
     check_errors(noise_name, noise, n)
@@ -37,8 +50,8 @@ def observed(
 
 
 def check_units(name: str, value: Any) -> None:
-    """Raise a `DataError` if the unit of an array says variances where standard deviations are
-    expected, or the other way round for an array of two axes."""
+    """Raise a `DataError` if standard deviations are in the square of a unit, as variances are, or
+    a covariance, an array of two axes, is not."""
     units = str(getattr(value, "attrs", {}).get("units", "")).strip()
     square = np.ndim(value) == 2
     if not square and re.fullmatch(r"[A-Za-z]+(\^|\*\*)?2", units):
@@ -52,17 +65,37 @@ def check_units(name: str, value: Any) -> None:
         )
 
 
-def check_errors(name: str, given: np.ndarray, n: int) -> None:
-    """Raise a `DataError` unless these may be errors of n values: one standard deviation, n of
-    them, or a covariance."""
+def check_errors(name: str, given: Float[np.ndarray, " ..."], n: int) -> None:
+    """Raise a `DataError` unless an array has a shape of errors of n values: one standard
+    deviation, n of them, or a covariance."""
     if given.ndim == 1 and len(given) != n:
         raise DataError(f"{name}: found {len(given)} values, expected {n}")
     if given.ndim > 1 and given.shape != (n, n):
         raise DataError(f"{name}: found an array of shape {given.shape}, expected {(n, n)}")
 
 
-def factor(name: str, given: np.ndarray, n: int) -> np.ndarray:
-    """The lower Cholesky factor of a covariance, or standard deviations as they are."""
+def factor(name: str, given: Float[np.ndarray, " ..."], n: int) -> Float[np.ndarray, "n ..."]:
+    """A root of the covariance of n values.
+
+    Parameters
+    ----------
+    name : str
+        The name in messages.
+    given : array, shape (), (n,) or (n, n)
+        One standard deviation, n of them, or a covariance.
+    n : int
+
+    Returns
+    -------
+    array, shape (n,) or (n, n)
+        The standard deviations, or the lower Cholesky factor of the covariance.
+
+    Raises
+    ------
+    DataError
+        If a standard deviation is not positive, or the covariance is not symmetric and positive
+        definite.
+    """
     check_errors(name, given, n)
     if given.ndim < 2:
         if not np.all(given > 0):

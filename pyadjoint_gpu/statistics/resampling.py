@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Key
 
 
-def systematic(key: jax.Array, log_weights: jax.Array) -> jax.Array:
-    """Systematic resampling: indices of N particles drawn by weight, at the points (u + k) / N with
-    one random u (Kitagawa 1996, J. Comput. Graph. Stat. 5, 1)."""
+def systematic(
+    key: Key[Array, ""], log_weights: Float[Array, " particles"]
+) -> Int[Array, " particles"]:
+    """Systematic resampling: indices of N particles drawn by weight.
+
+    The cumulative weights are inverted at the points (u + k) / N, k = 0, ..., N - 1, with one
+    random u (Kitagawa 1996, J. Comput. Graph. Stat. 5, 1).
+    """
     count = log_weights.shape[0]
     weights = jax.nn.softmax(log_weights)
     points = (jnp.arange(count) + jax.random.uniform(key, dtype=weights.dtype)) / count

@@ -1,17 +1,21 @@
 """Gaussian priors of forcings in space and time."""
 
+# JAX annotates the functions that its transformations take and return as bare `Callable`.
+# pyright: reportUnknownMemberType=false
+
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.linalg
+from jaxtyping import Array, Bool, Float
 from numpy.typing import ArrayLike
 
 from ..core.checks import count as count_of
@@ -22,7 +26,7 @@ from ..core.pickling import AsGiven
 from ..core.precision import double
 from ..core.spaces import CellSpace, Space
 from ..models.forcing import ForcingSpace
-from .matern import DENSE, MaternField
+from .matern import DENSE, FieldMap, MaternField
 from .observed import factor
 
 
@@ -31,53 +35,62 @@ class Spatial(Protocol):
     to JAX arrays (..., n)."""
 
     @property
-    def variance(self) -> np.ndarray: ...
-    def covariance(self, x: jax.Array) -> jax.Array: ...
-    def root(self, z: jax.Array) -> jax.Array: ...
-    def scaled(self, factor: np.ndarray) -> Spatial:
-        """The covariance factor Gamma_s factor, `factor` a diagonal matrix."""
+    def variance(self) -> Float[np.ndarray, " sites"]:
+        """The diagonal of Gamma_s."""
         ...
 
-    def arrays(self) -> dict[str, np.ndarray]:
+    def covariance(self, x: Float[Array, "*batch sites"]) -> Float[Array, "*batch sites"]:
+        """The product Gamma_s x."""
+        ...
+
+    def root(self, z: Float[Array, "*batch sites"]) -> Float[Array, "*batch sites"]:
+        """The product R z."""
+        ...
+
+    def scaled(self, factor: Float[np.ndarray, " sites"]) -> Spatial:
+        """The covariance D Gamma_s D, with `factor` the diagonal of the diagonal matrix D."""
+        ...
+
+    def arrays(self) -> dict[str, Float[np.ndarray, " ..."]]:
         """Arrays from which `restored` makes it again."""
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class Matrix(AsGiven):
-    """A spatial covariance given as a matrix, of shape (n, n)."""
+    """A spatial covariance given as a matrix."""
 
-    matrix: np.ndarray
+    matrix: Float[np.ndarray, "sites sites"]
 
     @property
-    def variance(self) -> np.ndarray:
+    def variance(self) -> Float[np.ndarray, " sites"]:
         return np.diag(self.matrix)
 
-    def covariance(self, x: jax.Array) -> jax.Array:
+    def covariance(self, x: Float[Array, "*batch sites"]) -> Float[Array, "*batch sites"]:
         return x @ jnp.asarray(self.matrix, x.dtype)
 
-    def root(self, z: jax.Array) -> jax.Array:
+    def root(self, z: Float[Array, "*batch sites"]) -> Float[Array, "*batch sites"]:
         return z @ jnp.asarray(self._root, z.dtype)
 
     @cached_property
-    def _root(self) -> np.ndarray:
-        """The symmetric square root, which singular covariances (given some sites) have too."""
+    def _root(self) -> Float[np.ndarray, "sites sites"]:
+        """The symmetric square root, which singular covariances have too (conditional ones are)."""
         values, vectors = scipy.linalg.eigh(self.matrix)
         return (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
 
-    def scaled(self, factor: np.ndarray) -> Matrix:
+    def scaled(self, factor: Float[np.ndarray, " sites"]) -> Matrix:
         return Matrix(factor[:, None] * self.matrix * factor)
 
-    def arrays(self) -> dict[str, np.ndarray]:
+    def arrays(self) -> dict[str, Float[np.ndarray, " ..."]]:
         return {"matrix": self.matrix}
 
 
 @dataclass(frozen=True, eq=False)
 class Cells(AsGiven):
-    """A Matern field on a rectangle of cells, by cosine transforms."""
+    """The covariance of a Matern field on a rectangle of cells, by cosine transforms."""
 
     grid: Grid
-    sd: np.ndarray
+    sd: Float[np.ndarray, " sites"]
     length: float
 
     @cached_property
@@ -85,37 +98,37 @@ class Cells(AsGiven):
         return MaternField(CellSpace(self.grid), self.length)
 
     @property
-    def variance(self) -> np.ndarray:
+    def variance(self) -> Float[np.ndarray, " sites"]:
         return self.sd**2
 
-    def covariance(self, x: jax.Array) -> Any:
-        return self.sd * self._covariance(self.sd * x)
+    def covariance(self, x: Float[Array, "*batch sites"]) -> Float[Array, "*batch sites"]:
+        return self._covariance(x * self.sd) * self.sd
 
-    def root(self, z: jax.Array) -> Any:
-        return self.sd * self._root(z)
+    def root(self, z: Float[Array, "*batch sites"]) -> Float[Array, "*batch sites"]:
+        return self._root(z) * self.sd
 
     @cached_property
-    def _covariance(self) -> Callable[[Any], jax.Array]:
+    def _covariance(self) -> FieldMap:
         field = self._field
         return self._each(lambda x: field.root(field.root_transposed(x)))
 
     @cached_property
-    def _root(self) -> Callable[[jax.Array], jax.Array]:
+    def _root(self) -> FieldMap:
         return self._each(self._field.root)
 
-    def _each(self, of: Callable[[jax.Array], jax.Array]) -> Callable[[jax.Array], jax.Array]:
-        """`of` compiled, for arrays (..., n)."""
+    def _each(self, of: FieldMap) -> FieldMap:
+        """A map of fields, compiled for arrays (..., n) of fields."""
 
-        def all_of(x: jax.Array) -> jax.Array:
-            fields = jnp.reshape(x, (-1, *self.grid.shape))
-            return jnp.reshape(jax.vmap(of)(fields), x.shape).astype(x.dtype)
+        def all_of(x: Float[Array, "*batch sites"]) -> Float[Array, "*batch sites"]:
+            fields = x.reshape(-1, *self.grid.shape)
+            return jax.vmap(of)(fields).reshape(x.shape).astype(x.dtype)
 
         return jax.jit(all_of)
 
-    def scaled(self, factor: np.ndarray) -> Cells:
+    def scaled(self, factor: Float[np.ndarray, " sites"]) -> Cells:
         return replace(self, sd=self.sd * factor)
 
-    def arrays(self) -> dict[str, np.ndarray]:
+    def arrays(self) -> dict[str, Float[np.ndarray, " ..."]]:
         grid = self.grid
         return {
             "grid": np.array([grid.shape, grid.extent], dtype=float),
@@ -124,8 +137,8 @@ class Cells(AsGiven):
         }
 
 
-def restored(arrays: dict[str, np.ndarray]) -> Spatial:
-    """The spatial covariance whose `Spatial.arrays` are given."""
+def restored(arrays: Mapping[str, Float[np.ndarray, " ..."]]) -> Spatial:
+    """The spatial covariance from its `Spatial.arrays`."""
     if "matrix" in arrays:
         return Matrix(arrays["matrix"])
     shape, extent = arrays["grid"]
@@ -135,37 +148,39 @@ def restored(arrays: dict[str, np.ndarray]) -> Spatial:
 
 @dataclass(frozen=True, eq=False)
 class SpaceTimePrior(AsGiven):
-    """Gaussian prior m ~ N(0, T (x) Gamma_s), m of shape (steps, *sites): Gamma_s correlates sites,
-    the Toeplitz matrix T times.
+    """Gaussian prior N(0, Gamma), Gamma = T (x) Gamma_s, of a forcing m of shape (steps, *sites).
 
-    Made by `matern`, or by `of` from a matrix.
+    Gamma_s is the covariance of the sites, the Toeplitz matrix T the correlation of times. Made by
+    `matern`, or by `of` from a matrix.
 
     Attributes
     ----------
     spatial : Spatial
+        Gamma_s.
     sites : tuple of int
+        Shape of the sites.
     correlation : array, shape (steps,)
         The first column of T, which begins with 1: (1, 0, 0, ...) where times are independent.
     """
 
     spatial: Spatial
     sites: tuple[int, ...]
-    correlation: np.ndarray
+    correlation: Float[np.ndarray, " steps"]
 
     @classmethod
     @double
     def matern(
         cls, space: Space, sd: ArrayLike, length: float | None, duration: float | None = None
     ) -> SpaceTimePrior:
-        """A Matern field by an elliptic operator (`matern`), independent from one interval of the
-        forcing to the next, or correlated as exp(-|t - t'| / duration).
+        """A prior whose Gamma_s is that of a Matern field (see `matern`), with times independent or
+        correlated as exp(-|t - t'| / duration).
 
         Parameters
         ----------
         space : ForcingSpace
             The space of the model's parameter: ``model.space("source")``.
         sd : float or array, shape (*sites,)
-            Standard deviation of every value, > 0.
+            Standard deviation of all values, or of those at each site, > 0.
         length : float or None
             Correlation length, in the grid's unit. None for sources at points, which are
             independent.
@@ -238,6 +253,7 @@ class SpaceTimePrior(AsGiven):
 
     @property
     def steps(self) -> int:
+        """Number of times."""
         return len(self.correlation)
 
     @property
@@ -246,46 +262,48 @@ class SpaceTimePrior(AsGiven):
         return not np.any(self.correlation[1:])
 
     @property
-    def variance(self) -> np.ndarray:
-        """Variance at the sites, at any time; of shape (*sites,)."""
+    def variance(self) -> Float[np.ndarray, "*sites"]:
+        """Variance at the sites, the same at all times."""
         return self.spatial.variance.reshape(self.sites)
 
     @cached_property
-    def times(self) -> np.ndarray:
-        """T, of shape (steps, steps)."""
+    def times(self) -> Float[np.ndarray, "steps steps"]:
+        """The Toeplitz matrix T."""
         return scipy.linalg.toeplitz(self.correlation)
 
     @cached_property
-    def _times_root(self) -> np.ndarray:
+    def _times_root(self) -> Float[np.ndarray, "steps steps"]:
+        """The lower Cholesky factor of T."""
         return np.linalg.cholesky(self.times)
 
     @double
-    def covariance(self, m: ArrayLike) -> np.ndarray:
-        """The product Gamma m, of an array (..., steps, *sites)."""
-        return self._applied(lambda x: self.act(x), m)
+    def covariance(self, m: ArrayLike) -> Float[np.ndarray, " ..."]:
+        """The product Gamma m of an array (..., steps, *sites)."""
+        return self._applied(self.act, m)
 
     @double
-    def root(self, z: ArrayLike) -> np.ndarray:
+    def root(self, z: ArrayLike) -> Float[np.ndarray, " ..."]:
         """The product R z of an array (..., steps, *sites) with a square root, Gamma = R R^T."""
-        return self._applied(lambda x: self.act_root(x), z)
+        return self._applied(self.act_root, z)
 
-    def draws(self, count: int, seed: int = 0) -> np.ndarray:
-        """Samples, of shape (count, steps, *sites)."""
+    def draws(self, count: int, seed: int = 0) -> Float[np.ndarray, "{count} steps *sites"]:
+        """Samples from the prior."""
         shape = (count_of("count", count), self.steps, *self.sites)
         generator = np.random.default_rng(count_of("seed", seed, 0))
         return self.root(generator.standard_normal(shape))
 
-    def act(self, x: jax.Array) -> jax.Array:
-        """The product Gamma x, of shape (batch, steps, n), in JAX."""
+    def act(self, x: Float[Array, "batch steps sites"]) -> Float[Array, "batch steps sites"]:
+        """The product Gamma x, in JAX, with all sites along one axis."""
         out = self.spatial.covariance(x)
         return out if self.independent else jnp.einsum("ij,bjn->bin", self.times, out)
 
-    def act_root(self, x: jax.Array) -> jax.Array:
-        """The product R x, Gamma = R R^T, of shape (batch, steps, n), in JAX."""
+    def act_root(self, x: Float[Array, "batch steps sites"]) -> Float[Array, "batch steps sites"]:
+        """The product R x, Gamma = R R^T, in JAX, with all sites along one axis."""
         out = self.spatial.root(x)
         return out if self.independent else jnp.einsum("ij,bjn->bin", self._times_root, out)
 
-    def _applied(self, of: Callable[[jax.Array], jax.Array], given: ArrayLike) -> np.ndarray:
+    def _applied(self, of: Callable[[Array], Array], given: ArrayLike) -> Float[np.ndarray, " ..."]:
+        """A map of JAX arrays (batch, steps, sites), of an array (..., steps, *sites)."""
         array = real_array("prior", given)
         inner = (self.steps, *self.sites)
         if array.shape[-len(inner) :] != inner:
@@ -294,16 +312,17 @@ class SpaceTimePrior(AsGiven):
         return np.asarray(of(flat)).reshape(array.shape)
 
     def weighted(self, weights: ArrayLike) -> SpaceTimePrior:
-        """The prior with covariance W^(1/2) Gamma W^(1/2), W the diagonal matrix of the sites'
-        weights.
+        """The prior with covariance W^(1/2) Gamma W^(1/2), W the diagonal matrix of weights of the
+        sites.
 
-        Sites of weight zero count as known: their share of the data is taken for information about
-        the others. For what the data say of some sites while the others stay unknown see `given`.
+        Sites of weight zero count as known: what they contribute to the data is taken for
+        information about the others. For information about some sites while the others stay unknown
+        see `given`.
 
         Raises
         ------
         DataError
-            If weights are negative or of another shape.
+            If weights are negative, all zero or of another shape.
         """
         array = finite_array("weights", weights)
         if array.shape != self.sites or np.any(array < 0) or not np.any(array):
@@ -314,7 +333,7 @@ class SpaceTimePrior(AsGiven):
 
     @double
     def given(self, known: ArrayLike) -> SpaceTimePrior:
-        """The prior conditional on m = 0 at some sites, at all times, with
+        """The prior conditional on m = 0 at some sites, at all times: with
 
             Gamma_s - Gamma_s w^T (w Gamma_s w^T)^-1 w Gamma_s
 
@@ -323,13 +342,14 @@ class SpaceTimePrior(AsGiven):
         Parameters
         ----------
         known : array of bool, shape (*sites,)
+            Mask of these sites.
 
         Raises
         ------
         ConfigError, DataError
             If none is known, or there are more than `matern.DENSE` sites.
         """
-        mask = np.asarray(known)
+        mask: Bool[np.ndarray, "*sites"] = np.asarray(known)
         if mask.dtype != bool or mask.shape != self.sites or not mask.any():
             raise DataError(
                 f"places: expected {self.sites} true or false, one true at least, found"
@@ -346,7 +366,7 @@ class SpaceTimePrior(AsGiven):
 
 
 def _box(space: ForcingSpace) -> Grid | None:
-    """The grid of the sites, where they are a rectangle of cells."""
+    """The grid of the sites if they are a rectangle of cells, else None."""
     grid = space.grid
     cells = np.unravel_index(space.sites.indices, grid.shape)
     shape = tuple(int(np.ptp(c)) + 1 for c in cells)
@@ -356,7 +376,7 @@ def _box(space: ForcingSpace) -> Grid | None:
     return Grid(shape, extent)
 
 
-def _deviations(sd: ArrayLike, sites: tuple[int, ...]) -> np.ndarray:
+def _deviations(sd: ArrayLike, sites: tuple[int, ...]) -> Float[np.ndarray, " sites"]:
     """Standard deviations of all sites, flat."""
     array = finite_array("prior.sd", sd)
     if array.ndim and array.shape != sites:

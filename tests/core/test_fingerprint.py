@@ -149,7 +149,7 @@ def test_values_that_are_the_same():
 
 @pytest.mark.slow
 def test_another_process_finds_the_same():
-    """Of texts in sets, too, whose order differs from process to process."""
+    """Sets of texts too, whose order differs from process to process."""
     code = (
         "import scipy.stats, warnings; from test_fingerprint import made, mark, PLAIN, Settings;"
         "warnings.simplefilter('error');"

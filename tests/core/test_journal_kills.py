@@ -22,7 +22,7 @@ KILLS = 4
 
 @pytest.fixture(scope="module")
 def context() -> ForkServerContext:
-    """Of processes forked from one that has imported all and computed nothing."""
+    """A context of processes forked from one that has imported all and computed nothing."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("PYTHONPATH", os.pathsep.join(sys.path))
         found = get_context("forkserver")

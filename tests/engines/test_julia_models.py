@@ -251,5 +251,5 @@ def test_block_column_of_waves(julia):
 def test_ranks_refuse_waves(julia):
     grid = pag.Grid((9, 12), (0.9, 1.2))
     model = pag.models.AcousticWave(grid, 0.03, 4)
-    with pytest.raises(EngineError, match="explicit steps, which one process runs, not ranks"):
+    with pytest.raises(EngineError, match="explicit steps, which run in one process, not on ranks"):
         pag.solve(model, {"wave_speed": 1.0}, engine=pag.Launch(["env"]))

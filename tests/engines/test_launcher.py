@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pyadjoint_gpu.engines.julia.ranks import ended
+from pyadjoint_gpu.engines.julia.processes import ended
 
 WARNED = "[1795723969.824294] [vm:27878:0]   parser.c:1908 UCX  WARN  unused env variable\n"
 TOLD = {

@@ -134,7 +134,7 @@ def test_a_killed_rank_is_told_and_the_journal_goes_on(tmp_path):
     ranks = pag.Launch([*MPIEXEC, "2"])
     with ranks:
         tested.evaluate(tested.initial)  # compiled
-        pids = dict(ranks._pids())
+        pids = dict(ranks.start().pids())
         threading.Timer(2.0, os.kill, (pids[1], signal.SIGKILL)).start()
         with pytest.raises(EngineError, match=r"rank 1 died.*rank-1\.log") as caught:
             start = time.monotonic()

@@ -49,7 +49,7 @@ def test_patches_add_up(slip):
 
 @double
 def test_symmetry_of_a_vertical_fault():
-    """Of slip along a vertical strike: u_x is odd across the fault, u_y along it, u_z both."""
+    """Slip along a vertical strike: u_x is odd across the fault, u_y along it, u_z both."""
     x, y = np.array([0.7, 2.1, -1.0]), np.array([0.4, 1.9, 3.0])
     found = [
         np.asarray(displacement(1.5 + a * x, b * y, 4.0, 0.5 * np.pi, 3.0, 2.0, "strike"))
@@ -128,7 +128,7 @@ NODES, WEIGHTS = np.polynomial.legendre.leggauss(48)
 
 
 def integrated(x, y, depth, dip, length, width, slip):
-    """Of point sources on the fault."""
+    """Integral of point sources on the fault."""
     u, t = (0.5 * (1 + NODES[:, None, None]) * length, 0.5 * (1 + NODES[:, None]) * width)
     parts = point_source(x - u, y - t * jnp.cos(dip), depth - t * jnp.sin(dip), dip, slip)
     total = jnp.einsum("i,j,kijm->mk", WEIGHTS, WEIGHTS, parts)
@@ -190,7 +190,7 @@ def test_continuous_through_the_vertical(slip):
 @double
 @pytest.mark.parametrize("strike", [0.0, 33.0, 250.0])
 def test_beside_the_trace_of_a_vertical_fault(strike):
-    """Of one that is long: u = 1/2 - arctan(x / width) / pi."""
+    """A long fault: u = 1/2 - arctan(x / width) / pi."""
     azimuth = np.deg2rad(strike)
     right = np.array([np.cos(azimuth), -np.sin(azimuth)])
     x = np.array([1e-4, 5e-3, 1.4e-2, 1.6e-2, 1.0])

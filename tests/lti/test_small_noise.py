@@ -37,7 +37,7 @@ class System:
         self.data = self.map.matvec(self.prior.draws(1, 3)[0])
 
     def svd(self, sensors, sd):
-        """Of L^-1 F Gamma^(1/2), never squared."""
+        """Singular values of L^-1 F Gamma^(1/2), never squared."""
         return np.linalg.svd(self.map.select(sensors).dense() @ self.root / sd)
 
     def information(self, sensors, sd):

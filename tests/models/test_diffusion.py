@@ -130,7 +130,7 @@ def test_the_published_case():
 @pytest.mark.slow
 @pytest.mark.parametrize("shape", [(15,), (12, 15)], ids=["1d", "2d"])
 def test_plots(shape, tmp_path):
-    """Of fields along a line, and of two boundary controls with different sides."""
+    """Plots of fields along a line, and of two boundary controls with different sides."""
     model = power_law_box(shape)
     middle = [[0.5 * e for e in model.grid.extent]]
     data = pag.synthetic.observe(model, uneven(model, 1), middle)

@@ -1,4 +1,4 @@
-"""Where a model of the user's own has its Julia twin, as Python tells the Julia engine."""
+"""Where a model of the user's own has its Julia counterpart, as Python tells the Julia engine."""
 
 from __future__ import annotations
 

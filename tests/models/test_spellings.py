@@ -13,7 +13,7 @@ import xarray as xr
 import pyadjoint_gpu as pag
 from pyadjoint_gpu.core.errors import ConfigError
 from pyadjoint_gpu.models import Model, Variable
-from pyadjoint_gpu.models.base import Parameter
+from pyadjoint_gpu.models.declarations import Parameter
 
 PER = {"m": 1.0, "km": 1e-3, "ft": 1.0 / 0.3048, "cm": 100.0}
 """Of these in a metre."""

@@ -108,7 +108,7 @@ def test_energy_is_conserved_to_round_off(make):
 
 
 def reflected(sponge, *, absorbing="x_max", angle=0.0):
-    """Of a pulse, short of a side by 40 cells: what comes back at an angle, by that from a wall."""
+    """Reflection of a pulse 40 cells from a side, at an angle, relative to that of a wall."""
     offset = round(80 * np.tan(np.radians(angle)))
 
     def seen(cells, **options):

@@ -96,7 +96,7 @@ def test_the_published_sizes():
 
 
 def test_time_by_rates():
-    """By hand: two sensors of two candidates a rank and three times."""
+    """Counted by hand: two sensors of two candidates a rank and three times."""
     machine = Machine(2.0, 3.0, factors=5.0, handling=17.0, reading=7.0, network=11.0, latency=13)
     cost = placement_cost(4, 3, 2, ranks=2)
     first = (2 * 27 / 3 + 27) / 5.0 + 8 * 2 * 9 / 17.0

@@ -28,7 +28,7 @@ def logdet(matrix: np.ndarray) -> float:
 
 
 def rows(sensors: tuple[int, ...]) -> np.ndarray:
-    """Of data of these sensors, times before sensors."""
+    """Rows of the data of these sensors, times before sensors."""
     return (np.arange(STEPS)[:, None] * SENSORS + np.array(sensors)).ravel()
 
 

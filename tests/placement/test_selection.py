@@ -469,7 +469,7 @@ class Meets(DenseCovariance):
 
 
 def test_the_next_blocks_are_read_while_these_are_worked_on(monkeypatch):
-    """By events, not by the clock: work on a group ends when the next one's read has begun, and
+    """Events decide, not the clock: work on a group ends when the next one's read has begun, and
     that read when the work has begun. One after the other, either would wait in vain."""
     monkeypatch.setattr(candidates, "COLUMNS", 12)
     x = Meets(smooth().array)

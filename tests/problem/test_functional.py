@@ -61,7 +61,7 @@ def weights(model):
 
 
 def objective(make, **options):
-    """Of ln of one parameter, by hand and as a `Problem`; and where."""
+    """J of ln of one parameter, by hand and as a `Problem`; and where."""
     model, m, name = make()
     u, w = model.unknowns[0].name, weights(model)
     size = float(np.max(np.abs(pag.solve(model, m, **OPTIONS)[u].values)))

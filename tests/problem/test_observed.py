@@ -83,10 +83,10 @@ WRONG: list[tuple[dict[str, Any], type[Exception], list[str]]] = [
     (
         {"variable": "head"},
         DataError,
-        ["'head' is nothing of model 'darcy'", "observes='pressure'"],
+        ["'head' is not a field of model 'darcy'", "observes='pressure'"],
     ),
     ({"variable": "presure"}, DataError, ["no variable 'presure'", "did you mean 'pressure'"]),
-    ({"observes": "flux"}, ConfigError, ["'flux' is nothing", "did you mean 'flux_"]),
+    ({"observes": "flux"}, ConfigError, ["'flux' is not a field", "did you mean 'flux_"]),
     ({"observes": "flux_x"}, DataError, ["found variables head, pressure", "flux_x"]),
 ]
 

@@ -238,7 +238,7 @@ def test_a_result_that_was_damaged_is_not_drawn(again: Path, capsys: Any):
 
 
 def test_samples_and_placements_are_not_replaced_by_others(tmp_path: Path, monkeypatch, capsys):
-    """By what their results say of their inputs."""
+    """Results say what their inputs were."""
     from pyadjoint_gpu.runfiles import placement_run as case
     from pyadjoint_gpu.runfiles import sampling_run as slip
     from pyadjoint_gpu.runfiles.schema import read

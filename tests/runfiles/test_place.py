@@ -180,7 +180,7 @@ def test_sensors_in_place_and_forbidden_costs_and_goals(bare):
 @pytest.mark.slow
 @pytest.mark.parametrize("source", ["box", "cells"])
 def test_files(source, run):
-    """Of everything that can come from one; and all cells may move."""
+    """Everything that can come from a file does; and all cells may move."""
     grid = pag.Grid((12, 16), (60 * KM, 80 * KM))
     axes = {d: (d, c, {"units": "m"}) for d, c in zip("yx", grid.centers, strict=True)}
     depth = continental_margin(grid, side="y_max", shelf_width=10 * KM, slope_width=20 * KM)

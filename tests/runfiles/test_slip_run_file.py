@@ -397,7 +397,7 @@ def test_displacements_that_are_missing_are_not_observed(spoil):
 
 @pytest.mark.slow
 def test_a_run_says_what_is_missing(folder, capsys):
-    """By the sampler's result, and at the command line."""
+    """The sampler's result says so, and the command line."""
     spoilt = put(LOS, np.nan)(pixels())
     spoilt.to_netcdf("insar.nc", engine="h5netcdf")
     assert main(settings(*FIXED)) == 0

@@ -209,7 +209,7 @@ def test_all_is_compiled_once(monkeypatch):
 
 
 def elsewhere(path, lines, command=(), timeout=None, **variables):
-    """What `lines`, a program of its own, make of `result`."""
+    """The `result` as `lines`, a program of its own, compute it."""
     program = path.with_suffix(".py")
     program.write_text(
         "from test_hierarchical import problem, quietly\n"

@@ -27,7 +27,7 @@ def waves(theta):
 
 @pytest.fixture(scope="module")
 def joint():
-    """Of two numbers, and of slip given them."""
+    """Samples of two numbers, and of slip given them."""
     smc = HierarchicalSMC(
         waves, np.sin(X), 0.2, np.ones(2), PRIOR, particles=16, moves=1, inner=SMALL, batch=16
     )

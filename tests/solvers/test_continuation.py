@@ -4,11 +4,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from cases import ice_cap, inland_ice, snowy
+from scipy.optimize import nnls
 
 import pyadjoint_gpu as pag
 from pyadjoint_gpu.core.precision import double
 from pyadjoint_gpu.models import Elliptic, Model, Parameter, Variable
-from pyadjoint_gpu.models.base import Bound
+from pyadjoint_gpu.models.declarations import Bound
 from pyadjoint_gpu.models.finite_volume import with_active_set
 from pyadjoint_gpu.solvers.base import summary
 from pyadjoint_gpu.solvers.stencil import from_faces
@@ -51,8 +52,8 @@ class Undeclared(Membrane):
 @pytest.mark.slow
 @pytest.mark.parametrize("membrane", [Membrane, Undeclared])
 def test_the_obstacle_problem(membrane):
-    """By hand: u'' = -8 within w = 0.1 of the middle of the load, 1 from there to where it leaves
-    the table with u = u' = 0, at a distance of 9 w as forces balance."""
+    """The solution: u'' = -8 within w = 0.1 of the middle of the load, 1 from there to where it
+    leaves the table with u = u' = 0, at a distance of 9 w as forces balance."""
     errors = []
     for n in (50, 100, 200):
         model = membrane(pag.Grid((n,), (4.0,), (-1.7,)))
@@ -66,6 +67,36 @@ def test_the_obstacle_problem(membrane):
         assert np.all(u >= 0) and np.any(u == 0)
     assert errors[-1] < 2e-3
     assert errors[0] / errors[2] > 4
+
+
+class Beam(Model):
+    """A beam over a table: f - u'''' <= 0, u >= 0, with cells beyond its ends where u = 0."""
+
+    unknowns = (Variable("u"),)
+    parameters = (Parameter("f"),)
+    stencil_radius = 2
+
+    @property
+    def lower(self):
+        return {"u": Bound(0.0, 1.0)}
+
+    def residual(self, u, c):
+        fourth = jnp.convolve(u["u"], jnp.array([1.0, -4.0, 6.0, -4.0, 1.0]), mode="same")
+        return {"u": c["f"] - fourth}
+
+
+def test_a_bound_with_a_wider_stencil():
+    """Its diagonal is found where neighbours two cells away count; non-negative least squares of
+    A = L L^T have the same solution."""
+    model = Beam(pag.Grid((16,), (16.0,)))
+    f = np.where(np.arange(16) < 6, 0.3, -0.2)
+    state = pag.solve(model, {"f": f}, tolerance=1e-10)
+    assert state.attrs["status"] == "converged"
+    a = sum(k * np.eye(16, k=d) for d, k in ((-2, 1), (-1, -4), (0, 6), (1, -4), (2, 1)))
+    root = np.linalg.cholesky(a)
+    exact, _ = nnls(root.T, np.linalg.solve(root, f))
+    assert np.any(exact == 0) and np.any(exact > 0)
+    np.testing.assert_allclose(state["u"], exact, rtol=0, atol=1e-6 * np.max(exact))
 
 
 def barely_fed(model):

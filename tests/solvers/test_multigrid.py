@@ -16,7 +16,7 @@ from pyadjoint_gpu.core.precision import double
 from pyadjoint_gpu.engines import launches
 from pyadjoint_gpu.engines.embedded import EmbeddedEngine
 from pyadjoint_gpu.models import Darcy, Elliptic, Model, Parameter, Variable
-from pyadjoint_gpu.solvers import multigrid
+from pyadjoint_gpu.solvers import hierarchy, multigrid
 from pyadjoint_gpu.solvers.stencil import coarsen, from_faces, interpolation, prolong, restrict
 
 SMALL = [(7,), (8,), (5, 6), (7, 9), (1, 5), (2, 3), (4, 5, 6), (3, 2, 5)]
@@ -71,8 +71,8 @@ def test_the_cycle_is_symmetric_and_close_to_the_inverse(shape):
     fine = stencil_of(shape)
     spacing = (1.0,) * len(shape)
     elliptic = Elliptic(fine.couplings, fine.sink)
-    h = jax.jit(lambda e: multigrid.hierarchy(e, spacing, null_space=False))(elliptic)
-    cycle = jax.jit(lambda b: multigrid.cycle(h, spacing, b))
+    h = jax.jit(lambda e: hierarchy.Hierarchy.of(e, spacing, null_space=False))(elliptic)
+    cycle = jax.jit(lambda b: hierarchy.cycle(h, spacing, b))
     generator = np.random.default_rng(1)
     x, y = (jnp.asarray(generator.standard_normal(shape)) for _ in range(2))
     one, other = jnp.sum(x * cycle(y)), jnp.sum(y * cycle(x))

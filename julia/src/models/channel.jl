@@ -112,7 +112,7 @@ equation(model::ChannelFlow) = PowerLaw(spacing(model.grid), model.smallest, mod
     return @inbounds c.driving_force[I...] + (east - west) / hx^2 + (north - south) / hy^2
 end
 
-"Of v, from a cell to the next along an axis; beyond a side stands the image of the last cell."
+"The difference of v between a cell and the next along an axis; beyond a side, the image of the last cell."
 @inline function step_along(v, c, I, d)
     J = up(I, d)
     @inbounds begin

@@ -52,7 +52,7 @@ linear(::Darcy) = true
 parameters(model::Darcy) =
     (; permeability=:cells, boundary_values(model.grid, :boundary_pressure => model.sides)...)
 
-"Of each cell: K_f / h^2 on its upper faces, Q, and what flows to sides of fixed pressure."
+"Coefficients of each cell: K_f / h^2 on its upper faces, Q, and the sink to sides of fixed pressure."
 function coefficients(model::Darcy{N}, field) where {N}
     closed = (; faces=ntuple(_ -> field(), N), source=field())
     return isempty(model.sides) ? closed : (; closed..., sink=field())

@@ -34,7 +34,7 @@ from_table(::Type{Diffusion}, grid::Grid, table) =
 parameters(model::Diffusion) = (; diffusivity=:cells, exponent=:cells, source=:cells,
     boundary_values(model.grid, :boundary_height => model.fixed, :boundary_inflow => model.inflow)...)
 
-"Of each cell: k_f / h^2 and n_f on its upper faces, Q, and what flows to sides of fixed height."
+"Coefficients of each cell: k_f / h^2 and n_f on its upper faces, Q, and the sink to sides of fixed height."
 coefficients(::Diffusion{N}, field) where {N} =
     (; faces=ntuple(_ -> field(), N), exponents=ntuple(_ -> field(), N), sink=field(), source=field())
 

@@ -3,12 +3,12 @@
 #     q^(n+1/2) = hold q^(n-1/2) - push (p_up - p),
 #     p^(n+1)   = keep p^n + pull (s - sum_d share_d (q_d - q_d below)),
 #
-# q over the spacing, on the upper face of each cell. The same as models/wave.py, which says what
+# q over the spacing, on the upper face of each cell. The same as models/waves/staggered.py, which says what
 # the coefficients are.
 
 const REMAINDER = 1e-3
 
-"What a cell's a, b and c are made of."
+"The physical medium that determines the coefficients a, b and c of a cell."
 abstract type Medium end
 
 "1/a = rho c^2, b = 1/rho."
@@ -188,7 +188,7 @@ end
 stages(model::Wave, block::Block) =
     (Kick() => block.own, Drift(model.absorbing, model.grid.shape) => block.own)
 
-"q = 0 at t = 0: half a step before, what half a step would take away."
+"q = 0 at t = 0, so that half a step earlier q is minus the change in half a step."
 function initial_state!(model::Wave{N}, sim, x, m) where {N}
     copyto!(x.p, m[start_name(model.medium)])
     foreach(q -> fill!(q, 0), x.q)
@@ -204,7 +204,7 @@ holding(c, d) = haskey(c, :hold) ? c.hold[d] : 1
 # scatter, by additions in any order. With what these have of `Kick` and `Drift`, q is the state
 # after the step, p the one before, and qbar is that before `hold`.
 
-"Of `Drift`, as far as it concerns q, and of `hold` in the step after."
+"Transpose of `Drift` with respect to q, and of `hold` in the next step."
 struct DriftBack{N}
     drift::Drift{N}
 end
@@ -230,7 +230,7 @@ end
     return drift_back(drift, xbar, c, I, Val(D - 1))
 end
 
-"Of `keep` in `Drift`, and of `Kick` but for `hold`."
+"Transpose of `keep` in `Drift`, and of `Kick` without `hold`."
 struct KickBack end
 @inline function (::KickBack)(bar, given, I)
     c = given.c
@@ -256,7 +256,7 @@ end
 transposed(model::Wave, block::Block) =
     (DriftBack(Drift(model.absorbing, model.grid.shape)) => block.own, KickBack() => block.own)
 
-"What the transposed stages see of the states before and after a step."
+"The parts of the states before and after a step that the transposed stages use."
 seen(::Wave, before, after, c) = (; p=before.p, q=after.q, before=before.q, c)
 
 "The transpose of `initial_state!`: adds to cbar, and returns the derivatives by the initial p."

@@ -1,1 +1,1 @@
-"""The engine in Julia: in this process, or on many ranks."""
+"""The Julia engine, in this process or on many ranks."""

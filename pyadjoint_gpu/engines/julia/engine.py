@@ -1,6 +1,6 @@
-"""The Julia engine: ParallelStencil kernels and Enzyme adjoints, in this process.
+"""The Julia engine in this process: ParallelStencil kernels and Enzyme adjoints.
 
-The one module that touches juliacall. Julia starts with the first solve.
+This is the only module that uses juliacall. Julia starts with the first solve.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+from jaxtyping import Array, Float
 
 from ...core.checks import check_choice
 from ...core.errors import DataError, EngineError
@@ -27,14 +28,14 @@ from ...solvers.base import Convergence, Spectrum
 from ..base import Adjoint, Engine, Solution
 from . import installation
 
-# Julia's calls come one at a time, from whichever thread.
+# Calls of Julia come one at a time, from any thread.
 _one_at_a_time = threading.RLock()
 
 JULIA_BACKENDS = {"threads": "Threads", **installation.BACKENDS}
 
 
 class Driven(Engine):
-    """An engine whose solves are Julia's, in this process or elsewhere."""
+    """Base of the engines whose solves run in Julia, in this process or in others."""
 
     name = "julia"
 
@@ -42,10 +43,9 @@ class Driven(Engine):
     def _run(
         self, command: str, model: Model, arrays: Fields, options: dict[str, Any]
     ) -> tuple[Fields, dict[str, Any]]:
-        """Have Julia ``solve!`` or ``adjoint!``: fields by name, and a report.
+        """Run Julia's ``solve!`` or ``adjoint!``; fields by name, and a report.
 
-        `arrays` has ``parameters`` (a dict), and ``initial``, ``state``, ``source`` where there
-        are such.
+        `arrays` has ``parameters`` (a dict) and, if given, ``initial``, ``state``, ``source``.
         """
 
     def solve(
@@ -94,8 +94,9 @@ class Driven(Engine):
             completed(found, parameters), {unknown: multiplier}, _convergence(report, tolerance)
         )
 
-    def _compiling(self, kind: str, model: Model) -> AbstractContextManager:
-        """What Julia compiles, for all sizes of grids, holds this process up."""
+    def _compiling(self, kind: str, model: Model) -> AbstractContextManager[None]:
+        """A phase of progress around the first solve of a kind, which waits for Julia's compiler;
+        grids of other sizes use the same code."""
         key = (kind, type(model), model.grid.ndim, str(self.settings()))
         what = f"compiling the {kind} solve for {times(model.grid.shape)} in Julia"
         return first_use(key, what, at_once=True)
@@ -110,7 +111,7 @@ def _options(
 
 
 def _convergence(report: dict[str, Any], tolerance: float) -> Convergence:
-    """A report of Julia's solver as the embedded one's."""
+    """The report of Julia's solver as a `Convergence`."""
     return Convergence(
         status=str(report["status"]).replace("round_off", "round-off"),
         iterations=int(report["iterations"]),
@@ -139,15 +140,15 @@ class JuliaEngine(Driven):
     -----
     Julia runs on as many threads as this process may use, unless ``PYTHON_JULIACALL_THREADS`` or
     ``JULIA_NUM_THREADS`` says otherwise. More than one thread needs
-    ``PYTHON_JULIACALL_HANDLE_SIGNALS=yes``, which is set unless it is set already; Ctrl-C still
-    reaches Python, between iterations.
+    ``PYTHON_JULIACALL_HANDLE_SIGNALS=yes``, the default here. Ctrl-C still reaches Python, between
+    iterations.
 
     Raises
     ------
     ConfigError
         If an option has no such value.
     EngineError
-        If no Julia, or no package that it needs, was found.
+        If Julia or a package that it needs is not found.
     """
 
     def __init__(self, *, backend: str = "auto", dtype: str = "float64"):
@@ -159,7 +160,7 @@ class JuliaEngine(Driven):
         self._last: tuple[Any, Any] = (None, None)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without what lives in this process's Julia."""
+        """The state without objects of this process's Julia."""
         return self.__dict__ | {"_last": (None, None)}
 
     def info(self) -> dict[str, Any]:
@@ -208,7 +209,7 @@ class JuliaEngine(Driven):
 
     def _simulation(self, model: Model) -> Any:
         spec = describe(model) | {"backend": self._resolved(), "dtype": self.dtype}
-        # One is kept: its arrays may fill the device.
+        # At most one is kept, since its arrays may fill the device.
         if self._last[0] != spec:
             self._last = (None, None)
             self._last = (spec, _call("python_simulation", spec))
@@ -224,9 +225,9 @@ class JuliaEngine(Driven):
         usable = (n for n in installation.BACKENDS.values() if not self.installation.lacks(n))
         return next((name for name in usable if _functional(julia, name)), "Threads")
 
-    # The same memory on both sides: x, the last axis here, is the first in Julia.
+    # Both sides have the same memory: x is the last axis in Python, the first in Julia.
 
-    def _array(self, value: Any) -> np.ndarray:
+    def _array(self, value: Float[Array | np.ndarray, " *shape"]) -> np.ndarray:
         return np.ascontiguousarray(value, dtype=self.dtype).T
 
     def _arrays(self, fields: Fields) -> dict[str, np.ndarray]:
@@ -234,23 +235,22 @@ class JuliaEngine(Driven):
 
 
 def completed(gradient: Fields, parameters: Fields) -> Fields:
-    """With zeros for parameters on which R does not depend."""
+    """The gradient with zeros for parameters on which R does not depend."""
     return {k: gradient.get(k, np.zeros(np.shape(v))) for k, v in parameters.items()}
 
 
 def describe(model: Model) -> dict[str, Any]:
-    """What Julia builds the model's twin of; axes in the order (x, y, z).
+    """The specification from which Julia builds its counterpart of the model; axes in the order
+    (x, y, z).
 
     Raises
     ------
     EngineError
-        If the model has no twin, or its file cannot be read.
+        If Julia has no such model, or the model's `julia_source` cannot be read.
     """
     table = model.julia_spec()
     if table is None or len(model.unknowns) != 1:
-        raise EngineError(
-            f"model {model.name!r} exists in Python only; engine='embedded' needs no more"
-        )
+        raise EngineError(f"model {model.name!r} exists in Python only; use engine='embedded'")
     grid = model.grid
     return _source(model) | {
         "name": model.name,
@@ -264,7 +264,7 @@ def describe(model: Model) -> dict[str, Any]:
 
 
 def _source(model: Model) -> dict[str, Any]:
-    """A user's file with its text: a file that was changed is another one."""
+    """The path and text of a user's Julia file: a changed text makes another specification."""
     path = model.julia_source_path()
     if path is None:
         return {}
@@ -277,12 +277,12 @@ def _source(model: Model) -> dict[str, Any]:
 
 
 def _numpy(array: Any) -> np.ndarray:
-    """A Julia array, over its own memory."""
+    """A Julia array as a NumPy array on the same memory."""
     return np.asarray(array).T
 
 
 def _poll() -> None:
-    """Called by Julia between iterations: entering a function, Python acts on pending signals."""
+    """Called by Julia between iterations: Python handles pending signals on entering a function."""
 
 
 # juliacall
@@ -316,7 +316,7 @@ def _start() -> Any:
 
 
 def _return_interrupts() -> None:
-    """Give Ctrl-C back to Python, from whom Julia's own handling of signals took it."""
+    """Give Ctrl-C back to Python, from which Julia's handling of signals has taken it."""
     handler = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is threading.main_thread() and handler is not None:
         if hasattr(signal, "pthread_sigmask"):
@@ -330,13 +330,13 @@ def _set_defaults(found: installation.Installation) -> None:
             return str(sys._xoptions[f"juliacall-{option}"])
         return os.environ.setdefault("PYTHON_JULIACALL_" + option.upper().replace("-", "_"), value)
 
-    # Both, so that juliacall asks nobody and downloads nothing.
+    # With both set, juliacall looks for nothing and downloads nothing.
     os.environ.setdefault("PYTHON_JULIACALL_EXE", str(found.executable))
     os.environ.setdefault("PYTHON_JULIACALL_PROJECT", str(found.project))
     threads = default(
         "threads", os.environ.get("JULIA_NUM_THREADS", str(installation.available_cores()))
     )
-    # With several threads the garbage collector stops them by signals that Julia must receive.
+    # The garbage collector stops several threads by signals that Julia must receive.
     default("handle-signals", "yes" if threads != "1" else "no")
     default("startup-file", "no")
 
@@ -347,7 +347,7 @@ def _version(package: Any) -> str:
 
 @cache
 def _functional(package: Any, name: str) -> bool:
-    """Whether a GPU package loads and finds a device."""
+    """True if a GPU package loads and finds a device."""
     import juliacall
 
     try:
@@ -357,7 +357,7 @@ def _functional(package: Any, name: str) -> bool:
 
 
 def _call(function: str, *args: Any) -> Any:
-    """One of the package's functions for Python, its errors as Python's."""
+    """Call one of the package's functions for Python; its errors become Python's."""
     package = _start()
     import juliacall
 
@@ -370,13 +370,14 @@ def _call(function: str, *args: Any) -> Any:
 
 
 def translated(kind: str, message: str, trace: str) -> BaseException:
+    """The Python error for a Julia error of type `kind`."""
     if kind in ("ArgumentError", "DimensionMismatch"):
         return DataError(message)
     if kind in ("OutOfMemoryError", "OutOfGPUMemoryError"):
         return MemoryError(f"Julia: {message}")
     if kind == "InterruptException":
         return KeyboardInterrupt()
-    found = EngineError(f"Julia: {kind}: {message} (all of it in this error's .trace)")
+    found = EngineError(f"Julia: {kind}: {message} (the whole in this error's .trace)")
     found.trace = trace
     return found
 

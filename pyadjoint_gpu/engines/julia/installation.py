@@ -1,4 +1,4 @@
-"""Where Julia and its packages are, found without starting or downloading anything."""
+"""The installation of Julia and its packages, found without starting or downloading anything."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from ...core.errors import EngineError
 
 PACKAGE = "AdjointGPU"
 RANKS = ("HDF5", "ImplicitGlobalGrid", "JSON", "MPI")
-"""What many ranks need beside the package itself."""
+"""Packages that many ranks need beside our own."""
 BACKENDS = {"cuda": "CUDA", "amdgpu": "AMDGPU"}
-"""The packages of the GPU backends."""
+"""Packages of the GPU backends."""
 PYTHONCALL = "PythonCall"
 
 
@@ -36,7 +36,7 @@ class Installation:
     ----------
     executable, project : Path
     origin : str
-        Who chose them: environment variables, or ``install-julia``.
+        Where they were found: "environment variables" or "install-julia".
     """
 
     executable: Path
@@ -54,27 +54,27 @@ class Installation:
         return {}
 
     def lacks(self, *names: str) -> list[str]:
-        """Those of the packages that the project does not have."""
+        """The names that are not packages of the project."""
         return [name for name in names if name not in self.packages]
 
 
 def find() -> Installation:
     """The installation that juliacall would start.
 
-    ``PYTHON_JULIACALL_EXE`` and ``PYTHON_JULIACALL_PROJECT`` come first, then what
-    ``pyadjoint-gpu install-julia`` made.
+    The environment variables ``PYTHON_JULIACALL_EXE`` and ``PYTHON_JULIACALL_PROJECT`` take
+    precedence over what ``pyadjoint-gpu install-julia`` made.
 
     Raises
     ------
     EngineError
-        Where something is missing: what, and what to do about it.
+        If something is missing: what it is, and how to get it.
     """
     if find_spec("juliacall") is None:
         raise EngineError("the package juliacall is missing: pip install juliacall")
     found = _chosen() or _installed()
     if found is None:
         raise EngineError(
-            "no Julia for it was found: 'pyadjoint-gpu install-julia' installs one, or set"
+            "no Julia was found: 'pyadjoint-gpu install-julia' installs one, or set"
             " PYTHON_JULIACALL_EXE and PYTHON_JULIACALL_PROJECT"
         )
     lacking = found.lacks(PACKAGE, PYTHONCALL)
@@ -123,10 +123,10 @@ def _juliapkg_state() -> dict[str, Any]:
 
 
 def install(backend: str) -> Installation:
-    """Let juliapkg find or download Julia, and install the package and what it needs.
+    """Let juliapkg find or download Julia, and install our package and its dependencies.
 
-    The requirements go into juliapkg's own project of this Python environment; no other
-    package's are touched.
+    The requirements go into juliapkg's own project of this Python environment; those of other
+    packages are left as they are.
 
     Parameters
     ----------
@@ -135,7 +135,7 @@ def install(backend: str) -> Installation:
     Raises
     ------
     EngineError
-        If juliapkg fails; its message.
+        If juliapkg fails, with its message.
     """
     import juliapkg
 
@@ -153,7 +153,7 @@ def install(backend: str) -> Installation:
 
 
 def available_cores() -> int:
-    """How many cores this process may use."""
+    """The number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

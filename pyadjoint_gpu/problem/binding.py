@@ -1,0 +1,122 @@
+"""The parts of a problem, checked, bound to its model, and joined to its objective."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from ..core.checks import check_kind, check_mapping
+from ..core.errors import ConfigError, nearest
+from ..models.base import Fields, Model
+from .control import BoundControl, BoundSmoothness, Control, Smoothness
+from .likelihood import BoundLeastSquares, LeastSquares
+from .objective import Objective, UserFunction
+from .traced import check_signature
+
+Misfit = BoundLeastSquares | Callable[[Fields], Any]
+Penalty = Smoothness | Callable[[Fields], Any]
+BoundPenalty = BoundSmoothness | Callable[[Fields], Any]
+
+
+def bound_controls(model: Model, controls: Control | Sequence[Control]) -> tuple[BoundControl, ...]:
+    """The controls on the model, each under a name of its own."""
+    given = [controls] if isinstance(controls, Control | str) else controls
+    check_kind("controls", given, Sequence, " of Controls")
+    for control in given:
+        check_kind("controls", control, Control, " or a sequence of them")
+    if not given:
+        raise ConfigError("controls: none is given, expected at least one")
+    names = [c.name for c in given]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"controls: {name!r} is given twice")
+    of_results = {f"{n}_{s}" for n in names for s in ("initial", "gradient", "true")}
+    for p in model.parameters:
+        if p.name in of_results:
+            raise ConfigError(
+                f"controls: a result has a variable {p.name!r} of its own, like a parameter of"
+                f" model {model.name!r}; rename that"
+            )
+    return tuple(BoundControl(c, model) for c in given)
+
+
+def known_parameters(
+    model: Model, controls: Sequence[BoundControl], parameters: Mapping[str, Any]
+) -> dict[str, Float[np.ndarray, "*shape"]]:
+    """The fields of all parameters that are not controls."""
+    check_mapping("parameters", parameters, "parameter fields by name")
+    names = [c.name for c in controls]
+    for name in parameters:
+        if name in names:
+            raise ConfigError(f"{name!r} is both a known parameter and a control")
+    everything = model.fields({**parameters, **{c.name: c.initial for c in controls}})
+    return {k: v for k, v in everything.items() if k not in names}
+
+
+def bound_misfit(model: Model, misfit: LeastSquares | Callable[[Fields], Any]) -> Misfit:
+    """The misfit as a function of the state."""
+    bound = misfit.bind(model) if isinstance(misfit, LeastSquares) else misfit
+    if not callable(bound):
+        raise ConfigError(
+            f"misfit: found {type(misfit).__name__}, expected LeastSquares(observations) or a"
+            " function of the state"
+        )
+    check_signature("misfit", bound)
+    return bound
+
+
+def all_penalties(penalty: Penalty | Sequence[Penalty]) -> tuple[Penalty, ...]:
+    """The penalties of one or a sequence of them."""
+    if callable(penalty) or isinstance(penalty, Smoothness):
+        return (penalty,)
+    also = " of Smoothness(name, weight, length) and functions of the transformed controls"
+    check_kind("penalty", penalty, Sequence, also)
+    return tuple(penalty)
+
+
+def bound_penalty(controls: Sequence[BoundControl], penalty: Penalty) -> BoundPenalty:
+    """A penalty as a function of the transformed controls."""
+    if isinstance(penalty, Smoothness):
+        for control in controls:
+            if control.name == penalty.name:
+                return penalty.bind(control)
+        raise ConfigError(
+            f"penalty: {penalty.name!r} is not a control"
+            + nearest(penalty.name, [c.name for c in controls])
+        )
+    if not callable(penalty):
+        raise ConfigError(
+            f"penalty: found {type(penalty).__name__}, expected Smoothness(name, weight,"
+            " length) or a function of the transformed controls"
+        )
+    check_signature("penalty", penalty)
+    return penalty
+
+
+def pytree(
+    model: Model,
+    known: Fields,
+    misfit: Misfit,
+    penalties: Sequence[BoundPenalty],
+    controls: Sequence[BoundControl],
+) -> Objective:
+    """The objective with its arrays on the device, so that no call moves them there."""
+    found = Objective(
+        model,
+        known,
+        _as_pytree(misfit),
+        tuple(_as_pytree(p) for p in penalties),
+        {c.name: c.physical for c in controls},
+        tuple((c.name, c.shape) for c in controls),
+    )
+    return jax.tree.map(jnp.asarray, found)
+
+
+def _as_pytree(function: Misfit | BoundPenalty) -> Callable[[Fields], Any]:
+    data = isinstance(function, BoundLeastSquares | BoundSmoothness)
+    return function if data else UserFunction(function)
