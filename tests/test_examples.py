@@ -48,7 +48,7 @@ def test_slip(tmp_path):
 def test_tsunami():
     """The run file is whole by itself."""
     found = read(EXAMPLES / "tsunami.toml").build()
-    assert len(found.candidates) == 60 and found.placement["budget"] == 15
+    assert len(found.candidates) == 60 and found.choice["budget"] == 15
     assert found.model.space("source").shape == (100, 720)
     np.testing.assert_allclose(found.points[:, 0], 297e3)
     assert found.truth is not None

@@ -23,6 +23,7 @@ from pyadjoint_gpu.problem.problem import Problem
 from pyadjoint_gpu.sampling import HierarchicalSMC
 from pyadjoint_gpu.sampling import journal as samplers
 from pyadjoint_gpu.sampling.linear import Settings
+from pyadjoint_gpu.sampling.pseudo_marginal import PseudoMarginal
 from pyadjoint_gpu.statistics.covariance import DenseCovariance
 
 SHAPE = (9, 17)
@@ -229,7 +230,7 @@ def test_samplers_are_told_by_all_that_they_are_given(tmp_path: Path):
 ])  # fmt: skip
 def test_where_nothing_can_be_written(run: Any, tmp_path: Path, unsolved: None, monkeypatch):
     """Known before anything is computed."""
-    monkeypatch.setattr(HierarchicalSMC, "_first", None)
+    monkeypatch.setattr(PseudoMarginal, "first", None)
     with pytest.raises(DataError, match=r"cannot .*no such directory '.*none'"):
         run(tmp_path / "none" / "run.h5")
     with pytest.raises(DataError, match="is a directory"):
@@ -279,7 +280,7 @@ def test_of_a_covariance_of_the_users_a_doubt_is_said(tmp_path: Path):
     for a in range(4):
         for b in set(range(4)) - {a}:
             weaker[a, :, b] *= 0.9
-    with pytest.warns(JournalWarning, match=r"another covariance by its blocks .* Theirs has no"):
+    with pytest.warns(JournalWarning, match=r"by its diagonal blocks alone: Theirs has no"):
         select(Theirs(x), 0.3, 3, journal=path)
     with pytest.warns(JournalWarning), pytest.raises(DataError, match="another covariance; sensor"):
         select(Theirs(weaker), 0.3, 3, journal=path)

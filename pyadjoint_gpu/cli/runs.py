@@ -92,7 +92,7 @@ def _places(file: Kind, asked: str | None) -> tuple[dict[str, Path], Path]:
     """The files that a run writes, by key or option, and that of its result; all can be written."""
     from ..core.errors import ConfigError
     from ..core.outputs import check_outputs
-    from ..plots.fields import check_drawable
+    from ..plots.figure import check_drawable
 
     places = {f"output.{key}": place for key, place in file.writes.items()}
     if asked:

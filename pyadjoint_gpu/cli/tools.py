@@ -46,7 +46,7 @@ def plot(options: argparse.Namespace) -> int:
     from ..core.errors import DataError
     from ..core.files import intact
     from ..core.outputs import check_outputs
-    from ..plots.fields import check_drawable
+    from ..plots.figure import check_drawable
 
     path = Path(options.result)
     output = Path(options.output or path.with_suffix(".png"))

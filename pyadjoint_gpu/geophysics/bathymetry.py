@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from jaxtyping import Float
 
 from ..core.checks import check_choice, positive
 from ..core.errors import ConfigError, shown
@@ -19,7 +20,7 @@ def continental_margin(
     deep: float = 4000.0,
     shelf_width: float = 50e3,
     slope_width: float = 90e3,
-) -> np.ndarray:
+) -> Float[np.ndarray, "*shape"]:
     """Depth of water from a coast along one side over a shelf and a slope to the abyss,
 
         h = coast + (shelf - coast) min(r, 1) + (deep - shelf) s^2 (3 - 2 s),

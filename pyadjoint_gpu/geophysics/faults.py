@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
+from jaxtyping import Array, Float
 
 from ..core.checks import check_keys, count, finite, positive
 from ..core.errors import ConfigError, DataError
 from ..core.frozen import Frozen
+from ..results.dataset import Variables, named
 from ..sampling.inputs import STIFFEST, GaussianPrior
 from ..statistics.observed import check_units
 from .okada import SLIPS, by_upper_edge
@@ -79,7 +79,7 @@ class Fault(Frozen):
         depth: ArrayLike,
         strike: ArrayLike,
         dip: ArrayLike,
-    ) -> jax.Array:
+    ) -> Float[Array, "data components"]:
         """Design matrix G: displacements along `look` per unit of each component of slip.
 
         Parameters
@@ -137,7 +137,7 @@ class Fault(Frozen):
         where = np.asarray(points, dtype=float), np.asarray(look, dtype=float)
         return Forward(self, *where, known)
 
-    def coordinates(self, units: str = "m") -> dict[str, Any]:
+    def coordinates(self, units: str = "m") -> Variables:
         """Coordinates of slip components, for `xarray.Dataset.assign_coords` on a sampler's result:
         ``slip_kind``, and the distances ``along`` the strike from the fault's middle and ``down``
         the dip from the upper edge of the patches' middles.
@@ -158,20 +158,14 @@ class Fault(Frozen):
             "along": (
                 "component",
                 (i + 0.5) * length - 0.5 * self.length,
-                {
-                    "units": units,
-                    "long_name": "distance along the strike, from the fault's middle",
-                    "patch_length": length,
-                },
+                named("distance along the strike, from the fault's middle", units)
+                | {"patch_length": length},
             ),
             "down": (
                 "component",
                 (j + 0.5) * width,
-                {
-                    "units": units,
-                    "long_name": "distance down the dip, from the upper edge",
-                    "patch_length": width,
-                },
+                named("distance down the dip, from the upper edge", units)
+                | {"patch_length": width},
             ),
         }
 
@@ -222,9 +216,9 @@ class Fault(Frozen):
         each = np.broadcast_to(each, self.components)
         return GaussianPrior(unit / each[:, None] / each)
 
-    def smoothing(self) -> np.ndarray:
-        """The Laplacian of slip, (components, components): differences of neighbouring patches,
-        over the squares of their distances, for each component of slip separately."""
+    def smoothing(self) -> Float[np.ndarray, "components components"]:
+        """The Laplacian of slip: differences of neighbouring patches, over the squares of their
+        distances, for each component of slip separately."""
         size = self.along * self.down
         cells = np.arange(size).reshape(self.along, self.down)
         lap = np.zeros((size, size))
@@ -243,11 +237,11 @@ class Forward:
     compiled code."""
 
     fault: Fault
-    points: np.ndarray
-    look: np.ndarray
+    points: Float[np.ndarray, "data 2"]
+    look: Float[np.ndarray, "data 3"]
     known: Mapping[str, float]
 
-    def __call__(self, theta: Mapping[str, Any]) -> jax.Array:
+    def __call__(self, theta: Mapping[str, ArrayLike]) -> Float[Array, "data components"]:
         unknown = [k for k in GEOMETRY if k not in self.known]
         check_keys(theta, unknown, "theta_prior")
         for name in unknown:
@@ -256,7 +250,7 @@ class Forward:
         return self.fault.green(self.points, self.look, **self.known, **theta)
 
     @cached_property
-    def _key(self) -> tuple[Any, ...]:
+    def _key(self) -> tuple[Fault, bytes, bytes, tuple[tuple[str, float], ...]]:
         known = tuple(sorted(self.known.items()))
         return self.fault, self.points.tobytes(), self.look.tobytes(), known
 
@@ -274,7 +268,7 @@ def _square(length: float) -> float:
     return positive("length", length) ** 2
 
 
-def gnss(points: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+def gnss(points: ArrayLike) -> tuple[Float[np.ndarray, "data 2"], Float[np.ndarray, "data 3"]]:
     """Points and look vectors of the components east, north and up at stations of shape (k, 2)."""
     stations = np.asarray(points, dtype=float)
     if stations.ndim != 2 or stations.shape[1] != 2:

@@ -24,12 +24,14 @@ to the geometry.
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Float
 
 SLIPS = ("strike", "dip", "tensile")
 NEAR = 0.1
@@ -47,8 +49,8 @@ def displacement(
     width: ArrayLike,
     slip: str,
     *,
-    poisson: float = 0.25,
-) -> jax.Array:
+    poisson: Float[Array, ""] | float = 0.25,
+) -> Float[Array, "*points 3"]:
     """Displacement (u_x, u_y, u_z) of points on the surface per unit of slip, in the fault's axes.
 
     Parameters
@@ -90,8 +92,8 @@ def by_upper_edge(
     width: ArrayLike,
     slip: str,
     *,
-    poisson: float = 0.25,
-) -> jax.Array:
+    poisson: Float[Array, ""] | float = 0.25,
+) -> Float[Array, "*points 3"]:
     """`displacement` with `y` and `depth` relative to the upper edge, so that a fault can reach the
     surface exactly.
 
@@ -137,24 +139,26 @@ class _Edges(NamedTuple):
     sin, cos : array
         Sine and cosine of the dip.
     trace : array of bool
-        Whether the edge is at the surface and the point is on it.
+        True where the edge is at the surface and the point is on it.
     side : array
         The sign of q where q is zero.
     nothing : array
         Distance that counts as zero, within round-off.
     """
 
-    y: jax.Array
-    d: jax.Array
-    q: jax.Array
-    sin: jax.Array
-    cos: jax.Array
-    trace: jax.Array
-    side: jax.Array
-    nothing: jax.Array
+    y: Float[Array, " 2 *points"]
+    d: Float[Array, " 2 *points"]
+    q: Float[Array, "*points"]
+    sin: Float[Array, "*points"]
+    cos: Float[Array, "*points"]
+    trace: Bool[Array, " 2 *points"]
+    side: Float[Array, " 2 *points"]
+    nothing: Float[Array, "*points"]
 
 
-def _corners(xi: jax.Array, edges: _Edges, slip: str, mu: float) -> jax.Array:
+def _corners(
+    xi: Float[Array, "2 1 *points"], edges: _Edges, slip: str, mu: Float[Array, ""] | float
+) -> Float[Array, "2 2 *points 3"]:
     """Terms of the corners; `mu` is mu / (lambda + mu)."""
     y, d, q, sin, cos, trace, side, nothing = edges
     square = xi**2 + y**2 + d**2
@@ -221,8 +225,12 @@ def _corners(xi: jax.Array, edges: _Edges, slip: str, mu: float) -> jax.Array:
 
 
 def _remainder(
-    k: jax.Array, v: jax.Array, w: jax.Array, real: jax.Array, norm: jax.Array
-) -> tuple[jax.Array, jax.Array]:
+    k: Float[Array, "*points"],
+    v: Float[Array, "2 2 *points"],
+    w: Float[Array, "2 2 *points"],
+    real: Float[Array, "2 2 *points"],
+    norm: Float[Array, "2 2 *points"],
+) -> tuple[Float[Array, "2 2 *points"], Float[Array, "2 2 *points"]]:
     """Real and imaginary part of F; `real` and `norm` are 1 + k v and |1 + k zeta|^2."""
     near = k**2 * (v**2 + w**2) < NEAR**2
     zeta = lax.complex(v, w)
@@ -238,7 +246,11 @@ def _remainder(
     )
 
 
-def _arctan(above: jax.Array, under: jax.Array, side: jax.Array) -> jax.Array:
+def _arctan(
+    above: Float[Array, "2 2 *points"],
+    under: Float[Array, "2 2 *points"],
+    side: Float[Array, " 2 *points"],
+) -> Float[Array, "2 2 *points"]:
     """arctan(above / under); where `under` is zero its sign is `side`."""
     steep = jnp.abs(above) > jnp.abs(under)
     flat = jnp.arctan(above / jnp.where(steep | (under == 0.0), 1.0, under))
@@ -253,6 +265,6 @@ def _angles(dip: ArrayLike) -> tuple[jax.Array, jax.Array]:
     return jnp.sin(dip), -jnp.sin(dip - 0.5 * jnp.pi)
 
 
-def _small(a: Any) -> float:
+def _small(a: Array | np.ndarray) -> float:
     """Relative size that counts as zero, within round-off."""
     return 64.0 * float(jnp.finfo(a.dtype).eps)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from ..core.checks import finite, number, positive
 from ..core.errors import ConfigError
@@ -65,27 +65,32 @@ class Rupture(Frozen):
         origin = self.centre if self.origin is None else _place("origin", self.origin)
         self._set(origin=origin)
 
-    def final(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """Final uplift U, in m."""
+    def final(self, y: Float[np.ndarray, ...], x: Float[np.ndarray, ...]) -> Float[np.ndarray, ...]:
+        """Final uplift U in m, at positions that broadcast."""
         dy, dx = y - self.centre[0], x - self.centre[1]
         angle = np.radians(self.strike)
         along = dy * np.cos(angle) + dx * np.sin(angle)
         across = dx * np.cos(angle) - dy * np.sin(angle)
         return self.uplift * _bump(along / self.length) * _bump(across / self.width)
 
-    def __call__(self, t: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """Rate of uplift db/dt."""
+    def __call__(
+        self,
+        t: Float[np.ndarray, ...],
+        y: Float[np.ndarray, ...],
+        x: Float[np.ndarray, ...],
+    ) -> Float[np.ndarray, ...]:
+        """Rate of uplift db/dt, at times and positions that broadcast."""
         assert self.origin is not None
         began = np.hypot(y - self.origin[0], x - self.origin[1]) / self.speed
         s = np.clip((t - began) / self.rise_time, 0.0, 1.0)
         return self.final(y, x) * (1.0 - np.cos(2.0 * np.pi * s)) / self.rise_time
 
 
-def _bump(s: np.ndarray) -> np.ndarray:
+def _bump(s: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
     return np.where(np.abs(s) < 0.5, np.square(np.cos(np.pi * s)), 0.0)
 
 
-def _place(name: str, value: Any) -> tuple[float, float]:
+def _place(name: str, value: Sequence[float]) -> tuple[float, float]:
     try:
         y, x = (number(v) for v in value)
     except (TypeError, ValueError):

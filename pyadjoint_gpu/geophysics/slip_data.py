@@ -6,11 +6,11 @@ from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
-from typing import Any
 
 import numpy as np
 import scipy.linalg
 import xarray as xr
+from jaxtyping import Float
 
 from ..core.checks import finite_array
 from ..core.errors import DataError, nearest
@@ -30,33 +30,34 @@ class SlipData:
 
     Attributes
     ----------
-    points : array, shape (m, 2)
+    points : array
         East and north of each datum.
-    look : array, shape (m, 3)
+    look : array
         Unit vector (east, north, up) of each datum.
-    displacement : array, shape (m,)
+    displacement : array
         d, in metres.
-    noise : array, shape (m,) or (m, m)
+    noise : array
         Standard deviations of e, in metres, or its covariance.
     missing : int
         Number of further data that are missing: NaN, masked, or of infinite error.
     """
 
-    points: np.ndarray
-    look: np.ndarray
-    displacement: np.ndarray
-    noise: np.ndarray
+    points: Float[np.ndarray, "data 2"]
+    look: Float[np.ndarray, "data 3"]
+    displacement: Float[np.ndarray, " data"]
+    noise: Float[np.ndarray, " data"] | Float[np.ndarray, "data data"]
     missing: int = 0
 
     def __len__(self) -> int:
         return len(self.displacement)
 
     def __add__(self, other: SlipData) -> SlipData:
-        noise: Any = [self.noise, other.noise]
-        if any(n.ndim == 2 for n in noise):
-            noise = scipy.linalg.block_diag(*(n if n.ndim == 2 else np.diag(n**2) for n in noise))
+        both = self.noise, other.noise
+        if any(n.ndim == 2 for n in both):
+            squares = [n if n.ndim == 2 else np.diag(n**2) for n in both]
+            noise = np.asarray(scipy.linalg.block_diag(*squares))
         else:
-            noise = np.concatenate(noise)
+            noise = np.concatenate(both)
         return SlipData(
             np.concatenate([self.points, other.points]),
             np.concatenate([self.look, other.look]),
@@ -69,10 +70,10 @@ class SlipData:
     def of(
         cls,
         where: str,
-        points: np.ndarray,
-        look: np.ndarray,
-        displacement: np.ndarray,
-        noise: np.ndarray,
+        points: Float[np.ndarray, "data 2"],
+        look: Float[np.ndarray, "data 3"],
+        displacement: Float[np.ndarray, " data"],
+        noise: Float[np.ndarray, " data"] | Float[np.ndarray, "data data"],
     ) -> SlipData:
         """The observed part of these data.
 
@@ -143,19 +144,19 @@ class _Columns:
         self.data, self.where, self.units = data, where, units
         self.dim = self._found("x").dims[:1]
 
-    def points(self) -> np.ndarray:
+    def points(self) -> Float[np.ndarray, "rows 2"]:
         return np.column_stack([self.finite(name, self.units) for name in ("x", "y")])
 
-    def finite(self, name: str, units: str) -> np.ndarray:
+    def finite(self, name: str, units: str) -> Float[np.ndarray, " rows"]:
         """Values of a variable that may not be missing."""
         return finite_array(f"{self.where}: {name!r}", self.vector(name, units))
 
-    def vector(self, name: str, units: str) -> np.ndarray:
+    def vector(self, name: str, units: str) -> Float[np.ndarray, " rows"]:
         """Values of a variable, NaN where missing."""
         values = self.plain(name)
         return self._converter(name, self._found(name).attrs.get("units"), units)(values)
 
-    def plain(self, name: str) -> np.ndarray:
+    def plain(self, name: str) -> Float[np.ndarray, " rows"]:
         """Values of a variable in its own unit."""
         array = self._found(name)
         if array.dims != self.dim:
@@ -167,7 +168,7 @@ class _Columns:
             raise DataError(f"{self.where}: {name!r} is empty, expected at least one value")
         return numbers(f"{self.where}: {name!r}", array)
 
-    def sigma(self, name: str) -> np.ndarray:
+    def sigma(self, name: str) -> Float[np.ndarray, " rows"]:
         """Standard deviations of `name`, infinite where missing, by default in its unit."""
         label = f"{name}_sigma"
         own = self._found(label).attrs.get("units", self._found(name).attrs.get("units"))
@@ -175,7 +176,7 @@ class _Columns:
         sigma = np.where(np.isnan(sigma), np.inf, sigma)
         return factor(f"{self.where}: {label!r}", sigma, len(sigma))
 
-    def noise(self, name: str) -> np.ndarray:
+    def noise(self, name: str) -> Float[np.ndarray, " rows"] | Float[np.ndarray, "rows rows"]:
         """The covariance of `name`, or else its standard deviations."""
         label = f"{name}_covariance"
         if label not in self.data:
@@ -197,7 +198,9 @@ class _Columns:
         return converter(f"{self.where}: {name!r}", found, wanted)
 
 
-def covariance(array: xr.DataArray, displacement: xr.DataArray, what: str) -> np.ndarray:
+def covariance(
+    array: xr.DataArray, displacement: xr.DataArray, what: str
+) -> Float[np.ndarray, "data data"]:
     """Covariance of displacements in square metres, by default in the square of their unit."""
     found = array.attrs.get("units")
     if found is None:

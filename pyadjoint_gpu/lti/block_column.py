@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
 
 from ..core.checks import check_kind
@@ -22,9 +23,10 @@ from ..engines.choose import get_engine, running
 from ..models.base import Fields, Model
 from ..models.explicit import Explicit
 from ..models.forcing import ForcingSpace
-from ..results.dataset import describe, grid_coordinates
+from ..results.dataset import Variables, describe, grid_coordinates, named
 from ..solvers.base import default_iterations, require
-from .rows import count, followed
+from .rows import count as rows_kept
+from .rows import followed
 
 
 @double
@@ -79,16 +81,16 @@ def block_column(
         If the model has no such parameter, a sensor lies outside the grid, or the journal is
         truncated, in use, or of other inputs, which are named.
     """
-    of = _Column.of(model, parameters, sensors, parameter, engine)
-    rows = followed(journal, of.shape, of.made_with, of.rows, overwrite)
-    space, sensors = of.space, len(of.sensors)
-    blocks = np.empty((space.count, sensors, *space.shape[1:]))
+    asked = _Column.of(model, parameters, sensors, parameter, engine)
+    rows = followed(journal, asked.shape, asked.made_with, asked.rows, overwrite)
+    space, count = asked.space, len(asked.sensors)
+    blocks = np.empty((space.count, count, *space.shape[1:]))
     for k, row in progress_bar(
-        rows, shown=progress, total=sensors, unit="sensors", desc="block column"
+        rows, shown=progress, total=count, unit="sensors", desc="block column"
     ):
         # Derivatives of the last value are by interval, the last of which is lag 0.
         blocks[:, k] = row[::-1]
-    unknown, declared = of.model.unknowns[0], of.model.parameter(parameter)
+    unknown, declared = asked.model.unknowns[0], asked.model.parameter(parameter)
     return xr.Dataset(
         {
             "response": (
@@ -102,10 +104,10 @@ def block_column(
                 },
             )
         },
-        _coordinates(of.model, space, of.sensors),
+        _coordinates(asked.model, space, asked.sensors),
         describe(
-            f"block column of {of.model.name}",
-            of.engine,
+            f"block column of {asked.model.name}",
+            asked.engine,
             kind="block-column",
             intervals=space.count,
         ),
@@ -122,8 +124,7 @@ def rows_done(journal: str | Path, **asked: Any) -> int:
     ConfigError, DataError
         As by `block_column`; nothing is solved.
     """
-    of = _Column.of(**asked)
-    return count(journal, of.made_with)
+    return rows_kept(journal, _Column.of(**asked).made_with)
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,7 @@ class _Column:
     m: Fields
     parameter: str
     space: ForcingSpace
-    sensors: np.ndarray
+    sensors: Float[np.ndarray, "sensors axes"]
 
     @classmethod
     def of(
@@ -166,7 +167,7 @@ class _Column:
         """Shape of all rows, one a sensor."""
         return len(self.sensors), *self.space.shape
 
-    def rows(self, which: np.ndarray) -> Iterator[np.ndarray]:
+    def rows(self, which: Int[np.ndarray, " some"]) -> Iterator[Float[np.ndarray, " times *sites"]]:
         """The derivatives of the last value of each of these sensors."""
         if not len(which):
             return
@@ -197,11 +198,12 @@ class _Column:
         }
 
 
-def _coordinates(model: Model, space: ForcingSpace, sensors: np.ndarray) -> dict[str, Any]:
-    lag = {"units": space.time_units, "long_name": "time after the end of an interval"}
-    out: dict[str, Any] = {"lag": ("lag", space.interval * np.arange(space.count), lag)}
+def _coordinates(
+    model: Model, space: ForcingSpace, sensors: Float[np.ndarray, "sensors axes"]
+) -> Variables:
+    lag = named("time after the end of an interval", space.time_units)
+    out: Variables = {"lag": ("lag", space.interval * np.arange(space.count), lag)}
     for d, p in zip(model.domain.dims, sensors.T, strict=True):
-        attributes = {"units": model.domain.units, "long_name": f"{d} coordinate of sensors"}
-        out[f"sensor_{d}"] = ("sensor", p, attributes)
+        out[f"sensor_{d}"] = "sensor", p, named(f"{d} coordinate of sensors", model.domain.units)
     own = grid_coordinates(model.domain) | space.coordinates()
     return out | {k: v for k, v in own.items() if v[0] in space.dims[1:]}

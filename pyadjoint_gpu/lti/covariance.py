@@ -13,11 +13,13 @@ term is F_i Gamma_s G_j^T alone.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 import scipy.signal
+from jaxtyping import Float
 
 from ..core.errors import ConfigError, DataError, shown
 from ..core.precision import double
@@ -26,16 +28,18 @@ from .toeplitz import ToeplitzMap
 
 
 class Factors:
-    """Factors of one map for `slab`: rows of the left factor of the product and of the right one,
-    both of shape (sensors, T, inner).
+    """Factors of one map for `slab`: rows of the left factor of the product and of the right one.
 
     With H' = H - F / 2, the added term is H' Gamma_s G^T + F Gamma_s (G's H')^T: one product of
     twice the inner length; of once where times are independent.
     """
 
+    left: Float[np.ndarray, "sensors times inner"]
+    right: Float[np.ndarray, "sensors times inner"]
+
     def __init__(self, of: ToeplitzMap, prior: SpaceTimePrior):
         check_fit(of, prior)
-        blocks = np.ascontiguousarray(np.swapaxes(of.blocks, 0, 1))  # sensor, lag, place
+        blocks = np.ascontiguousarray(np.swapaxes(of.blocks, 0, 1))  # sensor, lag, site
         spread = _spread(prior, blocks)
         if prior.independent:
             self.left, self.right = spread, blocks
@@ -46,18 +50,11 @@ class Factors:
         self.right = np.concatenate([blocks, half], axis=2)
 
 
-def slab(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """The covariance of some sensors of one map with some of another.
-
-    Parameters
-    ----------
-    left, right : array, shapes (a, T, inner) and (b, T, inner)
-        Parts of `Factors.left` of the one and of `Factors.right` of the other.
-
-    Returns
-    -------
-    array, shape (a, T, b, T)
-    """
+def slab(
+    left: Float[np.ndarray, "sensors times inner"], right: Float[np.ndarray, "others times inner"]
+) -> Float[np.ndarray, "sensors times others times"]:
+    """The covariance of some sensors of one map with some of another, from parts of `Factors.left`
+    of the one and of `Factors.right` of the other."""
     a, steps, inner = left.shape
     out = (left.reshape(-1, inner) @ right.reshape(-1, inner).T).reshape(a, steps, -1, steps)
     for i in range(1, steps):
@@ -65,29 +62,45 @@ def slab(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     return out
 
 
-class FormedCovariance:
-    """X = F Gamma F^T of candidates, blocks formed on request: F, of C T n numbers, is in memory,
-    not X, of (C T)^2."""
+class RowCovariance(ABC):
+    """X = F Gamma F^T of candidates, row by row.
+
+    Attributes
+    ----------
+    candidates, steps : int
+    made_with : object
+        Inputs for a journal's fingerprint.
+    """
+
+    candidates: int
+    steps: int
+    made_with: Any
+
+    def diagonal(self, which: slice) -> Float[np.ndarray, "some times times"]:
+        """The blocks X[j, :, j, :] of some candidates."""
+        each = range(*which.indices(self.candidates))
+        return np.stack([self.row(j, slice(j, j + 1))[:, 0] for j in each])
+
+    @abstractmethod
+    def row(self, p: int, which: slice) -> Float[np.ndarray, "times some times"]:
+        """The blocks X[p, :, which, :]."""
+
+
+class FormedCovariance(RowCovariance):
+    """Blocks formed on request: F, of C T n numbers, is in memory, not X, of (C T)^2."""
 
     def __init__(self, of: ToeplitzMap, prior: SpaceTimePrior):
         self._factors = Factors(of, prior)
         self.candidates, self.steps = of.sensors, of.steps
         self.made_with = of.blocks, prior
-        """The inputs of a journal's fingerprint."""
 
-    def diagonal(self, which: slice) -> np.ndarray:
-        """The blocks X[j, :, j, :] of some candidates, of shape (n, T, T)."""
-        each = range(*which.indices(self.candidates))
-        return np.stack([self.row(j, slice(j, j + 1))[:, 0] for j in each])
-
-    def row(self, p: int, which: slice) -> np.ndarray:
-        """The blocks X[p, :, which, :], of shape (T, n, T)."""
+    def row(self, p: int, which: slice) -> Float[np.ndarray, "times some times"]:
         return slab(self._factors.left[p : p + 1], self._factors.right[which])[0]
 
 
 def covariance(
     of: ToeplitzMap, prior: SpaceTimePrior, other: ToeplitzMap | None = None
-) -> np.ndarray:
+) -> Float[np.ndarray, "sensors times others times"]:
     """Prior cross-covariance F Gamma G^T of the outputs of two maps.
 
     Parameters
@@ -98,10 +111,6 @@ def covariance(
     other : ToeplitzMap, optional
         G; F itself unless given.
 
-    Returns
-    -------
-    array, shape (sensors of F, T, sensors of G, T)
-
     Raises
     ------
     DataError
@@ -111,8 +120,8 @@ def covariance(
     return slab(first.left, (first if other is None else Factors(other, prior)).right)
 
 
-def check_fit(of: Any, prior: Any, name: str = "of") -> None:
-    """Raise an error unless these are a map and a prior of the same forcing."""
+def check_fit(of: object, prior: object, name: str = "of") -> None:
+    """Raise an error unless these are a map and a prior, of the same times and sites."""
     if not isinstance(of, ToeplitzMap):
         raise ConfigError(
             f"{name}: found {shown(of)}, expected a ToeplitzMap; ToeplitzMap.of makes one of a"
@@ -132,6 +141,8 @@ def check_fit(of: Any, prior: Any, name: str = "of") -> None:
 
 
 @double
-def _spread(prior: SpaceTimePrior, rows: np.ndarray) -> np.ndarray:
+def _spread(
+    prior: SpaceTimePrior, rows: Float[np.ndarray, "sensors times sites"]
+) -> Float[np.ndarray, "sensors times sites"]:
     """Gamma_s times each row."""
     return np.asarray(prior.spatial.covariance(jnp.asarray(rows)))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 import numpy as np
 import scipy.linalg
+from jaxtyping import Float
 
 from ..core.precision import double
 from ..statistics.noise import Noise
@@ -24,23 +25,23 @@ class Offline:
 
     Attributes
     ----------
-    factor : array, shape (T C, T C)
+    factor : array
         L of K = Gamma_n + F Gamma F^T = L L^T.
-    integral_prior : array, shape (n,)
+    integral_prior : array
         Prior variance of the integral of m over all times.
-    integral_reduction : array, shape (T, n)
+    integral_reduction : array
         Reduction of that variance by the data until the end of each interval.
-    forecast : array, shape (T C, T Q)
+    forecast : array
         L^-1 F Gamma F_q^T.
-    forecast_prior : array, shape (T Q, T Q)
+    forecast_prior : array
         F_q Gamma F_q^T.
     """
 
-    factor: np.ndarray
-    integral_prior: np.ndarray
-    integral_reduction: np.ndarray
-    forecast: np.ndarray
-    forecast_prior: np.ndarray
+    factor: Float[np.ndarray, "data data"]
+    integral_prior: Float[np.ndarray, " sites"]
+    integral_reduction: Float[np.ndarray, "times sites"]
+    forecast: Float[np.ndarray, "data forecasts"]
+    forecast_prior: Float[np.ndarray, "forecasts forecasts"]
 
     @classmethod
     def of(
@@ -48,53 +49,72 @@ class Offline:
     ) -> Offline:
         factor = factorised(covariance(of, prior), noise, times_first=True)
         factor = np.ascontiguousarray(factor)  # as it is read again: products round alike
-        total = prior.times.sum(axis=1) * of.interval
-        told = solved(factor, seen(of, prior, total))
-        reduction = np.sum(np.square(told).reshape(of.steps, of.sensors, -1), axis=1)
+        total, integral_prior = time_integral(of, prior)
+        white = solve_lower(factor, cross_covariance(of, prior, total))
+        reduction = np.sum(np.square(white).reshape(of.steps, of.sensors, -1), axis=1)
         if forecast is None:
             cross, own = np.zeros((len(factor), 0)), np.zeros((0, 0))
         else:
             cross = times_first(covariance(of, prior, forecast))
-            cross = np.ascontiguousarray(solved(factor, cross))
+            cross = np.ascontiguousarray(solve_lower(factor, cross))
             own = times_first(covariance(forecast, prior))
         return cls(
             factor,
-            prior.spatial.variance * (total.sum() * of.interval),
+            integral_prior,
             np.cumsum(reduction, axis=0),
             cross,
             own,
         )
 
 
-def variance(factor: np.ndarray, of: ToeplitzMap, prior: SpaceTimePrior) -> np.ndarray:
-    """Variance of m given all data, diag(Gamma) - column sums of |L^-1 F Gamma|^2, shape (T, n)."""
+def time_integral(
+    of: ToeplitzMap, prior: SpaceTimePrior
+) -> tuple[Float[np.ndarray, " times"], Float[np.ndarray, " sites"]]:
+    """The integral of m over all times: its correlations with m in time, as for
+    `cross_covariance`, and its prior variance."""
+    total = prior.times.sum(axis=1) * of.interval
+    return total, prior.spatial.variance * (total.sum() * of.interval)
+
+
+def variance(
+    factor: Float[np.ndarray, "data data"], of: ToeplitzMap, prior: SpaceTimePrior
+) -> Float[np.ndarray, "times sites"]:
+    """Variance of m given all data, diag(Gamma) - column sums of |L^-1 F Gamma|^2."""
     out = np.empty((of.steps, len(prior.spatial.variance)))
     for j, column in enumerate(prior.times):
         # A value that is independent of all earlier ones affects no earlier data.
         first = j * of.sensors if prior.independent else 0
-        told = solved(factor[first:, first:], seen(of, prior, column)[first:])
-        out[j] = prior.spatial.variance - np.sum(np.square(told), axis=0)
+        white = solve_lower(factor[first:, first:], cross_covariance(of, prior, column)[first:])
+        out[j] = prior.spatial.variance - np.sum(np.square(white), axis=0)
     return out
 
 
 @double
-def seen(of: ToeplitzMap, prior: SpaceTimePrior, times: np.ndarray) -> np.ndarray:
-    """F (times (x) Gamma_s), of shape (T C, n): the covariance of data with a sum of m over times,
-    `times` its correlations with m."""
+def cross_covariance(
+    of: ToeplitzMap, prior: SpaceTimePrior, times: Float[np.ndarray, " times"]
+) -> Float[np.ndarray, "data sites"]:
+    """F (times (x) Gamma_s): the covariance of data with a sum of m over times, `times` its
+    correlations with m."""
     blocks = of.blocks
     shifts = scipy.linalg.toeplitz(times, np.zeros(of.steps))
     shifted = (shifts @ blocks.reshape(of.steps, -1)).reshape(-1, blocks.shape[2])
     return np.asarray(prior.spatial.covariance(jnp.asarray(shifted)))
 
 
-def solved(factor: np.ndarray, right: np.ndarray, transposed: bool = False) -> np.ndarray:
+def solve_lower(
+    factor: Float[np.ndarray, "data data"],
+    right: Float[np.ndarray, " data *columns"],
+    transposed: bool = False,
+) -> Float[np.ndarray, " data *columns"]:
     """L^-1 times a matrix, or L^-T times it."""
     return scipy.linalg.solve_triangular(
         factor, right, lower=True, trans=int(transposed), check_finite=False
     )
 
 
-def times_first(blocks: np.ndarray) -> np.ndarray:
-    """The matrix (T a, T b) of a covariance of shape (a, T, b, T)."""
+def times_first(
+    blocks: Float[np.ndarray, "sensors times others times"],
+) -> Float[np.ndarray, "times_sensors times_others"]:
+    """A covariance as a matrix, times before sensors."""
     a, steps, b, _ = blocks.shape
     return np.ascontiguousarray(blocks.transpose(1, 0, 3, 2)).reshape(steps * a, steps * b)

@@ -1,4 +1,4 @@
-"""Rows of a map in a journal, each as it is computed."""
+"""Rows of a map, kept in a journal as they are computed."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float, Int
 
 from ..core.errors import DataError, JournalWarning
 from ..core.journal import Journal, MadeWith, Rows
@@ -27,22 +28,22 @@ def followed(
     journal: str | Path | None,
     shape: tuple[int, ...],
     made_with: MadeWith,
-    compute: Callable[[np.ndarray], Iterable[np.ndarray]],
+    compute: Callable[[Int[np.ndarray, " some"]], Iterable[Float[np.ndarray, "*row"]]],
     overwrite: bool = False,
-) -> Iterator[tuple[int, np.ndarray]]:
+) -> Iterator[tuple[int, Float[np.ndarray, "*row"]]]:
     """All rows with their numbers: those that the journal has, then the others, which it keeps.
 
     Parameters
     ----------
-    journal : path or None
+    journal : path, optional
     shape : tuple of int
-        Of all rows.
+        Number of rows, and the shape of one.
     made_with : callable
-        What decides the rows, by name, asked for where there is a journal.
+        The inputs that determine the rows, by name; called where there is a journal.
     compute : callable
-        The rows of given numbers, one by one.
+        Computes rows, one by one, from their numbers.
     overwrite : bool
-        Start anew.
+        Start the journal anew.
 
     Warns
     -----
@@ -69,7 +70,7 @@ def followed(
 
 
 def count(journal: str | Path, made_with: MadeWith) -> int:
-    """How many rows `followed` would find in a journal.
+    """Number of rows that `followed` would find in a journal.
 
     Raises
     ------

@@ -6,22 +6,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from ..core.errors import DataError
 from ..core.journal import Journal, Rows
 from ..core.outputs import check_outputs
 from ..core.progress import progress_bar
 from ..statistics.space_time import SpaceTimePrior
-from .covariance import Factors, slab
+from .covariance import Factors, RowCovariance, slab
 from .toeplitz import ToeplitzMap
 
 
 class Store(Journal):
+    """Journal of the rows of a covariance."""
+
     kind = "a covariance of candidates"
     goes_on = "the same call (`pyadjoint-gpu place`)"
 
 
-class CovarianceFile:
+class CovarianceFile(RowCovariance):
     """X = F Gamma F^T of C candidates and T times: an HDF5 dataset ``rows`` of shape (C, T, C, T)
     in double precision, in chunks of T x T, one a pair of candidates.
 
@@ -31,7 +34,7 @@ class CovarianceFile:
     Parameters
     ----------
     path : path
-        Of a file that `make` wrote.
+        A file that `make` wrote.
 
     Raises
     ------
@@ -93,13 +96,7 @@ class CovarianceFile:
                 book.put(rows=(k, slab(factors.left[k : k + 1], factors.right)[0]))
         return cls(path)
 
-    def diagonal(self, which: slice) -> np.ndarray:
-        """The blocks X[j, :, j, :] of some candidates, of shape (n, T, T)."""
-        each = range(*which.indices(self.candidates))
-        return np.stack([self.row(j, slice(j, j + 1))[:, 0] for j in each])
-
-    def row(self, p: int, which: slice) -> np.ndarray:
-        """The blocks X[p, :, which, :], of shape (T, n, T)."""
+    def row(self, p: int, which: slice) -> Float[np.ndarray, "times some times"]:
         return self._book.row(
             "rows",
             p,

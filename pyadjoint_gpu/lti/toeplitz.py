@@ -13,15 +13,16 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.fft
 import xarray as xr
+from jaxtyping import Array, Float
 from numpy.typing import ArrayLike
 
 from ..core.checks import check_choice, real_array
 from ..core.errors import ConfigError, DataError
-from ..core.files import intact, path_of
 from ..core.pickling import AsGiven
 from ..core.precision import double
 from ..core.quantities import power
 from ..results.dataset import save
+from .files import read_netcdf
 
 DTYPES = ("float64", "float32")
 
@@ -50,7 +51,7 @@ class ToeplitzMap(AsGiven):
     dtype: str = "float64"
 
     @classmethod
-    def of(cls, column: Any, dtype: str = "float64") -> ToeplitzMap:
+    def of(cls, column: xr.Dataset | ArrayLike, dtype: str = "float64") -> ToeplitzMap:
         """The map of a block column.
 
         Parameters
@@ -104,16 +105,7 @@ class ToeplitzMap(AsGiven):
         DataError
             If it is not such a file, or truncated.
         """
-        path = path_of("path", path)
-        if not path.is_file():
-            raise DataError(f"{path}: no such file")
-        intact(path)
-        try:
-            with xr.open_dataset(path, engine="h5netcdf", phony_dims="access") as found:
-                column = found[["response"]].load() if "response" in found else found
-        except Exception as error:  # h5netcdf raises all kinds
-            reason = str(error).splitlines()[0][:120]
-            raise DataError(f"{path}: not an HDF5 file, or truncated ({reason})") from None
+        column = read_netcdf(path, _response)
         try:
             return cls.of(column, dtype)
         except DataError as error:
@@ -155,8 +147,8 @@ class ToeplitzMap(AsGiven):
         return data, forcing, power((forcing, 1), (time, 1))
 
     @property
-    def blocks(self) -> np.ndarray:
-        """F_0 ... F_(T-1), of shape (T, sensors, n), n sites, in double precision."""
+    def blocks(self) -> Float[np.ndarray, "times sensors sites"]:
+        """F_0 ... F_(T-1), in double precision."""
         return self.column.values.reshape(self.steps, self.sensors, -1)
 
     def select(self, sensors: ArrayLike) -> ToeplitzMap:
@@ -176,7 +168,7 @@ class ToeplitzMap(AsGiven):
         return ToeplitzMap(self.column.isel(sensor=chosen), self.dtype)
 
     @double
-    def matvec(self, m: ArrayLike) -> np.ndarray:
+    def matvec(self, m: ArrayLike) -> Float[np.ndarray, "*batch times sensors"]:
         """The product F m, of one m or a batch.
 
         Parameters
@@ -193,7 +185,7 @@ class ToeplitzMap(AsGiven):
         return out.reshape(*m.shape[: m.ndim - 1 - len(self.sites)], self.steps, self.sensors)
 
     @double
-    def rmatvec(self, d: ArrayLike) -> np.ndarray:
+    def rmatvec(self, d: ArrayLike) -> Float[np.ndarray, ...]:
         """The product F^T d, of one d or a batch.
 
         Parameters
@@ -209,8 +201,8 @@ class ToeplitzMap(AsGiven):
         out = np.asarray(_adjoint(self.spectrum, jnp.asarray(flat)))
         return out.reshape(*d.shape[:-2], self.steps, *self.sites)
 
-    def dense(self) -> np.ndarray:
-        """The matrix of shape (T sensors, T n), times before sensors and sites, for small maps."""
+    def dense(self) -> Float[np.ndarray, "times_sensors times_sites"]:
+        """The matrix, times before sensors and sites, for small maps."""
         blocks = self.blocks
         steps, sensors, n = blocks.shape
         out = np.zeros((steps, sensors, steps, n))
@@ -220,18 +212,25 @@ class ToeplitzMap(AsGiven):
 
     @cached_property
     @double
-    def spectrum(self) -> jax.Array:
-        """The Fourier transform in time of the padded blocks, real above imaginary parts, of shape
-        (frequencies, 2 sensors, n): XLA's complex products take twice the time on CPUs."""
+    def spectrum(self) -> Float[Array, "frequencies two_sensors sites"]:
+        """The Fourier transform in time of the padded blocks, real above imaginary parts: XLA's
+        complex products take twice the time on CPUs."""
         transformed: Any = scipy.fft.rfft(self.blocks, padded(self.steps), axis=0)
         parts = np.concatenate([transformed.real, transformed.imag], axis=1)
         return jnp.asarray(parts, self.dtype)
 
-    def _fitting(self, name: str, given: ArrayLike, shape: tuple[int, ...]) -> np.ndarray:
+    def _fitting(
+        self, name: str, given: ArrayLike, shape: tuple[int, ...]
+    ) -> Float[np.ndarray, ...]:
         array = np.asarray(real_array(name, given), dtype=self.dtype)
         if array.shape[-len(shape) :] != shape:
             raise DataError(f"{name}: found shape {array.shape}, expected (..., {shape})")
         return array
+
+
+def _response(path: Path) -> xr.Dataset:
+    with xr.open_dataset(path, engine="h5netcdf", phony_dims="access") as found:
+        return found[["response"]].load() if "response" in found else found
 
 
 def padded(steps: int) -> int:
@@ -240,8 +239,10 @@ def padded(steps: int) -> int:
     return length
 
 
-def apply(spectrum: jax.Array, m: jax.Array) -> jax.Array:
-    """F m of shapes (frequencies, 2 sensors, n) and (batch, T, n); in JAX."""
+def apply(
+    spectrum: Float[Array, "frequencies two_sensors sites"], m: Float[Array, "batch times sites"]
+) -> Float[Array, "batch times sensors"]:
+    """F m, in JAX."""
     batch, steps, _ = m.shape
     transformed = jnp.fft.rfft(m, padded(steps), axis=1)
     parts = jnp.concatenate([jnp.real(transformed), jnp.imag(transformed)])
@@ -253,7 +254,9 @@ def apply(spectrum: jax.Array, m: jax.Array) -> jax.Array:
     return jnp.transpose(out[:steps], (2, 0, 1))
 
 
-def apply_transposed(spectrum: jax.Array, d: jax.Array) -> jax.Array:
+def apply_transposed(
+    spectrum: Float[Array, "frequencies two_sensors sites"], d: Float[Array, "batch times sensors"]
+) -> Float[Array, "batch times sites"]:
     """F^T d, by the conjugate transposed transform of F; in JAX."""
     batch, steps, _ = d.shape
     transformed = jnp.fft.rfft(d, padded(steps), axis=1)

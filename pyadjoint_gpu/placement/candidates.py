@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from functools import partial
-from typing import Any
+from typing import TypeVar
 
 import jax
 import numpy as np
+from jaxtyping import Float, Int
 
 from .device import DevicePanel
+from .network import Mask
 from .objective import Roundoff, Whitened
-from .panel import Panel
+from .panel import Coefficients, Panel, Prepared, Row
 
 TIE = 1e-10
 """Relative difference below which two gains count as equal."""
@@ -39,6 +41,9 @@ FEW = 8
 """Gains computed in both precisions before their differences bound the errors of others."""
 
 
+T = TypeVar("T", float, np.ndarray)
+
+
 class Group:
     """Neighbouring candidates.
 
@@ -60,27 +65,27 @@ class Group:
         self.scored = -1
         self.gains = np.full(which.stop - which.start, np.inf)
 
-    def prepared(self, coefficients: Sequence[np.ndarray]) -> list[Any]:
+    def prepared(self, coefficients: Sequence[Coefficients]) -> list[Prepared]:
         """Coefficients as `extend` takes them, for all groups of one kind."""
         return [panel.prepared(a) for panel, a in zip(self.panels, coefficients, strict=True)]
 
-    def extend(self, prepared: Sequence[Any], rows: Sequence[np.ndarray]) -> None:
+    def extend(self, prepared: Sequence[Prepared], rows: Sequence[Row]) -> None:
         for panel, a, row in zip(self.panels, prepared, rows, strict=True):
             panel.extend(a, row)
         self.level += 1
 
-    def indices(self, able: np.ndarray) -> np.ndarray:
+    def indices(self, able: Mask) -> Int[np.ndarray, " some"]:
         """Indices of candidates that may be chosen."""
         return self.which.start + np.flatnonzero(able[self.which])
 
-    def score(self, able: np.ndarray) -> None:
+    def score(self, able: Mask) -> None:
         """Compute the gains of candidates that may be chosen."""
         which = self.indices(able) - self.which.start
         self.gains[which] = combined([panel.logdets(which) for panel in self.panels])
         self.scored = self.level
 
 
-def combined(logdets: Sequence[Any]) -> Any:
+def combined(logdets: Sequence[T]) -> T:
     """[logdet K - logdet B] / 2, or logdet K / 2 where there is no B."""
     return 0.5 * (logdets[0] - logdets[1] if len(logdets) > 1 else logdets[0])
 
@@ -106,7 +111,7 @@ class Candidates:
     ----------
     chosen : list of int
     coefficients : list
-        `pivots` of the chosen sensors, as long as they are needed.
+        `pivots` of the chosen sensors, emptied when they are no longer needed.
     ready : list
         The coefficients as `Group.extend` takes them.
     error : float
@@ -126,8 +131,8 @@ class Candidates:
         self.matrices, self.which, self.capacity = matrices, which, capacity
         self.single, self.lazy, self.workers = dtype == "float32", lazy, workers
         self.chosen: list[int] = []
-        self.coefficients: list[Any] = []
-        self.ready: list[Any] = []
+        self.coefficients: list[list[Coefficients]] = []
+        self.ready: list[list[Prepared]] = []
         self.error, self.compared = 0.0, 0
         self.roundoff = Roundoff(matrices, capacity)
         self.size = max(1, (LAZY_COLUMNS if lazy else COLUMNS) // matrices[0].noise.steps)
@@ -147,14 +152,14 @@ class Candidates:
         ]
         return Group(which, panels)
 
-    def best(self, able: np.ndarray, divisor: np.ndarray) -> dict[int, float]:
+    def best(self, able: Mask, divisor: Float[np.ndarray, " candidates"]) -> dict[int, float]:
         """Gains over divisors of own candidates that may be the best, in double precision.
 
         Parameters
         ----------
-        able : array of bool, shape (C,)
-            Which may be chosen; never one that was not before.
-        divisor : array, shape (C,)
+        able : array of bool
+            Mask of those that may be chosen; never one that was not before.
+        divisor : array
         """
         count, highest = len(self.chosen), -np.inf
         values: dict[int, float] = {}
@@ -174,36 +179,36 @@ class Candidates:
             highest = max(values.values())
         if not self.lazy:
             # All groups include these sensors.
-            self.ready = [None] * count
+            self.ready = [[]] * count
             if not self.single:
-                self.coefficients = [None] * count
+                self.coefficients = [[]] * count
         return values
 
-    def _update(self, group: Group, able: np.ndarray) -> None:
+    def _update(self, group: Group, able: Mask) -> None:
         """Extend a group by the sensors that it lacks, and score it."""
         for k in range(group.level, len(self.chosen)):
             group.extend(self.ready[k], self._read(group, k))
         group.score(able)
 
-    def pivots(self, p: int) -> tuple[list[np.ndarray], float]:
+    def pivots(self, p: int) -> tuple[list[Coefficients], float]:
         """L_p^-1 [-V_p^T, I] of each matrix, and the gain."""
         group, count = self._exactly(p), len(self.chosen)
         j = p - group.which.start
         found = [panel.pivot(j, count) for panel in group.panels]
         return [a for a, _ in found], float(combined([logdet for _, logdet in found]))
 
-    def chosen_with(self, p: int) -> tuple[list[np.ndarray], float]:
+    def chosen_with(self, p: int) -> tuple[list[Coefficients], float]:
         """`pivots` of the sensor to choose; a `DataError` where round-off would affect them."""
         found = self.pivots(p)
         self.roundoff.check(found[0])
         return found
 
-    def append(self, p: int, coefficients: list[np.ndarray]) -> None:
+    def append(self, p: int, coefficients: list[Coefficients]) -> None:
         """Choose p, with its `pivots`."""
         self.chosen.append(p)
         self.roundoff.append(coefficients)
         self.coefficients.append(coefficients)
-        self.ready.append(self.groups[0].prepared(coefficients) if self.groups else None)
+        self.ready.append(self.groups[0].prepared(coefficients) if self.groups else [])
         self._precise.clear()
 
     def _stale(self, able: np.ndarray, divisor: np.ndarray, highest: float) -> list[Group]:
@@ -261,5 +266,5 @@ class Candidates:
             group.extend(group.prepared(self.coefficients[k]), self._read(group, k))
         return group
 
-    def _read(self, group: Group, k: int) -> list[np.ndarray]:
+    def _read(self, group: Group, k: int) -> list[Row]:
         return [matrix.row(self.chosen[k], group.which) for matrix in self.matrices]

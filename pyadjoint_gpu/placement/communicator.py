@@ -16,7 +16,7 @@ class Communicator(Protocol):
 
     def Get_size(self) -> int: ...
 
-    def allgather(self, value: Any) -> list[Any]: ...
+    def allgather(self, value: T) -> list[T]: ...
 
     def bcast(self, value: Any, root: int = 0) -> Any: ...
 
@@ -30,7 +30,7 @@ class SerialCommunicator:
     def Get_size(self) -> int:
         return 1
 
-    def allgather(self, value: Any) -> list[Any]:
+    def allgather(self, value: T) -> list[T]:
         return [value]
 
     def bcast(self, value: Any, root: int = 0) -> Any:

@@ -8,6 +8,7 @@ from functools import partial
 from time import perf_counter
 
 import numpy as np
+from jaxtyping import Float
 
 from ..core.checks import check_choice, count, positive
 from ..core.errors import ConfigError, shown
@@ -125,20 +126,20 @@ class Cost:
 
     Attributes
     ----------
-    products, updates, factors : array, shape (budget,)
+    products, updates, factors : array
         Operations, of the kinds of which a `Machine` has the rates.
-    read, received : array, shape (budget,)
+    read, received : array
         Bytes from disk, and from the rank that has the sensor chosen.
     memory : float
         Bytes.
     ranks : int
     """
 
-    products: np.ndarray
-    updates: np.ndarray
-    factors: np.ndarray
-    read: np.ndarray
-    received: np.ndarray
+    products: Float[np.ndarray, " sensors"]
+    updates: Float[np.ndarray, " sensors"]
+    factors: Float[np.ndarray, " sensors"]
+    read: Float[np.ndarray, " sensors"]
+    received: Float[np.ndarray, " sensors"]
     memory: float
     ranks: int
 
@@ -217,7 +218,7 @@ def placement_cost(
             size * block * budget**2 + 2 * DOUBLE * block * budget,
             ranks,
         )
-    extended = k > 0  # by the sensor before: the last one is not looked beyond
+    extended = k > 0  # by the sensor before; nothing is scored after the last one
     products, updates = 2.0 * n * cube * k, 2.0 * n * cube * extended
     read = DOUBLE * n * block * np.ones(budget)  # the first time, the diagonal
     group = min(n, max(1, COLUMNS // steps))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
+from jaxtyping import Float
+from numpy.typing import ArrayLike
 
 from ..core.errors import ConfigError, shown
 from ..statistics.covariance import Covariance
+from ..statistics.noise import Noise
 from ..statistics.roundoff import check, cholesky
 from .candidates import combined
 from .network import indices, integers
@@ -19,11 +21,11 @@ from .threads import workers
 
 def information(
     covariance: Covariance,
-    noise: Any,
-    designs: Any,
+    noise: ArrayLike | Noise,
+    designs: ArrayLike,
     *,
     conditional: Covariance | None = None,
-) -> np.ndarray:
+) -> Float[np.ndarray, "designs sensors"]:
     """EIG(S) = [logdet K_S - logdet B_S] / 2 of the first 1, 2, ..., k sensors of each design, as
     for `select`. One Cholesky factorisation a design gives all k.
 
@@ -36,14 +38,14 @@ def information(
 
     Returns
     -------
-    array, shape (R, k)
-        In nats.
+    array
+        EIG in nats, of each design and number of sensors.
 
     Raises
     ------
     ConfigError, DataError
-        If an index is out of range or named twice, or what is given does not fit together, is not
-        finite or not positive definite, or the noise too small, as for `select`.
+        If an index is out of range or named twice, or the arguments do not fit together, are not
+        finite or not positive definite, or the noise is too small, as for `select`.
     """
     matrices = objective(covariance, noise, conditional)
     given = integers(designs)
@@ -56,7 +58,9 @@ def information(
         return np.array(list(threads.map(partial(_prefixes, matrices), checked)))
 
 
-def _prefixes(matrices: Sequence[Whitened], design: tuple[int, ...]) -> np.ndarray:
+def _prefixes(
+    matrices: Sequence[Whitened], design: tuple[int, ...]
+) -> Float[np.ndarray, " sensors"]:
     """EIG of the first 1, 2, ... sensors of a design."""
     noise, logdets, spread = matrices[0].noise, [], np.ones(())
     for k, matrix in enumerate(matrices):
@@ -73,7 +77,7 @@ def _prefixes(matrices: Sequence[Whitened], design: tuple[int, ...]) -> np.ndarr
     return combined(logdets)
 
 
-def dense(matrix: Whitened, design: tuple[int, ...]) -> np.ndarray:
+def dense(matrix: Whitened, design: tuple[int, ...]) -> Float[np.ndarray, "rows rows"]:
     """K_S, its lower triangle only."""
     steps, count = matrix.noise.steps, len(design)
     out = np.zeros((count, steps, count, steps))

@@ -6,13 +6,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import Any
 
 import numpy as np
+from jaxtyping import Bool, Float, Int
 from numpy.typing import ArrayLike
 
 from ..core.checks import finite_array
 from ..core.errors import ConfigError, DataError
+
+Mask = Bool[np.ndarray, " candidates"]
 
 
 @dataclass(frozen=True)
@@ -24,13 +26,13 @@ class Network:
     candidates : int
     budget : float
         Sensors, or where they have costs the most that they may cost together.
-    costs : array, shape (C,), or None
+    costs : array, optional
     existing, forbidden : tuple of int
     """
 
     candidates: int
     budget: float
-    costs: np.ndarray | None
+    costs: Float[np.ndarray, " candidates"] | None
     existing: tuple[int, ...]
     forbidden: tuple[int, ...]
 
@@ -38,7 +40,7 @@ class Network:
     def of(
         cls,
         candidates: int,
-        budget: Any,
+        budget: float,
         costs: ArrayLike | None = None,
         existing: Sequence[int] = (),
         forbidden: Sequence[int] = (),
@@ -80,15 +82,15 @@ class Network:
         return int(np.count_nonzero(cheapest <= self.budget * (1.0 + 1e-12)))
 
     @property
-    def kinds(self) -> np.ndarray:
+    def kinds(self) -> Int[np.ndarray, " candidates"]:
         """1 for candidates in place, -1 for those forbidden, else 0."""
         kinds = np.zeros(self.candidates, dtype=np.int8)
         kinds[list(self.existing)] = 1
         kinds[list(self.forbidden)] = -1
         return kinds
 
-    def able(self, order: Sequence[int]) -> np.ndarray:
-        """Mask of candidates that may be chosen after those in `order`, shape (C,)."""
+    def able(self, order: Sequence[int]) -> Mask:
+        """Mask of candidates that may be chosen after those in `order`."""
         able = self._free()
         able[list(order)] = False
         if self.costs is None:
@@ -97,13 +99,13 @@ class Network:
         spent = math.fsum(self.costs[list(order)])
         return able & (spent + self.costs <= self.budget * (1.0 + 1e-12))
 
-    def _free(self) -> np.ndarray:
+    def _free(self) -> Mask:
         free = np.ones(self.candidates, dtype=bool)
         free[[*self.existing, *self.forbidden]] = False
         return free
 
 
-def integers(given: Any) -> np.ndarray | None:
+def integers(given: object) -> Int[np.ndarray, ...] | None:
     """An integer array, or None where values are not whole numbers."""
     try:
         found = np.asarray(given)
@@ -112,7 +114,7 @@ def integers(given: Any) -> np.ndarray | None:
     return found if found.dtype.kind in "iu" or not found.size else None
 
 
-def indices(given: Any, candidates: int, name: str) -> tuple[int, ...]:
+def indices(given: object, candidates: int, name: str) -> tuple[int, ...]:
     """Distinct indices of candidates, or a `ConfigError`."""
     found = integers(given)
     if found is None or found.ndim != 1:
@@ -125,7 +127,7 @@ def indices(given: Any, candidates: int, name: str) -> tuple[int, ...]:
     return tuple(int(i) for i in found)
 
 
-def _costs(given: ArrayLike | None, candidates: int) -> np.ndarray | None:
+def _costs(given: ArrayLike | None, candidates: int) -> Float[np.ndarray, " candidates"] | None:
     if given is None:
         return None
     costs = finite_array("costs", given)

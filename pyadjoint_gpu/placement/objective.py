@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from threading import Lock
-from typing import Any
 
 import numpy as np
 import scipy.linalg
+from jaxtyping import Float
+from numpy.typing import ArrayLike
 
 from ..core.errors import ConfigError, DataError, shown
 from ..statistics.covariance import Covariance, diagonal_blocks
 from ..statistics.noise import Noise
 from ..statistics.roundoff import PROBES, error, judge, refusal, signs
+from .panel import Blocks, Coefficients, Row
 
 
 class Whitened:
@@ -36,8 +38,8 @@ class Whitened:
         self.largest = 0.0
         self._counting = Lock()
 
-    def diagonal(self, which: slice) -> np.ndarray:
-        """Whitened blocks (j, j), of shape (n, T, T)."""
+    def diagonal(self, which: slice) -> Blocks:
+        """Whitened blocks (j, j)."""
         noise, blocks = self.noise.correlated, np.zeros(())
         if self.covariance is not None:
             blocks = self._checked(self.covariance.diagonal(which))
@@ -50,8 +52,8 @@ class Whitened:
             self.largest = max(self.largest, np.diagonal(white, axis1=1, axis2=2).max(initial=0.0))
         return white
 
-    def row(self, p: int, which: slice) -> np.ndarray:
-        """Whitened blocks (p, j), of shape (T, n, T)."""
+    def row(self, p: int, which: slice) -> Row:
+        """Whitened blocks (p, j)."""
         noise, blocks = self.noise.correlated, np.zeros(())
         if self.covariance is not None:
             blocks = self._checked(self.covariance.row(p, which))
@@ -66,7 +68,7 @@ class Whitened:
         """The error that says why `size` rows of it cannot be factorised."""
         return refusal(self.name, self.noise, max(self.largest, largest), size)
 
-    def _checked(self, blocks: np.ndarray) -> np.ndarray:
+    def _checked(self, blocks: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
         if not np.isfinite(blocks).all():
             raise DataError(f"{self.name}: values are not finite")
         with self._counting:
@@ -75,7 +77,7 @@ class Whitened:
 
 
 def objective(
-    covariance: Covariance, noise: Any, conditional: Covariance | None = None
+    covariance: Covariance, noise: ArrayLike | Noise, conditional: Covariance | None = None
 ) -> tuple[Whitened, ...]:
     """K = X + Gamma, and where noise is correlated or X' is given the B of
     [logdet K_S - logdet B_S] / 2.
@@ -119,7 +121,7 @@ class Roundoff:
         self.matrices, self.capacity = matrices, capacity
         self.probes = [np.empty((0, PROBES)) for _ in matrices]
 
-    def check(self, coefficients: Sequence[np.ndarray]) -> None:
+    def check(self, coefficients: Sequence[Coefficients]) -> None:
         """Raise a `DataError` if round-off is too large with another sensor."""
         noise, steps = self.matrices[0].noise, len(coefficients[0])
         found = sum(map(error, self._with(coefficients)))
@@ -127,10 +129,10 @@ class Roundoff:
         largest = max(largest, *(matrix.largest for matrix in self.matrices))
         judge(found, self.matrices[0].name, noise, largest, self.capacity * steps)
 
-    def append(self, coefficients: Sequence[np.ndarray]) -> None:
+    def append(self, coefficients: Sequence[Coefficients]) -> None:
         self.probes = self._with(coefficients)
 
-    def _with(self, coefficients: Sequence[np.ndarray]) -> list[np.ndarray]:
+    def _with(self, coefficients: Sequence[Coefficients]) -> list[Float[np.ndarray, "rows probes"]]:
         """The probes with another sensor p: below the others,
         L_p^-1 (D_p z_p - V_p^T times those)."""
         out = []
@@ -142,7 +144,7 @@ class Roundoff:
         return out
 
 
-def _variances(coefficients: np.ndarray) -> np.ndarray:
+def _variances(coefficients: Coefficients) -> Float[np.ndarray, " times"]:
     """The diagonal of K_pp = L_p L_p^T + V_p^T V_p, from L_p^-1 [-V_p^T, I]."""
     steps = len(coefficients)
     factor = scipy.linalg.solve_triangular(coefficients[:, -steps:], np.eye(steps), lower=True)

@@ -7,8 +7,18 @@ from typing import Any
 
 import numpy as np
 import scipy.linalg
+from jaxtyping import Float, Int
 
 from ..core.errors import DataError
+
+Blocks = Float[np.ndarray, "some times times"]
+"""Blocks (j, j) of neighbouring candidates j."""
+Row = Float[np.ndarray, "times some times"]
+"""Blocks (p, j) of a sensor p and neighbouring candidates j."""
+Coefficients = Float[np.ndarray, "times rows"]
+"""L_p^-1 [-V_p^T, I] of a sensor p, after those chosen before it."""
+Prepared = Any
+"""Coefficients as one kind of panel takes them."""
 
 
 class Panel:
@@ -18,7 +28,7 @@ class Panel:
     ----------
     refusal : callable
         The error to raise where a C_j is not positive definite.
-    diagonal : array, shape (n, T, T)
+    diagonal : array
         K_jj.
     capacity : int
         Most sensors that may be chosen.
@@ -27,16 +37,20 @@ class Panel:
 
     Attributes
     ----------
-    rows : array, shape (capacity T, n T)
+    rows : array
         V, the first rows of which are known.
-    left : array, shape (n, T, T)
+    left : array
         C.
     least : float
         Smallest eigenvalue that single precision tells from zero.
     """
 
     def __init__(
-        self, refusal: Callable[[], DataError], diagonal: np.ndarray, capacity: int, dtype: str
+        self,
+        refusal: Callable[[], DataError],
+        diagonal: Blocks,
+        capacity: int,
+        dtype: str,
     ):
         n, steps = diagonal.shape[:2]
         self.refusal, self.left = refusal, diagonal.astype(dtype)
@@ -44,19 +58,18 @@ class Panel:
         # Memory is taken as rows are written.
         self.rows = np.empty((capacity * steps, n * steps), dtype)
 
-    def prepared(self, coefficients: np.ndarray) -> Any:
-        """L_p^-1 [-V_p^T, I] of a sensor p, shape (T, (k + 1) T), for `extend` of this panel and
-        others."""
+    def prepared(self, coefficients: Coefficients) -> Prepared:
+        """L_p^-1 [-V_p^T, I] of a sensor p, for `extend` of this panel and others."""
         return coefficients.astype(self.rows.dtype, copy=False)
 
-    def extend(self, coefficients: Any, row: np.ndarray) -> None:
+    def extend(self, coefficients: Prepared, row: Row) -> None:
         """Add a sensor p: W_j = L_p^-1 (K_pj - V_p^T V_j) goes below V_j, and C_j -= W_j^T W_j.
 
         Parameters
         ----------
         coefficients
             Result of `prepared`.
-        row : array, shape (T, n, T)
+        row : array
             K_pj.
         """
         steps, stop = coefficients.shape
@@ -66,7 +79,7 @@ class Panel:
         blocks = new.reshape(steps, -1, steps)
         self.left -= blocks.transpose(1, 2, 0) @ blocks.transpose(1, 0, 2)
 
-    def pivot(self, j: int, count: int) -> tuple[np.ndarray, float]:
+    def pivot(self, j: int, count: int) -> tuple[Coefficients, float]:
         """L_p^-1 [-V_p^T, I] and logdet C_p of p, candidate j of the panel, after `count` sensors,
         in double precision."""
         factor, column = self._cholesky(self.blocks(j)), self.column(j, count)
@@ -75,16 +88,18 @@ class Panel:
         inverse = scipy.linalg.solve_triangular(factor, np.eye(len(factor)), lower=True)
         return np.hstack([-inverse @ column.T, inverse]), float(_logdets(factor))
 
-    def column(self, j: int, count: int) -> np.ndarray:
+    def column(self, j: int, count: int) -> Float[np.ndarray, "rows times"]:
         """V_j for `count` sensors."""
         steps = self.left.shape[1]
         return self.rows[: count * steps, j * steps : (j + 1) * steps]
 
-    def blocks(self, which: np.ndarray | slice | int) -> np.ndarray:
+    def blocks(
+        self, which: Int[np.ndarray, " some"] | int
+    ) -> Float[np.ndarray, "*some times times"]:
         """C_j of some of the candidates, or one."""
         return self.left[which]
 
-    def logdets(self, which: np.ndarray) -> np.ndarray:
+    def logdets(self, which: Int[np.ndarray, " some"]) -> Float[np.ndarray, " some"]:
         """logdet C_j of some of the candidates."""
         blocks = self.blocks(which)
         if blocks.dtype == np.float32:
@@ -96,7 +111,9 @@ class Panel:
                 return np.log(np.maximum(values, self.least)).sum(1)
         return _logdets(self._cholesky(blocks))
 
-    def _cholesky(self, blocks: np.ndarray) -> np.ndarray:
+    def _cholesky(
+        self, blocks: Float[np.ndarray, "*some times times"]
+    ) -> Float[np.ndarray, "*some times times"]:
         """Cholesky factors of one matrix or a batch."""
         try:
             return np.linalg.cholesky(blocks)
@@ -104,5 +121,5 @@ class Panel:
             raise self.refusal() from None
 
 
-def _logdets(factors: np.ndarray) -> np.ndarray:
+def _logdets(factors: Float[np.ndarray, "*some times times"]) -> Float[np.ndarray, "*some"]:
     return 2.0 * np.log(np.diagonal(factors, axis1=-2, axis2=-1), dtype=float).sum(-1)

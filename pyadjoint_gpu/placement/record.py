@@ -1,11 +1,11 @@
-"""What was chosen so far, in a journal from which a selection goes on."""
+"""Journal of the sensors chosen so far, from which a selection resumes."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from ..core.errors import DataError, JournalWarning
 from ..core.fingerprint import fingerprint
@@ -16,11 +16,19 @@ from .network import Network
 from .objective import Whitened
 
 Steps = dict[str, list[tuple[int, float]]]
-"""By the rule that chose: each sensor and its gain."""
+"""Sensors chosen and their gains, by the rule that chose them."""
+
+
+@runtime_checkable
+class Recorded(Covariance, Protocol):
+    """A covariance with the inputs that determine it, for a journal's fingerprint."""
+
+    @property
+    def made_with(self) -> Any: ...
 
 
 class Choices(Journal):
-    """Of each sensor, as it is chosen: the rule, the sensor and its gain."""
+    """Journal of sensors as they are chosen: the rule, the sensor and its gain."""
 
     kind = "a journal of a selection"
     goes_on = "the same call (`pyadjoint-gpu place`)"
@@ -35,8 +43,8 @@ class Choices(Journal):
 
 
 class Record:
-    """Of a selection by all ranks, the first of which has the journal; in memory alone where there
-    is no path. Use as a context manager.
+    """Record of a selection by all ranks, the first of which has the journal; in memory alone where
+    there is no path. A context manager.
 
     Attributes
     ----------
@@ -91,7 +99,7 @@ class Record:
 
 
 def _parts(matrices: Sequence[Whitened], network: Network) -> dict[str, Any]:
-    """What decides a selection, by name."""
+    """The inputs that determine a selection, by name."""
     noise = matrices[0].noise
     found = {
         "noise": noise.given,
@@ -107,11 +115,11 @@ def _parts(matrices: Sequence[Whitened], network: Network) -> dict[str, Any]:
 
 
 def _covariance_part(covariance: Covariance, name: str) -> Any:
-    """All of a covariance, where it says what it is made of."""
-    if hasattr(covariance, "made_with"):
-        return covariance.made_with  # type: ignore[attr-defined]
+    """The inputs of a covariance where it has them, else a digest of its diagonal blocks."""
+    if isinstance(covariance, Recorded):
+        return covariance.made_with
     warnings.warn(
-        f"the journal tells another {name} by its blocks of each candidate with itself alone:"
+        f"the journal recognises the {name} by its diagonal blocks alone:"
         f" {type(covariance).__name__} has no attribute 'made_with', of arrays or texts",
         JournalWarning,
         stacklevel=2,

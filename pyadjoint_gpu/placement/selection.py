@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
 
 from ..core.checks import check_choice
@@ -17,9 +17,10 @@ from ..core.errors import ConfigError, DataError, shown
 from ..core.files import path_of
 from ..core.progress import progress_bar
 from ..statistics.covariance import Covariance
+from ..statistics.noise import Noise
 from .candidates import LAZY_STEPS, TIE, Candidates
 from .communicator import Communicator, SerialCommunicator, owner, safely, share
-from .network import Network
+from .network import Mask, Network
 from .objective import objective
 from .record import Record
 from .threads import workers
@@ -40,11 +41,11 @@ class Selection:
 
     Attributes
     ----------
-    order : array of int, shape (k,)
+    order : array of int
         Indices of candidates, those in place not among them.
-    gains : array, shape (k,)
+    gains : array
         Increase of the expected information gain by each, in nats.
-    information : array, shape (k,)
+    information : array
         Expected information gain of those in place and all up to each, in nats.
     existing : float
         Expected information gain of those in place.
@@ -54,9 +55,9 @@ class Selection:
         Blocks read from the covariances, T x T each.
     """
 
-    order: np.ndarray
-    gains: np.ndarray
-    information: np.ndarray
+    order: Int[np.ndarray, " sensors"]
+    gains: Float[np.ndarray, " sensors"]
+    information: Float[np.ndarray, " sensors"]
     existing: float
     rule: str
     blocks: int
@@ -64,7 +65,7 @@ class Selection:
 
 def select(
     covariance: Covariance,
-    noise: Any,
+    noise: ArrayLike | Noise,
     budget: float,
     *,
     conditional: Covariance | None = None,
@@ -109,9 +110,9 @@ def select(
     conditional : Covariance, optional
         X'.
     costs : array, shape (C,), optional
-        Each choice then is the one with most gain per cost among those that are left to afford;
-        and once more the one with most gain. The better set of the two is returned: it has at least
-        (1 - 1/e) / 2 of the best set's information, if submodular (Leskovec et al. 2007).
+        Two sets are then chosen within the budget, one by the largest gain per cost and one by
+        the largest gain. The better of the two is returned: it has at least (1 - 1/e) / 2 of the
+        best set's information, if submodular (Leskovec et al. 2007).
     existing : sequence of int
         Sensors in place; they cost nothing.
     forbidden : sequence of int
@@ -124,8 +125,8 @@ def select(
     comm : communicator of mpi4py, optional
         Candidates are split over its ranks, all of which call this function.
     journal : str or Path, optional
-        A file with each sensor as it is chosen, from which the same call goes on, or takes what is
-        finished.
+        File of the sensors as they are chosen, from which the same call resumes; a finished
+        selection is returned from it.
     overwrite : bool
         Start the journal anew.
     progress : bool, optional
@@ -138,9 +139,9 @@ def select(
     Raises
     ------
     ConfigError, DataError
-        If what is given does not fit together, is not finite or not positive definite, the noise is
-        so small that round-off would tell (more than 1e-4 nats; the message says which noise is
-        large enough), or the journal is of other data.
+        If the arguments do not fit together, are not finite or not positive definite, the noise is
+        so small that round-off would affect the information (by more than 1e-4 nats; the message
+        says which noise is large enough), or the journal is of other data.
     """
     check_choice("dtype", dtype, ("float64", "float32"))
     if not (lazy is None or isinstance(lazy, bool)):
@@ -226,7 +227,12 @@ def _greedy(
     return order, gains, before
 
 
-def _best(candidates: Candidates, able: np.ndarray, divisor: np.ndarray, comm: Communicator) -> int:
+def _best(
+    candidates: Candidates,
+    able: Mask,
+    divisor: Float[np.ndarray, " candidates"],
+    comm: Communicator,
+) -> int:
     """The first candidate of all ranks with the largest gain over divisor."""
     values = largest(safely(comm, lambda: candidates.best(able, divisor)))
     for others in comm.allgather(values):

@@ -3,97 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
+from jaxtyping import Float
 from scipy.ndimage import gaussian_filter
 
 from ..core.checks import check_keys, finite
-from ..core.errors import ConfigError, DataError, nearest
-from ..results.samples import ABOUT, samples_of, scalars, weights_of
-from .fields import INK, new_figure, saved
+from ..core.errors import ConfigError
+from .figure import new_figure, saved
+from .numbers import Number, numbers
+from .style import BLUE, GREY, INK, RED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
 
-LONGEST = 18
-"""Most letters of a label beside another."""
-MOST = 12
-"""Most numbers in one figure."""
 INSIDE = (0.5, 0.9)
 """Fractions of the samples inside the contours."""
 CELLS = 100
 """Cells along a side of the grid on which densities of pairs are smoothed."""
-DARK, LIGHT, TRUTH, PRIOR = "#1f6f8b", "#b7d7e0", "#c8553d", "#8a8a8a"
-SIGNS = {"degree": "°", "degrees": "°", "m2": "m²", "1": ""}
-
-
-@dataclass(frozen=True)
-class Number:
-    """A sampled number, with its label: `text`, in `units` times `factor`."""
-
-    name: str
-    text: str
-    units: str
-    values: np.ndarray
-    weights: np.ndarray
-    factor: float = 1.0
-
-    @property
-    def shown(self) -> np.ndarray:
-        return self.values / self.factor
-
-    @property
-    def unit(self) -> str:
-        sign = SIGNS.get(self.units, self.units)
-        if self.factor == 1.0:
-            return sign
-        if (self.units, self.factor) == ("m", 1e3):
-            return "km"
-        return f"$10^{{{round(np.log10(self.factor))}}}$ {sign}".rstrip()
-
-    @property
-    def label(self) -> str:
-        return f"{self.text} ({self.unit})" if self.unit else self.text
-
-    def quantiles(self, *at: float) -> list[float]:
-        found = np.quantile(self.shown, at, weights=self.weights, method="inverted_cdf")
-        return [float(v) for v in found]
-
-    @property
-    def spread(self) -> float:
-        mean = np.average(self.shown, weights=self.weights)
-        return float(np.sqrt(np.average((self.shown - mean) ** 2, weights=self.weights)))
-
-    @property
-    def scale(self) -> float:
-        """The standard deviation of a normal distribution whose middle half is as wide as the
-        shortest interval with half of the samples, if that is less: the width of one mode."""
-        order = np.argsort(self.shown)
-        x, below = self.shown[order], np.cumsum(self.weights[order])
-        ends = np.searchsorted(below, below - self.weights[order] + 0.5)
-        inside = ends < len(x)
-        shortest = np.min(x[ends[inside]] - x[inside]) / 1.349
-        return min(float(shortest), self.spread) or self.spread
-
-    @property
-    def interval(self) -> str:
-        """The median and the 90 % interval as a text, to two digits of its smaller side."""
-        low, middle, high = self.quantiles(0.05, 0.5, 0.95)
-        sides = [s for s in (high - middle, middle - low) if s > 0]
-        unit = f" {self.unit}".rstrip().replace(" $10^", " × $10^")
-        if not sides:
-            return f"{middle:.6g}{unit}"
-        digits = 1 - int(np.floor(np.log10(min(sides))))
-        middle, up, down = (
-            f"{np.round(v, digits):.{max(digits, 0)}f}"
-            for v in (middle, high - middle, middle - low)
-        )
-        return f"${middle}_{{-{down}}}^{{+{up}}}${unit}"
+LIGHT = "#b7d7e0"
 
 
 def corner(
@@ -143,61 +75,6 @@ def corner(
     figure = new_figure(*size)
     draw_corner(figure, size, shown, truth or {}, prior or {})
     return saved(figure, path)
-
-
-def numbers(result: xr.Dataset, names: str | Iterable[str] | None = None) -> list[Number]:
-    """The sampled numbers of these variables."""
-    samples = samples_of(result)
-    known = [str(n) for n in samples.data_vars if n not in ABOUT]
-    if names is None:
-        names = scalars(samples) or known
-    names = [names] if isinstance(names, str) else list(names)
-    if not names:
-        raise ConfigError("names: expected one or more")
-    size, weights = samples.sizes["sample"], weights_of(samples)
-    out: list[Number] = []
-    for name in names:
-        if name not in known:
-            raise ConfigError(f"names: {name!r} is not among the samples{nearest(name, known)}")
-        field = samples[name]
-        text, units = str(field.attrs.get("long_name", name)), str(field.attrs.get("units", "1"))
-        if len(text) > LONGEST:
-            text = name.replace("_", " ")
-        columns = field.transpose("sample", ...).values.reshape(size, -1)
-        if len(out) + columns.shape[1] > MOST:
-            raise ConfigError(
-                f"names: found {len(out) + columns.shape[1]} numbers, a figure shows {MOST} at"
-                " most: select a part of the Dataset, for example with isel"
-            )
-        if not np.all(np.isfinite(columns)):
-            raise DataError(f"{name}: some samples are not finite")
-        for k, values in enumerate(columns.T.astype(float)):
-            one = field.ndim == 1
-            out.append(
-                Number(
-                    name if one else f"{name}[{k}]",
-                    text if one else f"{name.replace('_', ' ')} {k}",
-                    units,
-                    values,
-                    weights,
-                    _factor(values),
-                )
-            )
-    return out
-
-
-def _factor(values: np.ndarray) -> float:
-    """A power of 1000 that makes labels short, or 1."""
-    most, range_ = float(np.max(np.abs(values))), float(np.ptp(values))
-    if most == 0.0:
-        return 1.0
-    best = 1000.0 ** np.floor(np.log10(most) / 3)
-
-    def length(factor: float) -> int:
-        whole = max(1, 1 + int(np.floor(np.log10(most / factor))))
-        return whole + (max(0, 1 - int(np.floor(np.log10(range_ / factor)))) if range_ else 0)
-
-    return float(best) if length(1.0) > 5 and length(best) <= 4 else 1.0
 
 
 def corner_size(count: int) -> tuple[float, float]:
@@ -251,7 +128,7 @@ def draw_corner(
             _pair(ax, shown[j], shown[i])
         for place, line in ((j, ax.axvline), (i, ax.axhline)):
             if names[place] in truth and (line == ax.axvline or i != j):
-                line(truth[names[place]] / shown[place].factor, color=TRUTH, lw=1.1)
+                line(truth[names[place]] / shown[place].factor, color=RED, lw=1.1)
         _ticks(ax, left=j == 0 < i, bottom=i == count - 1, turned=count > 1)
         if i == count - 1:
             ax.set_xlabel(shown[j].label, fontsize=9, color=INK)
@@ -282,15 +159,15 @@ def _marginal(ax: Axes, number: Number, prior: Any) -> None:
         bins = int(np.clip(np.ceil((high - low) / width), 5, 60))
         options: dict[str, Any] = {"bins": bins, "weights": number.weights, "density": True}
         ax.hist(values, histtype="stepfilled", color=LIGHT, **options)
-        top = float(np.max(ax.hist(values, histtype="step", color=DARK, lw=1.2, **options)[0]))
+        top = float(np.max(ax.hist(values, histtype="step", color=BLUE, lw=1.2, **options)[0]))
         ax.set_ylim(0.0, 1.08 * top)
         for edge in number.quantiles(0.05, 0.95):
-            ax.axvline(edge, color=DARK, lw=0.9, ls=(0, (4, 3)))
+            ax.axvline(edge, color=BLUE, lw=0.9, ls=(0, (4, 3)))
     else:
-        ax.axvline(low, color=DARK, lw=1.2)
+        ax.axvline(low, color=BLUE, lw=1.2)
     if prior is not None:
         x = np.linspace(*ax.get_xlim(), 300)
-        ax.plot(x, prior.pdf(x * number.factor) * number.factor, color=PRIOR, lw=1.2)
+        ax.plot(x, prior.pdf(x * number.factor) * number.factor, color=GREY, lw=1.2)
     ax.set_title(f"{number.text}\n{number.interval}", fontsize=9, color=INK, pad=6)
 
 
@@ -298,21 +175,27 @@ def _pair(ax: Axes, across: Number, up: Number) -> None:
     x, y = across.shown, up.shown
     size = min(9.0, 1500.0 / len(x))
     if np.ptp(x) == 0 or np.ptp(y) == 0:
-        ax.scatter(x, y, s=size, color=DARK, lw=0, rasterized=True)
+        ax.scatter(x, y, s=size, color=BLUE, lw=0, rasterized=True)
         return
     density, centres, values = _density(across, up)
     levels = np.quantile(
         values, 1.0 - np.array(INSIDE), weights=across.weights, method="inverted_cdf"
     )
     outside = values < levels[-1]
-    ax.scatter(x[outside], y[outside], s=size, color=DARK, lw=0, alpha=0.5, rasterized=True)
+    ax.scatter(x[outside], y[outside], s=size, color=BLUE, lw=0, alpha=0.5, rasterized=True)
     levels = np.unique(levels)
-    shades = [LIGHT, DARK][-len(levels) :]
+    shades = [LIGHT, BLUE][-len(levels) :]
     ax.contourf(*centres, density.T, [*levels, 1.01 * np.max(density)], colors=shades)
-    ax.contour(*centres, density.T, levels, colors=DARK, linewidths=0.9)
+    ax.contour(*centres, density.T, levels, colors=BLUE, linewidths=0.9)
 
 
-def _density(across: Number, up: Number) -> tuple[np.ndarray, list[np.ndarray], np.ndarray]:
+def _density(
+    across: Number, up: Number
+) -> tuple[
+    Float[np.ndarray, "cells cells"],
+    list[Float[np.ndarray, " cells"]],
+    Float[np.ndarray, " samples"],
+]:
     """Kernel density of a pair on a grid, the grid's cells, and its values at the samples.
 
     Reflected at the outermost samples, so that it does not fall off at bounds. The kernel is
@@ -355,16 +238,16 @@ def _legend(figure: Figure | SubFigure, truth: bool, prior: bool, count: int, ri
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-    handles: list[Any] = [Line2D([], [], color=DARK, lw=0.9, ls=(0, (4, 3)), label="90 % interval")]
+    handles: list[Any] = [Line2D([], [], color=BLUE, lw=0.9, ls=(0, (4, 3)), label="90 % interval")]
     if count > 1:
         handles += [
-            Patch(facecolor=color, edgecolor=DARK, label=f"{100 * inside:g} % of samples")
-            for color, inside in zip((DARK, LIGHT), INSIDE, strict=True)
+            Patch(facecolor=color, edgecolor=BLUE, label=f"{100 * inside:g} % of samples")
+            for color, inside in zip((BLUE, LIGHT), INSIDE, strict=True)
         ]
     if truth:
-        handles.append(Line2D([], [], color=TRUTH, lw=1.1, label="truth"))
+        handles.append(Line2D([], [], color=RED, lw=1.1, label="truth"))
     if prior:
-        handles.append(Line2D([], [], color=PRIOR, lw=1.2, label="prior"))
+        handles.append(Line2D([], [], color=GREY, lw=1.2, label="prior"))
     figure.legend(
         handles=handles,
         loc="upper right",

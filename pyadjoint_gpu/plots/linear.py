@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
 
 from ..core.errors import DataError
-from ..results.dataset import NINETY
-from .fields import INK, Panel, arranged, edges, units_of
+from .figure import Panel, arranged
+from .sites import along, draw_sites, in_plane
+from .style import (
+    BLUE,
+    FAINT,
+    PALE,
+    RED,
+    data_used,
+    forecast,
+    labelled,
+    legend,
+    open_axes,
+    titled,
+    units_of,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-DARK, BAND, MARK = "#1f6f8b", "#9ec9d6", "#c8553d"
 SHOWN = 3
 """Most sensors, or points of a forecast, that are drawn."""
 
@@ -74,113 +86,15 @@ def plot_linear_inversion(answer: xr.Dataset, path: str | Path | None = None) ->
     if "integral" not in answer or "integral_sd" not in answer:
         raise DataError("not a linear inversion: it has no 'integral' with 'integral_sd'")
     panels: list[Panel]
-    if _line_like(answer, answer["integral"]):
-        panels = [lambda ax: _band_of_sites(ax, answer)]
+    if in_plane(answer, answer["integral"]):
+        names = "integral", "integral_sd"
+        panels = [lambda ax, n=n: draw_sites(ax, answer, answer[n]) for n in names]
     else:
-        panels = [lambda ax, n=n: draw_sites(ax, answer, answer[n]) for n in
-                  ("integral", "integral_sd")]  # fmt: skip
+        panels = [lambda ax: _band_of_sites(ax, answer)]
     for k in range(min(SHOWN, answer.sizes["point"] if "forecast" in answer else 0)):
         panels.append(lambda ax, k=k: _forecast(ax, answer, k))
     title = f"posterior from the first {answer.attrs.get('known', 'all')} times"
     return arranged(panels, 1.3, str(answer.attrs.get("title", title)), path)
-
-
-def draw_sites(
-    ax: Axes,
-    result: xr.Dataset,
-    field: xr.DataArray,
-    *,
-    text: str | None = None,
-    limits: tuple[float, float] | None = None,
-) -> None:
-    """Values at the sites of a forcing: a map where they are cells or have positions in the plane,
-    else along their numbers."""
-    title = text or str(field.attrs.get("long_name", field.name))
-    ax.set_title(title, fontsize=10, color=INK)
-    if _line_like(result, field):
-        x, label = _along(result, field)
-        ax.plot(x, field.values.ravel(), "o-", ms=3.5, lw=1.2, color=DARK)
-        ax.set_xlabel(label)
-        ax.set_ylabel(units_of(field))
-        ax.spines[["top", "right"]].set_visible(False)
-        if limits is not None:
-            ax.set_ylim(*limits)
-        return
-    values = field.values
-    if limits is None:
-        low, high = float(values.min()), float(values.max())
-        if low < 0.0 < high:
-            low, high = -max(-low, high), max(-low, high)
-        limits = low, high if high > low else low + 1.0
-    options: dict[str, Any] = {"vmin": limits[0], "vmax": limits[1]}
-    options["cmap"] = "RdBu_r" if limits[0] < 0 else "magma"
-    x, y = _positions(result, field)
-    mesh = _lattice(x, y, values.ravel())
-    if mesh is None:
-        image: Any = ax.scatter(x, y, c=values.ravel(), s=60, edgecolors="#888888", **options)
-        ax.margins(0.15)
-    else:
-        ax.set_facecolor("#f3f3f3")
-        image = ax.pcolormesh(*mesh, rasterized=True, **options)
-    bar = ax.figure.colorbar(image, cax=ax.inset_axes((1.03, 0.0, 0.04, 1.0)))
-    bar.set_label(units_of(field))
-    finish_plane(ax, result)
-
-
-def finish_plane(ax: Axes, result: xr.Dataset) -> None:
-    units = next(
-        (
-            str(result[n].attrs.get("units", "1"))
-            for n in ("x", "source_x", "sensor_x", "candidate_x")
-            if n in result.coords
-        ),
-        "1",
-    )
-    suffix = "" if units == "1" else f" ({units})"
-    ax.set_aspect("equal")
-    ax.set_xlabel("x" + suffix)
-    ax.set_ylabel("y" + suffix)
-    ax.locator_params(nbins=6)
-
-
-def _line_like(result: xr.Dataset, field: xr.DataArray) -> bool:
-    """Whether the sites have no positions in the plane."""
-    if field.ndim == 2:
-        return False
-    return field.ndim != 1 or not {f"{field.dims[0]}_{d}" for d in "xy"} <= set(result.coords)
-
-
-def _along(result: xr.Dataset, field: xr.DataArray) -> tuple[np.ndarray, str]:
-    dim = str(field.dims[0])
-    for name in (dim, f"{dim}_x"):
-        if field.ndim == 1 and name in result.coords:
-            units = str(result[name].attrs.get("units", "1"))
-            return result[name].values, name.replace("_", " ") + (
-                "" if units == "1" else f" ({units})"
-            )
-    return np.arange(field.size), "place"
-
-
-def _positions(result: xr.Dataset, field: xr.DataArray) -> tuple[np.ndarray, np.ndarray]:
-    """x and y of the sites, flat."""
-    if field.ndim == 1:
-        dim = field.dims[0]
-        return result[f"{dim}_x"].values, result[f"{dim}_y"].values
-    rows, columns = (
-        result[d].values if d in result.coords else np.arange(field.sizes[d]) for d in field.dims
-    )
-    y, x = np.meshgrid(rows, columns, indexing="ij")
-    return x.ravel(), y.ravel()
-
-
-def _lattice(x: np.ndarray, y: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, ...] | None:
-    """Edges and values on the smallest lattice with all sites, None where most of it is empty."""
-    (at_x, i), (at_y, j) = (np.unique(c, return_inverse=True) for c in (x, y))
-    if min(len(at_x), len(at_y)) < 2 or len(at_x) * len(at_y) > 2.5 * len(values):
-        return None
-    out = np.full((len(at_y), len(at_x)), np.nan)
-    out[j, i] = values
-    return edges(at_x), edges(at_y), out
 
 
 def _response_map(ax: Axes, column: xr.Dataset, k: int) -> None:
@@ -189,9 +103,9 @@ def _response_map(ax: Axes, column: xr.Dataset, k: int) -> None:
     field = response.isel(sensor=k).sum("lag")
     field.attrs = response.attrs
     draw_sites(ax, column, field, text=f"sensor {k}: response, sum over all lags")
-    if {"sensor_x", "sensor_y"} <= set(column.coords) and not _line_like(column, field):
+    if {"sensor_x", "sensor_y"} <= set(column.coords) and in_plane(column, field):
         x, y = (column[f"sensor_{d}"].values for d in "xy")
-        ax.plot(x[k], y[k], "o", ms=8, mfc=MARK, mec="white")
+        ax.plot(x[k], y[k], "o", ms=8, mfc=RED, mec="white")
         # The same scale for all sensors.
         ax.update_datalim(np.stack([x, y], axis=1))
         ax.autoscale()
@@ -200,46 +114,38 @@ def _response_map(ax: Axes, column: xr.Dataset, k: int) -> None:
 
 def _lags(ax: Axes, column: xr.Dataset, shown: list[int]) -> None:
     response = column["response"]
-    sites: Any = response.dims[2:]
+    sites = list(response.dims[2:])
     lag = column["lag"] if "lag" in column.coords else xr.DataArray(np.arange(len(response)))
     for n, k in enumerate(shown):
-        size = np.sqrt(np.square(response.isel(sensor=k)).mean(sites))
+        size = np.sqrt((response.isel(sensor=k) ** 2).mean(sites))
         ax.plot(lag, size, "o-", ms=3, lw=1.2, color=f"C{n}", label=f"sensor {k}")
-    units = str(lag.attrs.get("units", "1"))
-    ax.set_xlabel("lag" + ("" if units == "1" else f" ({units})"))
+    ax.set_xlabel(labelled("lag", lag))
     ax.set_ylabel(units_of(response))
-    ax.set_title("rms response of all sites, by lag", fontsize=10, color=INK)
-    ax.legend(frameon=False, fontsize=8)
-    ax.spines[["top", "right"]].set_visible(False)
+    titled(ax, "rms response of all sites, by lag")
+    legend(ax)
+    open_axes(ax)
 
 
 def _band_of_sites(ax: Axes, answer: xr.Dataset) -> None:
     mean, sd = answer["integral"], answer["integral_sd"]
-    x, label = _along(answer, mean)
+    x, label = along(answer, mean)
     flat, spread = mean.values.ravel(), sd.values.ravel()
-    ax.axhline(0.0, color="#bbbbbb", lw=0.7, zorder=0)
-    ax.errorbar(x, flat, yerr=spread, fmt="o", ms=4, color=DARK, ecolor=BAND, elinewidth=1.8)
+    ax.axhline(0.0, color=FAINT, lw=0.7, zorder=0)
+    ax.errorbar(x, flat, yerr=spread, fmt="o", ms=4, color=BLUE, ecolor=PALE, elinewidth=1.8)
     ax.set_xlabel(label)
     ax.set_ylabel(units_of(mean))
-    text = "time integral, mean and standard deviation"
-    ax.set_title(text, fontsize=10, color=INK)
-    ax.spines[["top", "right"]].set_visible(False)
+    titled(ax, "time integral, mean and standard deviation")
+    open_axes(ax)
 
 
 def _forecast(ax: Axes, answer: xr.Dataset, k: int) -> None:
     time = answer["time"]
     mean, sd = (answer[n].values[:, k] for n in ("forecast", "forecast_sd"))
-    ax.axhline(0.0, color="#bbbbbb", lw=0.7, zorder=0)
-    ax.fill_between(time, mean - NINETY * sd, mean + NINETY * sd, color=BAND, lw=0, alpha=0.7,
-                    label="90 % interval")  # fmt: skip
-    ax.plot(time, mean, color=DARK, lw=1.6, label="forecast")
     known = int(answer.attrs.get("known", time.size))
+    forecast(ax, time.values, mean, sd)
     if known < time.size:
-        ax.axvspan(0, float(time[known - 1]), color="#c9c9c9", alpha=0.35, lw=0, label="data used")
-    ax.set_xlim(0, float(time[-1]))
-    units = str(time.attrs.get("units", "1"))
-    ax.set_xlabel("time" + ("" if units == "1" else f" ({units})"))
+        data_used(ax, float(time[known - 1]))
+    ax.set_xlabel(labelled("time", time))
     ax.set_ylabel(units_of(answer["forecast"]))
-    ax.set_title(f"forecast at point {k}", fontsize=10, color=INK)
-    ax.legend(frameon=False, fontsize=8)
-    ax.spines[["top", "right"]].set_visible(False)
+    titled(ax, f"forecast at point {k}")
+    legend(ax)

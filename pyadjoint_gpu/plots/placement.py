@@ -8,21 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
+from jaxtyping import Float, Int
 
 from ..core.errors import DataError
-from ..results.dataset import NINETY
-from .fields import INK, arranged, length_unit, new_figure, saved
-from .linear import draw_sites, finish_plane
+from .figure import Panel, arranged, new_figure, saved
+from .maps import length_unit
+from .sites import draw_sites, finish_plane
+from .style import INK, RED, color_bar, data_used, forecast, open_axes, titled, units_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.cm import ScalarMappable
     from matplotlib.figure import Figure
     from matplotlib.gridspec import SubplotSpec
     from matplotlib.lines import Line2D
 
-CHOSEN, RANDOM, TRUE, BAND, PLACED = "#c8553d", "#c9c9c9", "#222222", "#9ec9d6", "#f2c14e"
-LINE = "#1f6f8b"
+RANDOM, TRUE, PLACED = "#c9c9c9", "#222222", "#f2c14e"
 WIDTH = 3.5
 """Approximate width of a map, in inches."""
 
@@ -53,20 +53,33 @@ def plot_placement(result: xr.Dataset, path: str | Path | None = None) -> Figure
     if "order" not in result or "integral_sd" not in result:
         raise DataError("not a result of a placement: it has no 'order' and 'integral_sd'")
     if "medium" not in result.attrs:
-        panels = [_candidates, _before_of_map, _after_of_map, _information]
-        drawn = [lambda ax, panel=panel: panel(ax, result) for panel in panels]
+        drawn: list[Panel] = [
+            lambda ax: _candidates(ax, result),
+            lambda ax: _spread(ax, result, 0, "before"),
+            lambda ax: _spread(ax, result, -1, "after"),
+            lambda ax: _information(ax, result),
+        ]
         return arranged(drawn, 1.3, str(result.attrs.get("title", "")), path)
     basin = _Basin(result)
     waves = "forecast_true" in result
     height = float(np.clip(WIDTH / basin.aspect, 2.2, 4.6))
     rows = [height + 0.3, height, *([2.3] if waves else [])]
-    figure = new_figure(3 * (WIDTH + 1.5), sum(rows) + 0.7 * len(rows) + 0.5, layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.1)  # type: ignore[union-attr]  # it has one
+    figure = new_figure(3 * (WIDTH + 1.5), sum(rows) + 0.7 * len(rows) + 0.5, between=0.1)
     cells = figure.add_gridspec(len(rows), 3, height_ratios=rows)
-    panels = [_network, _before, _after, lambda ax, b: _information(ax, b.result, b.aspect)]
-    panels += [_true, _recovered] if "integral_true" in result else []
+    panels: list[Panel] = [
+        lambda ax: _network(ax, basin),
+        lambda ax: _deviation(ax, basin, 0, "before"),
+        lambda ax: _deviation(ax, basin, -1, "after"),
+        lambda ax: _information(ax, result, basin.aspect),
+    ]
+    if "integral_true" in result:
+        error, units = result.attrs["integral_error"], _units(result["integral"])
+        panels += [
+            lambda ax: _total(ax, basin, "integral_true", ""),
+            lambda ax: _total(ax, basin, "integral", f" (rms error {error:.2g}{units})"),
+        ]
     for k, panel in enumerate(panels):
-        panel(figure.add_subplot(cells[divmod(k, 3)]), basin)
+        panel(figure.add_subplot(cells[divmod(k, 3)]))
     if waves:
         _forecasts(figure, cells[2, :], result)
     figure.suptitle(str(result.attrs.get("title", "")), fontsize=14, color=INK)
@@ -83,12 +96,12 @@ class _Basin:
         self.aspect = float(np.ptp(self.edges[0]) / np.ptp(self.edges[1]))
         self.medium = result[result.attrs["medium"]]
 
-    def at(self, kind: str) -> tuple[np.ndarray, np.ndarray]:
+    def at(self, kind: str) -> tuple[Float[np.ndarray, " sites"], Float[np.ndarray, " sites"]]:
         """x and y of candidates, points or sources."""
         x, y = (self.result[f"{kind}_{d}"].values / self.unit for d in ("x", "y"))
         return x, y
 
-    def spread(self, field: xr.DataArray) -> np.ndarray:
+    def spread(self, field: xr.DataArray) -> Float[np.ndarray, "ny nx"]:
         """Values at the sites of the source on the whole grid, NaN elsewhere."""
         if "source" not in field.dims:
             return field.values
@@ -115,28 +128,21 @@ class _Basin:
             sides.append([(x[i], y[j]), (x[i + 1], y[j])])
         ax.add_collection(LineCollection(sides, colors=INK, linewidths=1.0))
 
-    @property
-    def centers(self) -> list[np.ndarray]:
-        return [self.result[d].values / self.unit for d in ("x", "y")]
-
     def contours(self, ax: Axes) -> None:
         """Draw contours of the medium."""
         values = self.medium.values
         low, high = float(values.min()), float(values.max())
         if high - low > 1e-9 * abs(high):
+            x, y = (self.result[d].values / self.unit for d in ("x", "y"))
             levels = np.linspace(low, high, 7)[1:-1]
-            ax.contour(*self.centers, values, levels, colors="k", linewidths=0.5, alpha=0.3)
+            ax.contour(x, y, values, levels, colors="k", linewidths=0.5, alpha=0.3)
 
     def finish(self, ax: Axes, text: str) -> None:
         ax.set_aspect("equal")
         ax.set_xlabel("x" + self.suffix)
         ax.set_ylabel("y" + self.suffix)
-        ax.set_title(textwrap.fill(text, 54), fontsize=10.5, color=INK)
+        titled(ax, textwrap.fill(text, 54), 10.5)
         ax.locator_params(nbins=6)
-
-    def bar(self, ax: Axes, image: ScalarMappable, text: str) -> None:
-        beside = ax.inset_axes((1.03, 0.0, 0.04, 1.0))
-        ax.figure.colorbar(image, cax=beside).set_label(text)
 
     def map(
         self, ax: Axes, field: xr.DataArray, text: str, limits: tuple[float, float], colors: str
@@ -147,7 +153,7 @@ class _Basin:
         image = ax.pcolormesh(
             *self.edges, values, vmin=limits[0], vmax=limits[1], cmap=colors, rasterized=True
         )
-        self.bar(ax, image, _units(field).strip())
+        color_bar(ax, image, units_of(field))
         x, y = (p[self.network] for p in self.at("candidate"))
         ax.plot(x, y, "o", ms=4, mfc="white", mec="k", mew=0.7)
         self.finish(ax, text)
@@ -162,20 +168,17 @@ class _Basin:
             set_limits(max(low, edges[0]), min(high, edges[-1]))
 
     @property
-    def network(self) -> np.ndarray:
+    def network(self) -> Int[np.ndarray, " sensors"]:
         """Existing sensors, and those chosen."""
-        return np.concatenate([self.existing, self.result["order"].values])
-
-    @property
-    def existing(self) -> np.ndarray:
-        return np.flatnonzero(self.result["candidate_kind"].values == 1)
+        existing = np.flatnonzero(self.result["candidate_kind"].values == 1)
+        return np.concatenate([existing, self.result["order"].values])
 
 
 def _network(ax: Axes, basin: _Basin) -> None:
     """Draw candidates, and the order of those chosen."""
     result, medium = basin.result, basin.medium
     image = ax.pcolormesh(*basin.edges, medium.values, cmap="Blues", rasterized=True, alpha=0.75)
-    basin.bar(ax, image, f"{medium.attrs['long_name']} ({medium.attrs['units']})")
+    color_bar(ax, image, f"{medium.attrs['long_name']} ({medium.attrs['units']})")
     basin.contours(ax)
     basin.outline(ax)
     handles = _marked(ax, *basin.at("candidate"), result)
@@ -200,7 +203,7 @@ def _marked(ax: Axes, x: np.ndarray, y: np.ndarray, result: xr.Dataset) -> list[
         (free, "o", "candidate", {"ms": 4.5, "mfc": "white", "mec": "#555555"}),
         (kind < 0, "x", "forbidden", {"ms": 5, "mec": "#555555"}),
         (kind == 1, "s", "in place", {"ms": 7, "mfc": PLACED, "mec": "k"}),
-        (order, "o", "chosen", {"ms": 12, "mfc": CHOSEN, "mec": "white"}),
+        (order, "o", "chosen", {"ms": 12, "mfc": RED, "mec": "white"}),
     ]
     handles = []
     for which, mark, label, options in marks:
@@ -222,23 +225,16 @@ def _candidates(ax: Axes, result: xr.Dataset) -> None:
         _legend_below(ax, WIDTH / 1.3, handles=handles)
     else:
         order = result["order"].values
-        ax.bar(np.arange(1, len(order) + 1), result["gain"], color=CHOSEN)
+        ax.bar(np.arange(1, len(order) + 1), result["gain"], color=RED)
         ax.set_xticks(np.arange(1, len(order) + 1), [str(p) for p in order])
         ax.set_xlabel("candidate")
         ax.set_ylabel("information gained (nats)")
-        ax.spines[["top", "right"]].set_visible(False)
-    ax.set_title(_chosen(result), fontsize=10.5, color=INK)
+        open_axes(ax)
+    titled(ax, _chosen(result), 10.5)
 
 
-def _before_of_map(ax: Axes, result: xr.Dataset) -> None:
-    _deviation_of_map(ax, result, 0, "before")
-
-
-def _after_of_map(ax: Axes, result: xr.Dataset) -> None:
-    _deviation_of_map(ax, result, -1, "after")
-
-
-def _deviation_of_map(ax: Axes, result: xr.Dataset, addition: int, when: str) -> None:
+def _spread(ax: Axes, result: xr.Dataset, addition: int, when: str) -> None:
+    """Draw the standard deviation of the source's time integral, where there is no medium."""
     field, most = result["integral_sd"].isel(addition=addition), float(result["integral_sd"].max())
     text = f"standard deviation of the time integral, {when}"
     draw_sites(ax, result, field, text=text, limits=(0.0, 1.05 * most))
@@ -250,34 +246,13 @@ def _legend_below(ax: Axes, height: float, **options: Any) -> None:
               loc="upper center", bbox_to_anchor=(0.5, -0.46 / height), **options)  # fmt: skip
 
 
-def _spreads(basin: _Basin) -> list[xr.DataArray]:
-    """Standard deviations of the source's time integral before the first and after the last
-    sensor."""
-    return [basin.result["integral_sd"].isel(addition=k) for k in (0, -1)]
-
-
-def _before(ax: Axes, basin: _Basin) -> None:
-    _deviation(ax, basin, 0, "before")
-
-
-def _after(ax: Axes, basin: _Basin) -> None:
-    _deviation(ax, basin, 1, "after")
-
-
-def _deviation(ax: Axes, basin: _Basin, which: int, when: str) -> None:
-    spreads = _spreads(basin)
-    limits = 0.0, float(max(s.max() for s in spreads))
-    text = f"{spreads[which].attrs['long_name']}, {when}"
-    basin.map(ax, spreads[which], text, limits, "magma")
-
-
-def _true(ax: Axes, basin: _Basin) -> None:
-    _total(ax, basin, "integral_true", "")
-
-
-def _recovered(ax: Axes, basin: _Basin) -> None:
-    error, units = basin.result.attrs["integral_error"], _units(basin.result["integral"])
-    _total(ax, basin, "integral", f" (rms error {error:.2g}{units})")
+def _deviation(ax: Axes, basin: _Basin, addition: int, when: str) -> None:
+    """Draw the standard deviation of the source's time integral after so many sensors, in the
+    colours of both maps."""
+    fields = basin.result["integral_sd"].isel(addition=[0, -1])
+    field = basin.result["integral_sd"].isel(addition=addition)
+    text = f"{field.attrs['long_name']}, {when}"
+    basin.map(ax, field, text, (0.0, float(fields.max())), "magma")
 
 
 def _total(ax: Axes, basin: _Basin, name: str, more: str) -> None:
@@ -287,8 +262,8 @@ def _total(ax: Axes, basin: _Basin, name: str, more: str) -> None:
 
 
 def _units(field: xr.DataArray) -> str:
-    units = str(field.attrs.get("units", "1"))
-    return "" if units == "1" else f" {units}"
+    """Units of a field, after a number."""
+    return f" {units_of(field)}".rstrip()
 
 
 def _information(ax: Axes, result: xr.Dataset, aspect: float = 1.3) -> None:
@@ -297,17 +272,17 @@ def _information(ax: Axes, result: xr.Dataset, aspect: float = 1.3) -> None:
         label = f"{result.sizes['design']} random networks" if k == 0 else None
         ax.plot(np.arange(one.size + 1), [start, *one], color=RANDOM, lw=0.7, label=label)
     chosen = [start, *result["information"].values]
-    ax.plot(np.arange(len(chosen)), chosen, "o-", ms=4, color=CHOSEN, lw=1.8, label="chosen")
+    ax.plot(np.arange(len(chosen)), chosen, "o-", ms=4, color=RED, lw=1.8, label="chosen")
     ax.set_box_aspect(1.0 / aspect)
     ax.set_xlim(0, None)
     ax.set_ylim(0, None)
     ax.set_xlabel("sensors chosen")
     ax.set_ylabel("expected information gain (nats)")
-    ax.set_title("what the data are expected to tell", fontsize=10.5, color=INK)
+    titled(ax, "what the data are expected to tell", 10.5)
     ax.locator_params(axis="x", integer=True)
     ax.grid(alpha=0.2)
     ax.legend(frameon=False, fontsize=8.5, loc="upper left")
-    ax.spines[["top", "right"]].set_visible(False)
+    open_axes(ax)
 
 
 def _forecasts(figure: Figure, place: SubplotSpec, result: xr.Dataset) -> None:
@@ -320,17 +295,12 @@ def _forecasts(figure: Figure, place: SubplotSpec, result: xr.Dataset) -> None:
     for k in shown:
         ax = figure.add_subplot(inner[k], sharey=first)
         mean, sd = (result[n].values[:, k] for n in ("forecast", "forecast_sd"))
-        ax.axhline(0.0, color="#bbbbbb", lw=0.7, zorder=0)
-        ax.fill_between(time, mean - NINETY * sd, mean + NINETY * sd, color=BAND, lw=0, alpha=0.7,
-                        label="90 % interval")  # fmt: skip
-        ax.plot(time, mean, color=LINE, lw=1.6, label="forecast")
+        forecast(ax, time, mean, sd)
         ax.plot(time, result["forecast_true"].values[:, k], ":", color=TRUE, lw=1.6, label="true")
         if until < time[-1]:
-            ax.axvspan(0, until, color=RANDOM, alpha=0.35, lw=0, label="data used")
-        ax.set_xlim(0, time[-1])
+            data_used(ax, until)
         ax.set_xlabel(f"time ({unit})")
-        ax.set_title(f"waves ahead: {result['point_name'].values[k]}", fontsize=10.5, color=INK)
-        ax.spines[["top", "right"]].set_visible(False)
+        titled(ax, f"waves ahead: {result['point_name'].values[k]}", 10.5)
         if first is None:
             first = ax
             text, units = (result["forecast"].attrs[a] for a in ("long_name", "units"))

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
+from jaxtyping import Float, Int
 
 from ..core.errors import DataError
+from ..results.dataset import Variables, named
 from ..results.samples import samples_of, scalars
-from .corner import DARK, LIGHT, MOST, corner_size, draw_corner, numbers
-from .fields import INK, Panel, aspect, draw_map, new_figure, saved, value_range
+from .corner import LIGHT, corner_size, draw_corner
+from .figure import Panel, new_figure, saved
+from .maps import aspect, draw_map, value_range
+from .numbers import MOST, numbers
+from .style import BLUE, FAINT, INK, labelled, legend, name_of, open_axes, symmetric, titled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -121,16 +126,18 @@ def _on_fault(result: xr.Dataset, kind: str) -> xr.Dataset:
         field = part[f"slip_{name}"]
         values = np.full((len(edges["y"]) - 1, len(edges["x"]) - 1), np.nan)
         values[down, along] = field.values
-        text = {"units": field.attrs.get("units", "1"), "long_name": f"{said} {kind} slip"}
+        text = named(f"{said} {kind} slip", field.attrs.get("units", "1"))
         variables[name] = (("y", "x"), values, text)
-    coordinates: dict[str, Any] = {}
+    coordinates: Variables = {}
     for d, e in edges.items():
         coordinates[d] = (d, 0.5 * (e[1:] + e[:-1]), {"units": units})
         coordinates[f"{d}_face"] = (f"{d}_face", e, {"units": units})
     return xr.Dataset(variables, coordinates)
 
 
-def _patches(at: xr.DataArray) -> tuple[np.ndarray, np.ndarray]:
+def _patches(
+    at: xr.DataArray,
+) -> tuple[Float[np.ndarray, " edges"], Int[np.ndarray, " components"]]:
     """Edges of patches along one direction, and the patch of each component."""
     middles, which = np.unique(at.values, return_inverse=True)
     size = float(at.attrs.get("patch_length", middles[1] - middles[0] if len(middles) > 1 else 1.0))
@@ -150,14 +157,13 @@ def _fault_axes(ax: Axes) -> None:
 def _bars(ax: Axes, result: xr.Dataset) -> None:
     mean, sd = result["slip_mean"], result["slip_sd"]
     at = np.arange(mean.size)
-    ax.axhline(0.0, color="#bbbbbb", lw=0.8, zorder=0)
-    ax.errorbar(at, mean, yerr=sd, fmt="o", ms=3.5, color=DARK, ecolor=LIGHT, elinewidth=1.6)
-    units = str(mean.attrs.get("units", "1"))
+    ax.axhline(0.0, color=FAINT, lw=0.8, zorder=0)
+    ax.errorbar(at, mean, yerr=sd, fmt="o", ms=3.5, color=BLUE, ecolor=LIGHT, elinewidth=1.6)
     ax.set_xlabel("component")
-    ax.set_ylabel("slip" + ("" if units == "1" else f" ({units})"))
-    ax.set_title("mean and standard deviation of slip", fontsize=10, color=INK)
+    ax.set_ylabel(labelled("slip", mean))
+    titled(ax, "mean and standard deviation of slip")
     ax.locator_params(axis="x", integer=True)
-    ax.spines[["top", "right"]].set_visible(False)
+    open_axes(ax)
 
 
 # Fields
@@ -199,8 +205,7 @@ def _map_panel(
             if shared is not None:
                 limits, log = shared
             if limits[0] < 0 < limits[1]:
-                most = max(-limits[0], limits[1])
-                limits, colors = (-most, most), "RdBu_r"
+                limits, colors = symmetric(limits), "RdBu_r"
         draw_map(ax, result, name, limits=limits, log=log, points=True, colors=colors)
         ax.locator_params(axis="x", nbins=5)
         if finish is not None:
@@ -214,18 +219,13 @@ def _band(ax: Axes, result: xr.Dataset, name: str) -> None:
     mean, sd = result[f"{name}_mean"], result[f"{name}_sd"]
     x = result[mean.dims[0]]
     ax.fill_between(x, mean - sd, mean + sd, color=LIGHT, lw=0, label="± standard deviation")
-    ax.plot(x, mean, color=DARK, lw=1.5, label="mean")
+    ax.plot(x, mean, color=BLUE, lw=1.5, label="mean")
     if f"{name}_true" in result:
         ax.plot(x, result[f"{name}_true"], "k:", lw=1.5, label="true")
-    ax.set_xlabel(_labelled(str(mean.dims[0]), x))
-    ax.set_ylabel(_labelled(name.replace("_", " "), mean))
-    ax.legend(frameon=False, fontsize=8)
-    ax.spines[["top", "right"]].set_visible(False)
-
-
-def _labelled(text: str, field: xr.DataArray) -> str:
-    units = str(field.attrs.get("units", "1"))
-    return text if units == "1" else f"{text} ({units})"
+    ax.set_xlabel(labelled(str(mean.dims[0]), x))
+    ax.set_ylabel(labelled(name.replace("_", " "), mean))
+    legend(ax)
+    open_axes(ax)
 
 
 # Stages
@@ -241,15 +241,14 @@ def _progress(result: xr.Dataset) -> list[Row]:
 def _stages(ax: Axes, result: xr.Dataset, name: str) -> None:
     """Draw a variable by stage, one line a run."""
     values = result[name]
-    paths: Iterable[Any] = values.values.reshape(-1, values.sizes["stage"])
-    for path in paths:
-        ax.plot(np.arange(1, len(path) + 1), path, "o-", ms=3, lw=1.0, color=DARK, alpha=0.7)
+    for path in values.values.reshape(-1, values.sizes["stage"]):
+        ax.plot(np.arange(1, len(path) + 1), path, "o-", ms=3, lw=1.0, color=BLUE, alpha=0.7)
     if name == "gamma":
         ax.set_yscale("log")
     else:
         ax.set_ylim(0.0, 1.03)
     ax.set_xlabel("stage")
-    ax.set_title(str(values.attrs.get("long_name", name)), fontsize=10, color=INK)
+    titled(ax, name_of(values))
     ax.locator_params(axis="x", integer=True)
     ax.grid(axis="y", alpha=0.25)
-    ax.spines[["top", "right"]].set_visible(False)
+    open_axes(ax)

@@ -7,22 +7,23 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
+from jaxtyping import Float
 
 from ..core.errors import DataError
-from .fields import (
-    INK,
-    Panel,
-    arranged,
-    aspect,
-    cut,
-    draw_map,
-    edges,
+from .curves import profile, series
+from .figure import Panel, arranged
+from .maps import aspect, cut, draw_map, edges, over_all_time, value_range
+from .style import (
+    GREY,
+    RED,
+    color_bar,
     integers,
-    over_all_time,
-    profile,
-    series,
+    labelled,
+    legend,
+    open_axes,
+    symmetric,
+    titled,
     units_of,
-    value_range,
 )
 
 if TYPE_CHECKING:
@@ -123,47 +124,34 @@ def _field(ax: Axes, state: xr.Dataset, name: str) -> None:
         ax.set_ylabel(units_of(field))
         return
     limits, log = value_range(field.values)
-    colors = "viridis"
-    if limits[0] < 0.0 < limits[1]:
-        most = max(-limits[0], limits[1])
-        limits, colors = (-most, most), "RdBu_r"
-    draw_map(ax, state, name, limits=limits, log=log, colors=colors)
+    colors = "RdBu_r" if limits[0] < 0.0 < limits[1] else "viridis"
+    draw_map(ax, state, name, limits=symmetric(limits), log=log, colors=colors)
 
 
 def _convergence(ax: Axes, state: xr.Dataset) -> None:
     residual = state["convergence"]
-    ax.semilogy(
-        state["convergence_iteration"], residual.where(residual > 0), "o-", ms=3, color="#c8553d"
-    )
-    ax.axhline(float(state.attrs["tolerance"]), color="#8a8a8a", ls="--", lw=1.0)
+    ax.semilogy(state["convergence_iteration"], residual.where(residual > 0), "o-", ms=3, color=RED)
+    ax.axhline(float(state.attrs["tolerance"]), color=GREY, ls="--", lw=1.0)
     ax.set_xlabel("iteration")
-    ax.set_title(f"{state.attrs['status']}: relative residual", fontsize=10, color=INK)
+    titled(ax, f"{state.attrs['status']}: relative residual")
     integers(ax)
     ax.grid(axis="y", alpha=0.25)
-    ax.spines[["top", "right"]].set_visible(False)
-
-
-def _labelled(text: str, field: xr.DataArray) -> str:
-    units = str(field.attrs.get("units", "1"))
-    return text if units == "1" else f"{text} ({units})"
+    open_axes(ax)
 
 
 def _seen_in_plane(ax: Axes, data: xr.Dataset, name: str) -> None:
     values = data[name]
     marks = ax.scatter(data["x"], data["y"], c=values, s=36, edgecolors="black", linewidths=0.6)
-    bar = ax.figure.colorbar(marks, cax=ax.inset_axes((1.03, 0.0, 0.04, 1.0)))
-    bar.set_label(_labelled(name.replace("_", " "), values))
+    color_bar(ax, marks, labelled(name.replace("_", " "), values))
     ax.set_aspect("equal")
     ax.margins(0.1)
-    ax.set_xlabel(_labelled("x", data["x"]))
-    ax.set_ylabel(_labelled("y", data["y"]))
+    ax.set_xlabel(labelled("x", data["x"]))
+    ax.set_ylabel(labelled("y", data["y"]))
     sigma = data[f"{name}_sigma"].values
-    ax.set_title(
-        f"{values.size} observations, standard deviation {_between(sigma)}", fontsize=10, color=INK
-    )
+    titled(ax, f"{values.size} observations, standard deviation {_between(sigma)}")
 
 
-def _between(values: np.ndarray) -> str:
+def _between(values: Float[np.ndarray, ...]) -> str:
     low, high = f"{values.min():.2g}", f"{values.max():.2g}"
     return low if low == high else f"{low} to {high}"
 
@@ -189,8 +177,8 @@ def _seen_along(ax: Axes, data: xr.Dataset, name: str, axes: list[str]) -> None:
             label=label or None,
         )
     if axes[1:]:
-        ax.legend(frameon=False, fontsize=8)
-    ax.set_xlabel(_labelled(along, data[along]) if axes else "observation")
-    ax.set_ylabel(_labelled(name.replace("_", " "), data[name]))
-    ax.set_title(f"{data[name].size} observations", fontsize=10, color=INK)
-    ax.spines[["top", "right"]].set_visible(False)
+        legend(ax)
+    ax.set_xlabel(labelled(along, data[along]) if axes else "observation")
+    ax.set_ylabel(labelled(name.replace("_", " "), data[name]))
+    titled(ax, f"{data[name].size} observations")
+    open_axes(ax)

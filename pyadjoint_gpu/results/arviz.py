@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
+from jaxtyping import Int
 
 from ..core.errors import DataError, EngineError
 from ..statistics.resampling import systematic
@@ -111,7 +112,9 @@ def _word(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _by_run(samples: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
+def _by_run(
+    samples: xr.Dataset,
+) -> tuple[Int[np.ndarray, "runs draws"], Int[np.ndarray, " runs"]]:
     """Indices of the samples of each run, one run a row, and the runs."""
     size = samples.sizes["sample"]
     run = samples["run"].values if "run" in samples.coords else np.zeros(size, int)

@@ -14,11 +14,16 @@ import xarray as xr
 
 from ..core.files import sealed
 from ..core.grid import Grid
+from ..core.spaces import Space
 from ..core.version import __version__
 from ..models.base import Fields, Model
 
 if TYPE_CHECKING:
     from ..engines.base import Engine, Solution
+
+
+Variables = dict[str, Any]
+"""Variables or coordinates by name, as xarray takes them: dimensions, values and attributes."""
 
 
 def clean(attributes: Mapping[str, Any]) -> dict[str, Any]:
@@ -62,17 +67,17 @@ def provenance(event: str, /, **attributes: Any) -> dict[str, Any]:
     )
 
 
-def state_coordinates(model: Model) -> dict[str, Any]:
+def state_coordinates(model: Model) -> Variables:
     """Coordinates of the grid, and of time if the model has it."""
     out = grid_coordinates(model.domain)
     if model.times is not None:
-        out["time"] = ("time", model.times, {"units": model.time_units, "long_name": "time"})
+        out["time"] = "time", model.times, named("time", model.time_units)
     return out
 
 
-def grid_coordinates(grid: Grid) -> dict[str, Any]:
+def grid_coordinates(grid: Grid) -> Variables:
     """Coordinates of cell centres (``x``) and faces (``x_face``)."""
-    out: dict[str, Any] = {}
+    out: Variables = {}
     for d, centers, faces in zip(grid.dims, grid.centers, grid.faces, strict=True):
         axis = {"units": grid.units, "axis": d.upper()}
         out[d] = (d, centers, axis | {"long_name": f"{d} coordinate of cell centres"})
@@ -84,9 +89,9 @@ def grid_coordinates(grid: Grid) -> dict[str, Any]:
     return out
 
 
-def state_variables(model: Model, u: Fields, m: Fields) -> dict[str, Any]:
+def state_variables(model: Model, u: Fields, m: Fields) -> Variables:
     """Unknowns and outputs as variables of a Dataset."""
-    out: dict[str, Any] = {}
+    out: Variables = {}
     for v in model.unknowns:
         field = np.asarray(u[v.name])
         out[v.name] = (_unknown_dims(model, v.name, field.shape), field, v.attributes)
@@ -109,13 +114,13 @@ def _unknown_dims(model: Model, name: str, shape: tuple[int, ...]) -> tuple[str,
     )
 
 
-def layout(model: Model) -> dict[str, tuple[tuple[str, ...], dict[str, Any]]]:
+def layout(model: Model) -> dict[str, tuple[tuple[str, ...], Variables]]:
     """Dimensions of every parameter in a Dataset and their coordinates, those of its own space.
     Where the state or an earlier parameter has a dimension of that name with other coordinates,
     all are prefixed with the parameter's name."""
     taken = state_coordinates(model)
     sizes = {v[0]: len(v[1]) for v in taken.values()}
-    known: list[tuple[Any, tuple[str, ...], dict[str, Any]]] = []
+    known: list[tuple[Space, tuple[str, ...], Variables]] = []
     out = {}
     for p in model.parameters:
         space = model.space(p.name)
@@ -142,7 +147,7 @@ def layout(model: Model) -> dict[str, tuple[tuple[str, ...], dict[str, Any]]]:
 
 
 def _same(a: tuple[Any, ...], b: tuple[Any, ...]) -> bool:
-    """Whether two coordinates are the same."""
+    """True if two coordinates are the same."""
     return (
         np.array_equal(a[0], b[0])
         and np.shape(a[1]) == np.shape(b[1])
@@ -151,10 +156,10 @@ def _same(a: tuple[Any, ...], b: tuple[Any, ...]) -> bool:
     )
 
 
-def parameter_variables(model: Model, m: Fields) -> tuple[dict[str, Any], dict[str, Any]]:
+def parameter_variables(model: Model, m: Fields) -> tuple[Variables, Variables]:
     """Parameter fields as variables and coordinates of a Dataset."""
-    variables: dict[str, Any] = {}
-    coordinates: dict[str, Any] = {}
+    variables: Variables = {}
+    coordinates: Variables = {}
     layouts = layout(model)
     for name, value in m.items():
         dims, own = layouts[name]
@@ -184,15 +189,12 @@ def state_dataset(model: Model, m: Fields, solution: Solution, engine: Engine) -
             effective_throughput=c.throughput,
         ),
     )
-    data["convergence"] = (
-        "check",
-        c.history[:, 1],
-        {"units": "1", "long_name": "relative residual, max norm"},
-    )
+    iterations, residuals = c.history.T
+    data["convergence"] = "check", residuals, named("relative residual, max norm")
     data["convergence_iteration"] = (
         "check",
-        c.history[:, 0].astype(np.int64),
-        {"units": "1", "long_name": "iteration of the check"},
+        iterations.astype(np.int64),
+        named("iteration of the check"),
     )
     return data
 
@@ -211,21 +213,16 @@ _HISTORY = {
 }
 
 
-def history_variables(rows: list[dict[str, float]]) -> dict[str, Any]:
+def history_variables(rows: list[dict[str, float]]) -> Variables:
     """History of an inversion, by iteration of the optimiser."""
-    out: dict[str, Any] = {}
+    out: Variables = {}
     for key, text in _HISTORY.items():
         column = np.array([row[key] for row in rows])
         if key in ("evaluations", "forward_iterations", "adjoint_iterations"):
             column = column.astype(np.int64)
-        units = "s" if key == "wall_time" else "1"
-        out[key] = ("iteration", column, {"units": units, "long_name": text})
-    out["iteration"] = (
-        "iteration",
-        np.arange(len(rows)),
-        {"units": "1", "long_name": "iteration of the optimiser"},
-    )
-    return out
+        out[key] = "iteration", column, named(text, "s" if key == "wall_time" else "1")
+    number = np.arange(len(rows))
+    return out | {"iteration": ("iteration", number, named("iteration of the optimiser"))}
 
 
 def save(data: xr.Dataset, path: str | Path) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 import xarray as xr
+from jaxtyping import Float
 
 from ..core.errors import DataError
 from .dataset import provenance
@@ -17,7 +18,7 @@ ABOUT = ("log_likelihood", "misfit", "weight")
 KIND, TITLE = "sampling", "pyadjoint_gpu samples"
 
 
-def evidence(log_evidence: np.ndarray | jax.Array) -> dict[str, float | None]:
+def evidence(log_evidence: Float[np.ndarray, " runs"]) -> dict[str, float | None]:
     """Combined ln Z of independent runs, and its error.
 
     ln of the mean of the estimates of Z, which are unbiased, and the standard deviation of ln Z
@@ -51,7 +52,7 @@ def scalars(samples: xr.Dataset) -> list[str]:
     return [str(n) for n in samples.data_vars if samples[n].ndim == 1 and n not in ABOUT]
 
 
-def weights_of(samples: xr.Dataset) -> np.ndarray:
+def weights_of(samples: xr.Dataset) -> Float[np.ndarray, " samples"]:
     """Normalised weights of the samples: equal, unless there is a variable ``weight``."""
     size = samples.sizes["sample"]
     if "weight" not in samples:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
+from jaxtyping import Float
 
 from .hmc import SAFE
 
@@ -58,14 +59,14 @@ def check_possible(count: int, total: int, example: str) -> None:
         )
 
 
-def check_diversity(theta: np.ndarray) -> None:
-    """Warn of few distinct particles at the end, of shape (N, p)."""
+def check_diversity(theta: Float[np.ndarray, "particles parameters"]) -> None:
+    """Warn of few distinct particles at the end."""
     distinct = len(np.unique(theta, axis=0)) / len(theta)
     if distinct < DISTINCT:
         _warn(f"{distinct:.0%} of the particles are distinct: take more particles or moves")
 
 
-def check_collapse(ess: np.ndarray, wanted: float) -> None:
+def check_collapse(ess: Float[np.ndarray, " stages"], wanted: float) -> None:
     """Warn of stages with a low ESS / N."""
     least = np.nanmin(ess)
     if least < COLLAPSE * wanted:

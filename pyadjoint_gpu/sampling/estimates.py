@@ -15,13 +15,20 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Int, Key
+from numpy.typing import ArrayLike
 
 from ..core.errors import ConfigError, EngineError
 from ..core.precision import compiled_loop, double
+from .hmc import AnyArray
 from .inputs import Fixed
 from .linear import Settings, posterior
+from .theta_prior import Theta
 
-Forward = Callable[[dict[str, Any]], Any]
+Tags = Int[np.ndarray, "particles numbers"]
+"""Seeds of the random numbers of each particle."""
+Forward = Callable[[dict[str, Any]], ArrayLike]
+"""Map from theta by name, numbers or JAX's tracers of them, to G."""
 
 
 class Estimates(NamedTuple):
@@ -31,9 +38,9 @@ class Estimates(NamedTuple):
     ----------
     log_evidence : array
         ln of an unbiased estimate of p(d | theta); -inf where G is not finite.
-    mean, sd : array, shape (B, n)
+    mean, sd : array
         Moments of s.
-    draws : array, shape (B, K, n)
+    draws : array
         Some samples of s.
     acceptance, shortest, longest : array
         Least acceptance of the stages, and extreme lengths of their trajectories.
@@ -41,19 +48,22 @@ class Estimates(NamedTuple):
         Number of stages.
     """
 
-    log_evidence: Any
-    mean: Any
-    sd: Any
-    draws: Any
-    acceptance: Any
-    shortest: Any
-    longest: Any
-    stages: Any
+    log_evidence: Float[AnyArray, " batch"]
+    mean: Float[AnyArray, "batch components"]
+    sd: Float[AnyArray, "batch components"]
+    draws: Float[AnyArray, "batch draws components"]
+    acceptance: Float[AnyArray, " batch"]
+    shortest: Float[AnyArray, " batch"]
+    longest: Float[AnyArray, " batch"]
+    stages: Int[AnyArray, " batch"]
 
 
 @partial(compiled_loop, static_argnums=(0,))
 def _estimated(
-    static: tuple[Settings, int], tags: Any, design_matrix: Any, *problem: Any
+    static: tuple[Settings, int],
+    tags: Int[Array, "batch numbers"],
+    design_matrix: Float[Array, "batch data components"],
+    *problem: Any,
 ) -> Estimates:
     settings, draws = static
     keys = jax.vmap(_key)(tags)
@@ -109,13 +119,13 @@ class Work:
     dtype: str
 
     @double
-    def design_matrix(self, theta: np.ndarray) -> np.ndarray:
+    def design_matrix(self, theta: Theta) -> Float[np.ndarray, "batch data components"]:
         """L^-1 G for each row of theta, at most a batch of rows. Always in double precision, as JAX
         would keep the constants of a trace in single precision."""
         return self.fixed.whiten(_matrices(self.forward, self.names, theta, self.batch))
 
     @double
-    def start(self, theta: np.ndarray, tags: np.ndarray, device: Any = None) -> Estimates:
+    def start(self, theta: Theta, tags: Tags, device: Any = None) -> Estimates:
         """Start one batch asynchronously. `tags`, one row each, seed its random numbers."""
         fill = _filling(theta, self.batch)
         given = (self.design_matrix(theta)[fill], *self.fixed.shared)
@@ -124,21 +134,25 @@ class Work:
         found = _estimated((self.settings, self.draws), *arrays)
         return jax.tree.map(lambda a: a[: len(theta)], found)
 
-    def finish(self, theta: np.ndarray, tags: np.ndarray) -> Estimates:
+    def finish(self, theta: Theta, tags: Tags) -> Estimates:
         """Run one batch, with results as NumPy arrays to send between processes."""
         return jax.tree.map(np.asarray, self.start(theta, tags))
 
 
 def estimate(
-    work: Work, theta: np.ndarray, tags: np.ndarray, executor: Executor | None = None
+    work: Work,
+    theta: Theta,
+    tags: Tags,
+    executor: Executor | None = None,
 ) -> Iterator[Estimates]:
     """Estimates for all rows of theta, a batch after the other.
 
     Parameters
     ----------
-    theta : array, shape (N, p)
-    tags : array of int, shape (N, k)
-    executor
+    theta : array
+    tags : array of int
+        Seeds of the random numbers of each row.
+    executor : Executor, optional
         Pool of other processes; without one, batches go to this process's devices in turn.
     """
     parts = [slice(i, i + work.batch) for i in range(0, len(theta), work.batch)]
@@ -202,7 +216,7 @@ def workers(executor: Executor | None, work: Work) -> Iterator[Executor | None]:
 
 
 def _forks(executor: Any) -> bool:
-    """Whether its processes would be forked; False for subclasses with a method of their own."""
+    """True if its processes would be forked; False for subclasses with a method of their own."""
     own = type(executor).map is not ProcessPoolExecutor.map
     return not own and executor._mp_context.get_start_method() == "fork"
 
@@ -212,7 +226,7 @@ def joined(parts: list[Estimates]) -> Estimates:
     return jax.tree.map(lambda *a: np.concatenate(a), *parts)
 
 
-def _key(tag: jax.Array) -> jax.Array:
+def _key(tag: Int[Array, " numbers"]) -> Key[Array, ""]:
     """A PRNG key from a row of integers."""
     key = jax.random.key(tag[0])
     for number in tag[1:]:
@@ -225,14 +239,17 @@ def _batched(forward: Forward, names: tuple[str, ...]) -> Any:
     return jax.jit(jax.vmap(lambda row: jnp.asarray(forward(dict(zip(names, row, strict=True))))))
 
 
-def _filling(theta: np.ndarray, batch: int) -> np.ndarray:
+def _filling(theta: np.ndarray, batch: int) -> Int[np.ndarray, " batch"]:
     """Indices that pad a short batch to full size: one shape, one compilation."""
     return np.arange(batch) % len(theta)
 
 
 def _matrices(
-    forward: Forward, names: tuple[str, ...], theta: np.ndarray, batch: int
-) -> np.ndarray:
+    forward: Forward,
+    names: tuple[str, ...],
+    theta: Theta,
+    batch: int,
+) -> Float[np.ndarray, "rows data components"]:
     """G for each row of theta, batched where `forward` consists of JAX operations."""
     try:
         return np.asarray(_batched(forward, names)(theta[_filling(theta, batch)]))[: len(theta)]

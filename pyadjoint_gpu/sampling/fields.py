@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
+from numpy.typing import ArrayLike
 
 from ..core.checks import real_array
 from ..core.errors import ConfigError, DataError
@@ -34,7 +35,7 @@ class FieldPrior:
     """
 
     name: str
-    sd: Any
+    sd: ArrayLike
     length: float | None = None
 
     def bind(self, control: BoundControl) -> BoundPrior:
@@ -80,4 +81,4 @@ class BoundPrior:
     """
 
     control: BoundControl
-    root: Callable[[Any], Any]
+    root: Callable[[Float[Array, "*shape"]], Float[Array, "*shape"]]

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import jax
 import numpy as np
 import xarray as xr
+from jaxtyping import Float
+from numpy.typing import ArrayLike
 
 from ..core.checks import check_choice, finite_array
 from ..core.frozen import Frozen
 from ..core.pickling import AsGiven
 from ..core.precision import double
-from ..results.dataset import named
+from ..results.dataset import Variables, named
 from ..results.samples import attributes, evidence
 from .checks import check_trajectories
-from .inputs import Fixed, fixed
+from .inputs import Fixed, GaussianPrior, fixed
 from .linear import USUAL, Sampled, Settings, checked_settings, sample
 from .options import check_run
+from .runs import run_coordinate, run_variables
 
 
 @dataclass(frozen=True)
@@ -41,11 +43,11 @@ class LinearSMC(AsGiven, Frozen):
         If a setting or an array is not what it should be, and where the prior is improper.
     """
 
-    green: Any
-    data: Any
-    noise: Any
-    slip_prior: Any
-    bounds: Any = None
+    green: ArrayLike
+    data: ArrayLike
+    noise: ArrayLike
+    slip_prior: ArrayLike | GaussianPrior
+    bounds: tuple[ArrayLike, ArrayLike] | None = None
     settings: Settings = USUAL
     dtype: str = "float64"
 
@@ -59,7 +61,7 @@ class LinearSMC(AsGiven, Frozen):
         return fixed(self.data, self.noise, self.slip_prior, self.bounds)
 
     @cached_property
-    def _white(self) -> np.ndarray:
+    def _white(self) -> Float[np.ndarray, "data components"]:
         return self._fixed.whiten(finite_array("green", self.green), "green")
 
     @double
@@ -88,31 +90,29 @@ class LinearSMC(AsGiven, Frozen):
         design_matrix = np.broadcast_to(self._white, (repeats, *self._white.shape))
         given = (design_matrix, *self._fixed.shared)
         arrays = jax.tree.map(lambda a: np.asarray(a, self.dtype), given)
-        found: Sampled = jax.tree.map(np.asarray, sample(self.settings, keys, *arrays))
-        stages = int(np.max(found.count))
-        path = {k: v[:, :stages] for k, v in found.stages._asdict().items()}
-        lengths = path["length"]
-        check_trajectories(np.nanmin(path["acceptance"]), np.nanmin(lengths), np.nanmax(lengths))
-        s = np.concatenate([run.T for run in found.s])
-        variables: dict[str, Any] = {
+        found: Sampled = sample(self.settings, keys, *arrays)
+        log_evidence = np.asarray(found.log_evidence)
+        path = np.stack(found.stages, axis=-1)[:, : np.max(found.count)]
+        acceptance, length = path[..., 2], path[..., 3]
+        check_trajectories(np.nanmin(acceptance), np.nanmin(length), np.nanmax(length))
+        s = np.concatenate([run.T for run in np.asarray(found.s)])
+        variables: Variables = {
             "slip": (("sample", "component"), s, named("s")),
             "slip_mean": ("component", np.mean(s, axis=0), named("mean of s")),
             "slip_sd": ("component", np.std(s, axis=0), named("standard deviation of s")),
-            "log_evidence": ("repeat", found.log_evidence, named("ln Z of each run")),
         }
-        texts = {
-            "gamma": "exponent of the likelihood",
-            "ess": "ESS of the stage's weights over their number",
-            "acceptance": "accepted trajectories",
-            "length": "length of trajectories in marginal standard deviations",
-        }
-        variables |= {k: (("repeat", "stage"), path[k], named(texts[k])) for k in texts}
+        variables |= run_variables(
+            log_evidence,
+            path,
+            acceptance=named("accepted trajectories"),
+            length=named("length of trajectories in marginal standard deviations"),
+        )
         return xr.Dataset(
             variables,
-            {"run": ("sample", np.repeat(np.arange(repeats), self.settings.particles))},
+            {"run": run_coordinate(repeats, self.settings.particles)},
             attributes(
                 "SMC of a linear problem",
-                **evidence(found.log_evidence),
+                **evidence(log_evidence),
                 **self._fixed.counts,
                 seed=seed,
             ),

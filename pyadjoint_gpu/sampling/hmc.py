@@ -23,7 +23,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
+from jaxtyping import Array, Float
 
 LENGTH = 1.75
 """Length of a trajectory in marginal standard deviations: between pi/2 and 2."""
@@ -31,19 +33,29 @@ STABLE = 1.0
 """Largest step times the largest frequency; the leapfrog method is stable up to 2."""
 POWERS = 30
 """Power iterations for the largest frequency."""
+SAFE = (0.5 * math.pi * 0.8, 2.0 * 1.2)
+"""Lengths of trajectories beyond which to warn."""
+
+
+AnyArray = Array | np.ndarray
+"""An array of JAX, or of NumPy on the host."""
+
+
+Columns = Float[Array, "components particles"]
+"""Particles, the columns of an array."""
 
 
 class Quadratic(NamedTuple):
     """Logarithm of a Gaussian density, up to a constant: b^T s - s^T H s / 2."""
 
-    matrix: Any
-    vector: Any
+    matrix: Float[AnyArray, "components components"]
+    vector: Float[AnyArray, " components"]
 
-    def plus(self, factor: jax.Array | float, other: Quadratic) -> Quadratic:
+    def plus(self, factor: Float[Array, ""] | float, other: Quadratic) -> Quadratic:
         """The quadratic of this density times a power of another."""
         return Quadratic(self.matrix + factor * other.matrix, self.vector + factor * other.vector)
 
-    def log(self, s: jax.Array) -> jax.Array:
+    def log(self, s: Columns) -> Float[Array, " particles"]:
         """The logarithm at each column of s."""
         return jnp.sum(s * (self.vector[:, None] - 0.5 * product(self.matrix, s)), axis=0)
 
@@ -51,10 +63,10 @@ class Quadratic(NamedTuple):
 class Box(NamedTuple):
     """Bounds lower <= s <= upper, infinite where there is none."""
 
-    lower: Any
-    upper: Any
+    lower: Float[AnyArray, " components"]
+    upper: Float[AnyArray, " components"]
 
-    def reflect(self, s: jax.Array, v: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def reflect(self, s: Columns, v: Columns) -> tuple[Columns, Columns]:
         """Position and velocity after all reflections at the bounds."""
         lower, upper = self.lower[:, None], self.upper[:, None]
         far = jnp.asarray(1e20 if s.dtype == jnp.float32 else 1e100, s.dtype)
@@ -72,8 +84,8 @@ class Box(NamedTuple):
         return jnp.where(room == 0.0, s, inside), jnp.where(odd, -v, v)
 
 
-def product(a: jax.Array, b: jax.Array) -> jax.Array:
-    """Matrix product a b, in full precision on every device."""
+def product(a: Float[AnyArray, "rows inner"], b: Float[AnyArray, "inner ..."]) -> jax.Array:
+    """Product of a matrix with a vector or a matrix, in full precision on every device."""
     return jnp.matmul(a, b, precision=lax.Precision.HIGHEST)
 
 
@@ -93,7 +105,9 @@ def each(function: Callable[..., Any]) -> Callable[..., Any]:
     return batch
 
 
-def tuned(matrix: jax.Array, leapfrogs: int) -> tuple[jax.Array, jax.Array]:
+def tuned(
+    matrix: Float[AnyArray, "components components"], leapfrogs: int
+) -> tuple[Float[Array, " components"], Float[Array, ""]]:
     """The inverse mass C, the variances of N(., H^-1), and a length of steps that makes a
     trajectory `LENGTH` long, or less where that would not be stable."""
     factor = jnp.linalg.cholesky(matrix)
@@ -103,7 +117,7 @@ def tuned(matrix: jax.Array, leapfrogs: int) -> tuple[jax.Array, jax.Array]:
     variance = jnp.sum(root**2, axis=0)
     scale = jnp.sqrt(variance)
 
-    def power(_: Any, x: jax.Array) -> jax.Array:
+    def power(_: int, x: jax.Array) -> jax.Array:
         x = scale * product(matrix, scale * x)
         return x / jnp.linalg.norm(x)
 
@@ -116,16 +130,16 @@ def tuned(matrix: jax.Array, leapfrogs: int) -> tuple[jax.Array, jax.Array]:
 
 def move(
     key: jax.Array,
-    s: jax.Array,
+    s: Columns,
     density: Quadratic,
-    variance: jax.Array,
-    step: jax.Array,
+    variance: Float[Array, " components"],
+    step: Float[Array, ""],
     box: Box | None,
     *,
     moves: int,
     leapfrogs: int,
     jitter: float,
-) -> tuple[jax.Array, jax.Array]:
+) -> tuple[Columns, Float[Array, ""]]:
     """`moves` trajectories of every particle, each accepted or refused; and the mean acceptance.
 
     Parameters
@@ -141,14 +155,16 @@ def move(
     def potential(s: jax.Array, hs: jax.Array) -> jax.Array:
         return jnp.sum(s * (0.5 * hs - vector), axis=0)
 
-    def drift(x: Any, new: Any) -> tuple[jax.Array, jax.Array]:
+    def drift(x: jax.Array, new: jax.Array) -> tuple[jax.Array, jax.Array]:
         """The last two positions, the older one unfolded across the reflections in a box."""
         if box is None:
             return x, new
         new, v = box.reflect(new, new - x)
         return new - v, new
 
-    def trajectory(k: Any, state: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
+    def trajectory(
+        k: int, state: tuple[jax.Array, jax.Array, jax.Array]
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
         s, hs, accepted = state
         noise, length, chance = jax.random.split(jax.random.fold_in(key, k), 3)
         dt = step * (1.0 + jitter * jax.random.uniform(length, minval=-1.0, dtype=s.dtype))
@@ -159,7 +175,7 @@ def move(
         a = 2.0 * jnp.eye(len(vector), dtype=s.dtype) - kick * density.matrix
         c = kick * vector
 
-        def leap(_: Any, at: tuple[Any, Any]) -> tuple[jax.Array, jax.Array]:
+        def leap(_: int, at: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
             old, x = at
             return drift(x, product(a, x) - old + c)
 
@@ -176,7 +192,3 @@ def move(
     start = s, product(density.matrix, s), jnp.zeros((), s.dtype)
     s, _, accepted = lax.fori_loop(0, moves, trajectory, start)
     return s, accepted / moves
-
-
-SAFE = (0.5 * math.pi * 0.8, 2.0 * 1.2)
-"""Lengths of trajectories beyond which to warn."""

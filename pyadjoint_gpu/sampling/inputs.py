@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.linalg
+from jaxtyping import Bool, Float
 from numpy.typing import ArrayLike
 
 from ..core.checks import finite_array, real_array
@@ -29,14 +30,14 @@ class GaussianPrior:
 
     Attributes
     ----------
-    precision : array, shape (n, n)
+    precision : array
         Lambda, positive definite: that of pure Laplacian smoothing is not, that of
         `Fault.smooth_prior` is.
-    mean : array, shape (n,), or float
+    mean : array or float
     """
 
-    precision: np.ndarray
-    mean: np.ndarray | float = 0.0
+    precision: Float[np.ndarray, "components components"]
+    mean: Float[np.ndarray, " components"] | float = 0.0
 
 
 class Fixed(NamedTuple):
@@ -44,24 +45,24 @@ class Fixed(NamedTuple):
 
     Attributes
     ----------
-    data : array, shape (m,)
+    data : array
         L^-1 d of the observed data, with Sigma = L L^T.
-    noise : array, shape (m,) or (m, m)
+    noise : array
         L, or its diagonal.
     constant : float
         -ln det(2 pi Sigma) / 2.
     prior : Quadratic
     box : Box or None
     used : array of bool
-        Which of the data are observed.
+        Mask of the observed ones among all data.
     """
 
-    data: np.ndarray
-    noise: np.ndarray
+    data: Float[np.ndarray, " data"]
+    noise: Float[np.ndarray, " data"] | Float[np.ndarray, "data data"]
     constant: float
     prior: Quadratic
     box: Box | None
-    used: np.ndarray
+    used: Bool[np.ndarray, " all_data"]
 
     @property
     def shared(self) -> tuple[Any, ...]:
@@ -73,8 +74,10 @@ class Fixed(NamedTuple):
         """Numbers of data observed and missing, as attributes."""
         return used_and_missing(len(self.data), int(np.count_nonzero(~self.used)))
 
-    def whiten(self, design_matrix: ArrayLike, name: str = "forward") -> np.ndarray:
-        """L^-1 G of one G or a batch, (..., m, n), with the rows of observed data only."""
+    def whiten(
+        self, design_matrix: ArrayLike, name: str = "forward"
+    ) -> Float[np.ndarray, "*batch data components"]:
+        """L^-1 G of one G or a batch, with the rows of observed data only."""
         if np.iscomplexobj(design_matrix):
             raise DataError(f"{name}: found complex numbers, expected real ones")
         design_matrix = np.asarray(design_matrix, dtype=float)
@@ -90,7 +93,12 @@ class Fixed(NamedTuple):
         return np.linalg.solve(self.noise, design_matrix)
 
 
-def fixed(data: Any, noise: Any, prior: Any, bounds: Any) -> Fixed:
+def fixed(
+    data: ArrayLike,
+    noise: ArrayLike,
+    prior: ArrayLike | GaussianPrior,
+    bounds: tuple[ArrayLike, ArrayLike] | None,
+) -> Fixed:
     """`Fixed` from the arrays of a problem.
 
     Raises
@@ -119,7 +127,7 @@ def fixed(data: Any, noise: Any, prior: Any, bounds: Any) -> Fixed:
     return Fixed(white, root, constant, gaussian, sides, used)
 
 
-def normal(prior: Any) -> Quadratic:
+def normal(prior: ArrayLike | GaussianPrior) -> Quadratic:
     """Density of a `GaussianPrior`, or of standard deviations or a covariance around zero."""
     if isinstance(prior, GaussianPrior):
         precision = finite_array("slip_prior.precision", prior.precision)
@@ -161,7 +169,7 @@ def normal(prior: Any) -> Quadratic:
     return Quadratic(precision, precision @ mean)
 
 
-def box(bounds: Any, n: int) -> Box:
+def box(bounds: tuple[ArrayLike, ArrayLike], n: int) -> Box:
     """`Box` from a pair of numbers or arrays."""
     try:
         lower, upper = (np.broadcast_to(np.asarray(b, dtype=float), n).copy() for b in bounds)

@@ -1,4 +1,4 @@
-"""Where samplers stand, in a journal from which they go on."""
+"""Journal of samplers' states, from which their runs resume."""
 
 from __future__ import annotations
 
@@ -6,27 +6,39 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
-
-import numpy as np
+from typing import Any, Protocol, TypeVar, get_type_hints
 
 from ..core.journal import Journal, MadeWith
 from ..core.progress import phase, progress_bar
 
-T = TypeVar("T")
+
+class TemperedState(Protocol):
+    """The attributes of a tempered sampler's state that say how far its run is."""
+
+    @property
+    def gamma(self) -> float: ...
+
+    @property
+    def move(self) -> int: ...
+
+    @property
+    def log_evidence(self) -> float: ...
+
+
+S = TypeVar("S", bound=TemperedState)
 
 
 class States(Journal):
-    """The states in which runs ended, and that of the run under way: dataclasses of numbers,
-    arrays, NamedTuples of arrays."""
+    """The last state of each run that has ended, and the state of the run under way: dataclasses of
+    numbers, arrays and NamedTuples of arrays."""
 
     kind = "a sampler's journal"
     goes_on = "the same call, or `pyadjoint-gpu run` with its run file"
     records = ("runs",)
     slots = ("now",)
 
-    def load(self, kind: type[T]) -> list[T]:
-        """Of all runs so far."""
+    def load(self, kind: type[S]) -> list[S]:
+        """The states of all runs so far."""
         found = [self.row("runs", k) for k in range(self.count_of("runs"))]
         now = self.last("now")
         self._next = 0 if now is None else now[0] + 1
@@ -35,7 +47,7 @@ class States(Journal):
         return [_state(values, kind) for values in found]
 
     def save(self, run: int, state: Any, ended: bool) -> None:
-        """Where a run stands, after `load`."""
+        """Record the state of a run; `load` comes first."""
         values = {f.name: getattr(state, f.name) for f in fields(state)}
         if ended:
             self.put(runs=(run, values))
@@ -45,29 +57,32 @@ class States(Journal):
 
 
 def followed(
-    kind: type[T],
+    kind: type[S],
     journal: str | Path | None,
     made_with: MadeWith,
-    first: Callable[[int], T],
-    moved: Callable[[T, int], T],
+    first: Callable[[int], S],
+    moved: Callable[[S, int], S],
     *,
     moves: int,
     repeats: int,
     overwrite: bool,
     progress: bool | None,
-) -> list[T]:
-    """Where each of `repeats` runs of a tempered sampler ends, from what the journal has of them.
+) -> list[S]:
+    """The last states of `repeats` runs of a tempered sampler; runs that the journal has resume.
 
     Parameters
     ----------
     kind : type
-        Of states, with ``gamma``, ``move`` (of `moves` a stage) and ``log_evidence``.
+        Dataclass of the states.
+    journal : path, optional
     made_with : callable
-        What decides the states, by name, asked for where there is a journal.
+        The inputs that determine the states, by name; called where there is a journal.
     first, moved : callable
-        The state that run number k starts from, and that after another move.
+        The first state of run number k, and the state after another move.
+    moves : int
+        Moves a stage.
     overwrite : bool
-        Start anew.
+        Start the journal anew.
     """
     with (
         (
@@ -77,12 +92,12 @@ def followed(
         ) as book,
         progress_bar(shown=progress, unit="moves", desc="SMC") as bar,
     ):
-        states: list[Any] = [] if book is None else book.load(kind)
+        states = [] if book is None else book.load(kind)
 
-        def ended(now: Any) -> bool:
+        def ended(now: S) -> bool:
             return now.gamma >= 1.0 and now.move >= moves
 
-        def keep(now: Any, k: int) -> None:
+        def keep(now: S, k: int) -> None:
             states[k:] = [now]
             if book is not None:
                 book.save(k, now, ended(now))
@@ -97,12 +112,13 @@ def followed(
     return states
 
 
-def _state(found: dict[str, Any], kind: type[T]) -> T:
+def _state(found: dict[str, Any], kind: type[S]) -> S:
     values = {}
     for name, hint in get_type_hints(kind).items():
         value = found[name]
-        if issubclass(hint, tuple):
-            values[name] = hint(**value)
-        else:
-            values[name] = value if hint is np.ndarray else hint(value)
+        if hint in (int, float):
+            value = hint(value)
+        elif issubclass(hint, tuple):
+            value = hint(**value)
+        values[name] = value
     return kind(**values)

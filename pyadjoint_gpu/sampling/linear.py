@@ -13,13 +13,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Array, Float, Key
 
 from ..core.checks import fraction
 from ..core.errors import ConfigError
 from ..core.frozen import Frozen
 from ..core.precision import compiled_loop
 from . import tempering
-from .hmc import Box, Quadratic, each, move, product, tuned
+from .hmc import Box, Columns, Quadratic, each, move, product, tuned
 from .options import set_counts
 
 STAGES = 200
@@ -61,7 +62,7 @@ class Settings(Frozen):
 USUAL = Settings()
 
 
-def checked_settings(name: str, found: Any) -> Settings:
+def checked_settings(name: str, found: object) -> Settings:
     """The checked settings of a sampler, or a `ConfigError`."""
     if not isinstance(found, Settings):
         raise ConfigError(
@@ -74,27 +75,31 @@ class Stages(NamedTuple):
     """Diagnostics by stage, NaN beyond the last: gamma at its end, ESS / N after it, acceptance,
     and the length of its trajectories in marginal standard deviations."""
 
-    gamma: jax.Array
-    ess: jax.Array
-    acceptance: jax.Array
-    length: jax.Array
+    gamma: Float[Array, "*batch stages"]
+    ess: Float[Array, "*batch stages"]
+    acceptance: Float[Array, "*batch stages"]
+    length: Float[Array, "*batch stages"]
 
 
 class Sampled(NamedTuple):
-    """Particles of equal weight [n, N], ln Z, the number of stages, and their diagnostics."""
+    """Particles of equal weight, ln Z, the number of stages, and their diagnostics."""
 
-    s: jax.Array
-    log_evidence: jax.Array
-    count: Any
+    s: Float[Array, "*batch components particles"]
+    log_evidence: Float[Array, "*batch"]
+    count: Any  # Int[Array, "*batch"]; tuples have a method of this name
     stages: Stages
+
+
+Carry = tuple[jax.Array, jax.Array, jax.Array, jax.Array, Stages]
+"""Particles, gamma, ln Z, the number of stages, and their diagnostics."""
 
 
 def temper(
     key: jax.Array,
-    s: jax.Array,
+    s: Columns,
     start: Quadratic,
     change: Quadratic,
-    constant: jax.Array,
+    constant: Float[Array, ""],
     box: Box | None,
     settings: Settings,
 ) -> Sampled:
@@ -103,11 +108,11 @@ def temper(
     count = s.shape[1]
     nothing = jnp.full(STAGES, jnp.nan, s.dtype)
 
-    def unfinished(state: Any) -> Any:
+    def unfinished(state: Carry) -> jax.Array:
         _, gamma, _, k, _ = state
         return (gamma < 1.0) & (k < STAGES)
 
-    def stage(state: Any) -> Any:
+    def stage(state: Carry) -> Carry:
         s, gamma, log_evidence, k, stages = state
         draw, run = jax.random.split(jax.random.fold_in(key, k))
         log_likelihood = constant + change.log(s)
@@ -141,7 +146,7 @@ def temper(
     return Sampled(s, log_evidence, k, stages)
 
 
-def drawn(key: jax.Array, prior: Quadratic, box: Box | None, settings: Settings) -> jax.Array:
+def drawn(key: jax.Array, prior: Quadratic, box: Box | None, settings: Settings) -> Columns:
     """Particles of the prior: independent draws, or, in a box, by stages from the truncated normal
     distributions of independent components."""
     n, dtype = len(prior.vector), prior.vector.dtype
@@ -164,10 +169,10 @@ def drawn(key: jax.Array, prior: Quadratic, box: Box | None, settings: Settings)
 
 def posterior(
     settings: Settings,
-    keys: jax.Array,
-    design_matrix: jax.Array,
-    data: jax.Array,
-    constant: jax.Array,
+    keys: Key[Array, " batch"],
+    design_matrix: Float[Array, "batch data components"],
+    data: Float[Array, " data"],
+    constant: Float[Array, ""],
     prior: Quadratic,
     box: Box | None,
 ) -> Sampled:
@@ -176,10 +181,10 @@ def posterior(
     Parameters
     ----------
     settings : Settings
-    keys : array of PRNG keys, shape (B,)
-    design_matrix : array, shape (B, m, n)
+    keys : array of PRNG keys
+    design_matrix : array
         Sigma^(-1/2) G.
-    data : array, shape (m,)
+    data : array
         Sigma^(-1/2) d.
     constant : float
         -ln det(2 pi Sigma) / 2.
@@ -190,10 +195,10 @@ def posterior(
     Returns
     -------
     Sampled
-        Arrays with a first axis of length B; ln Z for the prior normalised in the box.
+        Arrays with a first axis of the batch; ln Z for the prior normalised in the box.
     """
 
-    def one(key: jax.Array, design_matrix: jax.Array) -> Sampled:
+    def one(key: Key[Array, ""], design_matrix: Float[Array, "data components"]) -> Sampled:
         first, second = jax.random.split(key)
         s = drawn(first, prior, box, settings)
         change = Quadratic(product(design_matrix.T, design_matrix), product(design_matrix.T, data))

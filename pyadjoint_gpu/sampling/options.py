@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 
@@ -46,7 +46,7 @@ def set_counts(owner: Frozen, **least: int) -> None:
         owner._set(**{name: found})
 
 
-def check_run(seed: Any, repeats: Any, journal: Any = None) -> tuple[int, int]:
+def check_run(seed: int, repeats: int, journal: str | Path | None = None) -> tuple[int, int]:
     """`seed` and `repeats` of a sampler's `run` as int, after a check that its journal can be
     written."""
     check_outputs({"journal": journal})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
+from jaxtyping import Array, Float
 
 from ..core.checks import fraction
 from ..core.errors import ConfigError, ConvergenceError, nearest
@@ -22,14 +23,15 @@ from ..problem.likelihood import BoundLeastSquares
 from ..problem.problem import Problem
 from ..problem.specification import problem_parts
 from ..problem.variables import transformed_attributes
-from ..results.dataset import describe, grid_coordinates, named
+from ..results.dataset import Variables, describe, grid_coordinates, named
 from ..results.samples import KIND, TITLE, evidence
 from . import journal as journals
 from . import tempering
 from .checks import check_collapse, check_diversity, check_turns
 from .fields import BoundPrior, FieldPrior
 from .options import check_names, check_run, set_counts
-from .reference import Points, Reference, reference, trajectory
+from .reference import Particles, Points, Reference, reference, trajectory
+from .runs import Tempered, paths, run_coordinate, run_variables, taken
 
 TURN = 1.5
 """Angle of a trajectory, unless acceptance requires a smaller one."""
@@ -40,34 +42,23 @@ ACCEPTANCE = 0.75
 
 
 @dataclass(frozen=True)
-class State:
-    """State of a run after the prior's particles were evaluated, and after each move of all.
+class State(Tempered):
+    """State of a run; its `path` has gamma, ESS / N, mean probability of acceptance, and least
+    angle of a trajectory of each stage.
 
     Attributes
     ----------
-    step : int
-        Moves so far.
-    move : int
-        Moves done in this stage.
-    gamma, log_evidence : float
     points : Points
         Particles x, with the misfit of their data and its gradient.
     about : Reference
         Gaussian that this stage's trajectories follow.
     angle : float
         Angle of a step.
-    path : array, shape (stages, 4)
-        gamma, ESS / N, mean probability of acceptance, and least angle of a trajectory.
     """
 
-    step: int
-    move: int
-    gamma: float
-    log_evidence: float
     points: Points
     about: Reference
     angle: float
-    path: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -158,28 +149,28 @@ class ProblemSMC(AsGiven, Frozen):
 
     # Between x, independent standard normal numbers, and theta
 
-    def _change_of(self, x: jax.Array) -> Any:
+    def _change_of(self, x: Float[Array, " unknowns"]) -> Float[Array, " unknowns"]:
         parts = self.problem.split(x)
         return jnp.concatenate([jnp.ravel(p.root(parts[p.control.name])) for p in self._priors])
 
     @cached_property
-    def _change(self) -> Any:
+    def _change(self) -> Callable[[Float[Array, "particles unknowns"]], jax.Array]:
         return compiled(jax.vmap(self._change_of))
 
     @cached_property
-    def _vjp(self) -> Any:
-        def one(slope: jax.Array) -> jax.Array:
+    def _vjp(self) -> Callable[[Float[Array, "particles unknowns"]], jax.Array]:
+        def one(slope: Float[Array, " unknowns"]) -> Float[Array, " unknowns"]:
             return jax.linear_transpose(self._change_of, slope)(slope)[0]
 
         return compiled(jax.vmap(one))
 
     @double
-    def theta(self, x: np.ndarray) -> np.ndarray:
+    def theta(self, x: Particles) -> Particles:
         """theta for each row of standard normal numbers."""
         return self.problem.initial + np.asarray(self._change(jnp.asarray(x, "float64")))
 
     @double
-    def _evaluate(self, x: np.ndarray) -> Points:
+    def _evaluate(self, x: Particles) -> Points:
         found = self.problem.evaluate_many(self.theta(x), batch=self.batch)
         return Points(x, found.misfit, np.asarray(self._vjp(jnp.asarray(found.gradient))))
 
@@ -255,7 +246,16 @@ class ProblemSMC(AsGiven, Frozen):
             raise ConvergenceError("the model could be solved for no particle of the prior")
         nothing = Reference(np.zeros(n), np.zeros((n, 0)), np.zeros(0))
         angle = TURN / self.leapfrogs
-        return State(1, self.moves, 0.0, 0.0, points, nothing, angle, np.zeros((0, 4)))
+        return State(
+            step=1,
+            move=self.moves,
+            gamma=0.0,
+            log_evidence=0.0,
+            path=np.zeros((0, 4)),
+            points=points,
+            about=nothing,
+            angle=angle,
+        )
 
     def _moved(self, now: State, stream: tuple[int, int]) -> State:
         """The state after a move of all particles; the first of a stage takes the step in gamma."""
@@ -281,14 +281,11 @@ class ProblemSMC(AsGiven, Frozen):
 
     def _resampled(self, now: State, generator: np.random.Generator) -> State:
         stage = tempering.stage(-now.points.value, now.gamma, self.ess, generator)
-        return replace(
-            now,
-            move=0,
-            gamma=stage.gamma,
-            log_evidence=now.log_evidence + stage.gain,
-            points=now.points.take(stage.which),
+        return now.at_stage(
+            stage,
+            np.inf,
+            points=taken(now.points, stage.which),
             about=reference(now.points, stage.weights, stage.gamma),
-            path=np.vstack([now.path, [stage.gamma, stage.ess, 0.0, np.inf]]),
         )
 
     def _constant(self) -> float:
@@ -315,9 +312,9 @@ class ProblemSMC(AsGiven, Frozen):
 
     def _dataset(self, states: list[State], seed: int) -> xr.Dataset:
         theta = np.concatenate([self.theta(now.points.x) for now in states])
-        variables: dict[str, Any] = {}
-        coordinates: dict[str, Any] = grid_coordinates(self.problem.model.domain) | {
-            "run": ("sample", np.repeat(np.arange(len(states)), self.particles))
+        variables: Variables = {}
+        coordinates: Variables = grid_coordinates(self.problem.model.domain) | {
+            "run": run_coordinate(len(states), self.particles)
         }
         physical = [self.problem.physical(row) for row in theta]
         parts = [self.problem.split(row) for row in theta]
@@ -338,20 +335,15 @@ class ProblemSMC(AsGiven, Frozen):
             }
             fields = np.stack([p[c.name] for p in physical])
             variables[c.name] = (("sample", *c.field_dims), fields, c.parameter.attributes)
-        stages = max(len(now.path) for now in states)
-        path = np.full((len(states), stages, 4), np.nan)
-        for k, now in enumerate(states):
-            path[k, : len(now.path)] = now.path
         misfit = np.concatenate([now.points.value for now in states])
         log_evidence = np.array([now.log_evidence for now in states]) + self._constant()
-        variables |= {
-            "misfit": ("sample", misfit, named("misfit of the data")),
-            "log_evidence": ("repeat", log_evidence, named("ln Z of each run")),
-            "gamma": (("repeat", "stage"), path[..., 0], named("exponent of the likelihood")),
-            "ess": (("repeat", "stage"), path[..., 1], named("ESS of the stage's weights over N")),
-            "acceptance": (("repeat", "stage"), path[..., 2], named("accepted trajectories")),
-            "turn": (("repeat", "stage"), path[..., 3], named("angle of trajectories", "rad")),
-        }
+        variables["misfit"] = "sample", misfit, named("misfit of the data")
+        variables |= run_variables(
+            log_evidence,
+            paths(states),
+            acceptance=named("accepted trajectories"),
+            turn=named("angle of trajectories", "rad"),
+        )
         gradients = sum(1 + (now.step - 1) * self.leapfrogs for now in states) * self.particles
         return xr.Dataset(
             variables,

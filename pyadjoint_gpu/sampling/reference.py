@@ -17,48 +17,44 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float
+
+from .runs import accepted
 
 INFORMED = 0.1
 """Variance of gamma grad Phi along a direction in which data count."""
 
 
+Particles = Float[np.ndarray, "particles unknowns"]
+
+
 class Reference(NamedTuple):
-    """N(mean, C); C is the identity but along orthonormal directions, the columns of `vectors`
-    [n, r], where it has the standard deviations `scale` [r]."""
+    """N(mean, C); C is the identity but along orthonormal directions, the columns of `vectors`,
+    where it has the standard deviations `scale`."""
 
-    mean: np.ndarray
-    vectors: np.ndarray
-    scale: np.ndarray
+    mean: Float[np.ndarray, " unknowns"]
+    vectors: Float[np.ndarray, "unknowns directions"]
+    scale: Float[np.ndarray, " directions"]
 
-    def root(self, z: np.ndarray) -> np.ndarray:
+    def root(self, z: Particles) -> Particles:
         """C^(1/2) of each row."""
         return z + ((z @ self.vectors) * (self.scale - 1.0)) @ self.vectors.T
 
-    def whiten(self, x: np.ndarray) -> np.ndarray:
+    def whiten(self, x: Particles) -> Particles:
         """C^(-1/2) (x - mean) of each row."""
         off = x - self.mean
         return off + ((off @ self.vectors) * (1.0 / self.scale - 1.0)) @ self.vectors.T
 
 
 class Points(NamedTuple):
-    """Particles x [N, n], with Phi [N] and its gradient [N, n] computed when x was proposed."""
+    """Particles x, with Phi and its gradient, which were computed when x was proposed."""
 
-    x: np.ndarray
-    value: np.ndarray
-    slope: np.ndarray
-
-    def take(self, which: np.ndarray) -> Points:
-        return Points(*(a[which] for a in self))
-
-    def where(self, good: np.ndarray, other: Points) -> Points:
-        """These points where `good`, else the others."""
-        masks = good, good[:, None]
-        return Points(
-            *(np.where(masks[a.ndim - 1], a, b) for a, b in zip(self, other, strict=True))
-        )
+    x: Particles
+    value: Float[np.ndarray, " particles"]
+    slope: Particles
 
 
-def reference(points: Points, weights: np.ndarray, gamma: float) -> Reference:
+def reference(points: Points, weights: Float[np.ndarray, " particles"], gamma: float) -> Reference:
     """Gaussian approximation from weighted particles.
 
     Where U is quadratic with precision P = I + gamma H, the covariance of gamma grad Phi is
@@ -83,8 +79,8 @@ def trajectory(
     about: Reference,
     angle: float,
     leapfrogs: int,
-    evaluate: Callable[[np.ndarray], Points],
-) -> tuple[Points, np.ndarray]:
+    evaluate: Callable[[Particles], Points],
+) -> tuple[Points, Float[np.ndarray, " particles"]]:
     """One trajectory of every particle, accepted or refused, and the acceptance probabilities."""
 
     def kick(at: Points, z: np.ndarray) -> np.ndarray:
@@ -104,4 +100,4 @@ def trajectory(
         now = evaluate(about.mean + about.root(z))
         p = p - (1.0 if k + 1 < leapfrogs else 0.5) * angle * kick(now, z)
     probability = np.exp(np.minimum(before - energy(now, p), 0.0))
-    return now.where(chance < probability, points), probability
+    return accepted(chance < probability, now, points), probability

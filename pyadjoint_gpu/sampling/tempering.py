@@ -11,13 +11,14 @@ B 68, 411; Chopin and Papaspiliopoulos 2020, An Introduction to Sequential Monte
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.scipy.special import logsumexp
+from jaxtyping import Array, Float, Int
 
 from ..core.precision import double
 from ..statistics.resampling import systematic
@@ -27,8 +28,8 @@ HALVINGS = 60
 
 
 def increment(
-    log_likelihood: jax.Array, gamma: jax.Array | float, ess: float
-) -> tuple[jax.Array, jax.Array]:
+    log_likelihood: Float[Array, " particles"], gamma: Float[Array, ""] | float, ess: float
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """dgamma in (0, 1 - gamma] at which ESS / N is `ess`, or 1 - gamma where ESS / N stays above;
     and ln of the mean weight.
 
@@ -48,7 +49,7 @@ def increment(
     def enough(step: jax.Array | float) -> jax.Array:
         return 2.0 * logsumexp(step * logs) - logsumexp(2.0 * step * logs) >= jnp.log(ess * count)
 
-    def halve(_: Any, ends: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+    def halve(_: int, ends: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         low, high = ends
         middle = 0.5 * (low + high)
         good = enough(middle)
@@ -67,8 +68,8 @@ class Stage(NamedTuple):
 
     gamma: float
     gain: float
-    weights: np.ndarray
-    which: np.ndarray
+    weights: Float[np.ndarray, " particles"]
+    which: Int[np.ndarray, " particles"]
 
     @property
     def ess(self) -> float:
@@ -78,7 +79,10 @@ class Stage(NamedTuple):
 
 @double
 def stage(
-    log_likelihood: np.ndarray, gamma: float, ess: float, generator: np.random.Generator
+    log_likelihood: Float[np.ndarray, " particles"],
+    gamma: float,
+    ess: float,
+    generator: np.random.Generator,
 ) -> Stage:
     """The next stage of particles of equal weight."""
     logs = jnp.asarray(log_likelihood, "float64")

@@ -152,8 +152,8 @@ def test_deviations_are_those_of_the_inversion():
 
 def test_blocks_formed_when_they_are_asked_for(monkeypatch: pytest.MonkeyPatch):
     expected = place_sensors(OF, prior("exponential"), 0.3, 3, random=5)
-    monkeypatch.setattr("pyadjoint_gpu.placement.placing.LARGEST", 1)
-    monkeypatch.setattr("pyadjoint_gpu.placement.placing.DenseCovariance", None)
+    monkeypatch.setattr("pyadjoint_gpu.placement.covariances.LARGEST", 1)
+    monkeypatch.setattr("pyadjoint_gpu.placement.covariances.DenseCovariance", None)
     found = place_sensors(OF, prior("exponential"), 0.3, 3, random=5)
     for name in ("order", "information", "random_information"):
         np.testing.assert_allclose(found[name], expected[name], rtol=1e-12)

@@ -12,7 +12,7 @@ import pyadjoint_gpu as pag
 from pyadjoint_gpu.cli import main
 from pyadjoint_gpu.core.errors import ConfigError, DataError, EngineError
 from pyadjoint_gpu.geophysics import Fault
-from pyadjoint_gpu.plots.corner import MOST
+from pyadjoint_gpu.plots.numbers import MOST
 from pyadjoint_gpu.results.dataset import grid_coordinates
 from pyadjoint_gpu.sampling import HierarchicalSMC, SamplingWarning, Settings
 

@@ -32,8 +32,8 @@ from pyadjoint_gpu.sampling import (
     ProblemSMC,
     Settings,
     fixed,
-    hierarchical,
     journal,
+    pseudo_marginal,
 )
 
 G = np.vander(np.linspace(0.0, 1.0, 6), 3)
@@ -211,7 +211,7 @@ def test_slips(call, error, match, tmp_path, monkeypatch):
         raise AssertionError("it ran")
 
     monkeypatch.setattr(fixed, "sample", sampled)
-    monkeypatch.setattr(hierarchical, "estimate", sampled)
+    monkeypatch.setattr(pseudo_marginal, "estimate", sampled)
     monkeypatch.setattr(journal.States, "load", sampled)
     monkeypatch.setattr(ProblemSMC, "_evaluate", sampled)
     monkeypatch.chdir(tmp_path)

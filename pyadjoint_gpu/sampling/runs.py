@@ -1,0 +1,108 @@
+"""Runs of tempered samplers: their states, and their diagnostics as variables of a result."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Self, TypeVar
+
+import jax
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from ..results.dataset import Variables, named
+from .tempering import Stage
+
+P = TypeVar("P")
+"""An array, or a NamedTuple of arrays, with a first axis of particles."""
+
+
+@dataclass(frozen=True)
+class Tempered:
+    """State of a run after its first particles were evaluated, and after each move of all of them.
+
+    Attributes
+    ----------
+    step : int
+        Evaluations of all particles so far, the first included.
+    move : int
+        Moves done in this stage, which is finished when they equal the moves a stage.
+    gamma, log_evidence : float
+        Exponent of the likelihood, and ln Z up to it.
+    path : array, shape (stages, statistics)
+        gamma, ESS / N, acceptance, and further statistics of each stage.
+    """
+
+    step: int
+    move: int
+    gamma: float
+    log_evidence: float
+    path: Float[np.ndarray, "stages statistics"]
+
+    def at_stage(self, stage: Stage, *more: float, **particles: Any) -> Self:
+        """The state at the start of a stage, with its resampled `particles`; `more` are first
+        values of further statistics."""
+        return replace(
+            self,
+            move=0,
+            gamma=stage.gamma,
+            log_evidence=self.log_evidence + stage.gain,
+            path=np.vstack([self.path, [stage.gamma, stage.ess, 0.0, *more]]),
+            **particles,
+        )
+
+
+def taken(particles: P, which: Int[np.ndarray, " particles"]) -> P:
+    """Some of the particles, each a row of every array."""
+    return jax.tree.map(lambda a: a[which], particles)
+
+
+def accepted(good: Bool[np.ndarray, " particles"], new: P, old: P) -> P:
+    """New particles where `good`, else the old ones."""
+    return jax.tree.map(
+        lambda a, b: np.where(good.reshape(-1, *[1] * (a.ndim - 1)), a, b), new, old
+    )
+
+
+def paths(states: Sequence[Tempered]) -> Float[np.ndarray, "runs stages statistics"]:
+    """Statistics of the stages of all runs, NaN beyond the last stage of each."""
+    stages = max(len(now.path) for now in states)
+    return np.stack(
+        [
+            np.pad(now.path, ((0, stages - len(now.path)), (0, 0)), constant_values=np.nan)
+            for now in states
+        ]
+    )
+
+
+def run_variables(
+    log_evidence: Float[np.ndarray, " runs"],
+    path: Float[np.ndarray, "runs stages statistics"],
+    **statistics: dict[str, str],
+) -> Variables:
+    """Variables of a result by run and stage: ln Z, gamma, ESS / N, and further statistics.
+
+    Parameters
+    ----------
+    log_evidence : array, shape (runs,)
+    path : array, shape (runs, stages, statistics)
+    **statistics : dict
+        Names of the columns of `path` after gamma and ESS / N, with their attributes.
+    """
+    columns = {
+        "gamma": named("exponent of the likelihood"),
+        "ess": named("ESS of the stage's weights over N"),
+        **statistics,
+    }
+    return {
+        "log_evidence": ("repeat", log_evidence, named("ln Z of each run")),
+        **{
+            name: (("repeat", "stage"), path[..., k], about)
+            for k, (name, about) in enumerate(columns.items())
+        },
+    }
+
+
+def run_coordinate(runs: int, particles: int) -> tuple[str, Int[np.ndarray, " samples"]]:
+    """The run of each sample, for a coordinate ``run``."""
+    return "sample", np.repeat(np.arange(runs), particles)
