@@ -122,7 +122,7 @@ def side_names(grid: Grid, given: Any, option: str) -> tuple[str, ...]:
     """
     names = (given,) if isinstance(given, str) else given
     if not isinstance(names, Sequence) or not all(isinstance(s, str) for s in names):
-        raise ConfigError(f"{option}: found {given!r}, expected names of sides")
+        raise ConfigError(f"{option}: found {given!r}, expected names of sides, such as 'x_min'")
     try:
         return BoundarySpace(grid, tuple(names)).sides
     except ConfigError as error:

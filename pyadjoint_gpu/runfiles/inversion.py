@@ -135,7 +135,9 @@ class Inversion(Kind):
     solver: SolverTable = SolverTable()
     inversion: InversionTable = InversionTable()
 
-    def build(self) -> Problem:
+    def tables(self) -> dict[str, Any]:
+        """The specification that `build_problem` takes, with the contents of files in place of
+        their names."""
         without = ("kind", "title", "output", "inversion")
         tables = {k: v for k, v in self._tables.items() if k not in without}
         tables = load_model(tables, self.base)
@@ -150,11 +152,18 @@ class Inversion(Kind):
         tables["misfit"] = tables["misfit"] | {"observations": data}
         if variable:
             tables["misfit"]["variable"] = variable
-        return build_problem(tables)
+        return tables
+
+    def build(self) -> Problem:
+        return build_problem(self.tables())
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Options of `invert`, checked."""
+        return options(**self.inversion.given(), title=self.title)
 
     def case(self) -> InversionCase:
-        problem = self.build()
-        settings = options(**self.inversion.given(), title=self.title)
+        problem, settings = self.build(), self.settings
         return InversionCase(
             file=self,
             config_json=inputs(problem, settings),
