@@ -1,21 +1,23 @@
-"""Files of a run: the run file itself, with what overrides it, and the data that it names."""
+"""Files of a run: the run file itself, with its overrides, and the data that it names."""
 
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
+from ..core.checks import finite_array
 from ..core.errors import ConfigError, DataError, nearest
 from ..core.files import intact
+from ..core.quantities import converter
 
 
 def parse(path: str | Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
-    """The tables of a run file of any kind, as they stand in it but for `overrides`."""
+    """The tables of a run file of any kind, as they stand there, with `overrides` (a.b=value)."""
     path = Path(path)
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -29,8 +31,8 @@ def parse(path: str | Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
 
 
 def load_model(tables: dict[str, Any], base: Path) -> dict[str, Any]:
-    """Tables with the DataArrays of the grid's, the model's and its parameters' files."""
-    out = tables | {"parameters": fields(tables.get("parameters", {}), base, "parameters")}
+    """Tables in which DataArrays replace "file.nc:variable" of the grid and the model."""
+    out = dict(tables)
     sides = tables["model"].get("fixed_pressure")
     if isinstance(sides, Mapping):
         loaded = fields(sides, base, "model.fixed_pressure")
@@ -41,12 +43,12 @@ def load_model(tables: dict[str, Any], base: Path) -> dict[str, Any]:
 
 
 def fields(table: Mapping[str, Any], base: Path, where: str) -> dict[str, Any]:
-    """A table with the DataArrays of its "file.nc:variable"."""
+    """A table in which DataArrays replace "file.nc:variable"."""
     return {k: field(v, base, f"{where}.{k}") for k, v in table.items()}
 
 
 def field(value: Any, base: Path, where: str) -> Any:
-    """The DataArray of "file.nc:variable"; what is no text, as it is."""
+    """The DataArray of "file.nc:variable"; other values than texts are returned as they are."""
     if not isinstance(value, str):
         return value
     file, variable = reference(value)
@@ -60,14 +62,20 @@ def field(value: Any, base: Path, where: str) -> Any:
     return data[variable]
 
 
+def finite_values(where: str, value: Any, units: str) -> np.ndarray:
+    """Numbers or a file's variable, none of them missing, in `units`."""
+    own = getattr(value, "attrs", {}).get("units")
+    return converter(where, own, units)(finite_array(where, value))
+
+
 def reference(text: str) -> tuple[str, str]:
-    """The file and the variable, "" where there is none, of "file.nc:variable"."""
+    """The file and the variable of "file.nc:variable"; the latter "" where none is given."""
     file, _, variable = text.rpartition(":")
     return (file, variable) if file else (text, "")
 
 
 def open_dataset(path: Path, where: str) -> xr.Dataset:
-    """A file, loaded; a `DataError` that begins with `where` if it cannot be."""
+    """A NetCDF file in memory, or a `DataError` that begins with `where`."""
     if not path.is_file():
         raise DataError(f"{where}: no file {path}")
     try:
@@ -80,16 +88,6 @@ def open_dataset(path: Path, where: str) -> xr.Dataset:
     except Exception as error:  # xarray's backends raise all kinds
         reason = str(error).splitlines()[0][:120]
         raise DataError(f"{where}: {path} is not a NetCDF file, or truncated ({reason})") from None
-
-
-@contextmanager
-def under(where: str, said: str = "") -> Iterator[None]:
-    """Errors of what a table was made into, under the table's name (in place of `said`)."""
-    try:
-        yield
-    except (ConfigError, DataError) as error:
-        text = str(error).removeprefix(said)
-        raise type(error)(f"{where}{text}" if said else f"{where}.{text}") from None
 
 
 def _override(tables: dict[str, Any], text: str) -> None:

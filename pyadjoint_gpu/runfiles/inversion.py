@@ -2,136 +2,163 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
-from annotated_types import Predicate
-from pydantic import Field, SkipValidation
+from pydantic import Field, SkipValidation, Strict, field_validator, model_validator
 
-from ..core.errors import keyed
-from ..engines.choose import ENGINES
+from ..core.errors import ConfigError, shown
+from ..core.quantities import numbers
 from ..engines.embedded import SOLVERS
 from ..inversion.invert import invert
+from ..inversion.journal import inputs
 from ..inversion.optimisers import options
 from ..problem.control import Control, Smoothness
+from ..problem.likelihood import LeastSquares
 from ..problem.problem import Problem
 from ..problem.specification import build_problem
 from .files import fields, load_model, open_dataset, reference
-from .tables import Flag, GridTable, Kind, ModelTable, Real, Table, Text, expected, table_of
+from .kind import Case, EngineName, Kind
+from .tables import GridTable, ModelTable, Text, expected, table_of
+
+_CONTROL = {
+    "initial": 'Where the optimiser starts, in physical units: a number, "file.nc:variable" or a'
+    " plane {value, gradient}; the model's default where it has one.",
+    "transform": '"identity", "log" (for what is positive) or "logistic" (for what has bounds):'
+    " how the optimiser sees the parameter.",
+    "basis": '"field", one value a cell; "constant", one value for all; or "plane", a value in the'
+    " middle of the grid and a slope along each axis.",
+}
+_SOLVER = {
+    "tolerance": "Norm of the residual, relative to the first, at which a solve stops;"
+    ' "adaptive" solves only as accurately as each step of the optimiser needs.',
+    "adjoint_tolerance": "Tolerance of the adjoint equation; that of the model unless given.",
+    "max_iterations": "The most iterations of one solve.",
+}
+_INVERSION = {
+    "max_iterations": "The most iterations of the optimiser.",
+}
 
 
-def _positive(sigma: Any) -> bool:
-    values = np.asarray(sigma)
-    return values.dtype.kind in "if" and bool(np.all(values > 0))
-
-
-class ControlTable(table_of(Control, "initial", "bounds", "transform", "basis", "truth")):
-    """A parameter to be recovered. A field is a number, a plane or "file.nc:variable"."""
+class ControlTable(
+    table_of(Control, "initial", "bounds", "transform", "basis", "truth", told=_CONTROL)
+):
+    """Parameter to be recovered."""
 
 
 class PenaltyTable(table_of(Smoothness, "weight", "length")):
-    """A penalty on a control."""
+    """Penalty on a control."""
 
     kind: Literal["smoothness"] = "smoothness"
-    """On the size and the gradient of the control's change."""
+    """Smoothness: a penalty on the size and the gradient of the control's change from its start."""
 
 
-class MisfitTable(Table):
-    """Least squares of the differences from the data."""
+class MisfitTable(table_of(LeastSquares, "observes")):
+    """Data, and how well the model is to fit them: weighted least squares."""
 
     observations: Text
-    """A NetCDF file, or "file.nc:variable": one dimension, with coordinates x, y (z, time), or a
-    map."""
-    observes: Text | None = None
-    """What of the model's state it is, where it is not named like that."""
-    sigma: (
-        Annotated[
-            Real | list[Any], Predicate(_positive), expected("a number > 0, or a list of them")
-        ]
-        | None
-    ) = None
-    """Standard deviation of the errors, in the data's units; without it, the file's variable
-    <variable>_sigma."""
+    """NetCDF file, or "file.nc:variable" where it has several: a map, or values along one dimension
+    with the coordinates x, y (z, time)."""
+    sigma: SkipValidation[float | list[float] | None] = None
+    """Standard deviation of the errors: a number, or a list of one for each datum, in the units of
+    the variable; without it, the variable <variable>_sigma."""
+
+    @field_validator("sigma")
+    @classmethod
+    def _positive(cls, sigma: Any) -> Any:
+        expected = "a number > 0, or a list of them"
+        if sigma is not None and not np.all(numbers("", sigma, expected=expected) > 0):
+            raise ConfigError(f": found {shown(sigma)}, expected {expected}")
+        return sigma
 
 
-class SolverTable(Table):
-    """Solves of the model's equations."""
+class SolverTable(table_of(Problem, *_SOLVER, told=_SOLVER)):
+    """How the model's equations are solved."""
 
     method: SkipValidation[str] = Field(default="auto", json_schema_extra={"enum": [*SOLVERS]})
-    """The solver."""
-    tolerance: SkipValidation[float | Literal["adaptive"]] = 1e-8
-    """Residuals, relative to the first; "adaptive" solves as accurately as each step needs."""
-    adjoint_tolerance: SkipValidation[float | None] = None
-    """That of the adjoint, where it is another."""
-    max_iterations: SkipValidation[int | None] = None
-    """Most iterations of one solve."""
+    """"multigrid" or "pseudo-transient"; "auto" takes multigrid wherever a model has it."""
     dtype: SkipValidation[Literal["float64", "float32"]] = "float64"
-    """Precision of the arithmetic."""
+    """Precision of the solves."""
     backend: SkipValidation[Literal["threads", "cuda", "amdgpu"] | None] = None
-    """What the Julia engine runs on."""
+    """Hardware that the Julia engine runs on: "threads", "cuda" or "amdgpu"."""
 
 
-class InversionTable(table_of(invert, "method", "max_iterations", "tolerance")):
+class InversionTable(table_of(invert, "method", "max_iterations", "tolerance", told=_INVERSION)):
     """Options of the optimiser."""
 
-    discrepancy: Flag = False
-    """Stop also when chi2 = 2 misfit / n <= 1 (Morozov's discrepancy principle)."""
+    discrepancy: Annotated[bool, Strict(), expected("true or false")] = False
+    """Stop as soon as chi2 = 2 misfit / n, with n data, is no more than 1: the data are fitted to
+    their errors (Morozov's discrepancy principle)."""
+
+    @model_validator(mode="after")
+    def _options(self) -> Self:
+        options(**self.given())
+        return self
+
+
+@dataclass(frozen=True, kw_only=True)
+class InversionCase(Case):
+    """An inversion: a problem, and the options of `invert`."""
+
+    problem: Problem
+    settings: dict[str, Any]
 
 
 class Inversion(Kind):
-    """Run file of an inversion: `pyadjoint-gpu run`."""
+    """Run file of an inversion: recover parameters of a model from data. For `pyadjoint-gpu run`,
+    and for `pyadjoint-gpu check`, which tests its gradient."""
 
     subject: ClassVar[str] = "an inversion"
-    command: ClassVar[str] = "run"
+    commands: ClassVar[tuple[str, ...]] = ("run", "check")
     example: ClassVar[str] = "geothermal"
 
     kind: Literal["inversion"] = "inversion"
-    """What the file is of."""
-    engine: SkipValidation[str] = Field(default="auto", json_schema_extra={"enum": [*ENGINES]})
-    """What solves run on."""
+    """Kind of run file."""
+    engine: EngineName = "auto"
     launcher: SkipValidation[list[str] | None] = None
-    """What starts ranks of the Julia engine, in words, such as ["mpiexec", "-n", "4"]."""
+    """Command that starts many ranks of the Julia engine, word by word, such as ["mpiexec", "-n",
+    "4"]."""
     topology: SkipValidation[list[int] | None] = None
-    """Ranks along each axis."""
+    """Number of ranks along each axis; found from the launcher's number of ranks unless given."""
     grid: GridTable
-    """Cells of a box."""
     model: ModelTable
-    """The physics."""
+    """Physics of the model."""
     parameters: dict[str, Any] = Field({})
-    """What is known of the model: a number, a plane or "file.nc:variable", by name."""
+    """Known parameters of the model, by name: numbers, planes {value, gradient} or
+    "file.nc:variable"."""
     controls: dict[str, ControlTable]
-    """What is to be recovered, by name."""
+    """Parameters to be recovered, by name."""
     misfit: MisfitTable
-    """The data."""
     penalty: dict[str, PenaltyTable] = Field({})
-    """Penalties on controls, by name."""
+    """Penalties, by the name of the control."""
     solver: SolverTable = SolverTable()
-    """Solves of the model's equations."""
     inversion: InversionTable = InversionTable()
-    """Options of the optimiser."""
 
-    def tables(self) -> dict[str, Any]:
-        """For `build_problem`: with every file replaced by what is in it."""
-        given = {k: v for k, v in self.specification.items() if k != "inversion"}
-        out = load_model(given, self.base)
-        out["controls"] = {
+    def build(self) -> Problem:
+        without = ("kind", "title", "output", "inversion")
+        tables = {k: v for k, v in self._tables.items() if k not in without}
+        tables = load_model(tables, self.base)
+        tables["parameters"] = fields(self.parameters, self.base, "parameters")
+        tables["controls"] = {
             name: table | fields({k: v for k, v in table.items() if k in ("initial", "truth")},
                                  self.base, f"controls.{name}")
-            for name, table in out["controls"].items()
+            for name, table in tables["controls"].items()
         }  # fmt: skip
         file, variable = reference(self.misfit.observations)
         data = open_dataset(self.base / file, "misfit.observations")
-        out["misfit"] = out["misfit"] | {"observations": data}
+        tables["misfit"] = tables["misfit"] | {"observations": data}
         if variable:
-            out["misfit"]["variable"] = variable
-        return out
+            tables["misfit"]["variable"] = variable
+        return build_problem(tables)
 
-    def build(self) -> Problem:
-        return build_problem(self.tables())
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """Options of `invert`, checked."""
-        given = self.inversion.given()
-        with keyed({k: f"inversion.{k}" for k in given}):
-            return options(**given, title=self.title)
+    def case(self) -> InversionCase:
+        problem = self.build()
+        settings = options(**self.inversion.given(), title=self.title)
+        return InversionCase(
+            file=self,
+            config_json=inputs(problem, settings),
+            iterations=settings["max_iterations"],
+            problem=problem,
+            settings=settings,
+        )

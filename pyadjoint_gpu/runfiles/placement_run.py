@@ -32,23 +32,9 @@ KEPT = (
 def run(
     case: PlacementCase, *, overwrite: bool = False, progress: bool | None = None
 ) -> xr.Dataset:
-    """What a run file of placement asks for.
-
-    Parameters
-    ----------
-    case : PlacementCase
-    overwrite : bool
-        Start anew what it keeps on disk.
-    progress : bool, optional
-        A bar where someone looks, else a line a minute; False for nothing.
-
-    Returns
-    -------
-    Dataset
-        That of `place_sensors`, with candidates, the medium and, where there is a rupture to try,
-        its final uplift and waves, true and recovered with the chosen network, with standard
-        deviations; and errors with this and with random networks.
-    """
+    """The Dataset of `place_sensors`, with candidates and the medium; where there is a rupture, its
+    source and the forecast as the chosen network recovers them (`trial`). `overwrite`
+    starts anew what is kept on disk."""
     kept = {k: case.file.writes.get(k) for k in ("journal", "covariance", "selection")}
     check_outputs({f"output.{k}": place for k, place in kept.items()}, case.file.reads)
     sensors = len(case.candidates)
@@ -62,15 +48,12 @@ def run(
         of,
         case.prior,
         case.sigma,
-        existing=case.existing,
-        forbidden=case.forbidden,
-        costs=case.costs,
-        goal=forecast if case.goal == FORECAST else None,
+        goal=forecast if case.file.placement.goal == FORECAST else None,
         store=kept["covariance"],
         journal=kept["selection"],
         overwrite=overwrite,
         progress=progress,
-        **case.placement,
+        **case.choice,
     )
     units, text = integrated(case, of)
     design["integral_sd"].attrs = named(f"standard deviation of the {text}", units)
@@ -93,13 +76,13 @@ def run(
 
 
 def plan(case: PlacementCase, *, overwrite: bool = False) -> tuple[str, str]:
-    """What `run` does, in a line, and what its journal of the block column has of it. Those of the
-    covariance and of the selection are of what the block column turns out to be."""
+    """One line about what `run` does, and what its journal of the block column has of it already.
+    (Those of the covariance and the selection depend on what the block column turns out to be.)"""
     seen = len(case.candidates) + len(case.points)
     text = (
         f"a block column of {seen} adjoint runs of model {case.model.name!r} on"
         f" {times(case.model.grid.shape)} cells, then the choice of sensors among"
-        f" {len(case.candidates)} candidates (budget {case.placement.get('budget')})"
+        f" {len(case.candidates)} candidates (budget {case.choice['budget']})"
     )
     journal, done = case.file.writes.get("journal"), 0
     if journal is not None and not overwrite:
@@ -108,7 +91,8 @@ def plan(case: PlacementCase, *, overwrite: bool = False) -> tuple[str, str]:
 
 
 def _asked(case: PlacementCase) -> dict[str, Any]:
-    """Of the block column, those where sensors may stand and those where a forecast is wanted."""
+    """Arguments of `block_column`, which observes at the candidates and where a forecast is
+    wanted."""
     return {
         "model": case.model,
         "parameters": case.parameters,
@@ -119,7 +103,7 @@ def _asked(case: PlacementCase) -> dict[str, Any]:
 
 
 def _setting(case: PlacementCase) -> dict[str, Any]:
-    """What the figure shows besides results."""
+    """The medium and the errors, which the figure shows beside results."""
     model = case.model
     sigma = {"units": model.unknowns[0].units, "long_name": "standard deviation of errors"}
     out: dict[str, Any] = {"sigma": ("candidate", case.sigma, sigma)}
@@ -140,7 +124,7 @@ def _coordinates(case: PlacementCase) -> dict[str, Any]:
 
 
 def summary(result: xr.Dataset) -> list[str]:
-    """What a run found, in a few lines."""
+    """A few lines for someone who waits at the command line."""
     order, gained = result["order"].values, result["information"].values
     lines = [
         f"{len(order)} of {result.sizes['candidate']} candidates, in this order:"
@@ -159,12 +143,12 @@ def summary(result: xr.Dataset) -> list[str]:
 
 
 def _plain(field: xr.DataArray) -> str:
-    """What a field is, not whether it is true."""
+    """The name of a field, without "true"."""
     return str(field.attrs["long_name"]).removesuffix(", true")
 
 
 def _against(result: xr.Dataset, name: str) -> str:
-    """The same of random networks."""
+    """The end of a line: the same number for random networks."""
     if name not in result or not result[name].size:
         return ""
     values = result[name].values

@@ -19,7 +19,8 @@ from ..sampling.checks import SamplingWarning
 from ..sampling.fixed import LinearSMC
 from ..sampling.hierarchical import HierarchicalSMC
 from ..sampling.inputs import Fixed
-from .sampling import Geometry, SlipCase
+from .fault import FaultTable
+from .sampling import SlipCase
 
 _TEXTS = {
     "east": "east of the middle of the upper edge",
@@ -37,60 +38,39 @@ _SLIP = {
 
 
 def run(case: SlipCase, *, overwrite: bool = False, progress: bool | None = None) -> xr.Dataset:
-    """Sample, and say what the samples are of.
+    """The Dataset of the sampler's method `run`, with units, data and their predictions.
 
-    Parameters
-    ----------
-    case : SlipCase
-    overwrite : bool
-        Start its journal anew.
-    progress : bool, optional
-        A bar where someone looks, else a line a minute; False for nothing.
-
-    Returns
-    -------
-    Dataset
-        That of the sampler's method `run`, with units; components of slip with the coordinates
-        ``slip_kind``, ``along`` and ``down`` (of the patches' middles, from the middle of the upper
-        edge), so that ``set_index(component=[...]).unstack()`` makes maps of it; ``predicted``, the
-        posterior mean of G s, beside ``observed``; what the sampler warned of in the attribute
-        ``warnings``, a line each, and how long it took in ``wall_time``.
+    Components of slip have the coordinates ``slip_kind``, ``along`` and ``down`` (of the patches'
+    middles, from the middle of the upper edge), so that ``set_index(component=[...]).unstack()``
+    makes maps of them; warnings of the sampler are in the attribute ``warnings``, one a line.
     """
-    check_outputs({"output.journal": case.file.writes.get("journal")}, case.file.reads)
+    journal, sampler, table = case.file.writes.get("journal"), case.sampler, case.file.sampler
+    check_outputs({"output.journal": journal}, case.file.reads)
+    options: dict[str, Any] = {"seed": table.seed, "repeats": table.repeats}
     began = time.perf_counter()
-    options: dict[str, Any] = case.options
-    sampler, unknown = case.sampler, isinstance(case.sampler, HierarchicalSMC)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", SamplingWarning)
         if isinstance(sampler, HierarchicalSMC):
-            result = sampler.run(
-                **options,
-                journal=case.file.writes.get("journal"),
-                overwrite=overwrite,
-                progress=progress,
-            )
+            options |= {"journal": journal, "overwrite": overwrite, "progress": progress}
+            result = sampler.run(**options)
         else:
-            with (
-                progress_bar(
-                    shown=progress, desc="SMC", unit="runs", total=options.get("repeats", 1)
-                ),
-                phase("compiling, and sampling"),
-            ):
+            bar = progress_bar(shown=progress, desc="SMC", unit="runs", total=table.repeats)
+            with bar, phase("compiling, and sampling"):
                 result = sampler.run(**options)
-    said = list(dict.fromkeys(_text(w) for w in caught if issubclass(w.category, SamplingWarning)))
+    said: dict[str, None] = {}  # an ordered set
     for w in caught:
-        if not issubclass(w.category, SamplingWarning):
+        if issubclass(w.category, SamplingWarning):
+            said[" ".join(str(w.message).split())] = None
+        else:
             warnings.warn_explicit(w.message, w.category, w.filename, w.lineno)
-    result = _fit(result, case)
-    for name in ("observed", "predicted", "residual", "sigma"):
-        result[name].attrs["units"] = DISPLACEMENT
+    result = _with_data(result, case)
     for name, text in _SLIP.items():
         result[name].attrs = named(text, DISPLACEMENT)
-    if case.geometry is not None:
-        result = _placed(result, case.geometry)
+    if case.file.fault is not None:
+        result = _placed(result, case.file.fault)
     return result.assign_attrs(
         status="done",
-        message=_message(result, case.geometry, unknown),
+        message=_message(result, case.file.fault),
         **({"title": case.file.title} if case.file.title else {}),
         **({"warnings": "\n".join(said)} if said else {}),
         config_json=case.config_json,
@@ -131,34 +111,32 @@ def summary(result: xr.Dataset) -> list[str]:
     return lines
 
 
-def _text(w: warnings.WarningMessage) -> str:
-    return " ".join(str(w.message).split())
-
-
-def _message(result: xr.Dataset, geometry: Geometry | None, unknown: bool) -> str:
-    runs, samples, stages = (result.sizes[d] for d in ("repeat", "sample", "stage"))
-    what = f"{result.sizes['component']} components of slip"
-    if unknown and geometry is not None:
-        what = f"{', '.join(geometry.priors)} and {what}"
-    each = (
-        f"{samples // runs} samples" if runs == 1 else f"{runs} runs of {samples // runs} samples"
-    )
-    return f"{each} of {what}, {stages} stages"
-
-
 def plan(case: SlipCase, *, overwrite: bool = False) -> tuple[str, str]:
-    """What `run` does, in a line, and what its journal has of it."""
-    sampler, runs = case.sampler, case.options.get("repeats", 1)
-    size = sampler.particles if isinstance(sampler, HierarchicalSMC) else sampler.settings.particles
-    what = "slip" if case.geometry is None else ", ".join([*case.geometry.priors, "slip"])
+    """One line about what `run` does, and what its journal has of it already."""
+    sampler, table, fault = case.sampler, case.file.sampler, case.file.fault
+    runs, journal = table.repeats, case.file.writes.get("journal")
+    size, done = 0, []
+    if isinstance(sampler, HierarchicalSMC):
+        size = sampler.particles
+        if journal is not None:
+            done = sampler.started(journal, seed=table.seed, overwrite=overwrite)
+    else:
+        size = sampler.settings.particles
     text = (
-        f"{runs} run{'s' * (runs > 1)} of {size} samples of {what}, given"
+        f"{runs} run{'s' * (runs > 1)} of {size} samples of"
+        f" {', '.join([*(fault.priors if fault else ()), 'slip'])}, given"
         f" {len(_fixed(sampler).data)} data, by {type(sampler).__name__}"
     )
-    journal, done = case.file.writes.get("journal"), []
-    if isinstance(sampler, HierarchicalSMC) and journal is not None:
-        done = sampler.started(journal, seed=case.options.get("seed", 0), overwrite=overwrite)
     return text, f"{len(done)} of {runs} runs, the last at gamma = {done[-1]:.3g}" if done else ""
+
+
+def _message(result: xr.Dataset, fault: FaultTable | None) -> str:
+    runs, samples, stages = (result.sizes[d] for d in ("repeat", "sample", "stage"))
+    what = f"{result.sizes['component']} components of slip"
+    if fault is not None and fault.priors:
+        what = f"{', '.join(fault.priors)} and {what}"
+    each = f"{samples // runs} samples"
+    return f"{each if runs == 1 else f'{runs} runs of {each}'} of {what}, {stages} stages"
 
 
 def _fixed(sampler: HierarchicalSMC | LinearSMC) -> Fixed:
@@ -166,8 +144,8 @@ def _fixed(sampler: HierarchicalSMC | LinearSMC) -> Fixed:
 
 
 @double
-def _fit(result: xr.Dataset, case: SlipCase) -> xr.Dataset:
-    """With the data beside what the samples make of them, on average."""
+def _with_data(result: xr.Dataset, case: SlipCase) -> xr.Dataset:
+    """A result with the data, and their prediction by the samples' mean."""
     sampler = case.sampler
     fixed = _fixed(sampler)
     if isinstance(sampler, HierarchicalSMC):
@@ -192,31 +170,35 @@ def _fit(result: xr.Dataset, case: SlipCase) -> xr.Dataset:
         "residual": (d - predicted, "observed less predicted displacement"),
         "sigma": (sigma, "standard deviation of observed displacement"),
     }
-    result = result.assign({k: ("observation", v, named(text)) for k, (v, text) in columns.items()})
-    result = result.assign_attrs(chi2=float(np.mean((fixed.data - white) ** 2)))
-    if case.data is None or case.geometry is None:
-        return result
-    result.attrs[MISSING] += case.data.missing
-    places = {f"observation_{k}": case.data.points[:, i] for i, k in enumerate("xy")}
-    looks = {f"look_{k}": case.data.look[:, i] for i, k in enumerate(AXES)}
-    return result.assign_coords(
-        {
-            k: ("observation", v, named(f"{k[-1]} coordinate", case.geometry.units))
-            for k, v in places.items()
-        }
-        | {
-            k: ("observation", v, named(f"{k[5:]} component of the look vector"))
-            for k, v in looks.items()
-        }
+    result = result.assign(
+        {k: ("observation", v, named(text, DISPLACEMENT)) for k, (v, text) in columns.items()}
     )
+    result = result.assign_attrs(chi2=float(np.mean((fixed.data - white) ** 2)))
+    data, fault = case.data, case.file.fault
+    if data is None or fault is None:
+        return result
+    units = fault.units
+    result.attrs[MISSING] += data.missing
+    places = {
+        f"observation_{k}": (
+            "observation",
+            data.points[:, i],
+            named(f"{k} coordinate", units),
+        )
+        for i, k in enumerate("xy")
+    }
+    looks = {
+        f"look_{k}": ("observation", data.look[:, i], named(f"{k} component of the look vector"))
+        for i, k in enumerate(AXES)
+    }
+    return result.assign_coords(places | looks)
 
 
-def _placed(result: xr.Dataset, geometry: Geometry) -> xr.Dataset:
-    """With where patches lie on the fault, and the fault in the half space."""
-    fault, units = geometry.fault, geometry.units
-    result = result.assign_coords(fault.coordinates(units))
-    result = result.assign({k: ((), np.float64(v)) for k, v in geometry.known.items()})
-    for name in (*geometry.known, *geometry.priors):
-        unit = "degree" if name in ("strike", "dip") else units
+def _placed(result: xr.Dataset, fault: FaultTable) -> xr.Dataset:
+    """A result with the patches' places on the fault, and the fault's in the half space."""
+    result = result.assign_coords(fault.rectangle.coordinates(fault.units))
+    result = result.assign({k: ((), np.float64(v)) for k, v in fault.known.items()})
+    for name in fault.placed:
+        unit = "degree" if name in ("strike", "dip") else fault.units
         result[name].attrs = named(_TEXTS[name], unit)
     return result

@@ -1,76 +1,64 @@
-"""Tables of run files as pydantic models: those that kinds share, and errors in one line."""
+"""Tables of run files as pydantic models: types of values, and tables made of signatures."""
 
 from __future__ import annotations
 
 import inspect
-import json
 import re
 import sys
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
-from typing import (
-    TYPE_CHECKING,
-    Annotated,
-    Any,
-    ClassVar,
-    Literal,
-    Self,
-    TypeAlias,
-    TypeVar,
-    Union,
-    cast,
-    get_type_hints,
-)
+from functools import cache
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar, Union, get_type_hints
 
 from pydantic import (
     BaseModel,
     ConfigDict,
     Discriminator,
     Field,
+    GetJsonSchemaHandler,
     SkipValidation,
     Strict,
     Tag,
+    TypeAdapter,
     ValidationError,
     WrapValidator,
     create_model,
     model_validator,
 )
+from pydantic_core import CoreSchema, core_schema
 
 from ..core.checks import check_keys
 from ..core.errors import ConfigError, nearest, shown
 from ..core.grid import Grid
-from ..core.outputs import inputs
-from ..models import CATALOGUE, Model, Transient
-from ..problem.specification import plain
+from ..models import CATALOGUE, Transient
 
-# Types: what is told of a value that is none
+# Types
 
 
-def expected(text: str) -> WrapValidator:
-    """What to tell of a value that is not of its type, unless a part of it tells by itself."""
+def expected(text: str, holds: Callable[[Any], bool] = lambda _: True) -> WrapValidator:
+    """The end of the message about a value of another type, unless a table in it has its own, or
+    for which `holds` is false."""
 
     def check(value: Any, handler: Callable[[Any], Any]) -> Any:
         try:
-            return handler(value)
+            found = handler(value)
+            if holds(found):
+                return found
         except ValidationError as error:
             if any(isinstance(e.get("ctx", {}).get("error"), ConfigError) for e in error.errors()):
                 raise
-            raise ConfigError(f": found {shown(value)}, expected {text}") from None
+        raise ConfigError(f": found {shown(value)}, expected {text}")
 
     return WrapValidator(check)
 
 
 Text = Annotated[str, Strict(), Field(min_length=1), expected("a text")]
-Flag = Annotated[bool, Strict(), expected("true or false")]
+Stored = Annotated[str, Strict(), expected("'file.nc:variable'")]
 Whole = Annotated[int, Strict(), Field(ge=0), expected("a whole number >= 0")]
 Count = Annotated[int, Strict(), Field(ge=1), expected("a positive whole number")]
 Real = Annotated[float, Strict()]
 Finite = Annotated[Real, Field(allow_inf_nan=False)]
 Number = Annotated[Finite, expected("a number")]
-Stored = Annotated[str, Strict(), expected("'file.nc:variable'")]
 Positive = Annotated[Finite, Field(gt=0), expected("a positive number")]
 V = TypeVar("V")
 T = TypeVar("T")
@@ -78,17 +66,17 @@ OrTable: TypeAlias = Annotated[
     Annotated[V, Tag("value")] | Annotated[T, Tag("table")],
     Discriminator(lambda found: "table" if isinstance(found, Mapping) else "value"),
 ]
-"""A value, or what a table says of it."""
+"""A value, or a table in its place."""
 
 
 # Tables
 
 
 class Table(BaseModel):
-    """A table, whose keys are known.
+    """Table whose keys are known.
 
-    A value that a class of the package checks, when it is made of the table, is not checked here:
-    its type is `SkipValidation`, and says what editors are told. Validators of tables raise
+    Values that a class of the package checks, when it is made of the table, are not checked here:
+    their type is `SkipValidation`, which tells editors only. Validators of tables raise
     `ConfigError`s as those classes do: they begin with the name of a key, or with a colon where the
     table itself is wrong.
     """
@@ -102,42 +90,66 @@ class Table(BaseModel):
     def _keys(cls, table: Any) -> dict[str, Any]:
         return check_keys(table, cls.model_fields, "")
 
-    def given(self) -> dict[str, Any]:
-        """What stands in it, without defaults."""
-        return {k: getattr(self, k) for k in type(self).model_fields if k in self.model_fields_set}
-
-    def check_whole(self, key: str, beside: str, required: Iterable[str]) -> Self:
-        """With either `key` alone, which gives the whole of what the table is of, or all others
-        that are required."""
-        given = self.given()
-        if key in given and len(given) > 1:
-            raise ConfigError(f"{min(given.keys() - {key})}: found beside {beside}")
-        for name in required if key not in given else ():
-            if name not in given:
-                raise ConfigError(f"{name} is missing")
-        return self
+    def given(self, *without: str) -> dict[str, Any]:
+        """The values that stand in the file, without defaults and these keys."""
+        keys = self.model_fields_set.difference(without)
+        return {k: getattr(self, k) for k in type(self).model_fields if k in keys}
 
 
 def table_of(
-    made: Callable[..., Any], *names: str, optional: bool = False, **more: tuple[Any, Any]
+    made: Callable[..., Any],
+    *names: str,
+    unless: str = "",
+    told: Mapping[str, str] | None = None,
+    **more: tuple[Any, Any],
 ) -> type[Table]:
-    """Table of the arguments of a class or a function, which checks them: of those names, or of all
-    but the grid. Its types and defaults are those of the signature, what they are stands in the
-    docstring."""
+    """Table of the arguments of a class or a function, which checks them itself.
+
+    Types and defaults are those of the signature, descriptions those of the docstring or, where run
+    files need other words, of `told`. The arguments are those of `names`, or all but ``grid``;
+    `unless` is a further key, which stands in place of them all. Further keys come from `more`, as
+    pairs of a type and a `Field`.
+    """
     hints = get_type_hints(made.__init__ if isinstance(made, type) else made)
-    texts, arguments = _texts(made), inspect.signature(made).parameters
+    texts, arguments = _texts(made) | dict(told or {}), inspect.signature(made).parameters
+    names = names or tuple(k for k in arguments if k not in ("grid", *more))
+    required = [k for k in names if arguments[k].default is inspect.Parameter.empty]
     keys: dict[str, Any] = dict(more)
-    for name in names or [k for k in arguments if k not in ("grid", *more)]:
-        default = arguments[name].default
-        if default is inspect.Parameter.empty:
-            default = None if optional else ...
+    for name in names:
+        default: Any = arguments[name].default
+        if name in required:
+            default = None if unless else ...
         keys[name] = (SkipValidation[hints[name]], Field(default, description=texts.get(name)))
+
+    def whole(table: Table) -> Table:
+        given = table.given()
+        if unless in given and len(given) > 1:
+            raise ConfigError(
+                f"{min(given.keys() - {unless})}: found beside {unless!r},"
+                " which stands in place of all others"
+            )
+        for name in required if unless not in given else ():
+            if name not in given:
+                raise ConfigError(f"{name} is missing")
+        return table
+
     summary = (inspect.getdoc(made) or "").partition("\n\n")[0]
-    return create_model(made.__name__, __base__=Table, __doc__=summary, **keys)
+    checks: dict[str, Any] = {"whole": model_validator(mode="after")(whole)} if unless else {}
+    table = create_model(
+        made.__name__,
+        __base__=Table,
+        __doc__=summary,
+        __validators__=checks,
+        # There are none to look for, which takes long; classes that derive from it have some.
+        __cls_kwargs__={"use_attribute_docstrings": False},
+        **keys,
+    )
+    table.model_config["use_attribute_docstrings"] = True
+    return table
 
 
-def _texts(made: Callable[..., Any]) -> dict[str, str | None]:
-    """What the docstring of a class or a function says of its arguments."""
+def _texts(made: Callable[..., Any] | None) -> dict[str, str | None]:
+    """Descriptions of a class's or a function's arguments, from its docstring."""
     sections = re.split(r"^(\w+)\n-+\n", f"{inspect.getdoc(made)}\n", flags=re.MULTILINE)
     found = dict(zip(sections[1::2], sections[2::2], strict=True))
     out: dict[str, str | None] = {}
@@ -148,160 +160,57 @@ def _texts(made: Callable[..., Any]) -> dict[str, str | None]:
         said = re.sub(r"\s+", " ", text.replace("``", "")).strip()
         same = re.match(r"As (?:for|of) `(\w+)`", said)  # another class of its module
         if same:
-            theirs = _texts(getattr(sys.modules[made.__module__], same[1]))
+            theirs = _texts(vars(sys.modules[made.__module__]).get(same[1]))
             out |= {k: theirs.get(k) for k in names.split(", ")}
             continue
         out |= dict.fromkeys(names.split(", "), said or (kind if kind[:1] == "{" else None))
     return out
 
 
-class GridTable(table_of(Grid, optional=True)):
-    """Cells of a box."""
+class GridTable(table_of(Grid, unless="like")):
+    """Rectangular box of equal cells."""
 
     like: Stored | None = None
-    """In place of all others: "file.nc:variable", on whose coordinates the cells lie."""
-
-    @model_validator(mode="after")
-    def _whole(self) -> Self:
-        return self.check_whole("like", "'like', which gives the whole grid", ("shape", "extent"))
+    """In place of all others: "file.nc:variable", whose coordinates are the cells' centres."""
 
 
-def _named(kind: type[Model], **more: Any) -> type[Table]:
-    """Table of a model, with its name."""
-    name: Any = Literal[kind.name]  # type: ignore[valid-type]  # pyright knows no computed ones
-    return table_of(kind, name=(name, Field(description="The physics.")), **more)
-
-
-if TYPE_CHECKING:
-    ModelTable = Table
-else:
-    _steady = Union[tuple(_named(k) for k in CATALOGUE.values() if k is not Transient)]  # noqa: UP007
-    _inner = Annotated[_steady, Field(discriminator="name", description="What changes in time.")]
-    _transient = _named(Transient, model=(_inner, ...))
-    ModelTable = Annotated[_steady | _transient, Field(discriminator="name")]
-
-
-class Output(Table):
-    """Where results go; paths are relative to the run file."""
-
-    path: Text | None = None
-    """The result (NetCDF); `-o` gives another."""
-    journal: Text | None = None
-    """What a run that was stopped goes on from (HDF5)."""
-    figure: Text | None = None
-    """A figure of the result: .png, .pdf or .svg."""
-
-
-class Kind(Table, ABC):
-    """A run file."""
-
-    subject: ClassVar[str]
-    """What files of the kind are of."""
-    command: ClassVar[str]
-    """What runs them."""
-    example: ClassVar[str]
-    """One of `examples`."""
-
-    title: Text | None = None
-    """Title of the result and its figure."""
-    output: Output = Output()
-    """Where results go."""
-    _tables: dict[str, Any]
-    _path: Path
-
-    @classmethod
-    def checked(cls, tables: dict[str, Any], path: Path) -> Self:
-        """The run file of tables, whose paths are relative to that of the file."""
-        try:
-            file = cls.model_validate(tables)
-        except ValidationError as error:
-            raise _refusal(error, tables, path) from None
-        file._tables, file._path = tables, path
-        return file
-
-    @abstractmethod
-    def build(self) -> Any:
-        """What is run, made of the same objects as in Python.
-
-        Raises
-        ------
-        ConfigError, DataError
-            In one line: the key or variable, what was found, what was expected.
-        """
-
-    @property
-    def specification(self) -> dict[str, Any]:
-        """What decides the result: the tables as they stand in the file."""
-        return {k: v for k, v in self._tables.items() if k not in ("kind", "title", "output")}
-
-    @property
-    def base(self) -> Path:
-        """The folder that paths are relative to."""
-        return self._path.parent
-
-    @cached_property
-    def reads(self) -> dict[str, Path]:
-        """The files that it names, and itself."""
-        return inputs(self._tables, self._path)
-
-    @property
-    def writes(self) -> dict[str, Path]:
-        """The places of [output], by key."""
-        return {k: self.base / v for k, v in self.output.given().items()}
+# Models
 
 
 @dataclass(frozen=True)
-class Case:
-    """What is run, other than an inversion.
+class _ByName:
+    """Type of a model's table, which is made when ``name`` says whose: only that of a run's own
+    model, or for the JSON Schema all."""
 
-    Attributes
-    ----------
-    file : Kind
-    arrays : dict
-        What stands in the place of the file's tables in ``config_json``.
-    """
+    names: tuple[str, ...]
 
-    file: Kind
-    arrays: dict[str, Any]
+    def __get_pydantic_core_schema__(self, *_: Any) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(self._checked)
 
-    @property
-    def config_json(self) -> str:
-        """Inputs of the result. Arrays stand in it by their own digests."""
-        return json.dumps(plain(self.file.specification | self.arrays), sort_keys=True)
+    def __get_pydantic_json_schema__(self, _: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        tables: Any = Union[tuple(map(_model_table, self.names))]  # noqa: UP007
+        any_of_them: Any = Annotated[tables, Field(discriminator="name")]
+        return handler(TypeAdapter(any_of_them).core_schema)
+
+    def _checked(self, table: Any) -> Table:
+        if not isinstance(table, Mapping):
+            raise ConfigError(f": found {shown(table)}, expected a table")
+        if "name" not in table:
+            raise ConfigError("name is missing")
+        name = table["name"]
+        if name not in self.names:
+            raise ConfigError(f"name: found {shown(name)}{nearest(str(name), self.names)}")
+        return _model_table(name).model_validate(table)
 
 
-# Errors
+ModelTable = Annotated[Table, _ByName(tuple(CATALOGUE))]
+_inner = Annotated[Table, _ByName(tuple(k for k in CATALOGUE if k != Transient.name))]
 
 
-def _refusal(error: ValidationError, tables: Mapping[str, Any], path: Path) -> ConfigError:
-    """The first of a file's errors, in one line. Those that tell by themselves go before those of
-    a union's other parts."""
-    found = min(error.errors(), key=lambda e: e["type"].endswith("_type"))
-    where, node = "", cast(Any, tables)
-    for step in found["loc"]:
-        known = step in node if isinstance(node, Mapping) else isinstance(step, int)
-        if known or (found["type"] == "missing" and step == found["loc"][-1]):
-            where += f"[{step}]" if isinstance(step, int) else f".{step}"
-        if known:  # else it is the name that a union calls a part of it by
-            node = node[step]
-    where, value = where.removeprefix("."), shown(found["input"])
-    kind, context = found["type"], found.get("ctx", {})
-    if kind == "missing":
-        text = f"{where} is missing" if "." in where else f"{path}: table [{where}] is missing"
-    elif kind == "value_error":
-        text = str(context["error"])
-        text = f"{where or path}{text}" if text.startswith(":") else f"{where}.{text}".lstrip(".")
-    elif kind == "literal_error":
-        names = ", ".join(re.findall(r"'(.*?)'", context["expected"]))
-        text = f"{where}: found {value}, expected one of {names}"
-    elif kind == "union_tag_not_found":
-        text = f"{where}.{context['discriminator'][1:-1]} is missing"
-    elif kind == "union_tag_invalid":
-        key = context["discriminator"].strip("'")
-        name, names = found["input"][key], re.findall(r"'(.*?)'", context["expected_tags"])
-        text = f"{where}.{key}: found {shown(name)}{nearest(str(name), names)}"
-    elif kind in ("dict_type", "model_attributes_type"):
-        text = f"{where}: found {value}, expected a table"
-    else:
-        text = f"{where}: found {value}, {found['msg']}"
-    return ConfigError(text)
+@cache
+def _model_table(name: str) -> type[Table]:
+    literal: Any = Literal[name]  # type: ignore[valid-type]  # pyright knows no computed ones
+    keys: dict[str, Any] = {"name": (literal, Field(description="Name of the physics."))}
+    if name == Transient.name:
+        keys["model"] = (_inner, Field(description="The steady model whose state changes in time."))
+    return table_of(CATALOGUE[name], **keys)

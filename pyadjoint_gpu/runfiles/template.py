@@ -9,15 +9,15 @@ from typing import Any
 
 from .examples import FOLDER
 from .files import parse
-from .tables import Kind
+from .kind import Kind
 
 Node = Mapping[str, Any]
-"""Of a JSON Schema."""
+"""Node of a JSON Schema."""
 
 
 def template(kind: type[Kind]) -> str:
-    """The text of a run file: what the kind's example has stands in it, all else in comments, with
-    its default."""
+    """The text of a run file: the values of the kind's example, all other keys in comments, with
+    their defaults."""
     schema = kind.model_json_schema()
     given = parse(FOLDER / f"{kind.example}.toml") | {"kind": schema["properties"]["kind"]["const"]}
     lines = [*_comment(schema["description"]), "", *_lines(schema, schema["$defs"], given, "")]
@@ -47,7 +47,7 @@ def _lines(table: Node, known: Node, given: Node, path: str) -> Iterator[str]:
 
 
 def _inner(node: Node, known: Node, value: Any) -> Node | None:
-    """The table that a key holds, where it holds one: of several, that whose name is given."""
+    """The table that a key holds, if any: among those of several models, the one of its name."""
     several = node.get("additionalProperties")
     node = several if isinstance(several, Mapping) else node
     parts = [p for p in node.get("oneOf", node.get("anyOf", [node])) if p.get("type") != "null"]

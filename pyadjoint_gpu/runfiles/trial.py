@@ -18,30 +18,19 @@ TRIED = 20
 def trial(
     case: PlacementCase, of: ToeplitzMap, forecast: ToeplitzMap | None, design: xr.Dataset
 ) -> xr.Dataset:
-    """The source of a run file, found from the waves that it makes, with the chosen network and
-    with random ones; the errors in their data are the same.
+    """Recover the true source of a run file from the waves that it makes, by the chosen network and
+    by random ones, with the same errors in their data.
 
-    Parameters
-    ----------
-    case : PlacementCase
-        With ``truth``.
-    of, forecast : ToeplitzMap
-        Of all candidates, and of where a forecast is wanted.
-    design : Dataset
-        Of `place_sensors`.
-
-    Returns
-    -------
-    Dataset
-        ``integral`` of the source over time, found and ``integral_true``; ``forecast`` from the
-        data of the first intervals, ``forecast_sd`` and ``forecast_true``; the rms errors of both
-        with random networks. Attributes: with the chosen one, and what part of the true waves lies
-        in 90 % intervals.
+    `of` and `forecast` are the maps to all candidates and to the points of a forecast, `design` is
+    the Dataset of `place_sensors`. Returns ``integral`` of the source over time and ``forecast``
+    from the data of the first intervals, each found and true, and the rms errors with random
+    networks; attributes have those with the chosen one, and the part of the true waves that lies in
+    90 % intervals.
     """
     wave = case.model.unknowns[0]
     state = solve(case.model, case.parameters | {SOURCE: case.truth}, engine=case.engine)
     waves = state[wave.name].values[1:]
-    generator = np.random.default_rng([case.placement["seed"], 1])
+    generator = np.random.default_rng([case.choice["seed"], 1])
     data = _at(case, waves, case.candidates)
     data = data + case.sigma * generator.standard_normal(data.shape)
     total = of.interval * np.sum(np.asarray(case.truth), axis=0)
@@ -51,7 +40,7 @@ def trial(
         true["forecast"] = (_at(case, waves, case.points), wave.units, wave.name)
 
     def inverted(chosen: np.ndarray) -> xr.Dataset:
-        network = np.array([*case.existing, *chosen])
+        network = np.array([*case.choice["existing"], *chosen])
         inversion = LinearInversion(of.select(network), case.prior, case.sigma[network], forecast)
         found = inversion.infer(data[:, network])
         if forecast is None:

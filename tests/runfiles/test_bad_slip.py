@@ -87,7 +87,7 @@ WRONG: list[tuple[list[str], list[str]]] = [
     ([*ALONE, PATCHES, GIVEN, "data.displacement='g.nc:e'"], [r"data\.displacement", "'e'"]),
     (
         [*ALONE, PATCHES, GIVEN, "data.displacement='g.nc:g'"],
-        [r"data\.displacement", "one dimension"],
+        [r"data\.displacement", "one axis"],
     ),
     ([*ALONE, PATCHES, GIVEN, "data.green='g.nc'"], [r"data\.green", "'g.nc'", "file.nc:variable"]),
     # The prior of slip
@@ -153,7 +153,7 @@ def test_missing_geometry(folder, refused):
 
 
 def test_check_is_not_for_slip(folder, refused):
-    refused(["check", "run.toml"], "run.toml", "fault slip", "inversions")
+    refused(["check", "run.toml"], "run.toml", "fault slip", "`pyadjoint-gpu check` does not take")
 
 
 def test_a_smooth_prior_needs_a_fault(folder):
