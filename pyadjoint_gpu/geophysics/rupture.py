@@ -65,7 +65,9 @@ class Rupture(Frozen):
         origin = self.centre if self.origin is None else _place("origin", self.origin)
         self._set(origin=origin)
 
-    def final(self, y: Float[np.ndarray, ...], x: Float[np.ndarray, ...]) -> Float[np.ndarray, ...]:
+    def final(
+        self, y: Float[np.ndarray, "*#shape"], x: Float[np.ndarray, "*#shape"]
+    ) -> Float[np.ndarray, "*shape"]:
         """Final uplift U in m, at positions that broadcast."""
         dy, dx = y - self.centre[0], x - self.centre[1]
         angle = np.radians(self.strike)
@@ -75,10 +77,10 @@ class Rupture(Frozen):
 
     def __call__(
         self,
-        t: Float[np.ndarray, ...],
-        y: Float[np.ndarray, ...],
-        x: Float[np.ndarray, ...],
-    ) -> Float[np.ndarray, ...]:
+        t: Float[np.ndarray, "*#shape"],
+        y: Float[np.ndarray, "*#shape"],
+        x: Float[np.ndarray, "*#shape"],
+    ) -> Float[np.ndarray, "*shape"]:
         """Rate of uplift db/dt, at times and positions that broadcast."""
         assert self.origin is not None
         began = np.hypot(y - self.origin[0], x - self.origin[1]) / self.speed

@@ -32,7 +32,7 @@ class Online:
     forecast: ToeplitzMap | None
     offline: Offline
 
-    def rows(self, data: ArrayLike | xr.DataArray) -> Float[np.ndarray, ...]:
+    def rows(self, data: ArrayLike | xr.DataArray) -> Float[np.ndarray, "*shape"]:
         """Data by time and sensor, in the units of the map's data."""
         if isinstance(data, xr.DataArray) and set(data.dims) == {"time", "sensor"}:
             data = data.transpose("time", "sensor")

@@ -185,7 +185,7 @@ class ToeplitzMap(AsGiven):
         return out.reshape(*m.shape[: m.ndim - 1 - len(self.sites)], self.steps, self.sensors)
 
     @double
-    def rmatvec(self, d: ArrayLike) -> Float[np.ndarray, ...]:
+    def rmatvec(self, d: ArrayLike) -> Float[np.ndarray, "*shape"]:
         """The product F^T d, of one d or a batch.
 
         Parameters
@@ -221,7 +221,7 @@ class ToeplitzMap(AsGiven):
 
     def _fitting(
         self, name: str, given: ArrayLike, shape: tuple[int, ...]
-    ) -> Float[np.ndarray, ...]:
+    ) -> Float[np.ndarray, "*shape"]:
         array = np.asarray(real_array(name, given), dtype=self.dtype)
         if array.shape[-len(shape) :] != shape:
             raise DataError(f"{name}: found shape {array.shape}, expected (..., {shape})")

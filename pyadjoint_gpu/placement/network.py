@@ -105,7 +105,7 @@ class Network:
         return free
 
 
-def integers(given: object) -> Int[np.ndarray, ...] | None:
+def integers(given: object) -> Int[np.ndarray, "*shape"] | None:
     """An integer array, or None where values are not whole numbers."""
     try:
         found = np.asarray(given)

@@ -147,7 +147,7 @@ def aspect(result: xr.Dataset) -> float:
 
 
 def value_range(
-    values: Float[np.ndarray, ...], beyond: float = 0.2
+    values: Float[np.ndarray, "*shape"], beyond: float = 0.2
 ) -> tuple[tuple[float, float], bool]:
     """Limits of a map's colours, with `beyond` percent of values outside, and whether a logarithmic
     scale is better."""

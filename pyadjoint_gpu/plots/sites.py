@@ -98,7 +98,10 @@ def _positions(
 
 def _lattice(
     x: Num[np.ndarray, " sites"], y: Num[np.ndarray, " sites"], values: Float[np.ndarray, " sites"]
-) -> tuple[Float[np.ndarray, ...], ...] | None:
+) -> (
+    tuple[Float[np.ndarray, " x_edges"], Float[np.ndarray, " y_edges"], Float[np.ndarray, "y x"]]
+    | None
+):
     """Edges along x and y and values (y, x) on the smallest lattice with all sites, or None where
     most of it is empty."""
     (at_x, i), (at_y, j) = (np.unique(c, return_inverse=True) for c in (x, y))

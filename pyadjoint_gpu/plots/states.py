@@ -151,7 +151,7 @@ def _seen_in_plane(ax: Axes, data: xr.Dataset, name: str) -> None:
     titled(ax, f"{values.size} observations, standard deviation {_between(sigma)}")
 
 
-def _between(values: Float[np.ndarray, ...]) -> str:
+def _between(values: Float[np.ndarray, "*shape"]) -> str:
     low, high = f"{values.min():.2g}", f"{values.max():.2g}"
     return low if low == high else f"{low} to {high}"
 

@@ -45,7 +45,7 @@ class State(Tempered):
     log_prior: Float[np.ndarray, " particles"]
     estimates: Estimates
     spread: Float[np.ndarray, "parameters parameters"]
-    worst: Float[np.ndarray, 3]
+    worst: Float[np.ndarray, " statistics"]
     impossible: int
 
 
@@ -162,11 +162,13 @@ class PseudoMarginal:
         return joined(list(estimate(self.work, theta, tags, self.executor)))
 
 
-def _worst(found: Estimates) -> Float[np.ndarray, 3]:
+def _worst(found: Estimates) -> Float[np.ndarray, " statistics"]:
     return np.array(
         [np.min(found.acceptance), np.min(found.shortest), np.max(found.longest)], dtype=float
     )
 
 
-def _extreme(a: Float[np.ndarray, 3], b: Float[np.ndarray, 3]) -> Float[np.ndarray, 3]:
+def _extreme(
+    a: Float[np.ndarray, " statistics"], b: Float[np.ndarray, " statistics"]
+) -> Float[np.ndarray, " statistics"]:
     return np.array([min(a[0], b[0]), min(a[1], b[1]), max(a[2], b[2])])
