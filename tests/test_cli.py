@@ -361,6 +361,18 @@ def test_wrong_usage(arguments: list[str], named: str, capsys: pytest.CaptureFix
     assert named in errors.splitlines()[-1]
 
 
+def test_a_reader_that_has_seen_enough():
+    """As in ``pyadjoint-gpu schema | head``: no traceback."""
+    with subprocess.Popen(
+        [*COMMAND, "schema"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None and process.stderr is not None
+        assert process.stdout.readline() == "{\n"
+        process.stdout.close()
+        assert process.stderr.read() == ""
+        assert process.wait() == 1
+
+
 def test_help_is_quick():
     times = []
     for _ in range(5):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -22,13 +24,18 @@ def main(arguments: list[str] | None = None) -> int:
     console = options.console = Console(options.quiet, options.json)
     try:
         with console.watching():
-            return command(options)
+            code = command(options)
+        sys.stdout.flush()
+        return code
     except (ConfigError, DataError, EngineError) as error:
         return console.error(error, BAD_INPUT)
     except ConvergenceError as error:
         return console.error(error, FAILED)
     except KeyboardInterrupt:
         return console.error("interrupted before there was anything to keep", FAILED)
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
 
 
 def _parser() -> argparse.ArgumentParser:
