@@ -1,4 +1,4 @@
-"""What this machine has, and which engine would be taken."""
+"""Report of the engines, devices and libraries of this machine, and the engine that `auto` takes."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def _version(package: str) -> str:
 
 
 def _julia() -> list[tuple[str, str]]:
-    """Of the Julia engine, which is not started for it."""
+    """Lines on the Julia engine, which is not started for them."""
     try:
         found = find()
     except EngineError as error:

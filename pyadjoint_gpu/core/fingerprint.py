@@ -100,7 +100,7 @@ def check_made_with(path: Path, what: str, found: Any, expected: Mapping[str, st
 
 
 def model_part(model: Any) -> Any:
-    """What identifies a model in a `fingerprint`: its class and the table of its run file, if it
+    """The identity of a model in a `fingerprint`: its class and the table of its run file, if it
     has one, else the whole model."""
     table = model.specification()
     return model if table is None else [type(model), table]

@@ -1,8 +1,5 @@
 """Inverse problems: controls, likelihood and penalties around a model."""
 
-# lazy_loader has no types.
-# pyright: basic
-
 import lazy_loader as _lazy
 
 __getattr__, __dir__, __all__ = _lazy.attach(__name__, ["synthetic"])

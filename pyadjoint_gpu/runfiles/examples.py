@@ -19,7 +19,7 @@ _DATA = {
 
 _INSTALLED = Path(__file__).parents[1] / "_examples"
 FOLDER = _INSTALLED if _INSTALLED.is_dir() else Path(__file__).parents[2] / "examples"
-"""Of an installed package, or of a checkout."""
+"""The folder of examples: in an installed package, or in a checkout."""
 
 
 def load(name: str) -> xr.Dataset:

@@ -124,7 +124,7 @@ class FaultTable(table_of(Fault, told=_FAULT)):
 
     @property
     def placed(self) -> dict[str, Any]:
-        """What is given of the fault's place."""
+        """The entries of the table that state the fault's position and orientation."""
         return {k: v for k, v in self.given().items() if k in GEOMETRY}
 
     @property

@@ -41,7 +41,7 @@ class Output(Table):
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """What a run file asks for, in the objects of the Python API."""
+    """The objects of the Python API that a run file specifies."""
 
     file: Kind
     config_json: str
@@ -54,7 +54,7 @@ class Kind(Table, ABC):
     """A run file."""
 
     subject: ClassVar[str]
-    """What such a file is of, in messages."""
+    """The name of the subject in messages."""
     commands: ClassVar[tuple[str, ...]]
     """The commands that take it, the one that runs it first."""
     example: ClassVar[str]
@@ -87,7 +87,7 @@ class Kind(Table, ABC):
         """
 
     def case(self) -> Case:
-        """What the file asks for: by default what `build` makes."""
+        """The case that the file specifies; by default the result of `build`."""
         return self.build()
 
     def config_json(self, arrays: dict[str, Any]) -> str:

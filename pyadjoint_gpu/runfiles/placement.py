@@ -88,7 +88,7 @@ class PlacementTable(Table):
     dtype: Literal["float64", "float32"] = "float64"
     """Precision in which covariances of the data are kept."""
     goal: Literal["parameter", "forecast"] = "parameter"
-    """What sensors are to tell of: the source ("parameter"), or the waves at the points of
+    """Quantity that sensors inform on: the source ("parameter"), or the waves at the points of
     [forecast]."""
 
 
