@@ -1,4 +1,4 @@
-"""Report of the engines, devices and libraries of this machine, and the engine that `auto` takes."""
+"""Report of the engines, devices and libraries of this machine, and what `auto` takes."""
 
 from __future__ import annotations
 
