@@ -28,9 +28,8 @@ def finite(name: str, value: object, kind: str = "a number") -> float:
     return found
 
 
-def positive(name: str, value: object) -> float:
+def positive(name: str, value: object, kind: str = "a positive number") -> float:
     """`value` as a float > 0, or a `ConfigError`."""
-    kind = "a positive number"
     found = finite(name, value, kind)
     if found <= 0:
         raise ConfigError(f"{name}: found {value!r}, expected {kind}")

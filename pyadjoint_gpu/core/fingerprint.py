@@ -75,19 +75,8 @@ def differing(found: object, expected: Mapping[str, str]) -> list[str]:
 
 
 def check_made_with(path: Path, what: str, found: Any, expected: Mapping[str, str]) -> None:
-    """Raise a `DataError` that names what differs unless a journal was made with these inputs.
-
-    Parameters
-    ----------
-    path : Path
-        The journal.
-    what : str
-        What it is, in the message.
-    found : str
-        Its `fingerprint`, as JSON.
-    expected : mapping
-        The `fingerprint` of the inputs.
-    """
+    """Raise a `DataError` that names what differs unless a journal, `what` in the message, was made
+    with these inputs: `found` is its `fingerprint`, as JSON, `expected` that of the inputs."""
     try:
         names = differing(json.loads(found), expected)
     except (TypeError, ValueError):
@@ -131,15 +120,8 @@ def _installed(package: str) -> bool:
 class _Walk:
     """Digests of a value and of all that it is made of, each computed once.
 
-    Parameters
-    ----------
-    home : set of str
-        Packages whose code counts although they are installed.
-
-    Attributes
-    ----------
-    doubts : list of str
-        What has no digest, and where.
+    The code of the packages `home` counts although they are installed; `doubts` say what has no
+    digest, and where.
     """
 
     def __init__(self, home: set[str]):
@@ -242,8 +224,7 @@ class _Walk:
         used = {k: v for k, v in value.__globals__.items() if k in names}
         for key, module in list(used.items()):
             if isinstance(module, types.ModuleType) and self._counts(module.__name__):
-                own = {f"{key}.{n}": v for n, v in vars(module).items() if n in names}
-                used |= own
+                used |= {f"{key}.{n}": v for n, v in vars(module).items() if n in names}
         label = value.__name__ if where.endswith(value.__name__) else _at(where, value.__name__)
         return self._all("function", label, given, code, used)
 

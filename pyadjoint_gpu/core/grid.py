@@ -104,16 +104,20 @@ class Grid(Frozen):
             raise DataError(
                 f"grid: found dimensions {field.dims}, expected x, y and z from the end"
             )
-        ends: list[tuple[float, float, int]] = []
+        shape: list[int] = []
+        extent: list[float] = []
+        origin: list[float] = []
         for d in dims:
             if d not in coordinates(field):
                 raise DataError(f"grid: dimension {d!r} has no coordinate")
             at = np.sort(np.asarray(field[d].values, dtype=float))
-            step = np.diff(at)
-            if not (step.size and np.ptp(step) <= 1e-3 * np.mean(step)):
+            steps, n = np.diff(at), len(at)
+            if not (steps.size and np.ptp(steps) <= 1e-3 * np.mean(steps)):
                 raise DataError(f"grid: coordinate {d!r} has no equal steps")
-            ends.append((at[0], at[-1], len(at)))
-        steps = [(high - low) / (n - 1) for low, high, n in ends]
+            step = (at[-1] - at[0]) / (n - 1)
+            shape.append(n)
+            extent.append(n * step)
+            origin.append(at[0] - 0.5 * step)
         units = {str(field[d].attrs.get("units", "m")).strip() for d in dims}
         if len(units) > 1:
             raise DataError(
@@ -121,12 +125,7 @@ class Grid(Frozen):
             )
         for d in dims:
             converter(f"grid: coordinate {d!r}", field[d].attrs.get("units"), "m")
-        return cls(
-            [n for _, _, n in ends],
-            [n * h for (_, _, n), h in zip(ends, steps, strict=True)],
-            [low - 0.5 * h for (low, _, _), h in zip(ends, steps, strict=True)],
-            units=units.pop(),
-        )
+        return cls(shape, extent, origin, units=units.pop())
 
     @cached_property
     def si(self) -> Grid:

@@ -36,23 +36,10 @@ def make(path: Path, fill: Callable[[h5py.File], None]) -> None:
 
 
 def opened(path: Path, what: str, mode: str = "r", **options: Any) -> h5py.File:
-    """An open HDF5 file.
+    """An open HDF5 file, or a `DataError`; `what` it is meant to be in messages.
 
-    Parameters
-    ----------
-    path : Path
-    what : str
-        What the file is meant to be, in messages.
-    mode : str
-        h5py's. A sealed file (see `files.sealed`) is opened for reading only, because writing
-        would break its seal.
-    options
-        h5py's.
-
-    Raises
-    ------
-    DataError
-        If it cannot be opened.
+    A sealed file (see `files.sealed`) is opened for reading only, because writing would break its
+    seal.
     """
     if mode != "r" and path.is_file() and intact(path):
         mode = "r"

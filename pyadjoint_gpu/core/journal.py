@@ -304,13 +304,13 @@ class Journal:
         old, (room, width) = self._file, self._tables[name].shape[:2]
         if name == "rows" or (self._place(name, k) < room and len(row) <= width):
             return
-        wider = width if len(row) <= width else _width(max(len(row), 2 * width))
+        pages = -(-max(len(row), 2 * width) // _PAGE)
+        wider = width if len(row) <= width else pages * _PAGE
         shapes = {n: table.shape for n, table in self._tables.items()}
         shapes[name] = room if self._place(name, k) < room else 2 * room, wider
 
         def fill(file: h5py.File) -> None:
-            for key, value in old.attrs.items():
-                file.attrs[key] = value
+            file.attrs.update(old.attrs)
             for each, shape in shapes.items():
                 _lay(file, each, Rows(shape, dtype="u1"))
                 for place in np.flatnonzero(self.done(each)).tolist():
@@ -329,11 +329,6 @@ def _lay(file: h5py.File, name: str, table: Rows) -> None:
     allocate(file, name, table.shape, table.dtype, table.chunks)
     allocate(file, f"{name}.marks", (table.shape[0], 2 + table.parts), "u8")
     file[f"{name}.marks"][...] = 0
-
-
-def _width(length: int) -> int:
-    """The space, in bytes, of a record of this length."""
-    return -(-length // _PAGE) * _PAGE
 
 
 def _sums(k: int, row: Row, parts: Sequence[int]) -> list[np.uint64]:

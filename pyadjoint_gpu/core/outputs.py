@@ -13,7 +13,7 @@ from .guards import is_list, is_mapping
 
 _NAMES = {"title", "names"}
 """Keys of run files whose texts are not paths."""
-_EXTENT = {"inversion.max_iterations", "sampler.repeats"}
+_EXTENT = {"inversion.max_iterations"}
 """Keys that say how far a run goes: its result may replace that of a run that went no further."""
 
 
@@ -58,26 +58,15 @@ def inputs(tables: Mapping[str, Any], path: Path) -> dict[str, Path]:
 
 
 def check_replaced(path: Path, config: str, iterations: int | None = None) -> None:
-    """Raise a `DataError` if `path` has the result of other inputs, or one of more iterations.
-
-    Parameters
-    ----------
-    path : Path
-    config : str
-        The inputs of the new result: its ``config_json``.
-    iterations : int, optional
-        The most iterations that the new result, an inversion's, can have.
-    """
+    """Raise a `DataError` if `path` has the result of other inputs, or one of more iterations, than
+    the new result: `config` is its ``config_json``, and an inversion's has `iterations` at most."""
     found = _result(path)
     if found is None:
         return
     old, done = found
     new = json.loads(config)
-    names = [
-        k
-        for k in _differing(old, new)
-        if k not in _EXTENT or (k == "sampler.repeats" and _number(new, k) < _number(old, k))
-    ]
+    free = _EXTENT if _repeats(new) < _repeats(old) else {*_EXTENT, "sampler.repeats"}
+    names = [k for k in _differing(old, new) if k not in free]
     if names:
         raise DataError(
             f"{path}: has the result of other inputs ({', '.join(names[:6])}"
@@ -116,11 +105,10 @@ def _differing(a: object, b: object, where: str = "") -> Iterator[str]:
         yield where
 
 
-def _number(tables: Mapping[str, Any], key: str) -> int:
-    """The value of a key ``table.name``; 1 where it is left out."""
-    table, _, name = key.partition(".")
-    values: Mapping[str, int] = tables.get(table) or {}
-    return values.get(name, 1)
+def _repeats(tables: Mapping[str, Any]) -> int:
+    """The number of runs of a sampler, 1 where it is left out."""
+    sampler: Mapping[str, int] = tables.get("sampler") or {}
+    return sampler.get("repeats", 1)
 
 
 def _identity(path: Path) -> Path | tuple[int, int]:

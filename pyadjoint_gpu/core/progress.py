@@ -15,7 +15,6 @@ from collections.abc import (
     Iterable,
     Iterator,
     Mapping,
-    Sequence,
     Sized,
 )
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
@@ -228,11 +227,6 @@ def heard_by(listener: Listener) -> Generator[None]:
         yield
     finally:
         _listeners.remove(listener)
-
-
-def times(shape: Sequence[int]) -> str:
-    """A shape as a text: ``127 x 255``."""
-    return " x ".join(map(str, shape))
 
 
 def _drawn(shown: bool | None, **options: Any) -> tqdm[Any] | None:

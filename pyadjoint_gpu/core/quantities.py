@@ -45,9 +45,8 @@ class Conversion(NamedTuple):
 
     def __call__(self, values: Any) -> Any:
         """`values` in the other units."""
-        if self == SAME:
-            return values
-        return values * self.scale + self.offset if self.offset else values * self.scale
+        scaled = self.difference(values)
+        return scaled + self.offset if self.offset else scaled
 
     def difference(self, values: Any) -> Any:
         """Differences of values, such as standard deviations, in the other units."""
@@ -219,19 +218,14 @@ def numbers(
     masked = np.ma.getmaskarray(plain) if np.ma.isMaskedArray(plain) else None
     if masked is not None:
         plain = np.ma.getdata(plain)
-    array: np.ndarray | None = None
     try:
         array = np.asarray(plain)
-        if plain is None:
-            array = None
-        elif array.dtype.kind not in "iuf":
-            # Lists with None convert to numbers; dates, texts and complex numbers are refused.
-            array = None if array.dtype.kind in "mMUSbc" else array.astype(float)
+        # Lists with None convert to numbers; dates, texts and complex numbers are refused.
+        if plain is None or array.dtype.kind in "mMUSbc":
+            raise TypeError
+        array = array.astype(float)
     except (TypeError, ValueError):
-        array = None
-    if array is None:
-        raise DataError(f"{what}: found {_described(plain)}, expected {expected}")
-    array = array.astype(float)
+        raise DataError(f"{what}: found {_described(plain)}, expected {expected}") from None
     for name in ("_FillValue", "missing_value"):
         for filled in np.ravel(attributes.get(name, ())):
             array = np.where(array == filled, np.nan, array)

@@ -39,13 +39,14 @@ class Quantity(Protocol):
 def _only(data: xr.Dataset, name: str, of: Quantity | None) -> xr.DataArray:
     """The variable of a Dataset with the name of `of`, or its only one."""
     found = list(data.data_vars)
-    wanted = of.name if of is not None and of.name in found else None
-    if wanted is None and len(found) != 1:
+    if of is not None and of.name in found:
+        return data[of.name]
+    if len(found) != 1:
         raise DataError(
             f"{name}: found a Dataset of {', '.join(map(str, found)) or 'no variable'},"
             " expected a DataArray"
         )
-    return data[found[0] if wanted is None else wanted]
+    return data[found[0]]
 
 
 class Space:

@@ -36,7 +36,8 @@ import numpy as np
 from jaxtyping import Array, Bool
 
 from ..core.errors import EngineError
-from ..core.progress import first_use, times
+from ..core.progress import first_use
+from ..core.texts import sizes
 from ..models.base import Fields, Model
 from ..solvers.base import Convergence
 
@@ -290,7 +291,7 @@ def compiling(what: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
             engine, model = args[:2]
             assert isinstance(engine, Engine) and isinstance(model, Model)
             key = (what, model.structure, str(engine.settings()))
-            with first_use(key, f"compiling {what} for {times(model.grid.shape)}"):
+            with first_use(key, f"compiling {what} for {sizes(model.grid.shape)}"):
                 return method(*args, **kwargs)
 
         return wrapper

@@ -13,15 +13,12 @@ import numpy as np
 from jax.nn import sigmoid
 from jaxtyping import Array, Float
 
-from ..core.checks import as_text, number
+from ..core.checks import as_text, check_choice, number
 from ..core.errors import ConfigError, DataError, shown
 from ..core.spaces import Space
 from ..core.texts import sizes, span
 from ..models.base import Fields, Model
 from ..results.dataset import layout
-
-TRANSFORMS = ("identity", "log", "logistic")
-BASES = ("field", "constant", "plane")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -66,12 +63,8 @@ class Control:
 
     def __post_init__(self) -> None:
         key = f"controls.{as_text(self.name, 'control name')}"
-        for option, allowed in (("transform", TRANSFORMS), ("basis", BASES)):
-            found = getattr(self, option)
-            if found not in allowed:
-                raise ConfigError(
-                    f"{key}.{option}: found {found!r}, expected one of {', '.join(allowed)}"
-                )
+        check_choice(f"{key}.transform", self.transform, ("identity", "log", "logistic"))
+        check_choice(f"{key}.basis", self.basis, ("field", "constant", "plane"))
         if self.bounds is None:
             if self.transform == "logistic":
                 raise ConfigError(f"{key}.bounds: transform 'logistic' needs (low, high)")
@@ -197,16 +190,10 @@ class BoundControl:
         self.truth: Float[np.ndarray, "*shape"] | None = None
         if control.truth is not None:
             self.truth = model.field(name, control.truth, f"controls.{name}.truth")
-        box = model.domain
-        middle = [o + 0.5 * e for o, e in zip(box.origin, box.extent, strict=True)]
-        slopes = (
-            [
-                2.0 * (p - c) / e
-                for p, c, e in zip(self.space.positions(), middle, box.extent, strict=True)
-            ]
-            if control.basis == "plane"
-            else []
-        )
+        box, slopes = model.domain, list[Float[np.ndarray, "*shape"]]()
+        if control.basis == "plane":
+            for p, o, e in zip(self.space.positions(), box.origin, box.extent, strict=True):
+                slopes.append(2.0 * (p - (o + 0.5 * e)) / e)
         self.physical = Transformation(
             control.bounds, slopes, control.transform, control.basis, self.space.shape
         )
@@ -275,10 +262,10 @@ class BoundControl:
             raise DataError(
                 f"{name}: smallest value {np.min(field):g}, expected > 0 under transform 'log'"
             )
-        slack = 1e-12 * abs(low) if transform != "logistic" else 0.0
-        outside = (field < low - slack) | (field > high + 1e-12 * abs(high))
         if transform == "logistic":
             outside = (field <= low) | (field >= high)
+        else:
+            outside = (field < low - 1e-12 * abs(low)) | (field > high + 1e-12 * abs(high))
         if np.any(outside):
             raise DataError(
                 f"{name}: values from {np.min(field):g} to {np.max(field):g} leave the bounds"
@@ -296,9 +283,9 @@ class BoundControl:
         if self.control.basis == "field":
             return value
         columns = [np.ones(value.size), *(np.ravel(s) for s in self.physical.slopes)]
-        theta, *_ = np.linalg.lstsq(np.stack(columns, axis=1), value.ravel(), rcond=None)
-        misfit = np.max(np.abs(np.stack(columns, axis=1) @ theta - value.ravel()))
-        if misfit > 1e-9 * (1.0 + np.max(np.abs(value))):
+        design = np.stack(columns, axis=1)
+        theta = np.linalg.lstsq(design, value.ravel(), rcond=None)[0]
+        if np.max(np.abs(design @ theta - value.ravel())) > 1e-9 * (1.0 + np.max(np.abs(value))):
             raise DataError(f"{self.name}: the field is not a {self.control.basis}")
         return theta.reshape(self.shape)
 

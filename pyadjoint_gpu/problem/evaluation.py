@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from ..core.progress import first_use, times
+from ..core.progress import first_use
+from ..core.texts import sizes
 from ..engines.base import Adjoint, Engine, Solution
 from . import objective as compiled
 from .objective import Objective
@@ -68,10 +69,11 @@ def side_by_side(
     adjoint_tolerance: float,
     max_iterations: int,
 ) -> tuple[Evaluations, Bool[np.ndarray, " members"]]:
-    """J and its gradients at each row of x, and a mask of those whose solves converged."""
+    """J and its gradients at each row of x, and a mask of those whose solves converged to a finite
+    J."""
     model = objective.model
     key = (model.structure, objective.shapes, str(engine.settings()), len(x))
-    what = f"compiling {len(x)} solves side by side for {times(model.grid.shape)}"
+    what = f"compiling {len(x)} solves side by side for {sizes(model.grid.shape)}"
     with first_use(key, what):
         m = compiled.parameters_many(objective, x)
         states = engine.solve_many(model, m, tolerance=tolerance, max_iterations=max_iterations)
@@ -81,6 +83,5 @@ def side_by_side(
             model, m, states, u_bar, tolerance=adjoint_tolerance, max_iterations=max_iterations
         )
         gradient = compiled.vjp_many(objective, x, adjoints.fields) + direct
-    usable = np.asarray(states.usable & adjoints.usable)
     found = Evaluations(*map(np.asarray, (value, misfit, penalty, gradient)))
-    return found, usable
+    return found, np.asarray(states.usable & adjoints.usable) & np.isfinite(found.objective)

@@ -134,8 +134,7 @@ def _steady(model: Model, engine: Engine, options: Limits, m: Fields) -> Fields:
         return model.equations(u, model.prepare(m))
 
     def solve(m: Fields) -> Fields:
-        for name, field in m.items():
-            _check(model, name, np.asarray(field))
+        _check(model, m)
         found = engine.solve(model, m, **options)
         require(found.convergence, "the forward solve", found)
         return _like(kinds, found.fields)
@@ -241,16 +240,18 @@ def _like(kinds: Fields, fields: Fields) -> Fields:
 def _solution(u: Fields, options: Limits) -> Solution:
     """A state as if an earlier solve had returned it."""
     return Solution(
-        {k: np.asarray(a) for k, a in u.items()},
+        jax.tree.map(np.asarray, u),
         Convergence("converged", 0, 0.0, options["tolerance"], 0.0, None, 0.0, np.zeros((1, 2))),
     )
 
 
-def _check(model: Model, name: str, field: Float[np.ndarray, "*shape"]) -> None:
-    bad = np.count_nonzero(~np.isfinite(field))
-    if bad:
-        raise DataError(f"{name}: found {bad} NaN or infinite values, expected finite numbers")
-    model.check(name, field)
+def _check(model: Model, m: Fields) -> None:
+    for name, value in m.items():
+        field = np.asarray(value)
+        bad = np.count_nonzero(~np.isfinite(field))
+        if bad:
+            raise DataError(f"{name}: found {bad} NaN or infinite values, expected finite numbers")
+        model.check(name, field)
 
 
 # Outside of JAX
@@ -269,9 +270,8 @@ def _by_adjoints(model: Model, engine: Engine, options: Limits, m: Fields) -> Fi
                 f"engine: found {engine.name!r}, which solves outside of JAX and so not under"
                 " jax.jit or jax.vmap; use engine='embedded'"
             )
-        for name, field in m.items():
-            _check(model, name, np.asarray(field))
-        found = engine.solve(model, {k: np.asarray(a) for k, a in m.items()}, **options)
+        _check(model, m)
+        found = engine.solve(model, jax.tree.map(np.asarray, m), **options)
         require(found.convergence, "the forward solve", found)
         u = {k: jnp.asarray(a, float) for k, a in found.fields.items()}
         return u, (m, u)
@@ -280,9 +280,9 @@ def _by_adjoints(model: Model, engine: Engine, options: Limits, m: Fields) -> Fi
         m, u = kept
         found = engine.adjoint(
             model,
-            {k: np.asarray(a) for k, a in m.items()},
+            jax.tree.map(np.asarray, m),
             _solution(u, options),
-            {k: np.asarray(a) for k, a in u_bar.items()},
+            jax.tree.map(np.asarray, u_bar),
             **options,
         )
         require(found.convergence, "the adjoint solve", found)

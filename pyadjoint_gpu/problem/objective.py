@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,16 +21,15 @@ from ..models.base import Fields, Model
 from .control import Transformation
 from .traced import scalar
 
-T = TypeVar("T")
 Scalar = Float[Array, ""]
 Value = Float[Array | np.ndarray, ""] | float
 Function = Callable[[Fields], Any]
 """A misfit or penalty: a scalar from fields by name. Users' functions may return anything."""
 
 
-@jax.tree_util.register_pytree_node_class
+@jax.tree_util.register_static
 class UserFunction:
-    """A user's function as a pytree without leaves: it is a static part of compiled code."""
+    """A user's function as a static part of compiled code, by its identity."""
 
     def __init__(self, function: Function):
         self.function = function
@@ -41,13 +40,6 @@ class UserFunction:
 
     def __call__(self, fields: Fields) -> Any:
         return self.function(fields)
-
-    def tree_flatten(self) -> tuple[tuple[()], UserFunction]:
-        return (), self
-
-    @classmethod
-    def tree_unflatten(cls, function: UserFunction, _: tuple[()]) -> UserFunction:
-        return function
 
 
 @partial(
@@ -119,21 +111,13 @@ def _vjp(objective: Objective, theta: Float[Array, " n"], m_bar: Fields) -> Floa
     return vjp({k: jnp.asarray(m_bar[k], v.dtype) for k, v in m.items()})[0]
 
 
-def _members(function: Callable[..., T]) -> Callable[..., T]:
-    """A function of an objective and further arguments, mapped over these."""
-
-    def many(objective: Objective, *members: Any) -> T:
-        return jax.vmap(partial(function, objective))(*members)
-
-    return many
-
-
 parameters = compiled(Objective.parameters)
 """All parameters of the objective's model at theta."""
 slopes = compiled(_slopes)
 """(J, (misfit, penalty)), (partial J/partial u, partial J/partial theta) at u and theta."""
 vjp = compiled(_vjp)
 """(dm/dtheta)^T m_bar at theta."""
-parameters_many = compiled(_members(Objective.parameters))
-slopes_many = compiled(_members(_slopes))
-vjp_many = compiled(_members(_vjp))
+# The same of many members along the first axis.
+parameters_many = compiled(jax.vmap(Objective.parameters, in_axes=(None, 0)))
+slopes_many = compiled(jax.vmap(_slopes, in_axes=(None, 0, 0)))
+vjp_many = compiled(jax.vmap(_vjp, in_axes=(None, 0, 0)))

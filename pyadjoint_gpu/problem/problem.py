@@ -230,19 +230,18 @@ class Problem:
         """theta of physical fields by control; those not given are at their start."""
         check_mapping("controls", {} if controls is None else controls, "physical fields by name")
         given = dict(controls or {})
-        out: list[np.ndarray] = []
-        for c in self.controls:
-            if c.name not in given:
-                out.append(np.ravel(c.theta))
-                continue
-            field = self.model.field(c.name, given.pop(c.name))
-            out.append(np.ravel(c.coefficients(field)))
+        parts = [
+            c.coefficients(self.model.field(c.name, given.pop(c.name)))
+            if c.name in given
+            else c.theta
+            for c in self.controls
+        ]
         if given:
             raise ConfigError(
                 f"controls: {next(iter(given))!r} is not one of"
                 f" {', '.join(c.name for c in self.controls)}"
             )
-        return np.concatenate(out)
+        return np.concatenate([np.ravel(part) for part in parts])
 
     # Evaluation
 
@@ -358,10 +357,9 @@ class Problem:
                 adjoint_tolerance=self.adjoint_tolerance,
                 max_iterations=self.max_iterations,
             )
-            for i, row in enumerate(rows):
-                value, misfit, penalty, gradient = (a[i] for a in parts)
-                member = value, misfit, penalty, gradient
-                found.append(member if good[i] and np.isfinite(value) else self._one(row))
+            members = zip(*parts, strict=True)
+            for row, usable, member in zip(rows, good, members, strict=False):
+                found.append(member if usable else self._one(row))
         return Evaluations.of(found)
 
     def _one(self, theta: Float[np.ndarray, " n"]) -> Member:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -86,7 +87,6 @@ def specification(problem: Problem) -> dict[str, Any] | None:
         or len({p.name for p in smooth}) < len(problem.penalties)
     ):
         return None
-    grid = problem.model.domain
     observations = problem.misfit.dataset()
     controls: dict[str, dict[str, Any]] = {}
     for c in problem.controls:
@@ -102,12 +102,7 @@ def specification(problem: Problem) -> dict[str, Any] | None:
         controls[c.name] = options
     return {
         **engine,
-        "grid": {
-            "shape": list(grid.shape),
-            "extent": list(grid.extent),
-            "origin": list(grid.origin),
-            "units": grid.units,
-        },
+        "grid": asdict(problem.model.domain),
         "model": model,
         "parameters": {k: _short(v) for k, v in problem.known.items()},
         "controls": controls,
@@ -158,12 +153,12 @@ def problem_parts(problem: Problem) -> dict[str, Any]:
         kept = {k: v for k, v in vars(misfit).items() if k not in ("model", "observation")}
         misfit = [type(misfit), kept]
     found = engine.settings() or {"engine": type(engine)}
+    controls = [vars(c.control) | {"initial": c.initial, "truth": None} for c in problem.controls]
     return {
         "grid": problem.model.domain,
         "model": model_part(problem.model),
         "parameters": problem.known,
-        "controls": [(vars(c.control) | {"initial": c.initial, "truth": None}) for c in
-                     problem.controls],
+        "controls": controls,
         "misfit": misfit,
         "penalty": problem.penalties,
         "engine": {k: v for k, v in found.items() if k not in ("launcher", "topology")},
@@ -173,4 +168,4 @@ def problem_parts(problem: Problem) -> dict[str, Any]:
             problem.max_iterations,
             problem.adaptive,
         ],
-    }  # fmt: skip
+    }

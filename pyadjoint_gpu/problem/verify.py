@@ -194,12 +194,8 @@ def _direction(
         part, size = np.asarray(parts[c.name]), 1.0
         if c.control.transform == "identity":
             size = float(np.sqrt(np.mean(np.square(part)))) or 1.0
-        out.append(size * _normal(generator, part.shape).ravel())
+        out.append(size * generator.standard_normal(part.size))
     return np.concatenate(out)
-
-
-def _normal(generator: np.random.Generator, shape: tuple[int, ...]) -> Float[np.ndarray, "*shape"]:
-    return generator.standard_normal(shape)
 
 
 @dataclass(frozen=True)
@@ -272,7 +268,7 @@ def adjoint_test(
         warnings.simplefilter("ignore", ConvergenceWarning)
         solution = tested.solve(model, m, **options)
         require(solution.convergence, "the forward solve", solution)
-        noise = {k: _normal(generator, a.shape) for k, a in m.items()}
+        noise: Fields = {k: generator.standard_normal(a.shape) for k, a in m.items()}
         linearised = running(EmbeddedEngine(), model)
         v: Fields = {k: a * noise[k] for k, a in m.items()}
         jv, tangent = linearised.tangent(model, m, solution, v, **options)
@@ -284,7 +280,7 @@ def adjoint_test(
         # A part of w along J v keeps the products well above their round-off.
         w: Fields = {}
         for name, value in jv.items():
-            other = _normal(generator, value.shape)
+            other: np.ndarray = generator.standard_normal(value.shape)
             # JAX leaves the type of norm open.
             length = float(jnp.linalg.norm(value))  # pyright: ignore[reportUnknownArgumentType]
             along = np.asarray(value) / (length or 1.0)

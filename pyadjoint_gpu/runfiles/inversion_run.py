@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import xarray as xr
 
-from ..core.progress import times
+from ..core.texts import sizes
 from ..inversion.invert import invert
 from ..inversion.journal import done_in
 from ..inversion.optimisers import check
@@ -33,7 +33,7 @@ def plan(case: InversionCase, *, overwrite: bool = False) -> tuple[str, str]:
         f"an inversion of {', '.join(c.name for c in problem.controls)} ({problem.size} unknowns"
         + (f", {data} data" if data else "")
         + f") by {settings['method']}, {settings['max_iterations']} iterations at most; model"
-        f" {model.name!r} on {times(model.grid.shape)} cells, engine {problem.engine.name!r}"
+        f" {model.name!r} on {sizes(model.grid.shape)} cells, engine {problem.engine.name!r}"
     )
     return text, evaluations(done)
 

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from ..core.outputs import check_outputs
-from ..core.progress import times
+from ..core.texts import sizes
 from ..engines.choose import running
 from ..lti.block_column import block_column, rows_done
 from ..lti.toeplitz import ToeplitzMap
@@ -81,7 +81,7 @@ def plan(case: PlacementCase, *, overwrite: bool = False) -> tuple[str, str]:
     seen = len(case.candidates) + len(case.points)
     text = (
         f"a block column of {seen} adjoint runs of model {case.model.name!r} on"
-        f" {times(case.model.grid.shape)} cells, then the choice of sensors among"
+        f" {sizes(case.model.grid.shape)} cells, then the choice of sensors among"
         f" {len(case.candidates)} candidates (budget {case.choice['budget']})"
     )
     journal, done = case.file.writes.get("journal"), 0

@@ -25,7 +25,7 @@ import numpy as np
 from jax.scipy.fft import dctn, idctn
 from jaxtyping import Array, Float
 
-from ..core.checks import finite
+from ..core.checks import positive
 from ..core.errors import ConfigError
 from ..core.grid import Grid
 from ..core.spaces import CellSpace, Space
@@ -56,9 +56,7 @@ class MaternField:
     """
 
     def __init__(self, space: Space, length: float | None, where: str = "prior"):
-        self.length = finite(f"{where}.length", length, "a number > 0")
-        if self.length <= 0.0:
-            raise ConfigError(f"{where}.length: found {length!r}, expected a number > 0")
+        self.length = positive(f"{where}.length", length, "a number > 0")
         values, self._field, self._modes, squares = _eigen(space, where)
         self._amplitude = 1.0 / (self.length**-2.0 + values)
         self._scale = 1.0 / np.sqrt(squares(self._amplitude**2))

@@ -21,7 +21,8 @@ from jaxtyping import Array, Float
 
 from ...core.checks import check_choice
 from ...core.errors import DataError, EngineError
-from ...core.progress import first_use, phase, times
+from ...core.progress import first_use, phase
+from ...core.texts import sizes
 from ...models.base import Fields, Model
 from ...models.explicit import Explicit
 from ...solvers.base import Convergence, Spectrum
@@ -98,7 +99,7 @@ class Driven(Engine):
         """A phase of progress around the first solve of a kind, which waits for Julia's compiler;
         grids of other sizes use the same code."""
         key = (kind, type(model), model.grid.ndim, str(self.settings()))
-        what = f"compiling the {kind} solve for {times(model.grid.shape)} in Julia"
+        what = f"compiling the {kind} solve for {sizes(model.grid.shape)} in Julia"
         return first_use(key, what, at_once=True)
 
 
