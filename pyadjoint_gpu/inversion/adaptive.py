@@ -28,7 +28,7 @@ from ..problem import objective
 from ..problem.evaluation import Evaluation
 from ..problem.problem import Problem
 from ..solvers import Operator, multigrid
-from ..solvers.base import Convergence, dot
+from ..solvers.base import dot
 
 FIRST = 1e-3
 """Tolerance of the first solves."""
@@ -130,7 +130,7 @@ def evaluate(
         The norm of a gradient in the optimiser's variables.
     """
     tolerance = initial.tolerance if initial else FIRST
-    work, iterations, seconds = np.zeros(2), np.zeros(2, int), np.zeros(2)
+    spent = np.zeros((2, 3))  # work, iterations and seconds, of u and of lambda
     cycles = multigrid.work_of_iteration(problem.model, "exact")
     while True:
         found = problem.evaluate(theta, initial=initial, tolerance=tolerance)
@@ -138,9 +138,11 @@ def evaluate(
         errors = estimate(problem, theta, found)
         each = (found.solution.convergence, found.adjoint.convergence)
         # An estimate costs a cycle and a residual for either solve.
-        work += [c.work + cycles + 1.0 for c in each]
-        iterations += [c.iterations for c in each]
-        seconds += [c.wall_time for c in each]
+        spent += [(c.work + cycles + 1.0, c.iterations, c.wall_time) for c in each]
+        forward, backward = (
+            replace(c, work=work, iterations=int(iterations), wall_time=seconds)
+            for c, (work, iterations, seconds) in zip(each, spent.tolist(), strict=True)
+        )
         gradient = found.gradient - errors.gradient
         allowed = OBJECTIVE * (abs(found.objective) if decrease is None else abs(decrease))
         # A decrease of zero asks for no more than round-off allows.
@@ -154,25 +156,11 @@ def evaluate(
             objective=found.objective - errors.objective,
             misfit=found.misfit - errors.objective,
             gradient=gradient,
-            solution=replace(
-                found.solution,
-                fields=errors.state,
-                convergence=_summed(each[0], work[0], iterations[0], seconds[0]),
-            ),
-            adjoint=replace(
-                found.adjoint,
-                multiplier=errors.multiplier,
-                convergence=_summed(each[1], work[1], iterations[1], seconds[1]),
-            ),
+            solution=replace(found.solution, fields=errors.state, convergence=forward),
+            adjoint=replace(found.adjoint, multiplier=errors.multiplier, convergence=backward),
             # Where the errors are far below the limits, the next evaluation tries a looser one.
             tolerance=min(LOOSEST, 10.0 * tolerance) if ratio < 0.05 else tolerance,
         )
         if ratio <= 1.0 or tolerance <= problem.tolerance:
             return initial
         tolerance = max(problem.tolerance, tolerance * min(0.3, 0.5 / ratio))
-
-
-def _summed(convergence: Convergence, work: float, iterations: int, seconds: float) -> Convergence:
-    return replace(
-        convergence, work=float(work), iterations=int(iterations), wall_time=float(seconds)
-    )

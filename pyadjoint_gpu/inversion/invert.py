@@ -5,11 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import xarray as xr
-from jaxtyping import Float
 
 from ..core.checks import check_iterations, check_kind
 from ..core.errors import ConfigError, ConvergenceError, DataError
@@ -30,9 +29,6 @@ from ..results.dataset import (
 from .journal import Evaluations, inputs, made_with, started
 from .optimisers import METHODS, check, fit, options
 from .run import Iteration, Run, Stop
-
-if TYPE_CHECKING:
-    from scipy.optimize import Bounds
 
 _FAR = 1e30
 
@@ -197,16 +193,16 @@ def _run(
 
 
 def _optimise(run: Run) -> tuple[str, str]:
-    from scipy.optimize import minimize
+    from scipy.optimize import Bounds, minimize
 
-    method = run.settings["method"]
-    bounds = None
+    method, low, high = run.settings["method"], run.low, run.high
     if method == "L-BFGS-B":
         # With finite bounds everywhere its first step is the gradient itself, not one of length
         # one, which could change a few cells by any amount.
-        bounds = _bounds(np.maximum(run.low, -_FAR), np.minimum(run.high, _FAR))
-    elif np.any(np.isfinite(run.low)) or np.any(np.isfinite(run.high)):
-        bounds = _bounds(run.low, run.high)
+        low, high = np.maximum(low, -_FAR), np.minimum(high, _FAR)
+    bounds = None
+    if np.isfinite(low).any() or np.isfinite(high).any():
+        bounds = Bounds(low, high)  # type: ignore[arg-type]  # scipy's untyped defaults are floats
     try:
         found = minimize(
             run.objective,
@@ -218,7 +214,8 @@ def _optimise(run: Run) -> tuple[str, str]:
             options=METHODS[method],
         )
     except Stop as stop:
-        return stop.status, stop.message
+        status, message = stop.args
+        return status, message
     except KeyboardInterrupt:
         if run.x is None:
             raise
@@ -231,12 +228,6 @@ def _optimise(run: Run) -> tuple[str, str]:
         return "failed", f"a trial step could not be evaluated: {error}"
     limit = f"the solves' tolerance, {run.problem.tolerance:.0e}, may be the limit"
     return "stalled", f"no further decrease was found ({str(found.message).strip()}); {limit}"
-
-
-def _bounds(low: Float[np.ndarray, " n"], high: Float[np.ndarray, " n"]) -> Bounds:
-    from scipy.optimize import Bounds
-
-    return Bounds(low, high)  # type: ignore[arg-type]  # scipy's defaults, untyped, are floats
 
 
 def _result(run: Run, status: str, message: str) -> xr.Dataset:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core.checks import check_iterations, check_tolerance
+from ..core.checks import check_choice, check_iterations, check_tolerance
 from ..core.errors import ConfigError, shown
 from ..problem.control import Smoothness
 from ..problem.likelihood import BoundLeastSquares
@@ -37,8 +37,7 @@ def check(problem: Problem, settings: dict[str, Any], callback: object = None) -
     if callback is not None and not callable(callback):
         raise ConfigError(f"callback: found {shown(callback)}, expected a function of an Iteration")
     method = settings["method"]
-    if not isinstance(method, str) or method not in METHODS:
-        raise ConfigError(f"method: found {method!r}, expected one of {', '.join(METHODS)}")
+    check_choice("method", method, tuple(METHODS))
     if method not in _BOUNDED and np.any(np.isfinite(problem.box)):
         raise ConfigError(
             f"method {method!r} cannot keep bounds; use L-BFGS-B, or transform 'logistic'"

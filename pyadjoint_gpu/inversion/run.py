@@ -50,11 +50,7 @@ class Iteration:
 
 
 class Stop(Exception):
-    """Ends the optimiser from within."""
-
-    def __init__(self, status: str, message: str):
-        super().__init__(message)
-        self.status, self.message = status, message
+    """Ends the optimiser from within; its arguments are the run's status and message."""
 
 
 class Run:
@@ -148,14 +144,13 @@ class Run:
     def _solve(self, theta: Float[np.ndarray, " n"]) -> Evaluation:
         if not self.problem.adaptive:
             return self.problem.evaluate(theta, initial=self.warm)
-        x = theta * self.scale
+        x, last = theta * self.scale, [row["objective"] for row in self.rows[-2:]]
+        decrease = last[0] - last[1] if len(last) == 2 else None
         return evaluate(
             self.problem,
             theta,
             initial=self.warm,
-            decrease=self.rows[-2]["objective"] - self.rows[-1]["objective"]
-            if len(self.rows) > 1
-            else None,
+            decrease=decrease,
             norm=lambda g: float(np.linalg.norm(self._projected(x, g / self.scale))),
         )
 

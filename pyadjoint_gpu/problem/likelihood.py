@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 from ..core.errors import ConfigError, DataError, nearest, shown
 from ..core.texts import counted, sizes, span
 from ..models.base import Fields, Model
-from ..results.dataset import MISSING
+from ..results.dataset import MISSING, named
 from . import columns
 from .observation import Observation, check_inside, point_coordinates
 
@@ -227,15 +227,12 @@ class BoundLeastSquares:
 
     def dataset(self) -> xr.Dataset:
         """The data in the form that `LeastSquares` reads."""
-        name, units = self.variable.name, self.variable.units
+        name = self.variable.name
+        sigma = named(f"standard deviation of {name}", self.variable.units)
         return xr.Dataset(
             {
                 name: ("observation", self.observed, self.variable.attributes),
-                f"{name}_sigma": (
-                    "observation",
-                    np.array(self.sigma),
-                    {"units": units, "long_name": f"standard deviation of {name}"},
-                ),
+                f"{name}_sigma": ("observation", np.array(self.sigma), sigma),
             },
             point_coordinates(self.model, self.points) | self.label_coordinates(),
             {MISSING: self.missing} if self.missing else None,
@@ -243,7 +240,5 @@ class BoundLeastSquares:
 
     def label_coordinates(self) -> dict[str, Any]:
         """The labels as coordinates along ``observation``, as a Dataset takes them."""
-        return {
-            k: ("observation", v, {"units": "1", "long_name": k.replace("_", " ")})
-            for k, v in self.labels.items()
-        }
+        labels = self.labels.items()
+        return {k: ("observation", v, named(k.replace("_", " "))) for k, v in labels}

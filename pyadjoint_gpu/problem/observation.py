@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Int
 
 from ..core.errors import ConfigError, DataError
 from ..models.base import Fields, Model
+from ..results.dataset import named
 
 
 @partial(
@@ -60,15 +61,9 @@ def axis_units(model: Model, axis: str) -> str:
 
 def point_coordinates(model: Model, points: Float[np.ndarray, "n dims"]) -> dict[str, Any]:
     """Coordinates of `points` along the dimension ``observation``, as a Dataset takes them."""
+    names = {d: "time" if d == "time" else f"{d} coordinate" for d in model.dims}
     return {
-        d: (
-            "observation",
-            points[:, k],
-            {
-                "units": axis_units(model, d),
-                "long_name": "time" if d == "time" else f"{d} coordinate",
-            },
-        )
+        d: ("observation", points[:, k], named(names[d], axis_units(model, d)))
         for k, d in enumerate(model.dims)
     }
 

@@ -11,8 +11,7 @@ import xarray as xr
 from ..core.grid import Grid
 from ..core.quantities import inverse
 from ..models.base import Fields
-from ..models.declarations import Variable
-from ..results.dataset import grid_coordinates, used_and_missing
+from ..results.dataset import grid_coordinates, named, used_and_missing
 from .likelihood import BoundLeastSquares
 from .observation import point_coordinates
 
@@ -35,10 +34,7 @@ def gradient_dataset(controls: Iterable[BoundControl], gradients: Fields, grid: 
 def gradient_attributes(control: BoundControl) -> dict[str, str]:
     """Units and name of the derivative by theta."""
     of = transformed_attributes(control)
-    return {
-        "units": inverse(of["units"]),
-        "long_name": f"derivative of the objective by {of['long_name']}",
-    }
+    return named(f"derivative of the objective by {of['long_name']}", inverse(of["units"]))
 
 
 def transformed_attributes(control: BoundControl) -> dict[str, str]:
@@ -46,7 +42,7 @@ def transformed_attributes(control: BoundControl) -> dict[str, str]:
     transform = control.control.transform
     inner = {"identity": "", "log": "ln ", "logistic": "logit "}[transform]
     units = control.parameter.units if transform == "identity" else "1"
-    return {"units": units, "long_name": f"{inner}{control.name}"}
+    return named(f"{inner}{control.name}", units)
 
 
 def control_variables(
@@ -63,8 +59,8 @@ def control_variables(
             ("_true", "true", c.truth),
         ):
             if value is not None:
-                named = Variable(c.name, c.parameter.units, f"{text} {label}")
-                variables[c.name + suffix] = (c.field_dims, value, named.attributes)
+                attributes = named(f"{text} {label}", c.parameter.units)
+                variables[c.name + suffix] = (c.field_dims, value, attributes)
         variables[f"{c.name}_gradient"] = (c.dims, gradients[c.name], gradient_attributes(c))
         coordinates |= c.coordinates
     return variables, coordinates
@@ -90,14 +86,8 @@ def observation_variables(misfit: object, state: Fields) -> tuple[dict[str, Any]
         "residual": (misfit.observed - predicted, f"observed less predicted {name}"),
         "sigma": (np.array(misfit.sigma), f"standard deviation of observed {name}"),
     }
+    points = point_coordinates(misfit.model, misfit.points)
     return (
-        {
-            k: ("observation", v, {"units": units, "long_name": text})
-            for k, (v, text) in columns.items()
-        },
-        {
-            f"observation_{d}": value
-            for d, value in point_coordinates(misfit.model, misfit.points).items()
-        }
-        | misfit.label_coordinates(),
+        {k: ("observation", v, named(text, units)) for k, (v, text) in columns.items()},
+        {f"observation_{d}": at for d, at in points.items()} | misfit.label_coordinates(),
     )

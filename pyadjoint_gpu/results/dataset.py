@@ -30,13 +30,11 @@ def clean(attributes: Mapping[str, Any]) -> dict[str, Any]:
     """Attributes as NetCDF can hold them: without None, bool as int8, a dict as JSON."""
     out: dict[str, Any] = {}
     for key, value in attributes.items():
-        if value is None:
-            continue
         if isinstance(value, bool | np.bool_):
-            out[key] = np.int8(value)
+            value = np.int8(value)
         elif isinstance(value, Mapping):
-            out[key] = json.dumps(value, sort_keys=True, default=str)
-        else:
+            value = json.dumps(value, sort_keys=True, default=str)
+        if value is not None:
             out[key] = value
     return out
 

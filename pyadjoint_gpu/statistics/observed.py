@@ -20,15 +20,8 @@ def observed(
 ) -> tuple[Bool[np.ndarray, " n"], Float[np.ndarray, " used"], Float[np.ndarray, " ..."]]:
     """Mask of the observed among n values, their values, and their noise.
 
-    A value that is NaN, or whose error is infinite or NaN, is not observed.
-
-    Parameters
-    ----------
-    name, noise_name : str
-        Names of the values and the noise, in messages.
-    values : array, shape (n,)
-    noise : array, shape (), (n,) or (n, n)
-        One standard deviation, n of them, or a covariance.
+    A value that is NaN, or whose error is infinite or NaN, is not observed. The noise is one
+    standard deviation, n of them, or a covariance.
 
     Raises
     ------
@@ -75,20 +68,8 @@ def check_errors(name: str, given: Float[np.ndarray, " ..."], n: int) -> None:
 
 
 def factor(name: str, given: Float[np.ndarray, " ..."], n: int) -> Float[np.ndarray, "n ..."]:
-    """A root of the covariance of n values.
-
-    Parameters
-    ----------
-    name : str
-        The name in messages.
-    given : array, shape (), (n,) or (n, n)
-        One standard deviation, n of them, or a covariance.
-    n : int
-
-    Returns
-    -------
-    array, shape (n,) or (n, n)
-        The standard deviations, or the lower Cholesky factor of the covariance.
+    """A root of the covariance of n values: their standard deviations, if one or n of these are
+    given, or the lower Cholesky factor of a covariance.
 
     Raises
     ------

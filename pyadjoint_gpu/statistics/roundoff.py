@@ -38,19 +38,10 @@ def refusal(
     size: int,
     otherwise: str = "it is not positive definite",
 ) -> DataError:
-    """The error for a covariance with noise that cannot be factorised accurately.
+    """The error for a covariance of `size` rows, with noise, that cannot be factorised accurately.
 
-    Parameters
-    ----------
-    name : str
-        Name of the covariance.
-    noise : Noise
-    largest : float
-        The largest variance, in units of the noise.
-    size : int
-        Number of rows of the covariance.
-    otherwise : str
-        The reason to state if the noise is large enough.
+    `largest` is the largest variance, in units of the noise, `otherwise` the reason to state if the
+    noise is large enough.
     """
     factor = float(np.sqrt(EPS * max(largest, 0.0) * np.sqrt(size) / LIMIT))
     if factor > 1.0:
@@ -61,20 +52,8 @@ def refusal(
 def cholesky(
     matrix: Float[np.ndarray, "n n"], name: str, noise: Noise, largest: float
 ) -> Float[np.ndarray, "n n"]:
-    """The Cholesky factor L of K = L L^T, which overwrites K.
-
-    Parameters
-    ----------
-    matrix : array, shape (N, N)
-        K, of which the lower triangle is used.
-    name, noise, largest
-        As for `refusal`.
-
-    Raises
-    ------
-    DataError
-        If K is not positive definite: see `refusal`.
-    """
+    """The Cholesky factor L of K = L L^T, which overwrites K, from its lower triangle; or the
+    `refusal` of a K that is not positive definite."""
     try:
         return scipy.linalg.cholesky(matrix, lower=True, overwrite_a=True, check_finite=False)
     except np.linalg.LinAlgError:
@@ -88,16 +67,10 @@ def check(
     noise: Noise,
     largest: float,
 ) -> None:
-    """Raise a `DataError` unless K = L L^T is accurate enough.
+    """Raise a `refusal` unless the factor L of K = L L^T is accurate enough.
 
-    Parameters
-    ----------
-    factor : array, shape (N, N)
-        L.
-    spread : array, shape (N,)
-        Square roots of K_ii, or of the diagonal of the matrix that K was computed from.
-    name, noise, largest
-        As for `refusal`.
+    `spread` are the square roots of K_ii, or of the diagonal of the matrix that K was computed
+    from.
     """
     probes = scipy.linalg.solve_triangular(
         factor, spread[:, None] * signs(0, len(factor)), lower=True, check_finite=False
@@ -111,24 +84,12 @@ def factorised(
     *,
     times_first: bool,
 ) -> Float[np.ndarray, "n n"]:
-    """The Cholesky factor L of Gamma + X, checked for accuracy.
+    """The Cholesky factor L of Gamma + X, with X in `blocks` and Gamma the covariance of the noise,
+    or a `refusal` if it is not positive definite, or L not accurate.
 
-    Parameters
-    ----------
-    blocks : array, shape (C, T, C, T)
-        X.
-    noise : Noise
-        With covariance Gamma.
-    times_first : bool
-        Whether the rows of L run over times first, then sensors, or the other way round.
-
-    Raises
-    ------
-    DataError
-        If Gamma + X is not positive definite, or its factor not accurate: see `refusal`.
+    The rows of L run over times first, then sensors, or the other way round.
     """
-    every = slice(None)
-    white = noise.whiten_diagonal(diagonal_blocks(blocks), every)
+    white = noise.whiten_diagonal(diagonal_blocks(blocks), slice(None))
     largest = 1.0 + float(np.diagonal(white, axis1=1, axis2=2).max())
     matrix = blocks + noise.matrix()
     if times_first:
