@@ -15,16 +15,17 @@ from ..core.errors import ConfigError, ConvergenceError, DataError
 from ..core.files import path_of
 from ..core.precision import double
 from ..core.progress import progress_bar
+from ..problem.likelihood import BoundLeastSquares
 from ..problem.problem import Problem
 from ..problem.specification import build_problem
-from ..problem.variables import control_variables, observation_counts, observation_variables
+from ..problem.variables import control_variables, observation_variables
 from ..results.dataset import (
-    MISSING,
     describe,
     history_variables,
     parameter_variables,
     state_coordinates,
     state_variables,
+    used_and_missing,
 )
 from .journal import Evaluations, inputs, made_with, started
 from .optimisers import METHODS, check, fit, options
@@ -241,9 +242,12 @@ def _result(run: Run, status: str, message: str) -> xr.Dataset:
     solution = engine.solve(
         model, m, tolerance=problem.tolerance, max_iterations=problem.max_iterations
     )
-    counts = observation_counts(problem.misfit)
-    if counts.get(MISSING):
-        message += f"; {counts[MISSING]} of {sum(counts.values())} observations are missing"
+    misfit, counts = problem.misfit, {}
+    if isinstance(misfit, BoundLeastSquares):
+        counts = used_and_missing(misfit.size, misfit.missing)
+        if misfit.missing:
+            total = misfit.size + misfit.missing
+            message += f"; {misfit.missing} of {total} observations are missing"
     chi2 = problem.chi2(record.misfit)
     message += fit(problem, chi2, status, run.settings["discrepancy"])
     variables, coordinates = parameter_variables(model, problem.known)

@@ -1,12 +1,10 @@
-"""The parts of a problem, checked, bound to its model, and joined to its objective."""
+"""The parts of a problem, checked and bound to its model."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
@@ -15,7 +13,7 @@ from ..core.errors import ConfigError, nearest
 from ..models.base import Fields, Model
 from .control import BoundControl, BoundSmoothness, Control, Smoothness
 from .likelihood import BoundLeastSquares, LeastSquares
-from .objective import Objective, UserFunction
+from .objective import UserFunction
 from .traced import check_signature
 
 Misfit = BoundLeastSquares | Callable[[Fields], Any]
@@ -98,25 +96,7 @@ def bound_penalty(controls: Sequence[BoundControl], penalty: Penalty) -> BoundPe
     return penalty
 
 
-def pytree(
-    model: Model,
-    known: Fields,
-    misfit: Misfit,
-    penalties: Sequence[BoundPenalty],
-    controls: Sequence[BoundControl],
-) -> Objective:
-    """The objective with its arrays on the device, so that no call moves them there."""
-    found = Objective(
-        model,
-        known,
-        _as_pytree(misfit),
-        tuple(_as_pytree(p) for p in penalties),
-        {c.name: c.physical for c in controls},
-        tuple((c.name, c.shape) for c in controls),
-    )
-    return jax.tree.map(jnp.asarray, found)
-
-
-def _as_pytree(function: Misfit | BoundPenalty) -> Callable[[Fields], Any]:
+def as_pytree(function: Misfit | BoundPenalty) -> Callable[[Fields], Any]:
+    """A misfit or penalty as a part of an `Objective`."""
     data = isinstance(function, BoundLeastSquares | BoundSmoothness)
     return function if data else UserFunction(function)

@@ -23,13 +23,12 @@ _STANDARD_NAMES = {
 }
 
 
-def checked(observations: object) -> xr.Dataset:
-    """`observations`, or a `DataError` if they are not a Dataset."""
+def check_dataset(observations: object) -> None:
+    """Raise a `DataError` unless the observations are a Dataset."""
     if not isinstance(observations, xr.Dataset):
         found, path = type(observations).__name__, isinstance(observations, str | Path)
         how = "; xarray.open_dataset reads one" if path else ""
         raise DataError(f"observations: found {found}, expected an xarray.Dataset{how}")
-    return observations
 
 
 def as_dataset(observations: Mapping[str, Any]) -> xr.Dataset:
@@ -186,15 +185,13 @@ def listed(observations: xr.Dataset, name: str, dims: tuple[str, ...]) -> xr.Dat
     for d in array.dims:
         if d not in observations.variables:
             raise DataError(f"observations: dimension {d!r} of {name!r} has no coordinate")
-    axes = np.meshgrid(*(array[d].values for d in array.dims), indexing="ij")
-    columns: dict[Hashable, Any] = {
-        d: ("observation", a.ravel(), array[d].attrs) for d, a in zip(array.dims, axes, strict=True)
-    }
-    for key in (name, f"{name}_sigma", f"{name}_weight"):
-        if key in observations and set(observations[key].dims) == set(array.dims):
-            found = observations[key].transpose(*array.dims)
-            columns[key] = ("observation", found.values.ravel(), found.attrs)
-    return xr.Dataset(columns)
+    columns = [
+        key
+        for key in (name, f"{name}_sigma", f"{name}_weight")
+        if key in observations and set(observations[key].dims) == set(array.dims)
+    ]
+    maps = observations[columns].reset_coords(drop=True)
+    return maps.stack({"observation": array.dims}, create_index=False)
 
 
 def listed_sigma(observations: xr.Dataset, name: str, sigma: Any) -> Any:

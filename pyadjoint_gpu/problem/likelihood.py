@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import jax
@@ -19,6 +20,7 @@ from . import columns
 from .observation import Observation, check_inside, point_coordinates
 
 
+@dataclass(eq=False, repr=False)
 class LeastSquares:
     """Weighted least squares of observations at points,
 
@@ -53,18 +55,14 @@ class LeastSquares:
         be converted, or a point lies outside the grid.
     """
 
-    def __init__(
-        self,
-        observations: xr.Dataset,
-        *,
-        variable: str | None = None,
-        observes: str | None = None,
-        sigma: float | Float[np.ndarray, " ..."] | None = None,
-    ):
-        self.observations = columns.checked(observations)
-        self.variable = variable
-        self.observes = observes
-        self.sigma = sigma
+    observations: xr.Dataset
+    _: KW_ONLY
+    variable: str | None = None
+    observes: str | None = None
+    sigma: float | Float[np.ndarray, " ..."] | None = None
+
+    def __post_init__(self) -> None:
+        columns.check_dataset(self.observations)
 
     def __repr__(self) -> str:
         """The call that makes it, with data by their sizes."""

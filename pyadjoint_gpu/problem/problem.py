@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
@@ -26,11 +27,11 @@ from .binding import (
     Misfit,
     Penalty,
     all_penalties,
+    as_pytree,
     bound_controls,
     bound_misfit,
     bound_penalty,
     known_parameters,
-    pytree,
 )
 from .control import BoundSmoothness, Control, Smoothness
 from .evaluation import Evaluation, Evaluations, Member, side_by_side
@@ -135,7 +136,16 @@ class Problem:
         self._make_objective()
 
     def _make_objective(self) -> None:
-        self.objective = pytree(self.model, self.known, self.misfit, self._penalties, self.controls)
+        found = objective.Objective(
+            self.model,
+            self.known,
+            as_pytree(self.misfit),
+            tuple(as_pytree(p) for p in self._penalties),
+            {c.name: c.physical for c in self.controls},
+            tuple((c.name, c.shape) for c in self.controls),
+        )
+        # On the device, so that no call moves the arrays there.
+        self.objective = jax.tree.map(jnp.asarray, found)
 
     def __repr__(self) -> str:
         """The model, controls, misfit, penalties, known parameters and engine, a line each."""

@@ -11,7 +11,7 @@ import xarray as xr
 from ..core.grid import Grid
 from ..core.quantities import inverse
 from ..models.base import Fields
-from ..results.dataset import grid_coordinates, named, used_and_missing
+from ..results.dataset import grid_coordinates, named
 from .likelihood import BoundLeastSquares
 from .observation import point_coordinates
 
@@ -64,13 +64,6 @@ def control_variables(
         variables[f"{c.name}_gradient"] = (c.dims, gradients[c.name], gradient_attributes(c))
         coordinates |= c.coordinates
     return variables, coordinates
-
-
-def observation_counts(misfit: object) -> dict[str, int]:
-    """Attributes for the numbers of data used and missing; none for a user's misfit."""
-    if not isinstance(misfit, BoundLeastSquares):
-        return {}
-    return used_and_missing(misfit.size, misfit.missing)
 
 
 def observation_variables(misfit: object, state: Fields) -> tuple[dict[str, Any], dict[str, Any]]:

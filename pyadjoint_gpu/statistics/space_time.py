@@ -9,7 +9,6 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Protocol
 
 import jax
 import jax.numpy as jnp
@@ -30,46 +29,23 @@ from .matern import DENSE, FieldMap, MaternField
 from .observed import factor
 
 
-class Spatial(Protocol):
-    """A spatial covariance Gamma_s of n sites, with a square root R, Gamma_s = R R^T, both applied
-    to JAX arrays (..., n)."""
-
-    @property
-    def variance(self) -> Float[np.ndarray, " sites"]:
-        """The diagonal of Gamma_s."""
-        ...
-
-    def covariance(self, x: Float[Array, "*batch sites"]) -> Float[Array, "*batch sites"]:
-        """The product Gamma_s x."""
-        ...
-
-    def root(self, z: Float[Array, "*batch sites"]) -> Float[Array, "*batch sites"]:
-        """The product R z."""
-        ...
-
-    def scaled(self, factor: Float[np.ndarray, " sites"]) -> Spatial:
-        """The covariance D Gamma_s D, with `factor` the diagonal of the diagonal matrix D."""
-        ...
-
-    def arrays(self) -> dict[str, Float[np.ndarray, " ..."]]:
-        """Arrays from which `restored` makes it again."""
-        ...
-
-
 @dataclass(frozen=True, eq=False)
 class Matrix(AsGiven):
-    """A spatial covariance given as a matrix."""
+    """A spatial covariance Gamma_s = R R^T of n sites, given as a matrix."""
 
     matrix: Float[np.ndarray, "sites sites"]
 
     @property
     def variance(self) -> Float[np.ndarray, " sites"]:
+        """The diagonal of Gamma_s."""
         return np.diag(self.matrix)
 
     def covariance(self, x: Float[Array, "*batch sites"]) -> Float[Array, "*batch sites"]:
+        """The product Gamma_s x."""
         return x @ jnp.asarray(self.matrix, x.dtype)
 
     def root(self, z: Float[Array, "*batch sites"]) -> Float[Array, "*batch sites"]:
+        """The product R z."""
         return z @ jnp.asarray(self._root, z.dtype)
 
     @cached_property
@@ -79,15 +55,18 @@ class Matrix(AsGiven):
         return (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
 
     def scaled(self, factor: Float[np.ndarray, " sites"]) -> Matrix:
+        """The covariance D Gamma_s D, with `factor` the diagonal of the diagonal matrix D."""
         return Matrix(factor[:, None] * self.matrix * factor)
 
     def arrays(self) -> dict[str, Float[np.ndarray, " ..."]]:
+        """Arrays from which `restored` makes it again."""
         return {"matrix": self.matrix}
 
 
 @dataclass(frozen=True, eq=False)
 class Cells(AsGiven):
-    """The covariance of a Matern field on a rectangle of cells, by cosine transforms."""
+    """The covariance of a Matern field on a rectangle of cells, by cosine transforms; like
+    `Matrix`."""
 
     grid: Grid
     sd: Float[np.ndarray, " sites"]
@@ -135,6 +114,9 @@ class Cells(AsGiven):
             "sd": self.sd,
             "length": np.array(self.length),
         }
+
+
+Spatial = Matrix | Cells
 
 
 def restored(arrays: Mapping[str, Float[np.ndarray, " ..."]]) -> Spatial:
