@@ -26,6 +26,8 @@ _NUMERICAL = {"jax", "jaxlib", "numpy", "scipy", "xarray", __name__.partition(".
 """Packages whose functions are digested by name, never by their code."""
 _NOT_CODE = {"__doc__", "__module__", "__firstlineno__", "__dataclass_fields__", "_abc_impl"}
 """Entries of a class's namespace that are not its code."""
+_ADDED = (types.GetSetDescriptorType, types.MemberDescriptorType)
+"""Classes of entries that Python adds to a class."""
 _PLAIN: tuple[type, ...] = (bool, complex, str, bytes, range, slice)
 """Classes whose values their texts determine."""
 _MADE_OF: dict[type, tuple[str, ...]] = {
@@ -237,7 +239,8 @@ class _Walk:
         name = f"{value.__module__}.{value.__qualname__}"
         if not self._counts(value.__module__):
             return _hash("class", name)
-        own = {k: v for k, v in vars(value).items() if k not in _NOT_CODE and _is_own(v)}
+        written = {k: v for k, v in vars(value).items() if not isinstance(v, _ADDED)}
+        own = {k: v for k, v in written.items() if k not in _NOT_CODE}
         return self._all("class", _at(where, value.__name__), name, value.__bases__, own)
 
     def _builtin(self, value: Any, where: str) -> bytes:
@@ -289,11 +292,6 @@ def _is_array(value: object) -> bool:
     """Whether the value is an array of NumPy, or of JAX, which is not imported for it."""
     of_jax = hasattr(value, "__array__") and type(value).__module__.startswith("jaxlib")
     return of_jax or isinstance(value, np.ndarray)
-
-
-def _is_own(value: object) -> bool:
-    """Whether an entry of a class was written by its author, not added by Python."""
-    return not isinstance(value, types.GetSetDescriptorType | types.MemberDescriptorType)
 
 
 def _names(code: types.CodeType) -> Iterable[str]:

@@ -107,14 +107,8 @@ class Journal:
         overwrite: bool = False,
     ) -> Self:
         """The journal of the same inputs at `path`, or a new one if there is none or with
-        `overwrite`. A new one that is still empty when an error ends its use is removed.
-
-        Parameters
-        ----------
-        rows : Rows, optional
-            The table of numbers of a new journal.
-        given : sequence
-            Records for the table "given" of a new journal.
+        `overwrite`: it has a table of numbers `rows`, if any, and the records `given`. A new one
+        that is still empty when an error ends its use is removed.
 
         Raises
         ------

@@ -20,13 +20,8 @@ _EXTENT = {"inversion.max_iterations"}
 def check_outputs(
     writes: Mapping[str, str | Path | None], reads: Mapping[str, Path] | None = None
 ) -> None:
-    """Raise a `DataError` unless every output can be written and is no other file of the run.
-
-    Parameters
-    ----------
-    writes, reads : mapping
-        Paths by the key that gives them, such as "output.path"; None where there is none.
-    """
+    """Raise a `DataError` unless every output can be written and is no other file of the run; paths
+    are by the key that gives them, such as "output.path"."""
     seen: dict[Path | tuple[int, int], str] = {
         _identity(place): where for where, place in (reads or {}).items()
     }

@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     import xarray as xr
     from jaxtyping import Float
 
-UNSTATED = ("", "1", "-")
-"""Texts that state no units: values with them are in the wanted units."""
-
 # The year of UDUNITS is the tropical one, that of pint has 365.25 days. Neither has the darcy.
 _DEFINITIONS = (
     "year = 3.15569259747e7 * second = _ = yr = a",
@@ -51,9 +48,6 @@ class Conversion(NamedTuple):
     def difference(self, values: Any) -> Any:
         """Differences of values, such as standard deviations, in the other units."""
         return values if self.scale == 1.0 else values * self.scale
-
-
-SAME = Conversion(1.0, 0.0)
 
 
 @cache
@@ -91,9 +85,10 @@ def _parsed(text: str) -> Any:
 
 
 def spelling(units: object) -> str:
-    """Units as a text without blanks around it; "1" for none."""
+    """Units as a text without blanks around it; "1" for none, in which values have the wanted
+    units."""
     text = "" if units is None else str(units).strip()
-    return "1" if text in UNSTATED else text
+    return "1" if text in ("", "-") else text
 
 
 @cache
@@ -108,12 +103,6 @@ def _to_base(text: str) -> tuple[Conversion, Any] | None:
     return Conversion(scale, offset), one.dimensionality
 
 
-def known(units: object) -> bool:
-    """Whether these are known units, or none."""
-    text = spelling(units)
-    return text == "1" or _parsed(text) is not None
-
-
 def conversion(found: object, wanted: str, *, density: float | None = None) -> Conversion | None:
     """Conversion from units `found` to `wanted`, or None if they do not convert.
 
@@ -122,7 +111,7 @@ def conversion(found: object, wanted: str, *, density: float | None = None) -> C
     """
     one, other = spelling(found), spelling(wanted)
     if one in ("1", other):
-        return SAME
+        return Conversion(1.0, 0.0)
     if other == "1":
         other = "dimensionless"
     for factor in (1.0, *(() if density is None else (1.0 / density,))):
@@ -143,7 +132,7 @@ def converter(
     if how is not None:
         return how
     expected = f"expected {wanted!r}{meaning and f' ({meaning})'} or a unit that converts to it"
-    if not known(found):
+    if _parsed(spelling(found)) is None:
         raise DataError(f"{what} is in {found!r}, which is no known unit; {expected}")
     if conversion(found, power((wanted, 2))) is not None:
         expected = f"{expected}: this is the square of one, as a variance has"
@@ -154,16 +143,15 @@ def converter(
 def power(*parts: tuple[str, int]) -> str:
     """The product of units to whole powers, in UDUNITS spelling, or the texts side by side if one
     is unknown: ``(("m", 1), ("s", -1))`` is ``m s-1``."""
-    if all(spelling(text) == "1" for text, _ in parts):
+    named = [(spelling(text), k) for text, k in parts if spelling(text) != "1"]
+    if not named:
         return "1"
     product = _registry().Quantity(1.0)
-    for text, exponent in parts:
-        one = product if spelling(text) == "1" else _parsed(spelling(text))
+    for text, exponent in named:
+        one = _parsed(text)
         if one is None:
-            named = ((spelling(t), k) for t, k in parts if spelling(t) != "1")
             return " ".join(t if k == 1 else f"({t}){k}" for t, k in named)
-        if spelling(text) != "1":
-            product = product * one.units**exponent
+        product = product * one.units**exponent
     tokens = sorted(dict(product.units._units).items(), key=lambda item: item[1] < 0)
     symbols = ((_SYMBOLS.get(n) or _registry().get_symbol(n), k) for n, k in tokens)
     return " ".join(s if k == 1 else f"{s}{k:g}" for s, k in symbols) or "1"
@@ -235,29 +223,16 @@ def numbers(
 def points(
     what: str, given: Any, axes: Mapping[str, str], *, expected: str = ""
 ) -> Float[np.ndarray, "points axes"]:
-    """Positions as an array with one point a row.
+    """Positions as an array with one point a row, in the units of `axes` by their names.
 
-    Parameters
-    ----------
-    what : str
-        The name in error messages.
-    given : array, shape (n, number of axes), or columns by name
-        An array has its columns in the order of `axes`, unless it is a DataArray that names them; a
-        Dataset or mapping has a one-dimensional variable for each axis. Values that state their
-        units are converted.
-    axes : mapping
-        The units of each axis, by its name.
-    expected : str, optional
-        The accepted forms, in error messages.
-
-    Returns
-    -------
-    array, shape (n, number of axes), n > 0
+    An array has its columns in the order of `axes`, unless it is a DataArray that names them; a
+    Dataset or mapping has a one-dimensional variable for each axis. Values that state their units
+    are converted. `what` they are and the forms `expected` are for error messages.
 
     Raises
     ------
     DataError
-        If they are not finite numbers of that shape, or in units that do not convert.
+        If they are not finite numbers of that shape, there are none, or units do not convert.
     """
     names = list(axes)
     expected = expected or f"(n, {len(names)}) numbers, n > 0, in the order {', '.join(names)}"

@@ -116,18 +116,8 @@ def evaluate(
     """J and its gradient, as accurately as an optimiser needs them, with estimated errors removed.
 
     The tolerance of the solves is reduced until the estimated errors are small enough against the
-    decrease of J and the norm of the gradient.
-
-    Parameters
-    ----------
-    problem : Problem
-    theta : array, shape (size,)
-    initial : Evaluation, optional
-        An earlier one, whose solves and tolerance are the start.
-    decrease : float, optional
-        The decrease of J by the last step; by default J itself.
-    norm : callable
-        The norm of a gradient in the optimiser's variables.
+    decrease of J by the last step (J itself, if that is None) and the norm of the gradient in the
+    optimiser's variables. The solves and the tolerance start from those of `initial`, if given.
     """
     tolerance = initial.tolerance if initial else FIRST
     spent = np.zeros((2, 3))  # work, iterations and seconds, of u and of lambda

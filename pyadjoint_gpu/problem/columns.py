@@ -60,11 +60,11 @@ def labels(observations: xr.Dataset, dim: Hashable) -> dict[str, np.ndarray]:
     columns = {
         str(n): np.asarray(v.values) for n, v in observations.variables.items() if v.dims == (dim,)
     }
-    return {n: a.astype(str) for n, a in columns.items() if _textual(a)}
-
-
-def _textual(array: np.ndarray) -> bool:
-    return array.dtype.kind in "US" or (array.dtype == object and isinstance(array[0], str))
+    return {
+        n: a.astype(str)
+        for n, a in columns.items()
+        if a.dtype.kind in "US" or (a.dtype == object and isinstance(a[0], str))
+    }
 
 
 def coordinate(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypedDict
 
 import xarray as xr
 
@@ -14,6 +14,23 @@ from ..engines.choose import get_engine, running
 from ..models.base import Model
 from ..results.dataset import state_dataset
 from ..solvers.base import default_iterations, require
+
+
+class Limits(TypedDict):
+    """Arguments that all solves of an engine take."""
+
+    tolerance: float
+    max_iterations: int
+
+
+def limits(model: Model, tolerance: float, max_iterations: int | None) -> Limits:
+    """The limits of a solve, checked, with the model's own number of iterations by default."""
+    return {
+        "tolerance": check_tolerance("tolerance", tolerance),
+        "max_iterations": check_iterations(
+            "max_iterations", max_iterations, default_iterations(model)
+        ),
+    }
 
 
 @double
@@ -59,10 +76,9 @@ def solve(
     """
     check_kind("model", model, Model)
     chosen = running(get_engine(engine, model, solver=solver), model)
-    tolerance = check_tolerance("tolerance", tolerance)
-    limit = check_iterations("max_iterations", max_iterations, default_iterations(model))
+    options = limits(model, tolerance, max_iterations)
     m = model.fields(parameters)
-    solution = chosen.solve(model, m, tolerance=tolerance, max_iterations=limit)
+    solution = chosen.solve(model, m, **options)
     state = state_dataset(model, m, solution, chosen)
     require(solution.convergence, "the forward solve", state)
     return state

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, TypedDict
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ from jax import lax
 from jax.core import Tracer
 from jaxtyping import Array, Float
 
-from ..core.checks import check_iterations, check_kind, check_mapping, check_tolerance
+from ..core.checks import check_kind, check_mapping
 from ..core.errors import ConfigError, DataError
 from ..engines.base import Engine, Solution
 from ..engines.choose import get_engine, running
@@ -25,14 +25,8 @@ from ..models.base import Fields, Model
 from ..models.explicit import Explicit
 from ..models.transient import Transient
 from ..solvers import Convergence
-from ..solvers.base import default_iterations, require
-
-
-class Limits(TypedDict):
-    """Arguments that all solves of an engine take."""
-
-    tolerance: float
-    max_iterations: int
+from ..solvers.base import require
+from .forward import Limits, limits
 
 
 def solve_fields(
@@ -85,12 +79,7 @@ def solve_fields(
     chosen = get_engine(engine, model, solver=solver)
     steps = running(chosen, model)
     chosen = current(chosen)
-    options: Limits = {
-        "tolerance": check_tolerance("tolerance", tolerance),
-        "max_iterations": check_iterations(
-            "max_iterations", max_iterations, default_iterations(model)
-        ),
-    }
+    options = limits(model, tolerance, max_iterations)
     fields = _given(model, m)
     if not chosen.traceable:
         u = _by_adjoints(model, steps, options, fields)

@@ -42,7 +42,18 @@ class Observation:
     @classmethod
     def at(cls, model: Model, variable: str, points: Float[np.ndarray, "n dims"]) -> Observation:
         """The observation of `variable` at points with a coordinate for each of `Model.dims`."""
-        indices, weights = interpolation(model, points, model.observables[variable][1])
+        spatial = model.observables[variable][1][-model.grid.ndim :]
+        on_faces = tuple(d.endswith("_face") for d in spatial)
+        indices, weights = model.domain.interpolation(points[:, -model.grid.ndim :], on_faces)
+        if model.times is not None:
+            size = math.prod(n + f for n, f in zip(model.grid.shape, on_faces, strict=True))
+            s = np.interp(points[:, 0], model.times, np.arange(len(model.times)))
+            before = np.minimum(s.astype(np.int64), len(model.times) - 2)
+            w = s - before
+            indices = np.concatenate(
+                [indices + (before + k)[:, None] * size for k in (0, 1)], axis=1
+            )
+            weights = np.concatenate([weights * f[:, None] for f in (1.0 - w, w)], axis=1)
         return cls(indices, weights, variable, model.name)
 
     def __call__(self, state: Fields) -> Float[Array, " n"]:
@@ -87,23 +98,3 @@ def check_inside(
                 f"{what} {first} (time={found[bad[0]]:g}) lies outside the times of the state,"
                 f" {times[0]:g} to {times[-1]:g}"
             )
-
-
-def interpolation(
-    model: Model, points: Float[np.ndarray, "n dims"], dims: tuple[str, ...]
-) -> tuple[Int[np.ndarray, "n corners"], Float[np.ndarray, "n corners"]]:
-    """Indices into a flat field of dimensions `dims` and weights of the multilinear interpolation
-    in space and time to `points`."""
-    spatial = dims[-model.grid.ndim :]
-    on_faces = tuple(d.endswith("_face") for d in spatial)
-    indices, weights = model.domain.interpolation(points[:, -model.grid.ndim :], on_faces)
-    if model.times is None:
-        return indices, weights
-    size = math.prod(n + f for n, f in zip(model.grid.shape, on_faces, strict=True))
-    s = np.interp(points[:, 0], model.times, np.arange(len(model.times)))
-    before = np.minimum(s.astype(np.int64), len(model.times) - 2)
-    w = s - before
-    return (
-        np.concatenate([indices + (before + k)[:, None] * size for k in (0, 1)], axis=1),
-        np.concatenate([weights * f[:, None] for f in (1.0 - w, w)], axis=1),
-    )

@@ -87,7 +87,6 @@ def specification(problem: Problem) -> dict[str, Any] | None:
         or len({p.name for p in smooth}) < len(problem.penalties)
     ):
         return None
-    observations = problem.misfit.dataset()
     controls: dict[str, dict[str, Any]] = {}
     for c in problem.controls:
         options: dict[str, Any] = {
@@ -108,8 +107,8 @@ def specification(problem: Problem) -> dict[str, Any] | None:
         "controls": controls,
         "misfit": {
             "observations": {
-                str(k): v.tolist() if v.dtype.kind == "U" else v
-                for k, v in ((k, np.asarray(v.values)) for k, v in observations.variables.items())
+                str(k): v.values.tolist() if v.dtype.kind == "U" else v.values
+                for k, v in problem.misfit.dataset().variables.items()
             },
             "variable": problem.misfit.variable.name,
             "missing": problem.misfit.missing,

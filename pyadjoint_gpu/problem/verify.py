@@ -12,15 +12,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from ..core.checks import check_kind, check_tolerance, count, positive
+from ..core.checks import check_kind, count, positive
 from ..core.errors import ConvergenceWarning
 from ..core.precision import double
 from ..engines.base import Engine
 from ..engines.choose import get_engine, running
 from ..engines.embedded import EmbeddedEngine
 from ..models.base import Fields, Model
-from ..solvers.base import default_iterations, require
-from .functional import Limits
+from ..solvers.base import require
+from .forward import limits
 from .problem import Problem
 
 HALVINGS = 6
@@ -257,10 +257,7 @@ def adjoint_test(
     seed = count("seed", seed, 0)
     tested = running(get_engine(engine, model), model)
     m: Fields = {k: jnp.asarray(v) for k, v in model.fields(parameters).items()}
-    options: Limits = {
-        "tolerance": check_tolerance("tolerance", tolerance),
-        "max_iterations": default_iterations(model),
-    }
+    options = limits(model, tolerance, None)
     generator = np.random.default_rng(seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)

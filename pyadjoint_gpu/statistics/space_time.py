@@ -178,8 +178,7 @@ class SpaceTimePrior(AsGiven):
             raise ConfigError(f"prior: found {type(space).__name__}, expected a forcing's space")
         sites = space.shape[1:]
         each = _deviations(sd, sites)
-        correlation = np.zeros(space.count)
-        correlation[0] = 1.0
+        correlation = np.eye(1, space.count)[0]
         if duration is not None:
             rate = space.interval / positive("prior.duration", duration)
             correlation = np.exp(-rate * np.arange(space.count))
