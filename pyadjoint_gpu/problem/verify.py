@@ -263,7 +263,7 @@ def adjoint_test(
         warnings.simplefilter("ignore", ConvergenceWarning)
         solution = tested.solve(model, m, **options)
         require(solution.convergence, "the forward solve", solution)
-        noise: Fields = {k: generator.standard_normal(a.shape) for k, a in m.items()}
+        noise = {k: generator.standard_normal(np.shape(a)) for k, a in m.items()}
         linearised = running(EmbeddedEngine(), model)
         v: Fields = {k: a * noise[k] for k, a in m.items()}
         jv, tangent = linearised.tangent(model, m, solution, v, **options)
@@ -275,7 +275,7 @@ def adjoint_test(
         # A part of w along J v keeps the products well above their round-off.
         w: Fields = {}
         for name, value in jv.items():
-            other: np.ndarray = generator.standard_normal(value.shape)
+            other = generator.standard_normal(np.shape(value))
             # JAX leaves the type of norm open.
             length = float(jnp.linalg.norm(value))  # pyright: ignore[reportUnknownArgumentType]
             along = np.asarray(value) / (length or 1.0)
