@@ -177,16 +177,13 @@ def _run(
     progress: bool | None,
     throw: bool,
 ) -> xr.Dataset:
-    bar = progress_bar(
+    with progress_bar(
         shown=progress, total=settings["max_iterations"], desc="inversion", unit="iterations"
-    )
-    run = Run(problem, settings, journal, callback, bar)
-    try:
+    ) as bar:
+        run = Run(problem, settings, journal, callback, bar)
         status, message = _optimise(run)
         if journal is not None and status != "interrupted":
             journal.finish()
-    finally:
-        bar.close()
     result = _result(run, status, message)
     if throw and status not in ("converged", "stopped"):
         raise ConvergenceError(f"the inversion ended with status {status!r}: {message}", result)

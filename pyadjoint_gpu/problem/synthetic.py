@@ -16,7 +16,7 @@ from ..engines.base import Engine
 from ..models.base import Model
 from .forward import solve
 from .likelihood import BoundLeastSquares
-from .observation import axis_units, check_inside
+from .observation import Observation, axis_units, check_inside
 
 
 @double
@@ -72,8 +72,8 @@ def observe(
     if name not in model.observables:
         raise ConfigError(f"variable: found {name!r}{nearest(str(name), model.observables)}")
     state = solve(model, parameters, engine=engine, tolerance=tolerance)
-    exact = BoundLeastSquares(model, name, where, np.zeros(len(where)), np.ones(len(where)))
-    values = np.asarray(exact.predict({str(k): v.values for k, v in state.data_vars.items()}))
+    observation = Observation.at(model, name, where)
+    values = np.asarray(observation({str(k): v.values for k, v in state.data_vars.items()}))
     sigma = noise * np.max(np.abs(values)) or 1.0
     if noise:
         values = values + sigma * np.random.default_rng(seed).standard_normal(len(values))
