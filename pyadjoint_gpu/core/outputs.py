@@ -102,8 +102,8 @@ def _differing(a: object, b: object, where: str = "") -> Iterator[str]:
 
 def _repeats(tables: Mapping[str, Any]) -> int:
     """The number of runs of a sampler, 1 where it is left out."""
-    sampler: Mapping[str, int] = tables.get("sampler") or {}
-    return sampler.get("repeats", 1)
+    sampler = tables.get("sampler")
+    return sampler.get("repeats", 1) if is_mapping(sampler) else 1
 
 
 def _identity(path: Path) -> Path | tuple[int, int]:

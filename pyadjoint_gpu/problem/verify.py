@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
@@ -115,26 +115,20 @@ def taylor_test(
     step, seed = positive("step", step), count("seed", seed, 0)
     theta = problem.theta(controls)
     direction = _direction(problem, theta, seed)
-    exact = copy.copy(problem)
-    exact.tolerance = min(problem.tolerance, TIGHT)
-    looser = copy.copy(problem)
-    looser.tolerance = 10.0 * exact.tolerance
+    tight = min(problem.tolerance, TIGHT)
+    evaluate = partial(problem.evaluate, gradient=False, tolerance=tight)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         gradient = problem.evaluate(theta).gradient
         derivative = float(gradient @ direction)
-
-        def value(h: float) -> float:
-            return exact.evaluate(theta + h * direction, gradient=False).objective
-
         steps = step * 0.5 ** np.arange(HALVINGS + 1)
-        base = value(0.0)
-        plus = np.array([value(h) for h in steps])
-        minus = np.array([value(-h) for h in steps])
-        near = exact.evaluate(theta + steps[-1] * direction, gradient=False)
+        base = evaluate(theta).objective
+        plus = np.array([evaluate(theta + h * direction).objective for h in steps])
+        minus = np.array([evaluate(theta - h * direction).objective for h in steps])
+        near = evaluate(theta + steps[-1] * direction)
         others = (
-            looser.evaluate(theta, gradient=False).objective,
-            exact.evaluate(theta, initial=near, gradient=False).objective,
+            evaluate(theta, tolerance=10.0 * tight).objective,
+            evaluate(theta, initial=near).objective,
         )
     floor = _round_off(problem, [base, *plus, *minus], step * gradient * direction)
     noise = max(abs(v - base) for v in others) + floor
