@@ -11,12 +11,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from ..core.checks import check_iterations, check_kind, check_mapping, check_tolerance
 from ..core.errors import ConfigError, ConvergenceError, DataError
 from ..core.precision import double
-from ..core.texts import counted, span
+from ..core.progress import first_use
+from ..core.texts import counted, sizes, span
 from ..engines.base import Engine
 from ..engines.choose import get_engine, running
 from ..engines.launches import current
@@ -34,7 +35,7 @@ from .binding import (
     known_parameters,
 )
 from .control import BoundSmoothness, Control, Smoothness
-from .evaluation import Evaluation, Evaluations, Member, side_by_side
+from .evaluation import Evaluation, Evaluations, Member
 from .likelihood import BoundLeastSquares, LeastSquares
 from .variables import gradient_dataset
 
@@ -359,18 +360,31 @@ class Problem:
         for k in range(0, len(thetas), batch):
             rows = thetas[k : k + batch]
             # A short batch is filled up: one shape, one compilation.
-            parts, good = side_by_side(
-                self.objective,
-                self.engine,
-                jnp.asarray(rows[np.arange(batch) % len(rows)]),
-                tolerance=self.tolerance,
-                adjoint_tolerance=self.adjoint_tolerance,
-                max_iterations=self.max_iterations,
-            )
+            parts, good = self._side_by_side(jnp.asarray(rows[np.arange(batch) % len(rows)]))
             members = zip(*parts, strict=True)
             for row, usable, member in zip(rows, good, members, strict=False):
                 found.append(member if usable else self._one(row))
         return Evaluations.of(found)
+
+    def _side_by_side(
+        self, x: Float[Array, "members n"]
+    ) -> tuple[Evaluations, Bool[np.ndarray, " members"]]:
+        """J and its gradients at each row of x, and a mask of those whose solves converged to a
+        finite J."""
+        of, engine, limit = self.objective, self.engine, self.max_iterations
+        key = (of.model.structure, of.shapes, str(engine.settings()), len(x))
+        what = f"compiling {len(x)} solves side by side for {sizes(of.model.grid.shape)}"
+        with first_use(key, what):
+            m = objective.parameters_many(of, x)
+            states = engine.solve_many(of.model, m, tolerance=self.tolerance, max_iterations=limit)
+            u = {k: jnp.asarray(v, x.dtype) for k, v in states.fields.items()}
+            (value, (misfit, penalty)), (u_bar, direct) = objective.slopes_many(of, u, x)
+            adjoints = engine.adjoint_many(
+                of.model, m, states, u_bar, tolerance=self.adjoint_tolerance, max_iterations=limit
+            )
+            gradient = objective.vjp_many(of, x, adjoints.fields) + direct
+        found = Evaluations(*map(np.asarray, (value, misfit, penalty, gradient)))
+        return found, np.asarray(states.usable & adjoints.usable) & np.isfinite(found.objective)
 
     def _one(self, theta: Float[np.ndarray, " n"]) -> Member:
         try:
