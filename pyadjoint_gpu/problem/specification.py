@@ -87,6 +87,8 @@ def specification(problem: Problem) -> dict[str, Any] | None:
         or len({p.name for p in smooth}) < len(problem.penalties)
     ):
         return None
+    data = problem.misfit.dataset()
+    observations = {str(k): np.asarray(v.values) for k, v in data.variables.items()}
     controls: dict[str, dict[str, Any]] = {}
     for c in problem.controls:
         options: dict[str, Any] = {
@@ -107,8 +109,7 @@ def specification(problem: Problem) -> dict[str, Any] | None:
         "controls": controls,
         "misfit": {
             "observations": {
-                str(k): v.values.tolist() if v.dtype.kind == "U" else v.values
-                for k, v in problem.misfit.dataset().variables.items()
+                k: v.tolist() if v.dtype.kind == "U" else v for k, v in observations.items()
             },
             "variable": problem.misfit.variable.name,
             "missing": problem.misfit.missing,

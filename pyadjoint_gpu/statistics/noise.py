@@ -92,17 +92,6 @@ class Noise:
         """`given` itself if it is a `Noise` already, else the noise that it describes."""
         return given if isinstance(given, cls) else cls(given, candidates, steps)
 
-    def too_small(self, factor: float) -> DataError:
-        """The error for noise that must be at least `factor` times as large."""
-        factor *= 1.05  # rounding to two digits must not make it smaller
-        found, least = "", f"standard deviations {factor:.2g} times as large"
-        if not self.given.ndim:
-            found, least = f"found {self.given:g}, ", f"{factor * self.given:.2g}"
-        return DataError(
-            f"noise: {found}too small beside what sensors see for double precision, expected"
-            f" {least} or more"
-        )
-
     def matrix(self) -> Float[np.ndarray, "candidates times candidates times"]:
         """The covariance of all sensors."""
         if self.correlated is not None:

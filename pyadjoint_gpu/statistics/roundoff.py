@@ -44,9 +44,16 @@ def refusal(
     noise is large enough.
     """
     factor = float(np.sqrt(EPS * max(largest, 0.0) * np.sqrt(size) / LIMIT))
-    if factor > 1.0:
-        return noise.too_small(factor)
-    return DataError(f"{name}: {otherwise}")
+    if factor <= 1.0:
+        return DataError(f"{name}: {otherwise}")
+    factor *= 1.05  # rounding to two digits must not make it smaller
+    found, least = "", f"standard deviations {factor:.2g} times as large"
+    if not noise.given.ndim:
+        found, least = f"found {noise.given:g}, ", f"{factor * noise.given:.2g}"
+    return DataError(
+        f"noise: {found}too small beside what sensors see for double precision, expected"
+        f" {least} or more"
+    )
 
 
 def cholesky(
