@@ -44,7 +44,7 @@ def refusal(
     noise is large enough.
     """
     factor = float(np.sqrt(EPS * max(largest, 0.0) * np.sqrt(size) / LIMIT))
-    if factor <= 1.0:
+    if not factor > 1.0:
         return DataError(f"{name}: {otherwise}")
     factor *= 1.05  # rounding to two digits must not make it smaller
     found, least = "", f"standard deviations {factor:.2g} times as large"
