@@ -40,6 +40,7 @@ TERMS = 16
 """Terms of that series: enough for the last bit."""
 
 
+@partial(jax.jit, static_argnames="slip", inline=True)
 def displacement(
     x: ArrayLike,
     y: ArrayLike,
@@ -53,13 +54,19 @@ def displacement(
 ) -> Float[Array, "*points 3"]:
     """Displacement (u_x, u_y, u_z) of points on the surface per unit of slip, in the fault's axes.
 
+    Position and depth are relative to the upper edge, so that a fault can reach the surface
+    exactly. Displacements jump at the trace of such a fault, where they are the mean of those on
+    either side. Above a horizontal fault at depth zero they are those of the upper side. At the
+    corners of a fault that reaches the surface displacements may be unbounded; the singular terms
+    are left out there. A fault that is partly above the surface gives NaN.
+
     Parameters
     ----------
     x, y : array
         Position along the strike from one end of the fault, and horizontally up its dip from the
-        lower edge; they broadcast with all that follows.
+        upper edge; they broadcast with all that follows.
     depth : float or array
-        Depth of the lower edge, positive.
+        Depth of the upper edge.
     dip : float or array
         Angle in radians, from 0 to pi.
     length, width : float or array
@@ -74,35 +81,9 @@ def displacement(
     array
         Displacement along a last axis of length three, z upwards, in units of the slip.
     """
-    sin, cos = _angles(dip)
-    upper = depth - width * sin
-    # An edge within round-off of the surface is at the surface.
-    upper = jnp.where(jnp.abs(upper) < _small(upper) * width, 0.0, upper)
-    y = y - width * cos
-    return by_upper_edge(x, y, upper, dip, length, width, slip, poisson=poisson)
-
-
-@partial(jax.jit, static_argnames="slip", inline=True)
-def by_upper_edge(
-    x: ArrayLike,
-    y: ArrayLike,
-    depth: ArrayLike,
-    dip: ArrayLike,
-    length: ArrayLike,
-    width: ArrayLike,
-    slip: str,
-    *,
-    poisson: Float[Array, ""] | float = 0.25,
-) -> Float[Array, "*points 3"]:
-    """`displacement` with `y` and `depth` relative to the upper edge, so that a fault can reach the
-    surface exactly.
-
-    Displacements jump at the trace of such a fault, where they are the mean of those on either
-    side. Above a horizontal fault at depth zero they are those of the upper side. At the corners of
-    a fault that reaches the surface displacements may be unbounded; the singular terms are left
-    out there. A fault that is partly above the surface gives NaN.
-    """
-    sin, cos = _angles(dip)
+    dip = jnp.asarray(dip, jnp.result_type(float))
+    # The cosine is zero at a right angle within round-off.
+    sin, cos = jnp.sin(dip), -jnp.sin(dip - 0.5 * jnp.pi)
     x, y, depth, sin, cos, length, width = jnp.broadcast_arrays(
         *(jnp.asarray(a, jnp.result_type(float)) for a in (x, y, depth, sin, cos, length, width))
     )
@@ -257,12 +238,6 @@ def _arctan(
     sign = jnp.where(under == 0.0, side, jnp.sign(under)) * jnp.sign(above)
     rest = jnp.arctan(under / jnp.where(steep, above, 1.0))
     return jnp.where(steep, 0.5 * jnp.pi * sign - rest, flat)
-
-
-def _angles(dip: ArrayLike) -> tuple[jax.Array, jax.Array]:
-    """Sine and cosine, the latter zero at a right angle within round-off."""
-    dip = jnp.asarray(dip, jnp.result_type(float))
-    return jnp.sin(dip), -jnp.sin(dip - 0.5 * jnp.pi)
 
 
 def _small(a: Array | np.ndarray) -> float:

@@ -25,8 +25,7 @@ from ..models.explicit import Explicit
 from ..models.forcing import ForcingSpace
 from ..results.dataset import Variables, describe, grid_coordinates, named
 from ..solvers.base import default_iterations, require
-from .rows import count as rows_kept
-from .rows import followed
+from .rows import BlockRows, followed
 
 
 @double
@@ -124,7 +123,11 @@ def rows_done(journal: str | Path, **asked: Any) -> int:
     ConfigError, DataError
         As by `block_column`; nothing is solved.
     """
-    return rows_kept(journal, _Column.of(**asked).made_with)
+    kept = BlockRows.found(journal, _Column.of(**asked).made_with)
+    if kept is None:
+        return 0
+    with kept:
+        return int(np.count_nonzero(kept.done()))
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,6 @@ from ..core.quantities import power
 from ..results.dataset import save
 from .files import read_netcdf
 
-DTYPES = ("float64", "float32")
-
 
 @dataclass(frozen=True, eq=False)
 class ToeplitzMap(AsGiven):
@@ -66,7 +64,7 @@ class ToeplitzMap(AsGiven):
         ConfigError, DataError
             If it has no such variable, fewer than three axes, or values that are not finite.
         """
-        check_choice("dtype", dtype, DTYPES)
+        check_choice("dtype", dtype, ("float64", "float32"))
         if isinstance(column, xr.Dataset):
             if "response" not in column:
                 raise DataError("block column: no variable 'response'; see block_column")

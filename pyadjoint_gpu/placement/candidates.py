@@ -93,19 +93,9 @@ def combined(logdets: Sequence[T]) -> T:
 class Candidates:
     """The candidates of one process.
 
-    Parameters
-    ----------
-    matrices : sequence of Whitened
-    which : slice
-        Candidates of this process.
-    capacity : int
-        Most sensors that may be chosen, those in place included.
-    dtype : str
-        Type of V, and of gains that cannot decide the choice.
-    lazy : bool
-        Skip a group while the bounds on its gains are below the best gain.
-    workers : Executor
-        Threads for groups.
+    At most `capacity` sensors may be chosen, those in place included. V, and gains that cannot
+    decide the choice, have the type `dtype`. Where `lazy`, a group is skipped while the bounds on
+    its gains are below the best gain.
 
     Attributes
     ----------
@@ -144,23 +134,16 @@ class Candidates:
 
     def _group(self, which: slice, dtype: str) -> Group:
         kind = Panel if jax.default_backend() == "cpu" else DevicePanel
-        diagonals = [matrix.diagonal(which) for matrix in self.matrices]
         size = self.capacity * self.matrices[0].noise.steps
         panels = [
-            kind(partial(matrix.refusal, size), diagonal, self.capacity, dtype)
-            for matrix, diagonal in zip(self.matrices, diagonals, strict=True)
+            kind(partial(matrix.refusal, size), matrix.diagonal(which), self.capacity, dtype)
+            for matrix in self.matrices
         ]
         return Group(which, panels)
 
     def best(self, able: Mask, divisor: Float[np.ndarray, " candidates"]) -> dict[int, float]:
-        """Gains over divisors of own candidates that may be the best, in double precision.
-
-        Parameters
-        ----------
-        able : array of bool
-            Mask of those that may be chosen; never one that was not before.
-        divisor : array
-        """
+        """Gains over divisors of own candidates that may be the best, in double precision. None is
+        `able` that was not before."""
         count, highest = len(self.chosen), -np.inf
         values: dict[int, float] = {}
         # Repeats only if errors of single precision turn out larger than estimated.

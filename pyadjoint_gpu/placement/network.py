@@ -45,13 +45,7 @@ class Network:
         existing: Sequence[int] = (),
         forbidden: Sequence[int] = (),
     ) -> Network:
-        """A checked network.
-
-        Raises
-        ------
-        ConfigError, DataError
-            If a budget, an index or costs are not what they should be.
-        """
+        """A checked network."""
         here = indices(existing, candidates, "existing")
         never = indices(forbidden, candidates, "forbidden")
         both = sorted(set(here) & set(never))

@@ -64,9 +64,9 @@ class Whitened:
             white[:, p - which.start] += np.eye(len(white))
         return white
 
-    def refusal(self, size: int, largest: float = 0.0) -> DataError:
+    def refusal(self, size: int) -> DataError:
         """The error that says why `size` rows of it cannot be factorised."""
-        return refusal(self.name, self.noise, max(self.largest, largest), size)
+        return refusal(self.name, self.noise, self.largest, size)
 
     def _checked(self, blocks: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
         if not np.isfinite(blocks).all():
@@ -80,13 +80,7 @@ def objective(
     covariance: Covariance, noise: ArrayLike | Noise, conditional: Covariance | None = None
 ) -> tuple[Whitened, ...]:
     """K = X + Gamma, and where noise is correlated or X' is given the B of
-    [logdet K_S - logdet B_S] / 2.
-
-    Raises
-    ------
-    DataError
-        If shapes do not fit together.
-    """
+    [logdet K_S - logdet B_S] / 2."""
     for name, one in (("covariance", covariance), ("conditional", conditional)):
         if one is not None and not isinstance(one, Covariance):
             raise ConfigError(

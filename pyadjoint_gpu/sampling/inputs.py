@@ -136,7 +136,8 @@ def normal(prior: ArrayLike | GaussianPrior) -> Quadratic:
                 f"slip_prior.precision: found an array of shape {precision.shape},"
                 " expected a square matrix"
             )
-        if not np.allclose(precision, precision.T, rtol=1e-8, atol=1e-12 * _largest(precision)):
+        largest = np.max(np.abs(precision), initial=0.0)
+        if not np.allclose(precision, precision.T, rtol=1e-8, atol=1e-12 * largest):
             raise DataError(
                 "slip_prior.precision: it is not symmetric, expected a symmetric matrix"
             )
@@ -196,7 +197,3 @@ def _check_within(prior: Quadratic, box: Box) -> None:
             f" deviations from its prior's mean, {mean[worst]:.3g}, expected {FARTHEST:g} or less:"
             " move the prior or the bounds"
         )
-
-
-def _largest(array: np.ndarray) -> float:
-    return float(np.max(np.abs(array), initial=0.0))

@@ -80,15 +80,8 @@ def run_variables(
     path: Float[np.ndarray, "runs stages statistics"],
     **statistics: dict[str, str],
 ) -> Variables:
-    """Variables of a result by run and stage: ln Z, gamma, ESS / N, and further statistics.
-
-    Parameters
-    ----------
-    log_evidence : array, shape (runs,)
-    path : array, shape (runs, stages, statistics)
-    **statistics : dict
-        Names of the columns of `path` after gamma and ESS / N, with their attributes.
-    """
+    """Variables of a result by run and stage: ln Z, gamma, ESS / N, and further statistics, which
+    are the columns of `path` after these two, by name with their attributes."""
     columns = {
         "gamma": named("exponent of the likelihood"),
         "ess": named("ESS of the stage's weights over N"),

@@ -52,10 +52,6 @@ class ThetaPrior:
                 )
         return cls(given)
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        return tuple(self.distributions)
-
     def draw(self, generator: np.random.Generator, count: int) -> Theta:
         """`count` samples of theta."""
         each = self.distributions.values()
