@@ -24,7 +24,6 @@ to the geometry.
 from __future__ import annotations
 
 from functools import partial
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -93,55 +92,42 @@ def displacement(
     # The side on which a point in the plane of the fault counts: above it, where it is flat.
     side = jnp.where(cos < 0.0, 1.0, -1.0)
     # Axes of the corners: the two ends of the fault, then its lower and its upper edge.
-    edges = _Edges(
-        jnp.stack([y + width * cos, y]),
-        jnp.stack([depth + width * sin, depth]),
-        q,
-        sin,
-        cos,
-        jnp.stack([jnp.zeros_like(trace), trace]),
-        jnp.stack([jnp.where(trace, 0.0, side), jnp.where(trace, 1.0, side)]),
-        nothing,
+    terms = _corners(
+        slip,
+        1.0 - 2.0 * poisson,
+        xi=jnp.stack([x, x - length])[:, None],
+        y=jnp.stack([y + width * cos, y]),
+        d=jnp.stack([depth + width * sin, depth]),
+        q=q,
+        sin=sin,
+        cos=cos,
+        trace=jnp.stack([jnp.zeros_like(trace), trace]),
+        side=jnp.stack([jnp.where(trace, 0.0, side), jnp.where(trace, 1.0, side)]),
+        nothing=nothing,
     )
-    terms = _corners(jnp.stack([x, x - length])[:, None], edges, slip, 1.0 - 2.0 * poisson)
     total = terms[0, 0] - terms[0, 1] - (terms[1, 0] - terms[1, 1])
     sign = 1.0 if slip == "tensile" else -1.0
     possible = (depth >= 0.0) & (sin >= -_small(sin))
     return jnp.where(possible[..., None], sign / (2.0 * jnp.pi) * total, jnp.nan)
 
 
-class _Edges(NamedTuple):
-    """The lower and the upper edge, relative to points of the surface.
-
-    Attributes
-    ----------
-    y, d, q : array
-        Horizontal distance up the dip, depth, and distance from the plane.
-    sin, cos : array
-        Sine and cosine of the dip.
-    trace : array of bool
-        True where the edge is at the surface and the point is on it.
-    side : array
-        The sign of q where q is zero.
-    nothing : array
-        Distance that counts as zero, within round-off.
-    """
-
-    y: Float[Array, " 2 *points"]
-    d: Float[Array, " 2 *points"]
-    q: Float[Array, "*points"]
-    sin: Float[Array, "*points"]
-    cos: Float[Array, "*points"]
-    trace: Bool[Array, " 2 *points"]
-    side: Float[Array, " 2 *points"]
-    nothing: Float[Array, "*points"]
-
-
 def _corners(
-    xi: Float[Array, "2 1 *points"], edges: _Edges, slip: str, mu: Float[Array, ""] | float
+    slip: str,
+    mu: Float[Array, ""] | float,
+    *,
+    xi: Float[Array, "2 1 *points"],
+    y: Float[Array, " 2 *points"],
+    d: Float[Array, " 2 *points"],
+    q: Float[Array, "*points"],
+    sin: Float[Array, "*points"],
+    cos: Float[Array, "*points"],
+    trace: Bool[Array, " 2 *points"],
+    side: Float[Array, " 2 *points"],
+    nothing: Float[Array, "*points"],
 ) -> Float[Array, "2 2 *points 3"]:
-    """Terms of the corners; `mu` is mu / (lambda + mu)."""
-    y, d, q, sin, cos, trace, side, nothing = edges
+    """Terms of the corners, with Okada's symbols; `mu` is mu / (lambda + mu). A point is on the
+    `trace` of an edge at the surface; where q is zero its sign is `side`; distances below `nothing`
+    are zero within round-off."""
     square = xi**2 + y**2 + d**2
     here = square < nothing**2
     r = jnp.sqrt(jnp.where(here, 1.0, square))

@@ -75,13 +75,7 @@ class SlipData:
         displacement: Float[np.ndarray, " data"],
         noise: Float[np.ndarray, " data"] | Float[np.ndarray, "data data"],
     ) -> SlipData:
-        """The observed part of these data.
-
-        Raises
-        ------
-        DataError
-            If no datum is observed, a displacement is infinite, or an error is invalid.
-        """
+        """The observed part of these data."""
         names = f"{where}: displacements", f"{where}: errors of displacements"
         used, d, noise = observed(names[0], displacement, names[1], noise)
         factor(names[1], noise, len(d))
@@ -219,8 +213,8 @@ def covariance(
 def _gnss(columns: _Columns) -> SlipData:
     points = columns.points()
     # A misspelt vertical component must not pass for an absent one.
+    known = [f"displacement_{axis}{end}" for axis in AXES for end in ("", "_sigma")]
     for name in map(str, columns.data.data_vars):
-        known = [f"displacement_{axis}{end}" for axis in AXES for end in ("", "_sigma")]
         if name.startswith("displacement") and name not in known:
             raise DataError(f"{columns.where}: unknown variable {name!r}{nearest(name, known)}")
     axes = [a for a in AXES if a != "up" or f"displacement_{a}" in columns.data]

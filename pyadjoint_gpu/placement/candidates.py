@@ -45,20 +45,9 @@ T = TypeVar("T", float, np.ndarray)
 
 
 class Group:
-    """Neighbouring candidates.
-
-    Attributes
-    ----------
-    which : slice
-    panels : list of Panel
-        One a matrix.
-    level : int
-        Number of chosen sensors the panels include.
-    gains : array
-        Gain of each candidate, in nats, when last scored: an upper bound later, if submodular.
-    scored : int
-        Number of chosen sensors at the last scoring.
-    """
+    """Neighbouring candidates, with a panel a matrix, which includes the first `level` chosen
+    sensors; and the gain of each, in nats, when last `scored`, with so many chosen sensors: an
+    upper bound later, if submodular."""
 
     def __init__(self, which: slice, panels: list[Panel]):
         self.which, self.panels, self.level = which, panels, 0
@@ -157,8 +146,9 @@ class Candidates:
                 list(self.workers.map(lambda group: self._update(group, able), groups))
                 bounds = [self._bound(group, able, divisor) for group in groups]
                 highest = max(highest, *bounds, -np.inf)
-            known = [j for g in self.groups if g.scored == count for j in g.indices(able)]
-            values = self._values(known, divisor)
+            scored = [g for g in self.groups if g.scored == count]
+            gains = {j: g.gains[j - g.which.start] for g in scored for j in g.indices(able)}
+            values = self._values(gains, divisor)
             highest = max(values.values())
         if not self.lazy:
             # All groups include these sensors.
@@ -219,15 +209,14 @@ class Candidates:
             return 0.0
         return SEVERAL * max(self.error / divisor.min(), float(np.finfo("f4").eps) * abs(highest))
 
-    def _values(self, known: list[int], divisor: np.ndarray) -> dict[int, float]:
+    def _values(self, gains: dict[int, float], divisor: np.ndarray) -> dict[int, float]:
         """Values of candidates scored with all chosen sensors; in single precision only the best,
         in double precision again."""
-        gains = {j: self._of(j).gains[j - self._of(j).which.start] for j in known}
-        values = {j: gains[j] / divisor[j] for j in known}
+        values = {j: gain / divisor[j] for j, gain in gains.items()}
         if not self.single:
             return values
         exact: dict[int, float] = {}
-        for j in sorted(known, key=lambda j: -values[j]):
+        for j in sorted(gains, key=lambda j: -values[j]):
             if exact and self.compared >= FEW:
                 highest = max(exact.values())
                 if values[j] < highest - TIE * abs(highest) - self._margin(highest, divisor):
@@ -237,13 +226,11 @@ class Candidates:
             exact[j] = gain / divisor[j]
         return exact
 
-    def _of(self, p: int) -> Group:
-        return self.groups[(p - self.which.start) // self.size]
-
     def _exactly(self, p: int) -> Group:
         """A group in double precision that has p, with all chosen sensors."""
-        group = self._precise.get(p) if self.single else self._of(p)
-        if group is None:
+        if not self.single:
+            group = self.groups[(p - self.which.start) // self.size]
+        elif (group := self._precise.get(p)) is None:
             group = self._precise[p] = self._group(slice(p, p + 1), "float64")
         for k in range(group.level, len(self.chosen)):
             group.extend(group.prepared(self.coefficients[k]), self._read(group, k))

@@ -19,19 +19,11 @@ Mask = Bool[np.ndarray, " candidates"]
 
 @dataclass(frozen=True)
 class Network:
-    """The sensors that may be chosen, and their number or cost.
-
-    Attributes
-    ----------
-    candidates : int
-    budget : float
-        Sensors, or where they have costs the most that they may cost together.
-    costs : array, optional
-    existing, forbidden : tuple of int
-    """
+    """The sensors that may be chosen, and their number or cost."""
 
     candidates: int
     budget: float
+    """Sensors, or where they have costs the most that they may cost together."""
     costs: Float[np.ndarray, " candidates"] | None
     existing: tuple[int, ...]
     forbidden: tuple[int, ...]

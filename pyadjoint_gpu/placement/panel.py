@@ -25,16 +25,8 @@ class Panel:
     """V_j = L_S^-1 K_Sj and C_j = K_jj - V_j^T V_j of neighbouring candidates j, for one matrix K.
 
     Made from K_jj, the `diagonal`, for at most `capacity` sensors; `refusal` gives the error to
-    raise where a C_j is not positive definite.
-
-    Attributes
-    ----------
-    rows : array
-        V, the first rows of which are known.
-    left : array
-        C.
-    least : float
-        Smallest eigenvalue that single precision tells from zero.
+    raise where a C_j is not positive definite. `rows` are V, of which the first are known, `left`
+    is C, and `least` the smallest eigenvalue that single precision tells from zero.
     """
 
     def __init__(

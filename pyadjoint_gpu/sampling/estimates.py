@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -33,23 +33,11 @@ Forward = Callable[[dict[str, Any]], ArrayLike]
 
 
 class Estimates(NamedTuple):
-    """Results of inner samplers of s, each with a first axis of their number.
-
-    Attributes
-    ----------
-    log_evidence : array
-        ln of an unbiased estimate of p(d | theta); -inf where G is not finite.
-    mean, sd : array
-        Moments of s.
-    draws : array
-        Some samples of s.
-    acceptance, shortest, longest : array
-        Least acceptance of the stages, and extreme lengths of their trajectories.
-    stages : array
-        Number of stages.
-    """
+    """Results of inner samplers of s: moments and some samples of s, the least acceptance of their
+    stages, the extreme lengths of trajectories, and the number of stages."""
 
     log_evidence: Float[AnyArray, " batch"]
+    """ln of an unbiased estimate of p(d | theta); -inf where G is not finite."""
     mean: Float[AnyArray, "batch components"]
     sd: Float[AnyArray, "batch components"]
     draws: Float[AnyArray, "batch draws components"]
@@ -145,7 +133,7 @@ def estimate(
     parts = [slice(i, i + work.batch) for i in range(0, len(theta), work.batch)]
     if executor is not None:
         each = executor.map(work.finish, [theta[p] for p in parts], [tags[p] for p in parts])
-        return joined(list(each))
+        return joined(each)
     devices = jax.local_devices()
     found: list[Estimates] = []
     running: deque[Estimates] = deque()
@@ -160,15 +148,7 @@ def estimate(
 @contextmanager
 def workers(executor: Executor | None, work: Work) -> Iterator[Executor | None]:
     """An executor that can do the work: a pool that forks is replaced by one that does not, since
-    JAX's threads do not survive a fork and a process would wait for them forever.
-
-    Raises
-    ------
-    ConfigError
-        If it is no executor, or G cannot be sent to a process.
-    EngineError
-        If a process died, or could not start.
-    """
+    JAX's threads do not survive a fork and a process would wait for them forever."""
     if executor is not None and not isinstance(executor, Executor):
         raise ConfigError(
             f"executor: found {type(executor).__name__}, expected a concurrent.futures.Executor"
@@ -201,7 +181,7 @@ def workers(executor: Executor | None, work: Work) -> Iterator[Executor | None]:
         ) from None
 
 
-def joined(parts: list[Estimates]) -> Estimates:
+def joined(parts: Iterable[Estimates]) -> Estimates:
     """Concatenate batches."""
     return jax.tree.map(lambda *a: np.concatenate(a), *parts)
 

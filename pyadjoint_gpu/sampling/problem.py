@@ -45,21 +45,13 @@ ACCEPTANCE = 0.75
 @dataclass(frozen=True)
 class State(Tempered):
     """State of a run; its `path` has gamma, ESS / N, mean probability of acceptance, and least
-    angle of a trajectory of each stage.
-
-    Attributes
-    ----------
-    points : Points
-        Particles x, with the misfit of their data and its gradient.
-    about : Reference
-        Gaussian that this stage's trajectories follow.
-    angle : float
-        Angle of a step.
-    """
+    angle of a trajectory of each stage."""
 
     points: Points
     about: Reference
+    """Gaussian that this stage's trajectories follow."""
     angle: float
+    """Angle of a step."""
 
 
 @dataclass(frozen=True)
@@ -246,17 +238,12 @@ class ProblemSMC(AsGiven, Frozen):
         points = self._evaluate(x)
         if not np.any(np.isfinite(points.value)):
             raise ConvergenceError("the model could be solved for no particle of the prior")
-        nothing = Reference(np.zeros(n), np.zeros((n, 0)), np.zeros(0))
-        angle = TURN / self.leapfrogs
         return State(
-            step=1,
             move=self.moves,
-            gamma=0.0,
-            log_evidence=0.0,
             path=np.zeros((0, 4)),
             points=points,
-            about=nothing,
-            angle=angle,
+            about=Reference(np.zeros(n), np.zeros((n, 0)), np.zeros(0)),
+            angle=TURN / self.leapfrogs,
         )
 
     def _moved(self, now: State, stream: tuple[int, int]) -> State:

@@ -27,27 +27,17 @@ REPEATED = 8
 
 @dataclass(frozen=True)
 class State(Tempered):
-    """State of a run; its `path` has gamma, ESS / N and acceptance of each stage.
-
-    Attributes
-    ----------
-    theta : array, shape (N, p)
-    log_prior : array, shape (N,)
-    estimates : Estimates
-    spread : array, shape (p, p)
-        Cholesky factor of the random walk's covariance.
-    worst : array, shape (3,)
-        The least acceptance, the shortest and the longest trajectory of all inner samplers.
-    impossible : int
-        Estimates so far for which G was not finite.
-    """
+    """State of a run; its `path` has gamma, ESS / N and acceptance of each stage."""
 
     theta: Theta
     log_prior: Float[np.ndarray, " particles"]
     estimates: Estimates
     spread: Float[np.ndarray, "parameters parameters"]
+    """Cholesky factor of the random walk's covariance."""
     worst: Float[np.ndarray, " statistics"]
+    """The least acceptance, the shortest and the longest trajectory of all inner samplers."""
     impossible: int
+    """Estimates so far for which G was not finite."""
 
 
 @dataclass(frozen=True)
@@ -63,13 +53,7 @@ class PseudoMarginal:
     executor: Executor | None
 
     def first(self, stream: tuple[int, int]) -> State:
-        """The first state of a run, whose random numbers are those of `stream`.
-
-        Raises
-        ------
-        ConvergenceError
-            If G is finite for no particle.
-        """
+        """The first state of a run, whose random numbers are those of `stream`."""
         theta = self.prior.draw(np.random.default_rng([*stream, 0]), self.particles)
         found = self._estimates(theta, stream, 0)
         impossible = found.log_evidence == -np.inf
@@ -80,10 +64,7 @@ class PseudoMarginal:
             )
         p = theta.shape[1]
         return State(
-            step=1,
             move=self.moves,
-            gamma=0.0,
-            log_evidence=0.0,
             path=np.zeros((0, 3)),
             theta=theta,
             log_prior=self.prior.log_density(theta),
