@@ -147,7 +147,7 @@ class Candidates:
                 bounds = [self._bound(group, able, divisor) for group in groups]
                 highest = max(highest, *bounds, -np.inf)
             scored = [g for g in self.groups if g.scored == count]
-            gains = {j: g.gains[j - g.which.start] for g in scored for j in g.indices(able)}
+            gains = {j: float(g.gains[j - g.which.start]) for g in scored for j in g.indices(able)}
             values = self._values(gains, divisor)
             highest = max(values.values())
         if not self.lazy:
