@@ -194,8 +194,8 @@ def test_samplers_take_noise_in_units_of_the_data(noise: Any):
 
 def field_prior(sd: Any, length: Any, transform: str = "identity") -> np.ndarray:
     control = pag.Control("permeability", 1.0, transform=transform, bounds=(0.1, 2.0))
-    bound = FieldPrior("permeability", sd, length).bind(BoundControl(control, DARCY))
-    return np.asarray(bound.root(np.ones(GRID.shape)))
+    root = FieldPrior("permeability", sd, length).bind(BoundControl(control, DARCY))
+    return np.asarray(root(np.ones(GRID.shape)))
 
 
 def test_a_prior_is_in_units_of_its_control():

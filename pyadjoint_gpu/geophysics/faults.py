@@ -17,7 +17,7 @@ from ..core.frozen import Frozen
 from ..results.dataset import Variables, named
 from ..sampling.inputs import STIFFEST, GaussianPrior
 from ..statistics.observed import check_units
-from .okada import SLIPS, by_upper_edge
+from .okada import SLIPS, displacement
 
 GEOMETRY = ("east", "north", "depth", "strike", "dip")
 """Parameters of a fault's position and orientation."""
@@ -115,7 +115,7 @@ class Fault(Frozen):
         )
         parts = []
         for slip in self.slips:
-            u = by_upper_edge(*at, delta, length, width, slip, poisson=self.poisson)
+            u = displacement(*at, delta, length, width, slip, poisson=self.poisson)
             flat = u[..., 0, None] * ahead + u[..., 1, None] * left
             parts.append(jnp.einsum("mk,mnk->mn", look[:, :2], flat) + look[:, 2:] * u[..., 2])
         return jnp.concatenate(parts, axis=1)
@@ -201,8 +201,10 @@ class Fault(Frozen):
         elif each.shape != (self.components,) or not np.all(each > 0):
             raise ConfigError(f"sd: expected one positive number, or {self.components} of them")
         values, vectors = np.linalg.eigh(-self.smoothing()[:size, :size])
+        endless = isinstance(length, float) and length == np.inf
+        square = np.inf if endless else positive("length", length) ** 2
         with np.errstate(over="ignore", invalid="ignore"):
-            roots = 1.0 + _square(length) * np.maximum(values, 0.0)
+            roots = 1.0 + square * np.maximum(values, 0.0)
             stiff = not np.max(roots) ** 2 < STIFFEST
         if stiff:
             raise ConfigError(
@@ -259,13 +261,6 @@ class Forward:
 
     def __hash__(self) -> int:
         return hash(self._key)
-
-
-def _square(length: float) -> float:
-    """The square of a length, with an error of its own for an infinite one."""
-    if isinstance(length, float) and np.isinf(length) and length > 0:
-        return np.inf
-    return positive("length", length) ** 2
 
 
 def gnss(points: ArrayLike) -> tuple[Float[np.ndarray, "data 2"], Float[np.ndarray, "data 3"]]:

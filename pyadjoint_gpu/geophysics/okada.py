@@ -24,7 +24,6 @@ to the geometry.
 from __future__ import annotations
 
 from functools import partial
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -40,6 +39,7 @@ TERMS = 16
 """Terms of that series: enough for the last bit."""
 
 
+@partial(jax.jit, static_argnames="slip", inline=True)
 def displacement(
     x: ArrayLike,
     y: ArrayLike,
@@ -53,13 +53,19 @@ def displacement(
 ) -> Float[Array, "*points 3"]:
     """Displacement (u_x, u_y, u_z) of points on the surface per unit of slip, in the fault's axes.
 
+    Position and depth are relative to the upper edge, so that a fault can reach the surface
+    exactly. Displacements jump at the trace of such a fault, where they are the mean of those on
+    either side. Above a horizontal fault at depth zero they are those of the upper side. At the
+    corners of a fault that reaches the surface displacements may be unbounded; the singular terms
+    are left out there. A fault that is partly above the surface gives NaN.
+
     Parameters
     ----------
     x, y : array
         Position along the strike from one end of the fault, and horizontally up its dip from the
-        lower edge; they broadcast with all that follows.
+        upper edge; they broadcast with all that follows.
     depth : float or array
-        Depth of the lower edge, positive.
+        Depth of the upper edge.
     dip : float or array
         Angle in radians, from 0 to pi.
     length, width : float or array
@@ -74,35 +80,9 @@ def displacement(
     array
         Displacement along a last axis of length three, z upwards, in units of the slip.
     """
-    sin, cos = _angles(dip)
-    upper = depth - width * sin
-    # An edge within round-off of the surface is at the surface.
-    upper = jnp.where(jnp.abs(upper) < _small(upper) * width, 0.0, upper)
-    y = y - width * cos
-    return by_upper_edge(x, y, upper, dip, length, width, slip, poisson=poisson)
-
-
-@partial(jax.jit, static_argnames="slip", inline=True)
-def by_upper_edge(
-    x: ArrayLike,
-    y: ArrayLike,
-    depth: ArrayLike,
-    dip: ArrayLike,
-    length: ArrayLike,
-    width: ArrayLike,
-    slip: str,
-    *,
-    poisson: Float[Array, ""] | float = 0.25,
-) -> Float[Array, "*points 3"]:
-    """`displacement` with `y` and `depth` relative to the upper edge, so that a fault can reach the
-    surface exactly.
-
-    Displacements jump at the trace of such a fault, where they are the mean of those on either
-    side. Above a horizontal fault at depth zero they are those of the upper side. At the corners of
-    a fault that reaches the surface displacements may be unbounded; the singular terms are left
-    out there. A fault that is partly above the surface gives NaN.
-    """
-    sin, cos = _angles(dip)
+    dip = jnp.asarray(dip, jnp.result_type(float))
+    # The cosine is zero at a right angle within round-off.
+    sin, cos = jnp.sin(dip), -jnp.sin(dip - 0.5 * jnp.pi)
     x, y, depth, sin, cos, length, width = jnp.broadcast_arrays(
         *(jnp.asarray(a, jnp.result_type(float)) for a in (x, y, depth, sin, cos, length, width))
     )
@@ -112,55 +92,42 @@ def by_upper_edge(
     # The side on which a point in the plane of the fault counts: above it, where it is flat.
     side = jnp.where(cos < 0.0, 1.0, -1.0)
     # Axes of the corners: the two ends of the fault, then its lower and its upper edge.
-    edges = _Edges(
-        jnp.stack([y + width * cos, y]),
-        jnp.stack([depth + width * sin, depth]),
-        q,
-        sin,
-        cos,
-        jnp.stack([jnp.zeros_like(trace), trace]),
-        jnp.stack([jnp.where(trace, 0.0, side), jnp.where(trace, 1.0, side)]),
-        nothing,
+    terms = _corners(
+        slip,
+        1.0 - 2.0 * poisson,
+        xi=jnp.stack([x, x - length])[:, None],
+        y=jnp.stack([y + width * cos, y]),
+        d=jnp.stack([depth + width * sin, depth]),
+        q=q,
+        sin=sin,
+        cos=cos,
+        trace=jnp.stack([jnp.zeros_like(trace), trace]),
+        side=jnp.stack([jnp.where(trace, 0.0, side), jnp.where(trace, 1.0, side)]),
+        nothing=nothing,
     )
-    terms = _corners(jnp.stack([x, x - length])[:, None], edges, slip, 1.0 - 2.0 * poisson)
     total = terms[0, 0] - terms[0, 1] - (terms[1, 0] - terms[1, 1])
     sign = 1.0 if slip == "tensile" else -1.0
     possible = (depth >= 0.0) & (sin >= -_small(sin))
     return jnp.where(possible[..., None], sign / (2.0 * jnp.pi) * total, jnp.nan)
 
 
-class _Edges(NamedTuple):
-    """The lower and the upper edge, relative to points of the surface.
-
-    Attributes
-    ----------
-    y, d, q : array
-        Horizontal distance up the dip, depth, and distance from the plane.
-    sin, cos : array
-        Sine and cosine of the dip.
-    trace : array of bool
-        True where the edge is at the surface and the point is on it.
-    side : array
-        The sign of q where q is zero.
-    nothing : array
-        Distance that counts as zero, within round-off.
-    """
-
-    y: Float[Array, " 2 *points"]
-    d: Float[Array, " 2 *points"]
-    q: Float[Array, "*points"]
-    sin: Float[Array, "*points"]
-    cos: Float[Array, "*points"]
-    trace: Bool[Array, " 2 *points"]
-    side: Float[Array, " 2 *points"]
-    nothing: Float[Array, "*points"]
-
-
 def _corners(
-    xi: Float[Array, "2 1 *points"], edges: _Edges, slip: str, mu: Float[Array, ""] | float
+    slip: str,
+    mu: Float[Array, ""] | float,
+    *,
+    xi: Float[Array, "2 1 *points"],
+    y: Float[Array, " 2 *points"],
+    d: Float[Array, " 2 *points"],
+    q: Float[Array, "*points"],
+    sin: Float[Array, "*points"],
+    cos: Float[Array, "*points"],
+    trace: Bool[Array, " 2 *points"],
+    side: Float[Array, " 2 *points"],
+    nothing: Float[Array, "*points"],
 ) -> Float[Array, "2 2 *points 3"]:
-    """Terms of the corners; `mu` is mu / (lambda + mu)."""
-    y, d, q, sin, cos, trace, side, nothing = edges
+    """Terms of the corners, with Okada's symbols; `mu` is mu / (lambda + mu). A point is on the
+    `trace` of an edge at the surface; where q is zero its sign is `side`; distances below `nothing`
+    are zero within round-off."""
     square = xi**2 + y**2 + d**2
     here = square < nothing**2
     r = jnp.sqrt(jnp.where(here, 1.0, square))
@@ -257,12 +224,6 @@ def _arctan(
     sign = jnp.where(under == 0.0, side, jnp.sign(under)) * jnp.sign(above)
     rest = jnp.arctan(under / jnp.where(steep, above, 1.0))
     return jnp.where(steep, 0.5 * jnp.pi * sign - rest, flat)
-
-
-def _angles(dip: ArrayLike) -> tuple[jax.Array, jax.Array]:
-    """Sine and cosine, the latter zero at a right angle within round-off."""
-    dip = jnp.asarray(dip, jnp.result_type(float))
-    return jnp.sin(dip), -jnp.sin(dip - 0.5 * jnp.pi)
 
 
 def _small(a: Array | np.ndarray) -> float:

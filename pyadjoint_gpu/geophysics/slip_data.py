@@ -14,7 +14,7 @@ from jaxtyping import Float
 
 from ..core.checks import finite_array
 from ..core.errors import DataError, nearest
-from ..core.quantities import Conversion, converter, numbers, power, spelling
+from ..core.quantities import converter, numbers, power, spelling
 from ..statistics.observed import factor, observed
 
 AXES = ("east", "north", "up")
@@ -75,13 +75,7 @@ class SlipData:
         displacement: Float[np.ndarray, " data"],
         noise: Float[np.ndarray, " data"] | Float[np.ndarray, "data data"],
     ) -> SlipData:
-        """The observed part of these data.
-
-        Raises
-        ------
-        DataError
-            If no datum is observed, a displacement is infinite, or an error is invalid.
-        """
+        """The observed part of these data."""
         names = f"{where}: displacements", f"{where}: errors of displacements"
         used, d, noise = observed(names[0], displacement, names[1], noise)
         factor(names[1], noise, len(d))
@@ -149,32 +143,33 @@ class _Columns:
 
     def finite(self, name: str, units: str) -> Float[np.ndarray, " rows"]:
         """Values of a variable that may not be missing."""
-        return finite_array(f"{self.where}: {name!r}", self.vector(name, units))
+        return finite_array(self._label(name), self.vector(name, units))
 
     def vector(self, name: str, units: str) -> Float[np.ndarray, " rows"]:
         """Values of a variable, NaN where missing."""
-        values = self.plain(name)
-        return self._converter(name, self._found(name).attrs.get("units"), units)(values)
+        values = self._plain(name)
+        return converter(self._label(name), self._found(name).attrs.get("units"), units)(values)
 
-    def plain(self, name: str) -> Float[np.ndarray, " rows"]:
+    def _plain(self, name: str) -> Float[np.ndarray, " rows"]:
         """Values of a variable in its own unit."""
         array = self._found(name)
         if array.dims != self.dim:
             raise DataError(
-                f"{self.where}: {name!r} has the dimensions ({_names(array.dims)}),"
+                f"{self._label(name)} has the dimensions ({_names(array.dims)}),"
                 f" expected ({_names(self.dim) or 'one'})"
             )
         if not array.size:
-            raise DataError(f"{self.where}: {name!r} is empty, expected at least one value")
-        return numbers(f"{self.where}: {name!r}", array)
+            raise DataError(f"{self._label(name)} is empty, expected at least one value")
+        return numbers(self._label(name), array)
 
     def sigma(self, name: str) -> Float[np.ndarray, " rows"]:
         """Standard deviations of `name`, infinite where missing, by default in its unit."""
-        label = f"{name}_sigma"
-        own = self._found(label).attrs.get("units", self._found(name).attrs.get("units"))
-        sigma = self._converter(label, own, DISPLACEMENT)(self.plain(label))
+        given = f"{name}_sigma"
+        label = self._label(given)
+        own = self._found(given).attrs.get("units", self._found(name).attrs.get("units"))
+        sigma = converter(label, own, DISPLACEMENT)(self._plain(given))
         sigma = np.where(np.isnan(sigma), np.inf, sigma)
-        return factor(f"{self.where}: {label!r}", sigma, len(sigma))
+        return factor(label, sigma, len(sigma))
 
     def noise(self, name: str) -> Float[np.ndarray, " rows"] | Float[np.ndarray, "rows rows"]:
         """The covariance of `name`, or else its standard deviations."""
@@ -185,7 +180,7 @@ class _Columns:
             return self.sigma(name)
         if f"{name}_sigma" in self.data:
             raise DataError(f"{self.where}: found both '{name}_sigma' and {label!r}, expected one")
-        return covariance(self.data[label], self._found(name), f"{self.where}: {label!r}")
+        return covariance(self.data[label], self._found(name), self._label(label))
 
     def _found(self, name: str) -> xr.DataArray:
         if name not in self.data.variables:
@@ -194,8 +189,8 @@ class _Columns:
             )
         return self.data[name]
 
-    def _converter(self, name: str, found: object, wanted: str) -> Conversion:
-        return converter(f"{self.where}: {name!r}", found, wanted)
+    def _label(self, name: str) -> str:
+        return f"{self.where}: {name!r}"
 
 
 def covariance(
@@ -218,8 +213,8 @@ def covariance(
 def _gnss(columns: _Columns) -> SlipData:
     points = columns.points()
     # A misspelt vertical component must not pass for an absent one.
+    known = [f"displacement_{axis}{end}" for axis in AXES for end in ("", "_sigma")]
     for name in map(str, columns.data.data_vars):
-        known = [f"displacement_{axis}{end}" for axis in AXES for end in ("", "_sigma")]
         if name.startswith("displacement") and name not in known:
             raise DataError(f"{columns.where}: unknown variable {name!r}{nearest(name, known)}")
     axes = [a for a in AXES if a != "up" or f"displacement_{a}" in columns.data]

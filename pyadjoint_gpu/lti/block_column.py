@@ -25,8 +25,7 @@ from ..models.explicit import Explicit
 from ..models.forcing import ForcingSpace
 from ..results.dataset import Variables, describe, grid_coordinates, named
 from ..solvers.base import default_iterations, require
-from .rows import count as rows_kept
-from .rows import followed
+from .rows import BlockRows, followed
 
 
 @double
@@ -82,8 +81,8 @@ def block_column(
         truncated, in use, or of other inputs, which are named.
     """
     asked = _Column.of(model, parameters, sensors, parameter, engine)
-    rows = followed(journal, asked.shape, asked.made_with, asked.rows, overwrite)
     space, count = asked.space, len(asked.sensors)
+    rows = followed(journal, (count, *space.shape), asked.made_with, asked.rows, overwrite)
     blocks = np.empty((space.count, count, *space.shape[1:]))
     for k, row in progress_bar(
         rows, shown=progress, total=count, unit="sensors", desc="block column"
@@ -117,14 +116,12 @@ def block_column(
 @double
 def rows_done(journal: str | Path, **asked: Any) -> int:
     """Number of sensors' rows that `block_column` would find in its journal, called with the same
-    `model`, `parameters`, `sensors`, `parameter` and `engine`.
-
-    Raises
-    ------
-    ConfigError, DataError
-        As by `block_column`; nothing is solved.
-    """
-    return rows_kept(journal, _Column.of(**asked).made_with)
+    `model`, `parameters`, `sensors`, `parameter` and `engine`; nothing is solved."""
+    kept = BlockRows.found(journal, _Column.of(**asked).made_with)
+    if kept is None:
+        return 0
+    with kept:
+        return int(np.count_nonzero(kept.done()))
 
 
 @dataclass(frozen=True)
@@ -161,11 +158,6 @@ class _Column:
         grid.check_inside(where, "sensor")
         chosen = running(get_engine(engine, model), model)
         return cls(chosen, model, model.fields(parameters), parameter, space, where)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of all rows, one a sensor."""
-        return len(self.sensors), *self.space.shape
 
     def rows(self, which: Int[np.ndarray, " some"]) -> Iterator[Float[np.ndarray, " times *sites"]]:
         """The derivatives of the last value of each of these sensors."""

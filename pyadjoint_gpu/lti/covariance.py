@@ -63,18 +63,12 @@ def slab(
 
 
 class RowCovariance(ABC):
-    """X = F Gamma F^T of candidates, row by row.
-
-    Attributes
-    ----------
-    candidates, steps : int
-    made_with : object
-        Inputs for a journal's fingerprint.
-    """
+    """X = F Gamma F^T of candidates, row by row."""
 
     candidates: int
     steps: int
     made_with: Any
+    """Inputs for a journal's fingerprint."""
 
     def diagonal(self, which: slice) -> Float[np.ndarray, "some times times"]:
         """The blocks X[j, :, j, :] of some candidates."""
@@ -101,21 +95,7 @@ class FormedCovariance(RowCovariance):
 def covariance(
     of: ToeplitzMap, prior: SpaceTimePrior, other: ToeplitzMap | None = None
 ) -> Float[np.ndarray, "sensors times others times"]:
-    """Prior cross-covariance F Gamma G^T of the outputs of two maps.
-
-    Parameters
-    ----------
-    of : ToeplitzMap
-        F.
-    prior : SpaceTimePrior
-    other : ToeplitzMap, optional
-        G; F itself unless given.
-
-    Raises
-    ------
-    DataError
-        If a map and the prior differ in times or sites.
-    """
+    """Prior cross-covariance F Gamma G^T of the outputs of two maps, G = F unless given."""
     first = Factors(of, prior)
     return slab(first.left, (first if other is None else Factors(other, prior)).right)
 

@@ -13,13 +13,8 @@ T = TypeVar("T")
 
 
 def read_netcdf(path: str | Path, read: Callable[[Path], T]) -> T:
-    """The result of `read`, which opens a NetCDF-4 file, or another HDF5 file, by its path.
-
-    Raises
-    ------
-    DataError
-        If the file is missing, truncated, or no HDF5 file.
-    """
+    """The result of `read`, which opens a NetCDF-4 file, or another HDF5 file, by its path; a
+    `DataError` if the file is missing, truncated, or no HDF5 file."""
     path = path_of("path", path)
     if not path.is_file():
         raise DataError(f"{path}: no such file")

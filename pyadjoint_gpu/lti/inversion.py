@@ -120,10 +120,7 @@ class LinearInversion:
         inner = (self.prior.steps, *self.prior.sites)
         before = self.prior.root(rng.standard_normal((count("size", size), *inner)))
         misfit = data - self.map.matvec(before) - self.noise.draw(rng, size)
-        white = self._online.whiten(misfit)
-        white[observed.size :] = 0.0
-        basis = self._online.gap_basis(observed)
-        white -= basis @ (basis.T @ white)
+        white, _ = self._online.without_gaps(self._online.whiten(misfit), observed)
         return before + self._online.mean(white)
 
     def forecast_covariance(

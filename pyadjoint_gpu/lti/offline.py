@@ -21,27 +21,18 @@ from .toeplitz import ToeplitzMap
 class Offline:
     """Factors for C sensors, T times, n sites and Q quantities of interest. Times come before
     sensors in every matrix: its leading part belongs to the data of the first times, and the
-    Cholesky factor of the whole contains those of all leading parts.
-
-    Attributes
-    ----------
-    factor : array
-        L of K = Gamma_n + F Gamma F^T = L L^T.
-    integral_prior : array
-        Prior variance of the integral of m over all times.
-    integral_reduction : array
-        Reduction of that variance by the data until the end of each interval.
-    forecast : array
-        L^-1 F Gamma F_q^T.
-    forecast_prior : array
-        F_q Gamma F_q^T.
-    """
+    Cholesky factor of the whole contains those of all leading parts."""
 
     factor: Float[np.ndarray, "data data"]
+    """L of K = Gamma_n + F Gamma F^T = L L^T."""
     integral_prior: Float[np.ndarray, " sites"]
+    """Prior variance of the integral of m over all times."""
     integral_reduction: Float[np.ndarray, "times sites"]
+    """Reduction of that variance by the data until the end of each interval."""
     forecast: Float[np.ndarray, "data forecasts"]
+    """L^-1 F Gamma F_q^T."""
     forecast_prior: Float[np.ndarray, "forecasts forecasts"]
+    """F_q Gamma F_q^T."""
 
     @classmethod
     def of(
@@ -58,13 +49,7 @@ class Offline:
             cross = times_first(covariance(of, prior, forecast))
             cross = np.ascontiguousarray(solve_lower(factor, cross))
             own = times_first(covariance(forecast, prior))
-        return cls(
-            factor,
-            integral_prior,
-            np.cumsum(reduction, axis=0),
-            cross,
-            own,
-        )
+        return cls(factor, integral_prior, np.cumsum(reduction, axis=0), cross, own)
 
 
 def time_integral(

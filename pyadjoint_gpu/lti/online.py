@@ -46,19 +46,23 @@ class Online:
         """L^-1 d of a batch of data."""
         return solve_lower(self.offline.factor, data.reshape(len(data), -1).T)
 
-    def gap_basis(
-        self, observed: Bool[np.ndarray, "known sensors"]
-    ) -> Float[np.ndarray, "data gaps"]:
-        """An orthonormal basis of L^-1 E, E the unit vectors of missing values at the known times.
-        With P the projection that removes it, w = L^-T P L^-1 d is the solution for the observed
-        data: zero at gaps, with K w = d elsewhere.
+    def without_gaps(
+        self, white: Float[np.ndarray, " data *batch"], observed: Bool[np.ndarray, "known sensors"]
+    ) -> tuple[Float[np.ndarray, " data *batch"], Float[np.ndarray, "data gaps"]]:
+        """P L^-1 d from L^-1 d with any number in gaps, and an orthonormal basis of what P removes:
+        L^-1 E, E the unit vectors of missing values at the known times. w = L^-T P L^-1 d is the
+        solution for the observed data: zero at gaps, with K w = d elsewhere.
         """
         gaps = np.flatnonzero(~observed)
         unit = np.zeros((len(self.offline.factor), len(gaps)))
         unit[gaps, np.arange(len(gaps))] = 1.0
-        white = solve_lower(self.offline.factor, unit)
+        removed = solve_lower(self.offline.factor, unit)
+        removed[observed.size :] = 0.0
+        basis = np.linalg.qr(removed)[0]
+        white = np.array(white)
         white[observed.size :] = 0.0
-        return np.linalg.qr(white)[0]
+        white -= basis @ (basis.T @ white)
+        return white, basis
 
     def mean(self, white: Float[np.ndarray, "data batch"]) -> Float[np.ndarray, "batch times ..."]:
         """Gamma F^T L^-T times whitened data. Rows of zeros at the end stay zero, which makes it a
@@ -73,9 +77,7 @@ class Online:
         """The posterior given the observed data, from L^-1 d with any number in gaps."""
         offline, steps, interval = self.offline, self.map.steps, self.map.interval
         rows, known = observed.size, len(observed)
-        white = np.where(np.arange(len(white)) < rows, white, 0.0)
-        basis = self.gap_basis(observed)
-        white -= basis @ (basis.T @ white)
+        white, basis = self.without_gaps(white, observed)
         mean = self.mean(white[:, None])[0]
         sites = self.map.column.dims[2:]
         left = offline.integral_prior - offline.integral_reduction[known - 1]
@@ -114,7 +116,7 @@ class Online:
     @cached_property
     def _coordinates(self) -> dict[Hashable, Any]:
         column, ends = self.map.column, self.map.interval * (1.0 + np.arange(self.map.steps))
-        units = column["lag"].attrs.get("units", "1") if "lag" in column.coords else "1"
+        units = self.map.time_units
         out: dict[Hashable, Any] = {
             "interval": ("interval", ends - 0.5 * self.map.interval, named("its middle", units)),
             "time": ("time", ends, named("time", units)),

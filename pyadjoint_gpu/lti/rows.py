@@ -31,19 +31,8 @@ def followed(
     compute: Callable[[Int[np.ndarray, " some"]], Iterable[Float[np.ndarray, "*row"]]],
     overwrite: bool = False,
 ) -> Iterator[tuple[int, Float[np.ndarray, "*row"]]]:
-    """All rows with their numbers: those that the journal has, then the others, which it keeps.
-
-    Parameters
-    ----------
-    journal : path, optional
-    shape : tuple of int
-        Number of rows, and the shape of one.
-    made_with : callable
-        The inputs that determine the rows, by name; called where there is a journal.
-    compute : callable
-        Computes rows, one by one, from their numbers.
-    overwrite : bool
-        Start the journal anew.
+    """All rows with their numbers: those that the journal has, then the others, which `compute`
+    gives one by one and the journal keeps. `shape` is that of all rows together.
 
     Warns
     -----
@@ -67,18 +56,3 @@ def followed(
         for k, row in zip(others.tolist(), compute(others), strict=True):
             kept.put(rows=(k, row))
             yield k, row
-
-
-def count(journal: str | Path, made_with: MadeWith) -> int:
-    """Number of rows that `followed` would find in a journal.
-
-    Raises
-    ------
-    DataError
-        If it is of other rows, or none.
-    """
-    kept = BlockRows.found(journal, made_with)
-    if kept is None:
-        return 0
-    with kept:
-        return int(np.count_nonzero(kept.done()))

@@ -24,8 +24,6 @@ from ..core.quantities import power
 from ..results.dataset import save
 from .files import read_netcdf
 
-DTYPES = ("float64", "float32")
-
 
 @dataclass(frozen=True, eq=False)
 class ToeplitzMap(AsGiven):
@@ -66,7 +64,7 @@ class ToeplitzMap(AsGiven):
         ConfigError, DataError
             If it has no such variable, fewer than three axes, or values that are not finite.
         """
-        check_choice("dtype", dtype, DTYPES)
+        check_choice("dtype", dtype, ("float64", "float32"))
         if isinstance(column, xr.Dataset):
             if "response" not in column:
                 raise DataError("block column: no variable 'response'; see block_column")
@@ -143,8 +141,12 @@ class ToeplitzMap(AsGiven):
         say."""
         attributes = self.column.attrs
         data, forcing = (attributes.get(f"{k}_units", "1") for k in ("observed", "parameter"))
-        time = self.column["lag"].attrs.get("units", "1") if "lag" in self.column.coords else "1"
-        return data, forcing, power((forcing, 1), (time, 1))
+        return data, forcing, power((forcing, 1), (self.time_units, 1))
+
+    @property
+    def time_units(self) -> str:
+        """Unit of time; 1 where the column does not say."""
+        return self.column["lag"].attrs.get("units", "1") if "lag" in self.column.coords else "1"
 
     @property
     def blocks(self) -> Float[np.ndarray, "times sensors sites"]:
@@ -181,7 +183,7 @@ class ToeplitzMap(AsGiven):
         """
         m = self._fitting("m", m, (self.steps, *self.sites))
         flat = m.reshape(-1, self.steps, self.blocks.shape[2])
-        out = np.asarray(_forward(self.spectrum, jnp.asarray(flat)))
+        out = np.asarray(_product(self.spectrum, jnp.asarray(flat)))
         return out.reshape(*m.shape[: m.ndim - 1 - len(self.sites)], self.steps, self.sensors)
 
     @double
@@ -198,7 +200,7 @@ class ToeplitzMap(AsGiven):
         """
         d = self._fitting("d", d, (self.steps, self.sensors))
         flat = d.reshape(-1, self.steps, self.sensors)
-        out = np.asarray(_adjoint(self.spectrum, jnp.asarray(flat)))
+        out = np.asarray(_transposed_product(self.spectrum, jnp.asarray(flat)))
         return out.reshape(*d.shape[:-2], self.steps, *self.sites)
 
     def dense(self) -> Float[np.ndarray, "times_sensors times_sites"]:
@@ -239,10 +241,11 @@ def padded(steps: int) -> int:
     return length
 
 
-def apply(
+@jax.jit
+def _product(
     spectrum: Float[Array, "frequencies two_sensors sites"], m: Float[Array, "batch times sites"]
 ) -> Float[Array, "batch times sensors"]:
-    """F m, in JAX."""
+    """F m."""
     batch, steps, _ = m.shape
     transformed = jnp.fft.rfft(m, padded(steps), axis=1)
     parts = jnp.concatenate([jnp.real(transformed), jnp.imag(transformed)])
@@ -254,10 +257,11 @@ def apply(
     return jnp.transpose(out[:steps], (2, 0, 1))
 
 
-def apply_transposed(
+@jax.jit
+def _transposed_product(
     spectrum: Float[Array, "frequencies two_sensors sites"], d: Float[Array, "batch times sensors"]
 ) -> Float[Array, "batch times sites"]:
-    """F^T d, by the conjugate transposed transform of F; in JAX."""
+    """F^T d, by the conjugate transposed transform of F."""
     batch, steps, _ = d.shape
     transformed = jnp.fft.rfft(d, padded(steps), axis=1)
     real, imaginary = jnp.real(transformed), jnp.imag(transformed)
@@ -272,6 +276,3 @@ def apply_transposed(
     whole = product[..., :batch] + 1j * product[..., batch:]
     out = jnp.fft.irfft(whole, padded(steps), axis=0)
     return jnp.transpose(out[:steps], (2, 0, 1))
-
-
-_forward, _adjoint = jax.jit(apply), jax.jit(apply_transposed)

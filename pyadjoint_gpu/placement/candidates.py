@@ -45,20 +45,9 @@ T = TypeVar("T", float, np.ndarray)
 
 
 class Group:
-    """Neighbouring candidates.
-
-    Attributes
-    ----------
-    which : slice
-    panels : list of Panel
-        One a matrix.
-    level : int
-        Number of chosen sensors the panels include.
-    gains : array
-        Gain of each candidate, in nats, when last scored: an upper bound later, if submodular.
-    scored : int
-        Number of chosen sensors at the last scoring.
-    """
+    """Neighbouring candidates, with a panel a matrix, which includes the first `level` chosen
+    sensors; and the gain of each, in nats, when last `scored`, with so many chosen sensors: an
+    upper bound later, if submodular."""
 
     def __init__(self, which: slice, panels: list[Panel]):
         self.which, self.panels, self.level = which, panels, 0
@@ -93,19 +82,9 @@ def combined(logdets: Sequence[T]) -> T:
 class Candidates:
     """The candidates of one process.
 
-    Parameters
-    ----------
-    matrices : sequence of Whitened
-    which : slice
-        Candidates of this process.
-    capacity : int
-        Most sensors that may be chosen, those in place included.
-    dtype : str
-        Type of V, and of gains that cannot decide the choice.
-    lazy : bool
-        Skip a group while the bounds on its gains are below the best gain.
-    workers : Executor
-        Threads for groups.
+    At most `capacity` sensors may be chosen, those in place included. V, and gains that cannot
+    decide the choice, have the type `dtype`. Where `lazy`, a group is skipped while the bounds on
+    its gains are below the best gain.
 
     Attributes
     ----------
@@ -144,23 +123,16 @@ class Candidates:
 
     def _group(self, which: slice, dtype: str) -> Group:
         kind = Panel if jax.default_backend() == "cpu" else DevicePanel
-        diagonals = [matrix.diagonal(which) for matrix in self.matrices]
         size = self.capacity * self.matrices[0].noise.steps
         panels = [
-            kind(partial(matrix.refusal, size), diagonal, self.capacity, dtype)
-            for matrix, diagonal in zip(self.matrices, diagonals, strict=True)
+            kind(partial(matrix.refusal, size), matrix.diagonal(which), self.capacity, dtype)
+            for matrix in self.matrices
         ]
         return Group(which, panels)
 
     def best(self, able: Mask, divisor: Float[np.ndarray, " candidates"]) -> dict[int, float]:
-        """Gains over divisors of own candidates that may be the best, in double precision.
-
-        Parameters
-        ----------
-        able : array of bool
-            Mask of those that may be chosen; never one that was not before.
-        divisor : array
-        """
+        """Gains over divisors of own candidates that may be the best, in double precision. None is
+        `able` that was not before."""
         count, highest = len(self.chosen), -np.inf
         values: dict[int, float] = {}
         # Repeats only if errors of single precision turn out larger than estimated.
@@ -174,8 +146,9 @@ class Candidates:
                 list(self.workers.map(lambda group: self._update(group, able), groups))
                 bounds = [self._bound(group, able, divisor) for group in groups]
                 highest = max(highest, *bounds, -np.inf)
-            known = [j for g in self.groups if g.scored == count for j in g.indices(able)]
-            values = self._values(known, divisor)
+            scored = [g for g in self.groups if g.scored == count]
+            gains = {j: float(g.gains[j - g.which.start]) for g in scored for j in g.indices(able)}
+            values = self._values(gains, divisor)
             highest = max(values.values())
         if not self.lazy:
             # All groups include these sensors.
@@ -236,15 +209,14 @@ class Candidates:
             return 0.0
         return SEVERAL * max(self.error / divisor.min(), float(np.finfo("f4").eps) * abs(highest))
 
-    def _values(self, known: list[int], divisor: np.ndarray) -> dict[int, float]:
+    def _values(self, gains: dict[int, float], divisor: np.ndarray) -> dict[int, float]:
         """Values of candidates scored with all chosen sensors; in single precision only the best,
         in double precision again."""
-        gains = {j: self._of(j).gains[j - self._of(j).which.start] for j in known}
-        values = {j: gains[j] / divisor[j] for j in known}
+        values = {j: gain / divisor[j] for j, gain in gains.items()}
         if not self.single:
             return values
         exact: dict[int, float] = {}
-        for j in sorted(known, key=lambda j: -values[j]):
+        for j in sorted(gains, key=lambda j: -values[j]):
             if exact and self.compared >= FEW:
                 highest = max(exact.values())
                 if values[j] < highest - TIE * abs(highest) - self._margin(highest, divisor):
@@ -254,13 +226,11 @@ class Candidates:
             exact[j] = gain / divisor[j]
         return exact
 
-    def _of(self, p: int) -> Group:
-        return self.groups[(p - self.which.start) // self.size]
-
     def _exactly(self, p: int) -> Group:
         """A group in double precision that has p, with all chosen sensors."""
-        group = self._precise.get(p) if self.single else self._of(p)
-        if group is None:
+        if not self.single:
+            group = self.groups[(p - self.which.start) // self.size]
+        elif (group := self._precise.get(p)) is None:
             group = self._precise[p] = self._group(slice(p, p + 1), "float64")
         for k in range(group.level, len(self.chosen)):
             group.extend(group.prepared(self.coefficients[k]), self._read(group, k))

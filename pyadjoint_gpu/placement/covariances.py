@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import scipy.linalg
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
 from ..lti.covariance import FormedCovariance, covariance
 from ..lti.store import CovarianceFile
@@ -25,52 +24,27 @@ NEGLIGIBLE = 1e-12
 """Fraction of the largest variance of quantities of interest that counts as zero."""
 
 
-@dataclass(frozen=True)
-class Storage:
-    """Memory for covariances, or a file, which one rank writes while the others wait.
+def data_covariance(
+    of: ToeplitzMap,
+    prior: SpaceTimePrior,
+    path: Path | None,
+    comm: Communicator,
+    *,
+    overwrite: bool,
+    progress: bool | None,
+) -> Recorded:
+    """F Gamma F^T in memory, or in a file, which one rank writes while the others wait."""
+    if path is None:
+        if 8 * (of.sensors * of.steps) ** 2 > LARGEST:
+            return FormedCovariance(of, prior)
+        return DenseCovariance(covariance(of, prior))
 
-    Attributes
-    ----------
-    path : path, optional
-        The file.
-    comm : communicator
-    progress, overwrite : bool
-        As for `CovarianceFile.make`.
-    """
+    def make() -> None:
+        if comm.Get_rank() == 0:
+            CovarianceFile.make(path, of, prior, overwrite=overwrite, progress=progress)
 
-    path: Path | None
-    comm: Communicator
-    progress: bool | None
-    overwrite: bool
-
-    def covariance(self, of: ToeplitzMap, prior: SpaceTimePrior, ending: str = "") -> Recorded:
-        """F Gamma F^T; `ending` is appended to the name of the file."""
-        if self.path is None:
-            if 8 * (of.sensors * of.steps) ** 2 > LARGEST:
-                return FormedCovariance(of, prior)
-            return DenseCovariance(covariance(of, prior))
-        path = self.path.with_name(f"{self.path.stem}{ending}{self.path.suffix}")
-
-        def make() -> None:
-            if self.comm.Get_rank() == 0:
-                CovarianceFile.make(
-                    path, of, prior, overwrite=self.overwrite, progress=self.progress
-                )
-
-        safely(self.comm, make)
-        return CovarianceFile(path)
-
-    def conditional(
-        self,
-        base: Recorded,
-        of: ToeplitzMap,
-        prior: SpaceTimePrior,
-        goal: ToeplitzMap | Bool[np.ndarray, "*sites"],
-    ) -> Recorded:
-        """The covariance `base` of data conditional on a goal, sites or a map."""
-        if isinstance(goal, ToeplitzMap):
-            return ConditionalCovariance(base, of, prior, goal)
-        return self.covariance(of, prior.given(goal), "-goal")
+    safely(comm, make)
+    return CovarianceFile(path)
 
 
 class ConditionalCovariance:

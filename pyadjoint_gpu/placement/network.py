@@ -19,19 +19,11 @@ Mask = Bool[np.ndarray, " candidates"]
 
 @dataclass(frozen=True)
 class Network:
-    """The sensors that may be chosen, and their number or cost.
-
-    Attributes
-    ----------
-    candidates : int
-    budget : float
-        Sensors, or where they have costs the most that they may cost together.
-    costs : array, optional
-    existing, forbidden : tuple of int
-    """
+    """The sensors that may be chosen, and their number or cost."""
 
     candidates: int
     budget: float
+    """Sensors, or where they have costs the most that they may cost together."""
     costs: Float[np.ndarray, " candidates"] | None
     existing: tuple[int, ...]
     forbidden: tuple[int, ...]
@@ -45,13 +37,7 @@ class Network:
         existing: Sequence[int] = (),
         forbidden: Sequence[int] = (),
     ) -> Network:
-        """A checked network.
-
-        Raises
-        ------
-        ConfigError, DataError
-            If a budget, an index or costs are not what they should be.
-        """
+        """A checked network."""
         here = indices(existing, candidates, "existing")
         never = indices(forbidden, candidates, "forbidden")
         both = sorted(set(here) & set(never))

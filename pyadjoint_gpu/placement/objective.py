@@ -21,16 +21,8 @@ class Whitened:
     """A whitened covariance, L_p^-1 (X + Gamma)_pj L_j^-T, with L_j L_j^T the noise of sensor j.
 
     Without correlations between sensors it is the identity plus a positive semi-definite matrix,
-    and log-determinants are those of X + Gamma less those of Gamma.
-
-    Attributes
-    ----------
-    covariance : Covariance or None
-        X; zero if None.
-    read : int
-        Blocks of X, T x T, read so far.
-    largest : float
-        Largest of the variances seen by `diagonal`.
+    and log-determinants are those of X + Gamma less those of Gamma. X is zero if None. `read` are
+    its blocks, T x T, read so far, `largest` the largest of the variances seen by `diagonal`.
     """
 
     def __init__(self, covariance: Covariance | None, noise: Noise, name: str):
@@ -64,9 +56,9 @@ class Whitened:
             white[:, p - which.start] += np.eye(len(white))
         return white
 
-    def refusal(self, size: int, largest: float = 0.0) -> DataError:
+    def refusal(self, size: int) -> DataError:
         """The error that says why `size` rows of it cannot be factorised."""
-        return refusal(self.name, self.noise, max(self.largest, largest), size)
+        return refusal(self.name, self.noise, self.largest, size)
 
     def _checked(self, blocks: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
         if not np.isfinite(blocks).all():
@@ -80,13 +72,7 @@ def objective(
     covariance: Covariance, noise: ArrayLike | Noise, conditional: Covariance | None = None
 ) -> tuple[Whitened, ...]:
     """K = X + Gamma, and where noise is correlated or X' is given the B of
-    [logdet K_S - logdet B_S] / 2.
-
-    Raises
-    ------
-    DataError
-        If shapes do not fit together.
-    """
+    [logdet K_S - logdet B_S] / 2."""
     for name, one in (("covariance", covariance), ("conditional", conditional)):
         if one is not None and not isinstance(one, Covariance):
             raise ConfigError(
@@ -109,13 +95,8 @@ def objective(
 
 
 class Roundoff:
-    """Round-off in the information of the sensors chosen so far, from the results of `Panel.pivot`.
-
-    Attributes
-    ----------
-    probes : list of array, shape (k T, PROBES)
-        L_S^-1 D times random vectors, for each matrix.
-    """
+    """Round-off in the information of the sensors chosen so far, from the results of `Panel.pivot`;
+    its `probes` are L_S^-1 D times random vectors, for each matrix."""
 
     def __init__(self, matrices: Sequence[Whitened], capacity: int):
         self.matrices, self.capacity = matrices, capacity

@@ -24,25 +24,9 @@ Prepared = Any
 class Panel:
     """V_j = L_S^-1 K_Sj and C_j = K_jj - V_j^T V_j of neighbouring candidates j, for one matrix K.
 
-    Parameters
-    ----------
-    refusal : callable
-        The error to raise where a C_j is not positive definite.
-    diagonal : array
-        K_jj.
-    capacity : int
-        Most sensors that may be chosen.
-    dtype : str
-        Type of V and C.
-
-    Attributes
-    ----------
-    rows : array
-        V, the first rows of which are known.
-    left : array
-        C.
-    least : float
-        Smallest eigenvalue that single precision tells from zero.
+    Made from K_jj, the `diagonal`, for at most `capacity` sensors; `refusal` gives the error to
+    raise where a C_j is not positive definite. `rows` are V, of which the first are known, `left`
+    is C, and `least` the smallest eigenvalue that single precision tells from zero.
     """
 
     def __init__(
@@ -63,15 +47,8 @@ class Panel:
         return coefficients.astype(self.rows.dtype, copy=False)
 
     def extend(self, coefficients: Prepared, row: Row) -> None:
-        """Add a sensor p: W_j = L_p^-1 (K_pj - V_p^T V_j) goes below V_j, and C_j -= W_j^T W_j.
-
-        Parameters
-        ----------
-        coefficients
-            Result of `prepared`.
-        row : array
-            K_pj.
-        """
+        """Add a sensor p, with its `prepared` coefficients and K_pj: W_j = L_p^-1 (K_pj - V_p^T
+        V_j) goes below V_j, and C_j -= W_j^T W_j."""
         steps, stop = coefficients.shape
         new = self.rows[stop - steps : stop]
         new[:] = row.reshape(steps, -1)

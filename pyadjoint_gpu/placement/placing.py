@@ -13,7 +13,6 @@ from numpy.typing import ArrayLike
 
 from ..core.checks import count
 from ..core.errors import DataError, shown
-from ..core.files import path_of
 from ..core.outputs import check_outputs
 from ..lti.covariance import check_fit, covariance
 from ..lti.offline import cross_covariance, solve_lower, time_integral
@@ -24,7 +23,7 @@ from ..statistics.roundoff import factorised
 from ..statistics.space_time import SpaceTimePrior
 from .communicator import Communicator, SerialCommunicator
 from .comparison import information_curves, random_networks
-from .covariances import Storage
+from .covariances import ConditionalCovariance, data_covariance
 from .network import Network
 from .selection import Selection, select
 
@@ -135,13 +134,16 @@ def place_sensors(
     objective = prior if weights is None else prior.weighted(weights)
     generator = np.random.default_rng(count("seed", seed, 0))
     together = comm or SerialCommunicator()
-    file = None if store is None else path_of("store", store)
-    storage = Storage(file, together, progress, overwrite)
-    every = storage.covariance(of, objective)
+    file = None if store is None else Path(store)
+    options: dict[str, Any] = {"overwrite": overwrite, "progress": progress}
+    every = data_covariance(of, objective, file, together, **options)
     conditional = None
-    if goal is not None:
-        given = goal if isinstance(goal, ToeplitzMap) else np.asarray(goal)
-        conditional = storage.conditional(every, of, objective, given)
+    if isinstance(goal, ToeplitzMap):
+        conditional = ConditionalCovariance(every, of, objective, goal)
+    elif goal is not None:
+        beside = file and file.with_name(f"{file.stem}-goal{file.suffix}")
+        given = objective.given(np.asarray(goal))
+        conditional = data_covariance(of, given, beside, together, **options)
     found = select(
         every,
         errors,
@@ -154,8 +156,7 @@ def place_sensors(
         lazy=lazy,
         comm=comm,
         journal=journal,
-        overwrite=overwrite,
-        progress=progress,
+        **options,
     )
     others = random_networks(network, count("random", random, 0), generator)
     compared = information_curves(every, errors, conditional, network.existing, others, together)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from ..core.errors import DataError, JournalWarning
+from ..core.errors import JournalWarning
 from ..core.fingerprint import fingerprint
 from ..core.journal import Journal
 from ..statistics.covariance import Covariance
@@ -42,60 +44,47 @@ class Choices(Journal):
         return found
 
 
+@dataclass(frozen=True)
 class Record:
     """Record of a selection by all ranks, the first of which has the journal; in memory alone where
-    there is no path. A context manager.
+    there is no path. `steps` are the sensors chosen before, the same on all ranks."""
 
-    Attributes
-    ----------
-    steps : dict
-        Sensors chosen before, the same on all ranks.
-
-    Raises
-    ------
-    DataError
-        If the file is no such journal, or of other data or settings.
-    """
-
-    def __init__(
-        self,
-        path: Path | None,
-        matrices: Sequence[Whitened],
-        network: Network,
-        comm: Communicator,
-        overwrite: bool = False,
-    ):
-        self.path = path
-        self.steps: Steps = {}
-        self._book: Choices | None = None
-
-        def begin() -> Steps:
-            if path is None or comm.Get_rank() != 0:
-                return {}
-            book = Choices.start(path, lambda: _parts(matrices, network), overwrite=overwrite)
-            self._book = book
-            try:
-                return book.steps()
-            except DataError:
-                book.close()
-                raise
-
-        if path is not None:
-            self.steps = comm.bcast(safely(comm, begin))
-
-    def __enter__(self) -> Record:
-        if self._book is not None:
-            self._book.__enter__()
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        if self._book is not None:
-            self._book.__exit__(*error)
+    path: str | Path | None
+    steps: Steps
+    book: Choices | None
 
     def add(self, rule: str, p: int, gain: float) -> None:
         """Another sensor, on disk before this returns."""
-        if self._book is not None:
-            self._book.put(choices=(self._book.count_of("choices"), (rule, p, gain)))
+        if self.book is not None:
+            self.book.put(choices=(self.book.count_of("choices"), (rule, p, gain)))
+
+
+@contextmanager
+def recorded(
+    path: str | Path | None,
+    matrices: Sequence[Whitened],
+    network: Network,
+    comm: Communicator,
+    overwrite: bool,
+) -> Iterator[Record]:
+    """The record of a selection; a `DataError` if the file is no such journal, or of other data or
+    settings."""
+    if path is None:
+        yield Record(None, {}, None)
+        return
+    book: Choices | None = None
+    with ExitStack() as stack:
+
+        def begin() -> Steps:
+            nonlocal book
+            if comm.Get_rank() != 0:
+                return {}
+            started = Choices.start(path, lambda: _parts(matrices, network), overwrite=overwrite)
+            book = stack.enter_context(started)
+            return book.steps()
+
+        steps = comm.bcast(safely(comm, begin))
+        yield Record(path, steps, book)
 
 
 def _parts(matrices: Sequence[Whitened], network: Network) -> dict[str, Any]:

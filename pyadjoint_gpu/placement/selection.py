@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,6 @@ from numpy.typing import ArrayLike
 
 from ..core.checks import check_choice
 from ..core.errors import ConfigError, DataError, shown
-from ..core.files import path_of
 from ..core.progress import progress_bar
 from ..statistics.covariance import Covariance
 from ..statistics.noise import Noise
@@ -22,7 +21,7 @@ from .candidates import LAZY_STEPS, TIE, Candidates
 from .communicator import Communicator, SerialCommunicator, owner, safely, share
 from .network import Mask, Network
 from .objective import objective
-from .record import Record
+from .record import Record, recorded
 from .threads import workers
 
 GAIN, RATIO = "gain", "gain per cost"
@@ -148,7 +147,6 @@ def select(
         raise ConfigError(f"lazy: found {shown(lazy)}, expected True, False or None")
     if comm is not None and not isinstance(comm, Communicator):
         raise ConfigError(f"comm: found {shown(comm)}, expected a communicator of mpi4py")
-    journal = None if journal is None else path_of("journal", journal)
     matrices = objective(covariance, noise, conditional)
     network = Network.of(covariance.candidates, budget, costs, existing, forbidden)
     submodular = len(matrices) == 1
@@ -159,21 +157,20 @@ def select(
 
     def run(rule: str, record: Record) -> tuple[list[int], list[float], float]:
         with workers() as threads:
-
-            def start() -> Candidates:
-                return Candidates(
-                    matrices,
-                    share(together, network.candidates),
-                    len(network.existing) + network.most,
-                    dtype=dtype,
-                    lazy=usual if lazy is None else lazy,
-                    workers=threads,
-                )
-
-            return _greedy(start, network, rule, record, together, progress)
+            start = partial(
+                Candidates,
+                matrices,
+                share(together, network.candidates),
+                len(network.existing) + network.most,
+                dtype=dtype,
+                lazy=usual if lazy is None else lazy,
+                workers=threads,
+            )
+            candidates = safely(together, start)
+            return _greedy(candidates, network, rule, record, together, progress)
 
     rules = (GAIN,) if network.costs is None else (RATIO, GAIN)
-    with Record(journal, matrices, network, together, overwrite) as record:
+    with recorded(journal, matrices, network, together, overwrite) as record:
         runs = [run(rule, record) for rule in rules]
     # Ties go to the first.
     best = max(range(len(runs)), key=lambda k: (sum(runs[k][1]), -k))
@@ -194,7 +191,7 @@ def select(
 
 
 def _greedy(
-    start: Callable[[], Candidates],
+    candidates: Candidates,
     network: Network,
     rule: str,
     record: Record,
@@ -202,7 +199,6 @@ def _greedy(
     progress: bool | None,
 ) -> tuple[list[int], list[float], float]:
     """The order, gains, and the information of sensors in place."""
-    candidates = safely(comm, start)
     divisor = np.ones(network.candidates)
     if rule == RATIO and network.costs is not None:
         divisor = network.costs

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -32,23 +33,11 @@ Forward = Callable[[dict[str, Any]], ArrayLike]
 
 
 class Estimates(NamedTuple):
-    """Results of inner samplers of s, each with a first axis of their number.
-
-    Attributes
-    ----------
-    log_evidence : array
-        ln of an unbiased estimate of p(d | theta); -inf where G is not finite.
-    mean, sd : array
-        Moments of s.
-    draws : array
-        Some samples of s.
-    acceptance, shortest, longest : array
-        Least acceptance of the stages, and extreme lengths of their trajectories.
-    stages : array
-        Number of stages.
-    """
+    """Results of inner samplers of s: moments and some samples of s, the least acceptance of their
+    stages, the extreme lengths of trajectories, and the number of stages."""
 
     log_evidence: Float[AnyArray, " batch"]
+    """ln of an unbiased estimate of p(d | theta); -inf where G is not finite."""
     mean: Float[AnyArray, "batch components"]
     sd: Float[AnyArray, "batch components"]
     draws: Float[AnyArray, "batch draws components"]
@@ -58,14 +47,14 @@ class Estimates(NamedTuple):
     stages: Int[AnyArray, " batch"]
 
 
-@partial(compiled_loop, static_argnums=(0,))
+@partial(compiled_loop, static_argnums=(0, 1))
 def _estimated(
-    static: tuple[Settings, int],
+    settings: Settings,
+    draws: int,
     tags: Int[Array, "batch numbers"],
     design_matrix: Float[Array, "batch data components"],
     *problem: Any,
 ) -> Estimates:
-    settings, draws = static
     keys = jax.vmap(_key)(tags)
     possible = jnp.all(jnp.isfinite(design_matrix), axis=(1, 2))
     # An impossible G is sampled as zero, so that batches are all alike.
@@ -94,21 +83,8 @@ def _estimated(
 
 @dataclass(frozen=True)
 class Work:
-    """Inputs common to all batches, which can be sent to other processes.
-
-    Attributes
-    ----------
-    fixed : Fixed
-    forward : callable
-        Map from theta to G.
-    names : tuple of str
-        Names of theta's components.
-    settings : Settings
-    draws : int
-        Samples of s that are kept.
-    batch : int
-    dtype : str
-    """
+    """Inputs common to all batches, which can be sent to other processes. `names` are those of
+    theta's components; of each sampler `draws` samples of s are kept."""
 
     fixed: Fixed
     forward: Forward
@@ -120,9 +96,16 @@ class Work:
 
     @double
     def design_matrix(self, theta: Theta) -> Float[np.ndarray, "batch data components"]:
-        """L^-1 G for each row of theta, at most a batch of rows. Always in double precision, as JAX
-        would keep the constants of a trace in single precision."""
-        return self.fixed.whiten(_matrices(self.forward, self.names, theta, self.batch))
+        """L^-1 G for each row of theta, at most a batch of rows, all at once where `forward`
+        consists of JAX operations. Always in double precision, as JAX would keep the constants of a
+        trace in single precision."""
+        try:
+            batched = _batched(self.forward, self.names)
+            found = np.asarray(batched(theta[_filling(theta, self.batch)]))[: len(theta)]
+        except (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError):
+            rows = [dict(zip(self.names, map(float, row), strict=True)) for row in theta]
+            found = np.stack([np.asarray(self.forward(row)) for row in rows])
+        return self.fixed.whiten(found)
 
     @double
     def start(self, theta: Theta, tags: Tags, device: Any = None) -> Estimates:
@@ -131,7 +114,7 @@ class Work:
         given = (self.design_matrix(theta)[fill], *self.fixed.shared)
         arrays = jax.tree.map(lambda a: np.asarray(a, self.dtype), given)
         arrays = jax.device_put((tags[fill], *arrays), device)
-        found = _estimated((self.settings, self.draws), *arrays)
+        found = _estimated(self.settings, self.draws, *arrays)
         return jax.tree.map(lambda a: a[: len(theta)], found)
 
     def finish(self, theta: Theta, tags: Tags) -> Estimates:
@@ -144,47 +127,28 @@ def estimate(
     theta: Theta,
     tags: Tags,
     executor: Executor | None = None,
-) -> Iterator[Estimates]:
-    """Estimates for all rows of theta, a batch after the other.
-
-    Parameters
-    ----------
-    theta : array
-    tags : array of int
-        Seeds of the random numbers of each row.
-    executor : Executor, optional
-        Pool of other processes; without one, batches go to this process's devices in turn.
-    """
+) -> Estimates:
+    """Estimates for all rows of theta: batches go to a pool of other processes, or else to this
+    process's devices in turn."""
     parts = [slice(i, i + work.batch) for i in range(0, len(theta), work.batch)]
     if executor is not None:
-        yield from executor.map(work.finish, [theta[p] for p in parts], [tags[p] for p in parts])
-        return
+        each = executor.map(work.finish, [theta[p] for p in parts], [tags[p] for p in parts])
+        return joined(each)
     devices = jax.local_devices()
-    # One batch runs on each device at a time.
-    running: list[Estimates | None] = [
-        work.start(theta[p], tags[p], d) for p, d in zip(parts, devices, strict=False)
-    ]
-    for k in range(len(parts)):
-        found = jax.tree.map(np.asarray, running[k])
-        running[k] = None
-        if len(running) < len(parts):
-            p = parts[len(running)]
-            running.append(work.start(theta[p], tags[p], devices[k % len(devices)]))
-        yield found
+    found: list[Estimates] = []
+    running: deque[Estimates] = deque()
+    for k, p in enumerate(parts):
+        # One batch runs on each device at a time.
+        if len(running) == len(devices):
+            found.append(jax.tree.map(np.asarray, running.popleft()))
+        running.append(work.start(theta[p], tags[p], devices[k % len(devices)]))
+    return joined([*found, *running])
 
 
 @contextmanager
 def workers(executor: Executor | None, work: Work) -> Iterator[Executor | None]:
     """An executor that can do the work: a pool that forks is replaced by one that does not, since
-    JAX's threads do not survive a fork and a process would wait for them forever.
-
-    Raises
-    ------
-    ConfigError
-        If it is no executor, or G cannot be sent to a process.
-    EngineError
-        If a process died, or could not start.
-    """
+    JAX's threads do not survive a fork and a process would wait for them forever."""
     if executor is not None and not isinstance(executor, Executor):
         raise ConfigError(
             f"executor: found {type(executor).__name__}, expected a concurrent.futures.Executor"
@@ -201,7 +165,9 @@ def workers(executor: Executor | None, work: Work) -> Iterator[Executor | None]:
         ) from None
     given: Any = executor
     try:
-        if _forks(given):
+        # A subclass with a method of its own does as it likes.
+        own_map = type(given).map is not ProcessPoolExecutor.map
+        if not own_map and given._mp_context.get_start_method() == "fork":
             made = given._max_workers, get_context("spawn"), given._initializer, given._initargs
             with ProcessPoolExecutor(*made) as own:
                 yield own
@@ -215,13 +181,7 @@ def workers(executor: Executor | None, work: Work) -> Iterator[Executor | None]:
         ) from None
 
 
-def _forks(executor: Any) -> bool:
-    """True if its processes would be forked; False for subclasses with a method of their own."""
-    own = type(executor).map is not ProcessPoolExecutor.map
-    return not own and executor._mp_context.get_start_method() == "fork"
-
-
-def joined(parts: list[Estimates]) -> Estimates:
+def joined(parts: Iterable[Estimates]) -> Estimates:
     """Concatenate batches."""
     return jax.tree.map(lambda *a: np.concatenate(a), *parts)
 
@@ -242,17 +202,3 @@ def _batched(forward: Forward, names: tuple[str, ...]) -> Any:
 def _filling(theta: np.ndarray, batch: int) -> Int[np.ndarray, " batch"]:
     """Indices that pad a short batch to full size: one shape, one compilation."""
     return np.arange(batch) % len(theta)
-
-
-def _matrices(
-    forward: Forward,
-    names: tuple[str, ...],
-    theta: Theta,
-    batch: int,
-) -> Float[np.ndarray, "rows data components"]:
-    """G for each row of theta, batched where `forward` consists of JAX operations."""
-    try:
-        return np.asarray(_batched(forward, names)(theta[_filling(theta, batch)]))[: len(theta)]
-    except (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError):
-        rows = [dict(zip(names, map(float, row), strict=True)) for row in theta]
-        return np.stack([np.asarray(forward(row)) for row in rows])

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
 from numpy.typing import ArrayLike
 
 from ..core.checks import real_array
 from ..core.errors import ConfigError, DataError
 from ..core.quantities import converter, stated
 from ..problem.control import BoundControl
-from ..statistics.matern import MaternField
+from ..statistics.matern import FieldMap, MaternField
 from ..statistics.observed import check_units
 
 
@@ -38,8 +36,9 @@ class FieldPrior:
     sd: ArrayLike
     length: float | None = None
 
-    def bind(self, control: BoundControl) -> BoundPrior:
-        """The prior on a control's grid.
+    def bind(self, control: BoundControl) -> FieldMap:
+        """The linear map from independent standard normal numbers, of the control's shape, to
+        theta - theta_0.
 
         Raises
         ------
@@ -61,24 +60,10 @@ class FieldPrior:
         if control.control.basis != "field":
             if self.length is not None:
                 raise ConfigError(f"{key}.length: the control is not a field; leave it out")
-            return BoundPrior(control, lambda x: jnp.asarray(sd) * x)
+            return lambda x: jnp.asarray(sd) * x
         length, units = self.length, stated(self.length)
         if units is not None:
             how = converter(f"{key}.length", units, control.space.grid.units)
             length = how(real_array(f"{key}.length", length)).item()
         field = MaternField(control.space, length, key)
-        return BoundPrior(control, lambda x: jnp.asarray(sd) * field.root(x))
-
-
-@dataclass(frozen=True)
-class BoundPrior:
-    """A `FieldPrior` bound to a control.
-
-    Attributes
-    ----------
-    root : callable
-        Linear map from independent standard normal numbers, of theta's shape, to theta - theta_0.
-    """
-
-    control: BoundControl
-    root: Callable[[Float[Array, "*shape"]], Float[Array, "*shape"]]
+        return lambda x: jnp.asarray(sd) * field.root(x)

@@ -11,7 +11,7 @@ import xarray as xr
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 
-from ..core.checks import check_choice, finite_array
+from ..core.checks import check_choice, count, finite_array
 from ..core.frozen import Frozen
 from ..core.pickling import AsGiven
 from ..core.precision import double
@@ -20,7 +20,6 @@ from ..results.samples import attributes, evidence
 from .checks import check_trajectories
 from .inputs import Fixed, GaussianPrior, fixed
 from .linear import USUAL, Sampled, Settings, checked_settings, sample
-from .options import check_run
 from .runs import run_coordinate, run_variables
 
 
@@ -85,7 +84,7 @@ class LinearSMC(AsGiven, Frozen):
         SamplingWarning
             Where there is reason not to trust the result.
         """
-        seed, repeats = check_run(seed, repeats)
+        seed, repeats = count("seed", seed, 0), count("repeats", repeats)
         keys = jax.random.split(jax.random.key(seed), repeats)
         design_matrix = np.broadcast_to(self._white, (repeats, *self._white.shape))
         given = (design_matrix, *self._fixed.shared)

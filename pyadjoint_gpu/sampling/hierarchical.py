@@ -20,10 +20,9 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from jaxtyping import Bool
 from numpy.typing import ArrayLike
 
-from ..core.checks import check_choice, fraction
+from ..core.checks import check_choice, count, fraction
 from ..core.errors import ConfigError
 from ..core.frozen import Frozen
 from ..core.pickling import AsGiven
@@ -34,15 +33,17 @@ from .checks import check_collapse, check_diversity, check_noise, check_possible
 from .estimates import Forward, Work, joined, workers
 from .inputs import GaussianPrior, fixed
 from .linear import USUAL, Settings, checked_settings
-from .options import check_run, set_counts
+from .options import set_counts
 from .pseudo_marginal import PseudoMarginal, State
 from .runs import paths, run_coordinate, run_variables
-from .theta_prior import Theta, ThetaPrior
+from .theta_prior import ThetaPrior
 
 OWN = ("component", "slip", "slip_mean", "slip_sd", "slip_kind", "along", "down", "observed")
 OWN += ("predicted", "residual", "sigma", "observation_x", "observation_y")
 OWN += ("look_east", "look_north", "look_up")
 """Names in results beside those of all samplers, the ones for faults included."""
+SETTINGS = ("inner", "particles", "moves", "ess", "batch", "draws", "dtype")
+"""Fields that determine the samples by their values."""
 PROBED = 4
 """Draws of the prior at which a journal records G."""
 
@@ -138,7 +139,7 @@ class HierarchicalSMC(AsGiven, Frozen):
     @cached_property
     def _work(self) -> Work:
         given = fixed(self.data, self.noise, self.slip_prior, self.bounds)
-        names = self._prior.names
+        names = tuple(self.theta_prior)
         return Work(given, self.forward, names, self.inner, self.draws, self.batch, self.dtype)
 
     def run(
@@ -190,7 +191,7 @@ class HierarchicalSMC(AsGiven, Frozen):
         SamplingWarning
             Where there is reason not to trust the result.
         """
-        seed, repeats = check_run(seed, repeats, journal)
+        seed, repeats = count("seed", seed, 0), count("repeats", repeats)
         with workers(executor, self._work) as pool:
             outer = PseudoMarginal(
                 self._work, self._prior, self.particles, self.moves, self.ess, pool
@@ -234,22 +235,19 @@ class HierarchicalSMC(AsGiven, Frozen):
             return [now.gamma for now in found.load(State)]
 
     def _check_possible(self, states: list[State], seed: int) -> None:
-        count = sum(now.impossible for now in states)
-        if not count:
+        impossible = sum(now.impossible for now in states)
+        if not impossible:
             return
         theta = self._prior.draw(np.random.default_rng([seed, 0, 0]), self.particles)
-        bad = self._impossible(theta)
+        parts = [theta[i : i + self.batch] for i in range(0, len(theta), self.batch)]
+        matrices = np.concatenate([self._work.design_matrix(part) for part in parts])
+        bad = ~np.all(np.isfinite(matrices), axis=(1, 2))
         example = ""
         if np.any(bad):
             row = theta[np.argmax(bad)]
             pairs = zip(self.theta_prior, row, strict=True)
             example = f", such as {', '.join(f'{k} = {v:.4g}' for k, v in pairs)}"
-        check_possible(count, sum(now.step for now in states) * self.particles, example)
-
-    def _impossible(self, theta: Theta) -> Bool[np.ndarray, " particles"]:
-        parts = [theta[i : i + self.batch] for i in range(0, len(theta), self.batch)]
-        matrices = np.concatenate([self._work.design_matrix(part) for part in parts])
-        return ~np.all(np.isfinite(matrices), axis=(1, 2))
+        check_possible(impossible, sum(now.step for now in states) * self.particles, example)
 
     def _dataset(self, states: list[State], seed: int, noise: float) -> xr.Dataset:
         theta = np.concatenate([now.theta for now in states])
@@ -292,18 +290,8 @@ class HierarchicalSMC(AsGiven, Frozen):
             "data": [given.data, given.used],
             "noise": given.noise,
             "slip_prior": given.prior,
-            "theta_prior": [
-                list(self.theta_prior.items()),
-                theta,
-                self._prior.log_density(theta),
-            ],
+            "theta_prior": [list(self.theta_prior.items()), theta, self._prior.log_density(theta)],
             "bounds": given.box,
-            "inner": self.inner,
-            "particles": self.particles,
-            "moves": self.moves,
-            "ess": self.ess,
-            "batch": self.batch,
-            "draws": self.draws,
-            "dtype": self.dtype,
+            **{k: getattr(self, k) for k in SETTINGS},
             "seed": seed,
         }

@@ -141,15 +141,8 @@ def move(
     jitter: float,
 ) -> tuple[Columns, Float[Array, ""]]:
     """`moves` trajectories of every particle, each accepted or refused; and the mean acceptance.
-
-    Parameters
-    ----------
-    s : array, shape (n, N)
-    variance : array, shape (n,)
-        C, the inverse mass.
-    step : float
-        dt; each trajectory takes one between (1 - jitter) and (1 + jitter) times it.
-    """
+    `variance` is C, the inverse mass; each trajectory takes a dt between (1 - jitter) and
+    (1 + jitter) times `step`."""
     vector = density.vector[:, None]
 
     def potential(s: jax.Array, hs: jax.Array) -> jax.Array:

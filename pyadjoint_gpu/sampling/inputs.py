@@ -41,28 +41,18 @@ class GaussianPrior:
 
 
 class Fixed(NamedTuple):
-    """Inputs that all inner samplers share.
-
-    Attributes
-    ----------
-    data : array
-        L^-1 d of the observed data, with Sigma = L L^T.
-    noise : array
-        L, or its diagonal.
-    constant : float
-        -ln det(2 pi Sigma) / 2.
-    prior : Quadratic
-    box : Box or None
-    used : array of bool
-        Mask of the observed ones among all data.
-    """
+    """Inputs that all inner samplers share, with Sigma = L L^T the covariance of e."""
 
     data: Float[np.ndarray, " data"]
+    """L^-1 d of the observed data."""
     noise: Float[np.ndarray, " data"] | Float[np.ndarray, "data data"]
+    """L, or its diagonal."""
     constant: float
+    """-ln det(2 pi Sigma) / 2."""
     prior: Quadratic
     box: Box | None
     used: Bool[np.ndarray, " all_data"]
+    """Mask of the observed ones among all data."""
 
     @property
     def shared(self) -> tuple[Any, ...]:
@@ -99,13 +89,7 @@ def fixed(
     prior: ArrayLike | GaussianPrior,
     bounds: tuple[ArrayLike, ArrayLike] | None,
 ) -> Fixed:
-    """`Fixed` from the arrays of a problem.
-
-    Raises
-    ------
-    ConfigError, DataError
-        If one of them has a wrong shape or value, or the prior is improper.
-    """
+    """`Fixed` from the arrays of a problem, checked."""
     d = real_array("data", data)
     if d.ndim != 1 or d.size == 0:
         raise DataError(f"data: found an array of shape {d.shape}, expected one axis of data")
@@ -136,7 +120,8 @@ def normal(prior: ArrayLike | GaussianPrior) -> Quadratic:
                 f"slip_prior.precision: found an array of shape {precision.shape},"
                 " expected a square matrix"
             )
-        if not np.allclose(precision, precision.T, rtol=1e-8, atol=1e-12 * _largest(precision)):
+        largest = np.max(np.abs(precision), initial=0.0)
+        if not np.allclose(precision, precision.T, rtol=1e-8, atol=1e-12 * largest):
             raise DataError(
                 "slip_prior.precision: it is not symmetric, expected a symmetric matrix"
             )
@@ -196,7 +181,3 @@ def _check_within(prior: Quadratic, box: Box) -> None:
             f" deviations from its prior's mean, {mean[worst]:.3g}, expected {FARTHEST:g} or less:"
             " move the prior or the bounds"
         )
-
-
-def _largest(array: np.ndarray) -> float:
-    return float(np.max(np.abs(array), initial=0.0))

@@ -4,28 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import fields
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, get_type_hints
+from typing import TypeVar, get_type_hints
 
 from ..core.journal import Journal, MadeWith
 from ..core.progress import phase, progress_bar
+from .runs import Tempered
 
-
-class TemperedState(Protocol):
-    """The attributes of a tempered sampler's state that say how far its run is."""
-
-    @property
-    def gamma(self) -> float: ...
-
-    @property
-    def move(self) -> int: ...
-
-    @property
-    def log_evidence(self) -> float: ...
-
-
-S = TypeVar("S", bound=TemperedState)
+S = TypeVar("S", bound=Tempered)
 
 
 class States(Journal):
@@ -44,15 +30,19 @@ class States(Journal):
         self._next = 0 if now is None else now[0] + 1
         if now is not None and now[1]["run"] == len(found):
             found.append(now[1]["state"])
-        return [_state(values, kind) for values in found]
+        hints = get_type_hints(kind)
+        # NamedTuples are recorded as dicts.
+        return [
+            kind(**{k: hints[k](**v) if isinstance(v, dict) else v for k, v in values.items()})
+            for values in found
+        ]
 
-    def save(self, run: int, state: Any, ended: bool) -> None:
+    def save(self, run: int, state: Tempered, ended: bool) -> None:
         """Record the state of a run; `load` comes first."""
-        values = {f.name: getattr(state, f.name) for f in fields(state)}
         if ended:
-            self.put(runs=(run, values))
+            self.put(runs=(run, vars(state)))
         else:
-            self.put(now=(self._next, {"run": run, "state": values}))
+            self.put(now=(self._next, {"run": run, "state": vars(state)}))
             self._next += 1
 
 
@@ -70,19 +60,7 @@ def followed(
 ) -> list[S]:
     """The last states of `repeats` runs of a tempered sampler; runs that the journal has resume.
 
-    Parameters
-    ----------
-    kind : type
-        Dataclass of the states.
-    journal : path, optional
-    made_with : callable
-        The inputs that determine the states, by name; called where there is a journal.
-    first, moved : callable
-        The first state of run number k, and the state after another move.
-    moves : int
-        Moves a stage.
-    overwrite : bool
-        Start the journal anew.
+    Run number k begins with `first(k)`, and each of the `moves` of a stage is `moved(state, k)`.
     """
     with (
         (
@@ -110,15 +88,3 @@ def followed(
             while not ended(states[k]):
                 keep(moved(states[k], k), k)
     return states
-
-
-def _state(found: dict[str, Any], kind: type[S]) -> S:
-    values = {}
-    for name, hint in get_type_hints(kind).items():
-        value = found[name]
-        if hint in (int, float):
-            value = hint(value)
-        elif issubclass(hint, tuple):
-            value = hint(**value)
-        values[name] = value
-    return kind(**values)

@@ -176,27 +176,8 @@ def posterior(
     prior: Quadratic,
     box: Box | None,
 ) -> Sampled:
-    """The posterior of s for each of a batch of G.
-
-    Parameters
-    ----------
-    settings : Settings
-    keys : array of PRNG keys
-    design_matrix : array
-        Sigma^(-1/2) G.
-    data : array
-        Sigma^(-1/2) d.
-    constant : float
-        -ln det(2 pi Sigma) / 2.
-    prior : Quadratic
-        Prior of s: its precision Lambda, and Lambda times its mean.
-    box : Box or None
-
-    Returns
-    -------
-    Sampled
-        Arrays with a first axis of the batch; ln Z for the prior normalised in the box.
-    """
+    """The posterior of s for each of a batch of Sigma^(-1/2) G, given Sigma^(-1/2) d and the
+    constant -ln det(2 pi Sigma) / 2. ln Z is for the prior normalised in the box."""
 
     def one(key: Key[Array, ""], design_matrix: Float[Array, "data components"]) -> Sampled:
         first, second = jax.random.split(key)

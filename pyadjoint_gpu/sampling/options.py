@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 
 import numpy as np
 
-from ..core.checks import count
 from ..core.errors import ConfigError
 from ..core.frozen import Frozen
-from ..core.outputs import check_outputs
 
 RESERVED = frozenset(
     (
@@ -44,10 +41,3 @@ def set_counts(owner: Frozen, **least: int) -> None:
         if found < low:
             raise ConfigError(f"{name}: found {found}, expected {low} or more")
         owner._set(**{name: found})
-
-
-def check_run(seed: int, repeats: int, journal: str | Path | None = None) -> tuple[int, int]:
-    """`seed` and `repeats` of a sampler's `run` as int, after a check that its journal can be
-    written."""
-    check_outputs({"journal": journal})
-    return count("seed", seed, 0), count("repeats", repeats)

@@ -14,7 +14,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Array, Float
 
-from ..core.checks import fraction
+from ..core.checks import count, fraction
 from ..core.errors import ConfigError, ConvergenceError, nearest
 from ..core.frozen import Frozen
 from ..core.pickling import AsGiven
@@ -25,11 +25,12 @@ from ..problem.specification import problem_parts
 from ..problem.variables import transformed_attributes
 from ..results.dataset import Variables, describe, grid_coordinates, named
 from ..results.samples import KIND, TITLE, evidence
+from ..statistics.matern import FieldMap
 from . import journal as journals
 from . import tempering
 from .checks import check_collapse, check_diversity, check_turns
-from .fields import BoundPrior, FieldPrior
-from .options import check_names, check_run, set_counts
+from .fields import FieldPrior
+from .options import check_names, set_counts
 from .reference import Particles, Points, Reference, reference, trajectory
 from .runs import Tempered, paths, run_coordinate, run_variables, taken
 
@@ -44,21 +45,13 @@ ACCEPTANCE = 0.75
 @dataclass(frozen=True)
 class State(Tempered):
     """State of a run; its `path` has gamma, ESS / N, mean probability of acceptance, and least
-    angle of a trajectory of each stage.
-
-    Attributes
-    ----------
-    points : Points
-        Particles x, with the misfit of their data and its gradient.
-    about : Reference
-        Gaussian that this stage's trajectories follow.
-    angle : float
-        Angle of a step.
-    """
+    angle of a trajectory of each stage."""
 
     points: Points
     about: Reference
+    """Gaussian that this stage's trajectories follow."""
     angle: float
+    """Angle of a step."""
 
 
 @dataclass(frozen=True)
@@ -113,12 +106,13 @@ class ProblemSMC(AsGiven, Frozen):
             raise ConfigError(
                 "bounds: a Gaussian prior has none; leave them out, or use transform 'logistic'"
             )
-        _ = self._priors
+        _ = self._roots
         self._check_names()
 
     @cached_property
     @double
-    def _priors(self) -> tuple[BoundPrior, ...]:
+    def _roots(self) -> dict[str, FieldMap]:
+        """Square roots of the priors' covariances, by control."""
         given = [self.prior] if isinstance(self.prior, FieldPrior) else self.prior
         if not isinstance(given, list | tuple) or not all(isinstance(p, FieldPrior) for p in given):
             raise ConfigError(
@@ -134,7 +128,7 @@ class ProblemSMC(AsGiven, Frozen):
         if missing or len(given) > len(by_name):
             what = f"none is given for {missing[0]!r}" if missing else "one is given twice"
             raise ConfigError(f"prior: {what}, expected one a control")
-        return tuple(by_name[c.name].bind(c) for c in self.problem.controls)
+        return {c.name: by_name[c.name].bind(c) for c in self.problem.controls}
 
     def _check_names(self) -> None:
         """Check that no two variables, coordinates or dimensions of results have the same name."""
@@ -151,7 +145,7 @@ class ProblemSMC(AsGiven, Frozen):
 
     def _change_of(self, x: Float[Array, " unknowns"]) -> Float[Array, " unknowns"]:
         parts = self.problem.split(x)
-        return jnp.concatenate([jnp.ravel(p.root(parts[p.control.name])) for p in self._priors])
+        return jnp.concatenate([jnp.ravel(root(parts[name])) for name, root in self._roots.items()])
 
     @cached_property
     def _change(self) -> Callable[[Float[Array, "particles unknowns"]], jax.Array]:
@@ -220,7 +214,7 @@ class ProblemSMC(AsGiven, Frozen):
         SamplingWarning
             Where there is reason not to trust the result.
         """
-        seed, repeats = check_run(seed, repeats, journal)
+        seed, repeats = count("seed", seed, 0), count("repeats", repeats)
         states = journals.followed(
             State,
             journal,
@@ -244,17 +238,12 @@ class ProblemSMC(AsGiven, Frozen):
         points = self._evaluate(x)
         if not np.any(np.isfinite(points.value)):
             raise ConvergenceError("the model could be solved for no particle of the prior")
-        nothing = Reference(np.zeros(n), np.zeros((n, 0)), np.zeros(0))
-        angle = TURN / self.leapfrogs
         return State(
-            step=1,
             move=self.moves,
-            gamma=0.0,
-            log_evidence=0.0,
             path=np.zeros((0, 4)),
             points=points,
-            about=nothing,
-            angle=angle,
+            about=Reference(np.zeros(n), np.zeros((n, 0)), np.zeros(0)),
+            angle=TURN / self.leapfrogs,
         )
 
     def _moved(self, now: State, stream: tuple[int, int]) -> State:
@@ -302,11 +291,7 @@ class ProblemSMC(AsGiven, Frozen):
             **problem_parts(self.problem),
             "prior": [self.prior, self.theta(x)],
             "values": self._evaluate(x).value,
-            "particles": self.particles,
-            "moves": self.moves,
-            "leapfrogs": self.leapfrogs,
-            "ess": self.ess,
-            "batch": self.batch,
+            **{k: getattr(self, k) for k in ("particles", "moves", "leapfrogs", "ess", "batch")},
             "seed": seed,
         }
 

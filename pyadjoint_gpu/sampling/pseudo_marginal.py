@@ -7,6 +7,7 @@ Stat. Soc. B 75, 397).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 
@@ -16,7 +17,7 @@ from jaxtyping import Float
 
 from ..core.errors import ConvergenceError
 from . import tempering
-from .estimates import Estimates, Work, estimate, joined
+from .estimates import Estimates, Work, estimate
 from .runs import Tempered, accepted, taken
 from .theta_prior import Theta, ThetaPrior
 
@@ -26,46 +27,23 @@ REPEATED = 8
 
 @dataclass(frozen=True)
 class State(Tempered):
-    """State of a run; its `path` has gamma, ESS / N and acceptance of each stage.
-
-    Attributes
-    ----------
-    theta : array, shape (N, p)
-    log_prior : array, shape (N,)
-    estimates : Estimates
-    spread : array, shape (p, p)
-        Cholesky factor of the random walk's covariance.
-    worst : array, shape (3,)
-        The least acceptance, the shortest and the longest trajectory of all inner samplers.
-    impossible : int
-        Estimates so far for which G was not finite.
-    """
+    """State of a run; its `path` has gamma, ESS / N and acceptance of each stage."""
 
     theta: Theta
     log_prior: Float[np.ndarray, " particles"]
     estimates: Estimates
     spread: Float[np.ndarray, "parameters parameters"]
+    """Cholesky factor of the random walk's covariance."""
     worst: Float[np.ndarray, " statistics"]
+    """The least acceptance, the shortest and the longest trajectory of all inner samplers."""
     impossible: int
+    """Estimates so far for which G was not finite."""
 
 
 @dataclass(frozen=True)
 class PseudoMarginal:
-    """Sampler of theta.
-
-    Attributes
-    ----------
-    work : Work
-        Inner samplers, which estimate p(d | theta).
-    prior : ThetaPrior
-    particles : int
-    moves : int
-        Metropolis moves a stage, random walks of 2.38^2 / p times the covariance of theta.
-    ess : float
-        Effective sample size after a stage, as a fraction of the particles.
-    executor : Executor, optional
-        Pool of processes for the inner samplers.
-    """
+    """Sampler of theta with settings of `HierarchicalSMC`; inner samplers, their `work`, estimate
+    p(d | theta)."""
 
     work: Work
     prior: ThetaPrior
@@ -75,13 +53,7 @@ class PseudoMarginal:
     executor: Executor | None
 
     def first(self, stream: tuple[int, int]) -> State:
-        """The first state of a run, whose random numbers are those of `stream`.
-
-        Raises
-        ------
-        ConvergenceError
-            If G is finite for no particle.
-        """
+        """The first state of a run, whose random numbers are those of `stream`."""
         theta = self.prior.draw(np.random.default_rng([*stream, 0]), self.particles)
         found = self._estimates(theta, stream, 0)
         impossible = found.log_evidence == -np.inf
@@ -92,16 +64,13 @@ class PseudoMarginal:
             )
         p = theta.shape[1]
         return State(
-            step=1,
             move=self.moves,
-            gamma=0.0,
-            log_evidence=0.0,
             path=np.zeros((0, 3)),
             theta=theta,
             log_prior=self.prior.log_density(theta),
             estimates=found,
             spread=np.zeros((p, p)),
-            worst=_worst(found),
+            worst=_worst(found, (np.inf, np.inf, -np.inf)),
             impossible=int(np.sum(impossible)),
         )
 
@@ -128,7 +97,7 @@ class PseudoMarginal:
             log_prior=accepted(good, log_prior, now.log_prior),
             estimates=accepted(good, found, now.estimates),
             path=path,
-            worst=_extreme(now.worst, _worst(found)),
+            worst=_worst(found, now.worst),
             impossible=now.impossible + int(np.sum(possible & (found.log_evidence == -np.inf))),
         )
 
@@ -159,16 +128,17 @@ class PseudoMarginal:
     def _estimates(self, theta: Theta, stream: tuple[int, int], step: int) -> Estimates:
         """Estimates, each with random numbers that do not depend on the process."""
         tags = np.array([(*stream, step, i) for i in range(len(theta))])
-        return joined(list(estimate(self.work, theta, tags, self.executor)))
+        return estimate(self.work, theta, tags, self.executor)
 
 
-def _worst(found: Estimates) -> Float[np.ndarray, " statistics"]:
+def _worst(found: Estimates, before: Iterable[float]) -> Float[np.ndarray, " statistics"]:
+    """`State.worst` of these inner samplers and those before."""
+    acceptance, shortest, longest = before
     return np.array(
-        [np.min(found.acceptance), np.min(found.shortest), np.max(found.longest)], dtype=float
+        [
+            min(acceptance, np.min(found.acceptance)),
+            min(shortest, np.min(found.shortest)),
+            max(longest, np.max(found.longest)),
+        ],
+        dtype=float,
     )
-
-
-def _extreme(
-    a: Float[np.ndarray, " statistics"], b: Float[np.ndarray, " statistics"]
-) -> Float[np.ndarray, " statistics"]:
-    return np.array([min(a[0], b[0]), min(a[1], b[1]), max(a[2], b[2])])

@@ -17,27 +17,21 @@ P = TypeVar("P")
 """An array, or a NamedTuple of arrays, with a first axis of particles."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Tempered:
-    """State of a run after its first particles were evaluated, and after each move of all of them.
+    """State of a run after its first particles were evaluated, and after each move of all of
+    them."""
 
-    Attributes
-    ----------
-    step : int
-        Evaluations of all particles so far, the first included.
-    move : int
-        Moves done in this stage, which is finished when they equal the moves a stage.
-    gamma, log_evidence : float
-        Exponent of the likelihood, and ln Z up to it.
-    path : array, shape (stages, statistics)
-        gamma, ESS / N, acceptance, and further statistics of each stage.
-    """
-
-    step: int
+    step: int = 1
+    """Evaluations of all particles so far, the first included."""
     move: int
-    gamma: float
-    log_evidence: float
+    """Moves done in this stage, which is finished when they equal the moves a stage."""
+    gamma: float = 0.0
+    """Exponent of the likelihood."""
+    log_evidence: float = 0.0
+    """ln Z up to gamma."""
     path: Float[np.ndarray, "stages statistics"]
+    """gamma, ESS / N, acceptance, and further statistics of each stage."""
 
     def at_stage(self, stage: Stage, *more: float, **particles: Any) -> Self:
         """The state at the start of a stage, with its resampled `particles`; `more` are first
@@ -80,15 +74,8 @@ def run_variables(
     path: Float[np.ndarray, "runs stages statistics"],
     **statistics: dict[str, str],
 ) -> Variables:
-    """Variables of a result by run and stage: ln Z, gamma, ESS / N, and further statistics.
-
-    Parameters
-    ----------
-    log_evidence : array, shape (runs,)
-    path : array, shape (runs, stages, statistics)
-    **statistics : dict
-        Names of the columns of `path` after gamma and ESS / N, with their attributes.
-    """
+    """Variables of a result by run and stage: ln Z, gamma, ESS / N, and further statistics, which
+    are the columns of `path` after these two, by name with their attributes."""
     columns = {
         "gamma": named("exponent of the likelihood"),
         "ess": named("ESS of the stage's weights over N"),

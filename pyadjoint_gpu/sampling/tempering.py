@@ -31,16 +31,7 @@ def increment(
     log_likelihood: Float[Array, " particles"], gamma: Float[Array, ""] | float, ess: float
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """dgamma in (0, 1 - gamma] at which ESS / N is `ess`, or 1 - gamma where ESS / N stays above;
-    and ln of the mean weight.
-
-    Parameters
-    ----------
-    log_likelihood : array, shape (N,)
-        -inf where the likelihood is zero.
-    gamma : float
-    ess : float
-        Between 0 and 1.
-    """
+    and ln of the mean weight. `log_likelihood` is -inf where the likelihood is zero."""
     count = log_likelihood.shape[0]
     # Finite, so that 0 times it is a number.
     logs = jnp.maximum(log_likelihood, -jnp.finfo(log_likelihood.dtype).max / 4.0)

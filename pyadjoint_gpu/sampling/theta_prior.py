@@ -23,13 +23,7 @@ class ThetaPrior:
 
     @classmethod
     def of(cls, given: Any, taken: Iterable[str]) -> ThetaPrior:
-        """The checked prior.
-
-        Raises
-        ------
-        ConfigError
-            If these are no distributions of numbers, or a name is reserved, or one of `taken`.
-        """
+        """The checked prior; no name may be reserved, or one of `taken`."""
         if not isinstance(given, Mapping):
             raise ConfigError(
                 f"theta_prior: found {type(given).__name__}, expected a dict of"
@@ -51,10 +45,6 @@ class ThetaPrior:
                     " expected a distribution of one number"
                 )
         return cls(given)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return tuple(self.distributions)
 
     def draw(self, generator: np.random.Generator, count: int) -> Theta:
         """`count` samples of theta."""

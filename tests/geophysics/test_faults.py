@@ -30,12 +30,11 @@ def test_patches_are_parts_of_the_fault():
 
 @double
 def test_to_the_east_dipping_south():
-    """Strike 90: the axes of the formulas are east and north, from the lower edge."""
+    """Strike 90: the axes of the formulas are east and north, from the upper edge."""
     east = green(Fault(4.0, 2.0, slips=("dip",)), east=0.0, north=0.0, strike=90.0, dip=30.0)
     x, y = POINTS[::3].T
     down = np.deg2rad(30.0)
-    lower = 1.5 + 2.0 * np.sin(down)
-    u = displacement(x + 2.0, y + 2.0 * np.cos(down), lower, down, 4.0, 2.0, "dip")
+    u = displacement(x + 2.0, y, 1.5, down, 4.0, 2.0, "dip")
     np.testing.assert_allclose(east[:, 0].reshape(-1, 3), u, atol=1e-14)
 
 

@@ -9,7 +9,8 @@ import pytest
 
 from pyadjoint_gpu.core.precision import double
 from pyadjoint_gpu.geophysics import Fault
-from pyadjoint_gpu.geophysics.okada import SLIPS, by_upper_edge, displacement
+from pyadjoint_gpu.geophysics.okada import SLIPS
+from pyadjoint_gpu.geophysics.okada import displacement as by_upper_edge
 
 # Okada (1985), table 2: depth 4, length 3, width 2.
 PUBLISHED = {
@@ -20,6 +21,15 @@ PUBLISHED = {
     ("dip", 0, 0, 90): (0, 0, 0),
     ("tensile", 0, 0, 90): (1.223e-2, 0, -1.606e-2),
 }
+
+
+def displacement(x, y, depth, dip, length, width, slip):
+    """As Okada has it, with `y` and `depth` of the lower edge."""
+    upper = depth - width * jnp.sin(dip)
+    # An edge within round-off of the surface is at the surface.
+    upper = jnp.where(jnp.abs(upper) < 1e-14 * width, 0.0, upper)
+    y = y + width * jnp.sin(dip - 0.5 * jnp.pi)
+    return by_upper_edge(x, y, upper, dip, length, width, slip)
 
 
 @double
