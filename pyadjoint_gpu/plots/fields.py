@@ -39,16 +39,12 @@ def plot(result: xr.Dataset) -> Figure:
             panels += _field_panels(result, name)
         elif result[name].ndim:
             panels.append(lambda ax, name=name: profile(ax, result, name))
-    panels += [lambda ax, name=n: draw_map(ax, result, name) for n in _states(result)]
+    unknowns = [n for n in str(result.attrs.get("unknowns", "")).split() if n in result]
+    panels += [lambda ax, name=n: draw_map(ax, result, name) for n in unknowns[:2]]
     if "predicted" in result:
         panels.append(lambda ax: _fit(ax, result))
     panels.append(lambda ax: _history(ax, result))
     return arranged(panels, aspect(result), str(result.attrs.get("title", "")))
-
-
-def _states(result: xr.Dataset) -> list[str]:
-    """Names of the model's unknowns in the result, two at most."""
-    return [n for n in str(result.attrs.get("unknowns", "")).split() if n in result][:2]
 
 
 def _field_panels(result: xr.Dataset, name: str) -> list[Panel]:

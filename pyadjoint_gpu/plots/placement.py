@@ -54,10 +54,10 @@ def plot_placement(result: xr.Dataset) -> Figure:
         lambda ax: _information(ax, result, basin.aspect),
     ]
     if "integral_true" in result:
-        error, units = result.attrs["integral_error"], _units(result["integral"])
+        error = f"{result.attrs['integral_error']:.2g} {units_of(result['integral'])}".rstrip()
         panels += [
             lambda ax: _total(ax, basin, "integral_true", ""),
-            lambda ax: _total(ax, basin, "integral", f" (rms error {error:.2g}{units})"),
+            lambda ax: _total(ax, basin, "integral", f" (rms error {error})"),
         ]
     for k, panel in enumerate(panels):
         panel(figure.add_subplot(cells[divmod(k, 3)]))
@@ -231,7 +231,7 @@ def _deviation(ax: Axes, basin: _Basin, addition: int, when: str) -> None:
     """Draw the standard deviation of the source's time integral after so many sensors, in the
     colours of both maps."""
     fields = basin.result["integral_sd"].isel(addition=[0, -1])
-    field = basin.result["integral_sd"].isel(addition=addition)
+    field = fields.isel(addition=addition)
     text = f"{field.attrs['long_name']}, {when}"
     basin.map(ax, field, text, (0.0, float(fields.max())), "magma")
 
@@ -240,11 +240,6 @@ def _total(ax: Axes, basin: _Basin, name: str, more: str) -> None:
     most = float(abs(basin.result["integral_true"]).max())
     text = basin.result[name].attrs["long_name"] + more
     basin.map(ax, basin.result[name], text, (-most, most), "RdBu_r")
-
-
-def _units(field: xr.DataArray) -> str:
-    """Units of a field, after a number."""
-    return f" {units_of(field)}".rstrip()
 
 
 def _information(ax: Axes, result: xr.Dataset, aspect: float = 1.3) -> None:

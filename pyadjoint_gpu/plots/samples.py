@@ -128,11 +128,8 @@ def _patches(
 def _fault_axes(ax: Axes) -> None:
     """Set up axes in which depth increases downwards."""
     ax.invert_yaxis()
-    for set_label, old, new in (
-        (ax.set_xlabel, ax.get_xlabel(), "along strike"),
-        (ax.set_ylabel, ax.get_ylabel(), "down dip"),
-    ):
-        set_label(new + old[1:])  # the unit
+    ax.set_xlabel("along strike" + ax.get_xlabel().removeprefix("x"))
+    ax.set_ylabel("down dip" + ax.get_ylabel().removeprefix("y"))
 
 
 def _bars(ax: Axes, result: xr.Dataset) -> None:

@@ -8,14 +8,13 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from ..core.outputs import check_outputs
 from ..core.progress import times
 from ..engines.choose import running
 from ..lti.block_column import block_column, rows_done
 from ..lti.toeplitz import ToeplitzMap
 from ..placement.placing import place_sensors
 from ..results.dataset import describe, grid_coordinates, named
-from .placement import FORECAST, PlacementCase
+from .placement import SOURCE, PlacementCase
 from .trial import integrated, trial
 
 KEPT = (
@@ -35,11 +34,9 @@ def run(
     """The Dataset of `place_sensors`, with candidates and the medium; where there is a rupture, its
     source and the forecast as the chosen network recovers them (`trial`). `overwrite`
     starts anew what is kept on disk."""
-    kept = {k: case.file.writes.get(k) for k in ("journal", "covariance", "selection")}
-    check_outputs({f"output.{k}": place for k, place in kept.items()}, case.file.reads)
-    sensors = len(case.candidates)
+    writes, sensors = case.file.writes, len(case.candidates)
     column = block_column(
-        **_asked(case), progress=progress, journal=kept["journal"], overwrite=overwrite
+        **_asked(case), progress=progress, journal=writes.get("journal"), overwrite=overwrite
     )
     whole = ToeplitzMap.of(column)
     of = whole.select(np.arange(sensors))
@@ -48,9 +45,9 @@ def run(
         of,
         case.prior,
         case.sigma,
-        goal=forecast if case.file.placement.goal == FORECAST else None,
-        store=kept["covariance"],
-        journal=kept["selection"],
+        goal=forecast if case.file.placement.goal == "forecast" else None,
+        store=writes.get("covariance"),
+        journal=writes.get("selection"),
         overwrite=overwrite,
         progress=progress,
         **case.choice,
@@ -97,7 +94,7 @@ def _asked(case: PlacementCase) -> dict[str, Any]:
         "model": case.model,
         "parameters": case.parameters,
         "sensors": np.concatenate([case.candidates, case.points]),
-        "parameter": "source",
+        "parameter": SOURCE,
         "engine": case.engine,
     }
 
