@@ -34,7 +34,7 @@ from pyadjoint_gpu.lti.covariance import covariance
 from pyadjoint_gpu.placement import A100, Machine, placement_cost, select
 from pyadjoint_gpu.statistics import DenseCovariance, SpaceTimePrior
 
-from .machine import best, timed
+from .machine import agree, best, timed
 from .report import markdown
 
 AGREE = 1e-12
@@ -75,9 +75,7 @@ def forming(sensors: int, steps: int, sites: int) -> dict[str, Any]:
         return np.concatenate(rows).reshape(steps, sensors, steps, sensors)
 
     peer, expected = timed(by_products)
-    off = np.max(np.abs(found.transpose(1, 0, 3, 2) - expected)) / np.max(np.abs(expected))
-    if not off <= AGREE:
-        raise AssertionError(f"covariances differ by {off}, expected {AGREE} or less")
+    off = agree("covariances differ", found.transpose(1, 0, 3, 2), expected, AGREE)
     return {
         "size": [sensors, steps, sites],
         "ours_seconds": ours,

@@ -43,7 +43,7 @@ Pair = tuple[np.ndarray, np.ndarray]
 """Pressure (flat) and dJ/dK."""
 
 
-def run(*, quick: bool = False, show: Callable[[str], None] = print) -> dict[str, Any]:
+def run(*, quick: bool = False) -> dict[str, Any]:
     rows: list[dict[str, Any]] = []
     for model in models(quick=quick):
         compile_seconds = _warm_up(model, "multigrid")
@@ -52,8 +52,7 @@ def run(*, quick: bool = False, show: Callable[[str], None] = print) -> dict[str
             row = {"case": name, "shape": model.grid.shape, "compile_seconds": compile_seconds}
             row |= _one(model, k, _affordable(rows, name, model))
             rows.append(row)
-            shape = " x ".join(str(n) for n in reversed(model.grid.shape))
-            show(f"{shape} {name}: {row['ours']['forward']:.3g} s")
+            print(f"{size(row)} {name}: {row['ours']['forward']:.3g} s")
     return {"tolerance": TOLERANCE, "agree": AGREE, "rows": rows}
 
 
