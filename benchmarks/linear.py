@@ -24,6 +24,7 @@ from __future__ import annotations
 import os
 import tempfile
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -125,9 +126,7 @@ def disk(candidates: int, steps: int, budget: int) -> dict[str, Any]:
             return select(of_what, NOISE, budget, lazy=False, progress=False)
 
         within = DenseCovariance(covariance(of, prior))
-        computing, found = min(
-            (timed(lambda: chosen(within)) for _ in range(3)), key=lambda t: t[0]
-        )
+        computing, found = best(lambda: chosen(within), budget=np.inf)
         reading, both = [], []
         for _ in range(3):
             forget()
@@ -164,12 +163,7 @@ def costs(candidates: int, steps: int, budget: int) -> dict[str, Any]:
 
 def scale(candidates: int, steps: int, budget: int, ranks: int) -> dict[str, Any]:
     rows = []
-    for form, dtype in (
-        ("pivoted", "float64"),
-        ("pivoted", "float32"),
-        ("schur", "float64"),
-        ("schur", "float32"),
-    ):
+    for form, dtype in product(("pivoted", "schur"), ("float64", "float32")):
         cost = placement_cost(candidates, steps, budget, ranks=ranks, dtype=dtype, form=form)
         rows.append(
             {

@@ -212,17 +212,17 @@ def _beside(n: int, m: int, repeats: int) -> dict[str, Any]:
         found = sample(USUAL, jax.random.split(jax.random.key(seed), 1), g, d, c, p, None)
         return float(found.log_evidence[0]), int(found.count[0])
 
-    theirs = _blackjax(green, data, constant, prior)
+    both = {"ours": ours, "blackjax": _blackjax(green, data, constant, prior)}
     out: dict[str, Any] = {"n": n, "data": m, "log_evidence": exact}
-    for name, f in (("ours", ours), ("blackjax", theirs)):
+    for name, f in both.items():
         out[name] = {"first_seconds": timed(partial(f, 0))[0], "seconds": []}
         out[name] |= {"log_evidence": [], "stages": []}
     for seed in range(1, repeats + 1):
-        for name, f in (("ours", ours), ("blackjax", theirs)):
+        for name, f in both.items():
             seconds, (z, stages) = timed(partial(f, seed))
             for key, value in (("seconds", seconds), ("log_evidence", z), ("stages", stages)):
                 out[name][key].append(value)
-    for name in ("ours", "blackjax"):
+    for name in both:
         error = float(np.mean(out[name]["log_evidence"])) - exact
         if not abs(error) <= AGREE:
             raise AssertionError(f"{name}: ln Z is off by {error}, expected {AGREE} or less")
