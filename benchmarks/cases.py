@@ -67,7 +67,7 @@ def noise(grid: Grid, std: float, cells: float) -> np.ndarray:
     return std * noise
 
 
-def faces(grid: Grid) -> Iterator[tuple[float, np.ndarray, np.ndarray]]:
+def _faces(grid: Grid) -> Iterator[tuple[float, np.ndarray, np.ndarray]]:
     """Per axis: the spacing and the two cells (flat) at each inner face."""
     cells = np.arange(grid.size, dtype=np.int32).reshape(grid.shape)
     for axis, (n, h) in enumerate(zip(grid.shape, grid.spacing, strict=True)):
@@ -80,7 +80,7 @@ def matrix(grid: Grid, permeability: np.ndarray) -> sp.csr_array:
     """A with A P = Q, by finite volumes: face conductance (K_i + K_j) / (2 h^2)."""
     k = permeability.ravel()
     rows, columns, values = [], [], []
-    for h, i, j in faces(grid):
+    for h, i, j in _faces(grid):
         a = 0.5 * (k[i] + k[j]) / h**2
         rows += [i, j, i, j]
         columns += [j, i, i, j]

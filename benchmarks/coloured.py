@@ -47,7 +47,9 @@ def newton(
         def factors(u: Any) -> Any:
             values = np.asarray(products(u))[kept]
             shape = (model.grid.size, model.grid.size)
-            return splu(sp.csc_array(sp.coo_array((values, (rows, columns)), shape=shape)))
+            matrix = sp.csc_array(sp.coo_array((values, (rows, columns)), shape=shape))
+            matrix.eliminate_zeros()  # corners, where the stencil has none
+            return splu(matrix)
 
         def solve() -> tuple[Any, int | None]:
             u = jnp.asarray(start)

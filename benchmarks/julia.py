@@ -210,8 +210,10 @@ def tables(result: dict[str, Any]) -> str:
             ]
         )
     head = ["cells", "case", "our iterations", "workshop's", "our s", "workshop's s", "ratio"]
-    parts.append("Beside the workshop's scheme, to a relative residual of 1e-6 (ours also to an")
-    parts[-1] += " estimated error of 1e-4):"
+    parts.append(
+        "Beside the workshop's scheme, to a relative residual of 1e-6 (ours also to an estimated"
+        " error of 1e-4):"
+    )
     parts.append(markdown(head, rows))
     o = result["overhead"]
     share = o["python_seconds"] / o["julia_seconds"] - 1.0
