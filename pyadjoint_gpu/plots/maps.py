@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.collections import QuadMesh
     from matplotlib.colorbar import Colorbar
+    from matplotlib.colors import Normalize
 
 MOST = 1000
 """Most observations on a map."""
@@ -45,11 +46,12 @@ def draw_map(
         open_axes(ax)
         return
     bounds = limits or (float(np.min(values)), float(np.max(values)))
+    norm = LogNorm(*bounds) if log else Normalize(*bounds)
     image = ax.pcolormesh(
         result["x_face"] / unit,
         result["y_face"] / unit,
         np.clip(values, np.finfo(float).tiny, None) if log else values,
-        norm=LogNorm(*bounds) if log else Normalize(*bounds),
+        norm=norm,
         cmap=colors if limits else "RdYlBu_r",
         rasterized=True,
     )
@@ -59,7 +61,7 @@ def draw_map(
         x, y = result["x"] / unit, result["y"] / unit
         ax.contour(x, y, values, 12, colors="k", linewidths=0.4, alpha=0.6)
     if "observation_x" in result and result["observed"].size <= MOST:
-        _observations(ax, result, name, image, points)
+        _observations(ax, result, name, image, norm, points)
     ax.set_aspect("equal")
     ax.set_xlabel("x" + suffix)
     ax.set_ylabel("y" + suffix)
@@ -83,7 +85,9 @@ def _scale(bar: Colorbar, bounds: tuple[float, float], log: bool) -> None:
         bar.ax.yaxis.set_minor_formatter("{x:g}")
 
 
-def _observations(ax: Axes, result: xr.Dataset, name: str, image: QuadMesh, points: bool) -> None:
+def _observations(
+    ax: Axes, result: xr.Dataset, name: str, image: QuadMesh, norm: Normalize, points: bool
+) -> None:
     """Mark the observations: of this field, in its colours; of another, with `points` alone."""
     unit, _ = length_unit(result)
     observed = result["observed"]
@@ -95,7 +99,7 @@ def _observations(ax: Axes, result: xr.Dataset, name: str, image: QuadMesh, poin
             result["observation_y"] / unit,
             s=16 if own else 10,
             c=observed.values if own else "white",
-            norm=image.norm if own else None,
+            norm=norm if own else None,
             cmap=image.cmap if own else None,
             edgecolors="black",
             linewidths=0.7,
