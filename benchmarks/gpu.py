@@ -11,11 +11,20 @@ one large array: what T_eff can reach.
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from pyadjoint_gpu import EmbeddedEngine, Grid
+from pyadjoint_gpu.engines.choose import running
+from pyadjoint_gpu.models import AcousticWave
+
+from .cases import adjoint_source, darcy_2d, noise
+from .machine import best, in_a_process
 from .report import markdown
 
 SIZES = ((127, 255), (255, 511), (511, 1023), (1023, 2047), (2047, 4095))
@@ -26,26 +35,23 @@ def run(*, quick: bool = False) -> dict[str, Any] | None:
     """Measure; None where JAX finds no GPU."""
     found = {}
     for platform in ("cuda", "cpu"):
-        done = subprocess.run(
-            [sys.executable, "-m", "benchmarks.gpu", *(["--quick"] if quick else [])],
-            env=os.environ | {"JAX_PLATFORMS": platform, "PYADJOINT_GPU_CACHE": "off"},
-            stdout=subprocess.PIPE,
-            stderr=None if platform == "cpu" else subprocess.PIPE,
-            text=True,
-        )
-        if done.returncode:
-            if platform == "cuda":
-                print((done.stderr or "").strip().splitlines()[-1:], file=sys.stderr)
-                return None
-            raise RuntimeError("the benchmark failed on the CPU")
-        found[platform] = json.loads(done.stdout.splitlines()[-1])
+        try:
+            found[platform] = in_a_process(
+                __name__,
+                *(["--quick"] if quick else []),
+                stderr=None if platform == "cpu" else subprocess.PIPE,
+                environment={"JAX_PLATFORMS": platform, "PYADJOINT_GPU_CACHE": "off"},
+            )
+        except subprocess.CalledProcessError as error:
+            if platform == "cpu":
+                raise
+            print(error.stderr.strip().splitlines()[-1:], file=sys.stderr)
+            return None
     return found
 
 
 def measure(*, quick: bool = False) -> dict[str, Any]:
     """Times on the platform of this process."""
-    import jax
-
     rows = [_darcy(shape) for shape in (SIZES[:2] if quick else SIZES)]
     waves = [_wave(shape) for shape in (WAVES[:1] if quick else WAVES)]
     device = jax.devices()[0]
@@ -60,11 +66,6 @@ def measure(*, quick: bool = False) -> dict[str, Any]:
 
 def _copy(n: int) -> float:
     """Bytes a second, read and written."""
-    import jax
-    import jax.numpy as jnp
-
-    from .machine import best
-
     x, twice = jnp.ones(n, jnp.float32), jax.jit(lambda x: 2.0 * x)
     twice(x).block_until_ready()
     seconds, _ = best(lambda: twice(x).block_until_ready(), repeats=20)
@@ -72,13 +73,6 @@ def _copy(n: int) -> float:
 
 
 def _darcy(shape: tuple[int, int]) -> dict[str, Any]:
-    import numpy as np
-
-    from pyadjoint_gpu import EmbeddedEngine
-
-    from .cases import adjoint_source, darcy_2d, noise
-    from .machine import best
-
     model = darcy_2d(shape)
     m = {"permeability": np.exp(noise(model.grid, 2.0, 8.0))}
     bar = adjoint_source(model)
@@ -108,14 +102,6 @@ def _darcy(shape: tuple[int, int]) -> dict[str, Any]:
 
 
 def _wave(shape: tuple[int, int]) -> dict[str, Any]:
-    import numpy as np
-
-    from pyadjoint_gpu import EmbeddedEngine, Grid
-    from pyadjoint_gpu.engines.choose import running
-    from pyadjoint_gpu.models import AcousticWave
-
-    from .machine import best
-
     steps = 1000
     grid = Grid(shape, [10.0 * n for n in shape])
     middle = [[5.0 * n for n in shape]]

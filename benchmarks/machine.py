@@ -1,18 +1,25 @@
-"""Description of the machine, and timing."""
+"""Description of the machine, timing, processes of their own, and agreement."""
 
 from __future__ import annotations
 
 import datetime
+import json
 import os
 import platform
 import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+
 T = TypeVar("T")
+
+TOP = Path(__file__).parents[1]
+"""The checkout."""
 
 PACKAGES = ("jax", "jaxlib", "numpy", "scipy", "pyamg", "pyadjoint_gpu")
 
@@ -73,3 +80,38 @@ def best(function: Callable[[], T], *, repeats: int = 3, budget: float = 3.0) ->
         seconds, result = timed(function)
         shortest, total = min(shortest, seconds), total + seconds
     return shortest, result
+
+
+def in_a_process(
+    module: str,
+    *arguments: str,
+    cores: set[int] | None = None,
+    stderr: int | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Any:
+    """The JSON that a module prints last, run by itself: on these cores, which the process inherits
+    from this thread, with as many threads of BLAS."""
+    before = os.sched_getaffinity(0)
+    threads = {"OPENBLAS_NUM_THREADS": str(len(cores))} if cores else {}
+    os.sched_setaffinity(0, cores or before)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", module, *arguments],
+            cwd=TOP,
+            env=os.environ | threads | dict(environment or {}),
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+            check=True,
+        )
+    finally:
+        os.sched_setaffinity(0, before)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def agree(what: str, found: np.ndarray, expected: np.ndarray, limit: float) -> float:
+    """The relative difference, in the max norm; an error that begins with `what` above `limit`."""
+    error = float(np.max(np.abs(found - expected)) / np.max(np.abs(expected)))
+    if not error <= limit:
+        raise AssertionError(f"{what} by {error:.1e}, expected {limit:g} or less")
+    return error

@@ -16,11 +16,16 @@ from __future__ import annotations
 import ctypes
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import xarray as xr
+
+import pyadjoint_gpu as pag
+
+from .machine import in_a_process
 from .report import markdown
 
 SOLVERS = ("multigrid", "pseudo-transient")
@@ -36,15 +41,9 @@ def run(*, quick: bool = False) -> dict[str, Any]:
     out = {}
     for solver in SOLVERS:
         for name in ["default"] if quick else ALLOCATORS:
-            done = subprocess.run(
-                [sys.executable, "-m", __name__, *map(str, shape), solver],
-                cwd=Path(__file__).parents[1],
-                env=os.environ | ALLOCATORS[name],
-                stdout=subprocess.PIPE,
-                text=True,
-                check=True,
+            out[f"{solver}, {name}"] = in_a_process(
+                __name__, *map(str, shape), solver, environment=ALLOCATORS[name]
             )
-            out[f"{solver}, {name}"] = json.loads(done.stdout.splitlines()[-1])
     return out
 
 
@@ -82,11 +81,6 @@ def measure(shape: tuple[int, int], solver: str) -> dict[str, Any]:
 
 def gradient(shape: tuple[int, int], solver: str) -> Any:
     """A function for the gradient of a misfit of 64 pressures with respect to ln permeability."""
-    import numpy as np
-    import xarray as xr
-
-    import pyadjoint_gpu as pag
-
     grid = pag.Grid(shape, extent=(1.0, 2.0), origin=(0.0, -1.0))
     wells = [pag.Well((0.45, -0.6), 1.0), pag.Well((0.45, 0.6), -1.0)]
     y, x = np.meshgrid(np.linspace(0.1, 0.9, 8), np.linspace(-0.9, 0.9, 8), indexing="ij")

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from .machine import timed
+
 FLAGS = ("-O3", "-march=native", "-fopenmp")
 
 
@@ -28,8 +30,6 @@ class Loops:
     def triad(self, n: int, repeats: int) -> tuple[float, ...]:
         """Bandwidth in bytes/s of a = b + s c over `n` doubles, for each of `repeats` runs;
         24 bytes an element, as STREAM counts."""
-        from .machine import timed
-
         a, b, c = np.zeros(n), np.ones(n), np.ones(n)
         arguments = [ctypes.c_void_p(x.ctypes.data) for x in (a, b, c)]
 
@@ -61,7 +61,7 @@ class Iteration:
     ):
         self._library = loops._library
         self.shape = source.shape
-        self.u, self._second, self._v = (self._guarded() for _ in range(3))
+        self._u, self._second, self._v = (self._guarded() for _ in range(3))
         ky, kx, q, i = (self._guarded() for _ in range(4))
         ky[1:-2], kx[1:-1, :-1] = faces
         q[1:-1], i[1:-1] = source, inverse
@@ -73,19 +73,15 @@ class Iteration:
 
     @property
     def solution(self) -> np.ndarray:
-        return self.u[1:-1]
-
-    def reset(self) -> None:
-        for array in (self.u, self._second, self._v):
-            array[:] = 0.0
+        return self._u[1:-1]
 
     def two_pass(self, steps: int, alpha: float, beta: float) -> None:
-        self._call(self._library.two_pass, (self.u, self._v), steps, alpha, beta)
+        self._call(self._library.two_pass, (self._u, self._v), steps, alpha, beta)
 
     def one_pass(self, steps: int, alpha: float, beta: float) -> None:
-        self._call(self._library.one_pass, (self.u, self._second, self._v), steps, alpha, beta)
+        self._call(self._library.one_pass, (self._u, self._second, self._v), steps, alpha, beta)
         if steps % 2:  # the loop writes the two in turn
-            self.u, self._second = self._second, self.u
+            self._u, self._second = self._second, self._u
 
     def _call(
         self,

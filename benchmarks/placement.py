@@ -22,20 +22,21 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from pyadjoint_gpu.placement import select
+from pyadjoint_gpu.statistics import DenseCovariance
+
+from .machine import TOP, in_a_process
 from .memory import reset_peak, status
 from .report import markdown
 
-TOP = Path(__file__).parents[1]
 AGREE = 1e-10
 """Of gains, relative."""
 
@@ -58,7 +59,10 @@ def run(*, quick: bool = False) -> dict[str, Any]:
         # Minutes, and no different on one core.
         forms = FORMS if on == cores else FORMS[:-1]
         load = os.getloadavg()[0]
-        rows = {form: _in_a_process(form, size, on) for form in forms}
+        sizes, path = [*map(str, size)], {"PYTHONPATH": f"{TOP}:{TOP / 'tests'}"}
+        rows = {
+            form: in_a_process(__name__, form, *sizes, cores=on, environment=path) for form in forms
+        }
         _check(rows)
         sections.append({"cores": len(on), "load": load, "rows": rows})
     return {"size": size, "sections": sections}
@@ -74,29 +78,8 @@ def _check(rows: dict[str, Any]) -> None:
             raise AssertionError(f"{form}: gains are off by {off}, expected {AGREE} or less")
 
 
-def _in_a_process(form: str, size: tuple[int, int, int], cores: set[int]) -> dict[str, Any]:
-    """A subprocess that inherits the cores of this thread."""
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, cores)
-    try:
-        done = subprocess.run(
-            [sys.executable, "-m", __name__, form, *map(str, size)],
-            cwd=TOP,
-            env=os.environ
-            | {"OPENBLAS_NUM_THREADS": f"{len(cores)}", "PYTHONPATH": f"{TOP}:{TOP / 'tests'}"},
-            stdout=subprocess.PIPE,
-            text=True,
-            check=True,
-        )
-    finally:
-        os.sched_setaffinity(0, before)
-    return json.loads(done.stdout.splitlines()[-1])
-
-
 def measure(form: str, candidates: int, steps: int, budget: int) -> dict[str, Any]:
     from references import select_by_schur_complements, select_naively
-
-    from pyadjoint_gpu.placement.selection import select
 
     alone = len(os.sched_getaffinity(0)) == 1
     clock = time.process_time if alone else time.perf_counter
@@ -144,8 +127,6 @@ def flops(form: str, candidates: int, steps: int, budget: int) -> float:
 
 def _covariance(candidates: int, steps: int) -> Any:
     """Covariance of candidates in a plane of 6 x 6, smooth over a distance of 2 and 3 steps."""
-    from pyadjoint_gpu.statistics.covariance import DenseCovariance
-
     generator = np.random.default_rng(0)
     where = generator.uniform(0.0, 6.0, (candidates, 2))
     apart = np.linalg.norm(where[:, None] - where[None], axis=2)

@@ -25,12 +25,10 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -41,9 +39,9 @@ from jax import lax
 from pyadjoint_gpu.core.precision import compiled_loop
 from pyadjoint_gpu.sampling import hmc
 from pyadjoint_gpu.sampling.hmc import Quadratic, product
-from pyadjoint_gpu.sampling.linear import USUAL, Settings, sample
+from pyadjoint_gpu.sampling.linear import USUAL, sample
 
-from .machine import timed
+from .machine import in_a_process, timed
 from .report import markdown
 
 AGREE = 0.5
@@ -53,32 +51,19 @@ AGREE = 0.5
 def run(*, quick: bool = False) -> dict[str, Any]:
     cores = os.sched_getaffinity(0)
     on = [cores] if jax.default_backend() != "cpu" else [{min(cores)}, cores]
-    kernel = [_in_a_process(c, quick) for c in on if len(c) == 1 or len(cores) > 1]
+    arguments = ["quick"] if quick else []
+    environment = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+    kernel = [
+        in_a_process(__name__, *arguments, cores=c, environment=environment)
+        for c in on
+        if len(c) == 1 or len(cores) > 1
+    ]
     sizes = [(18, 108, 3)] if quick else [(18, 108, 10), (200, 200, 4)]
     with jax.enable_x64(True):
         return {"kernel": kernel, "runs": _whole(sizes)}
 
 
 # The kernel
-
-
-def _in_a_process(cores: set[int], quick: bool) -> dict[str, Any]:
-    """A subprocess that inherits the cores of this thread."""
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, cores)
-    try:
-        done = subprocess.run(
-            [sys.executable, "-m", __name__, *(["quick"] if quick else [])],
-            cwd=Path(__file__).parents[1],
-            env=os.environ
-            | {"OPENBLAS_NUM_THREADS": f"{len(cores)}", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"},
-            stdout=subprocess.PIPE,
-            text=True,
-            check=True,
-        )
-    finally:
-        os.sched_setaffinity(0, before)
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 def measure(*, quick: bool) -> dict[str, Any]:
@@ -116,7 +101,7 @@ def _row(
     keys = jax.random.split(jax.random.key(0), members)
     given = keys, *map(jnp.asarray, (h, s))
     steps = USUAL.moves * USUAL.leapfrogs
-    runs = {name: (partial(f, *given), steps) for name, f in _OURS.items()}
+    runs = {"ours": (partial(_ours, *given), steps)}
     few = USUAL.leapfrogs // 2
     runs["XLA"] = (partial(_products, few, *given[1:]), few)
     if jax.default_backend() == "cpu":
@@ -155,7 +140,8 @@ def _row(
     }
 
 
-def _move(settings: Settings, keys: Any, h: Any, s: Any) -> Any:
+@compiled_loop
+def _ours(keys: Any, h: Any, s: Any) -> Any:
     def one(key: Any, h: Any, s: Any) -> Any:
         density = Quadratic(h, jnp.ones(len(h), h.dtype))
         return hmc.move(
@@ -163,17 +149,14 @@ def _move(settings: Settings, keys: Any, h: Any, s: Any) -> Any:
             s,
             density,
             1.0 / jnp.diag(h),
-            jnp.asarray(hmc.LENGTH / settings.leapfrogs, h.dtype),
+            jnp.asarray(hmc.LENGTH / USUAL.leapfrogs, h.dtype),
             None,
-            moves=settings.moves,
-            leapfrogs=settings.leapfrogs,
-            jitter=settings.jitter,
+            moves=USUAL.moves,
+            leapfrogs=USUAL.leapfrogs,
+            jitter=USUAL.jitter,
         )
 
     return hmc.each(one)(keys, h, s)
-
-
-_OURS = {"ours": partial(compiled_loop(_move, static_argnums=(0,)), USUAL)}
 
 
 @compiled_loop
@@ -207,14 +190,14 @@ def _whole(sizes: list[tuple[int, int, int]]) -> dict[str, Any]:
     return {"blackjax": blackjax.__version__, "particles": USUAL.particles, "rows": rows}
 
 
-def _problem(n: int, m: int, noise: float = 1.0) -> tuple[np.ndarray, np.ndarray, Quadratic, float]:
+def _problem(n: int, m: int) -> tuple[np.ndarray, np.ndarray, Quadratic, float]:
     """Smooth components, unit noise, G of random rows: G, d, prior and ln Z."""
     generator = np.random.default_rng(0)
     lag = np.subtract.outer(np.arange(n), np.arange(n))
     cov = np.exp(-np.abs(lag) / 4.0)
     green = generator.standard_normal((m, n)) / np.sqrt(n)
     data = green @ np.linalg.cholesky(cov) @ generator.standard_normal(n)
-    green, data = green / noise, data / noise + generator.standard_normal(m)
+    data += generator.standard_normal(m)
     c = np.eye(m) + green @ cov @ green.T
     exact = -0.5 * (data @ np.linalg.solve(c, data) + np.linalg.slogdet(2 * np.pi * c)[1])
     return green, data, Quadratic(np.linalg.inv(cov), np.zeros(n)), float(exact)
@@ -229,17 +212,17 @@ def _beside(n: int, m: int, repeats: int) -> dict[str, Any]:
         found = sample(USUAL, jax.random.split(jax.random.key(seed), 1), g, d, c, p, None)
         return float(found.log_evidence[0]), int(found.count[0])
 
-    theirs = _blackjax(USUAL, green, data, constant, prior)
+    both = {"ours": ours, "blackjax": _blackjax(green, data, constant, prior)}
     out: dict[str, Any] = {"n": n, "data": m, "log_evidence": exact}
-    for name, f in (("ours", ours), ("blackjax", theirs)):
+    for name, f in both.items():
         out[name] = {"first_seconds": timed(partial(f, 0))[0], "seconds": []}
         out[name] |= {"log_evidence": [], "stages": []}
     for seed in range(1, repeats + 1):
-        for name, f in (("ours", ours), ("blackjax", theirs)):
+        for name, f in both.items():
             seconds, (z, stages) = timed(partial(f, seed))
             for key, value in (("seconds", seconds), ("log_evidence", z), ("stages", stages)):
                 out[name][key].append(value)
-    for name in ("ours", "blackjax"):
+    for name in both:
         error = float(np.mean(out[name]["log_evidence"])) - exact
         if not abs(error) <= AGREE:
             raise AssertionError(f"{name}: ln Z is off by {error}, expected {AGREE} or less")
@@ -247,7 +230,7 @@ def _beside(n: int, m: int, repeats: int) -> dict[str, Any]:
 
 
 def _blackjax(
-    settings: Settings, green: np.ndarray, data: np.ndarray, constant: float, prior: Quadratic
+    green: np.ndarray, data: np.ndarray, constant: float, prior: Quadratic
 ) -> Callable[[int], tuple[float, int]]:
     """ln Z and the number of stages, from a seed."""
     import blackjax
@@ -265,16 +248,16 @@ def _blackjax(
 
     def jittered(key: Any, state: Any, density: Any, step_size: Any, **options: Any) -> Any:
         key, length = jax.random.split(key)
-        factor = 1.0 + settings.jitter * jax.random.uniform(length, minval=-1.0)
+        factor = 1.0 + USUAL.jitter * jax.random.uniform(length, minval=-1.0)
         return step(key, state, density, step_size * factor, **options)
 
     def tuning(gamma: Any) -> Any:
-        variance, length = hmc.tuned(prior.plus(gamma, change).matrix, settings.leapfrogs)
+        variance, length = hmc.tuned(prior.plus(gamma, change).matrix, USUAL.leapfrogs)
         return extend_params(
             {
                 "step_size": length,
                 "inverse_mass_matrix": variance,
-                "num_integration_steps": settings.leapfrogs,
+                "num_integration_steps": USUAL.leapfrogs,
             }
         )
 
@@ -287,14 +270,14 @@ def _blackjax(
         resampling_fn=resampling.systematic,
         mcmc_parameter_update_fn=lambda key, state, info: tuning(state.tempering_param),
         initial_parameter_value=tuning(0.0),
-        num_mcmc_steps=settings.moves,
-        target_ess=settings.ess,
+        num_mcmc_steps=USUAL.moves,
+        target_ess=USUAL.ess,
     )
 
     @jax.jit
     def run(key: Any) -> tuple[Any, Any]:
         draw, moves = jax.random.split(key)
-        noise = jax.random.normal(draw, (n, settings.particles))
+        noise = jax.random.normal(draw, (n, USUAL.particles))
         s = jax.scipy.linalg.solve_triangular(factor, noise, lower=True, trans="T").T
 
         def stage(at: Any) -> Any:

@@ -34,19 +34,16 @@ def run(*, quick: bool = False) -> dict[str, Any]:
     sizes = [(63, 127), (127, 255)]
     sizes += [] if quick else [(255, 511), (511, 1023), (1023, 2047)]
     grids = [darcy_2d(s) for s in sizes] + [darcy_3d(n) for n in ([16] if quick else [32, 64, 96])]
-    solves = [row for model in grids for row in _solves(model)]
+    solves = [
+        {"shape": model.grid.shape, "case": name} | _solve(model, k)
+        for model in grids
+        for name, k in coefficients(model.grid)
+    ]
     inversions = [
         _inversions(shape) for shape in ([(31, 63)] if quick else [(63, 127), (127, 255)])
     ]
     channels = [_channels(s, c) for s in sizes[1:4] for c in ([1e2] if quick else CONTRASTS)]
     return {"solves": solves, "channels": channels, "factors": FACTORS, "inversions": inversions}
-
-
-def _solves(model: Any) -> list[dict[str, Any]]:
-    return [
-        {"shape": model.grid.shape, "case": name} | _solve(model, k)
-        for name, k in coefficients(model.grid)
-    ]
 
 
 def _solve(model: Any, k: np.ndarray) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from ..core.console import Console
 from ..core.version import __version__
 from ..runfiles import KINDS
 from . import runs, tools
-from .codes import BAD_INPUT, FAILED
+from .runs import BAD_INPUT, FAILED
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -52,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(command=command, name=name, quiet=False, json=False)
         return sub
 
-    def add_words(sub: Any) -> None:
+    def add_usual(sub: Any) -> None:
         words = sub.add_mutually_exclusive_group()
         words.add_argument(
             "-q", "--quiet", action="store_true", help="say no more than warnings and errors"
@@ -62,8 +62,6 @@ def _parser() -> argparse.ArgumentParser:
             action="store_true",
             help="print progress, the result's summary and errors as JSON lines",
         )
-
-    def add_dry_run(sub: Any) -> None:
         sub.add_argument(
             "--dry-run",
             action="store_true",
@@ -80,8 +78,7 @@ def _parser() -> argparse.ArgumentParser:
             dest="overrides",
             help="override a key of the run file, such as inversion.max_iterations=20",
         )
-        add_words(sub)
-        add_dry_run(sub)
+        add_usual(sub)
 
     for sub in (
         add("run", runs.run, "run the inversion, or the sampler, of a run file"),
@@ -94,8 +91,7 @@ def _parser() -> argparse.ArgumentParser:
             action="store_true",
             help="start journals anew, and replace the result of other inputs",
         )
-    check = add("check", tools.check, "test the gradient of a run file's problem")
-    add_settings(check)
+    add_settings(add("check", tools.check, "test the gradient of a run file's problem"))
     resume = add("resume", runs.resume, "continue a journalled inversion exactly")
     resume.add_argument("journal", metavar="JOURNAL", help="the journal of a run (HDF5)")
     resume.add_argument("-o", "--output", metavar="OUT.nc", help="default: JOURNAL with .nc")
@@ -105,8 +101,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="COMMAND",
         help='run on other ranks than before, such as "mpiexec -n 2"',
     )
-    add_words(resume)
-    add_dry_run(resume)
+    add_usual(resume)
     plot = add("plot", tools.plot, "draw a result")
     plot.add_argument(
         "result", metavar="RESULT.nc", help="a result of run, resume, place or a sampler"

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..core.console import Console
-from .codes import DONE, FAILED
 
 if TYPE_CHECKING:
     import xarray as xr
 
     from ..runfiles.kind import Kind
+
+DONE, FAILED, BAD_INPUT = 0, 1, 2
+"""Exit codes of the command line."""
 
 
 def run(options: argparse.Namespace) -> int:

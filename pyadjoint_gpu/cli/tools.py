@@ -7,8 +7,7 @@ import json
 from pathlib import Path
 
 from ..core.console import Console
-from .codes import DONE, FAILED
-from .runs import tell_plan
+from .runs import DONE, FAILED, tell_plan
 
 
 def check(options: argparse.Namespace) -> int:

@@ -66,8 +66,11 @@ class PagAccessor:
         fields.plot, states.plot_state, states.plot_observations, samples.plot_samples,
         placement.plot_placement, linear.plot_block_column, linear.plot_linear_inversion
         """
+        from .figure import saved
+
         module, name = _PLOTS[self.kind]
-        return getattr(importlib.import_module(module, __package__), name)(self._data, path)
+        draw = getattr(importlib.import_module(module, __package__), name)
+        return saved(draw(self._data), path)
 
     def save(self, path: str | Path) -> None:
         """Write a NetCDF-4 file, whole or not at all."""
@@ -82,11 +85,44 @@ class PagAccessor:
         prior: Mapping[str, Any] | None = None,
         path: str | Path | None = None,
     ) -> Figure:
-        """Corner plot of samples: the distributions of numbers and of pairs; see
-        `plots.corner.corner`."""
-        from .corner import corner
+        """Corner plot: the distribution of each scalar and of each pair of them.
 
-        return corner(self._data, names, truth, prior, path)
+        On the diagonal are histograms, with the median and the 90 % interval as titles and dashed
+        lines; below it contours that contain 50 % and 90 % of the samples. Labels are the
+        variables' `long_name` (if it is long, the name) and `units` (``result["strike"].attrs[
+        "units"] = "degree"``). Samples are the values along a dimension ``sample``, weighted by
+        the variable ``weight``, if there is one; of several draws of slip for each theta the first
+        counts.
+
+        Parameters
+        ----------
+        names : str or sequence of str, optional
+            Variables, with all components of those with further dimensions. By default all
+            scalars, or if there are none, all variables.
+        truth : mapping, optional
+            True values by name (``"slip[3]"`` for a component), drawn as lines.
+        prior : mapping, optional
+            Distributions of `scipy.stats` by name, such as those given to the sampler.
+        path : path, optional
+            File to save to, in the format of its ending, whole or not at all.
+
+        Returns
+        -------
+        matplotlib Figure
+
+        Raises
+        ------
+        ConfigError
+            If a name is unknown, or there are too many numbers for a figure.
+        DataError
+            If there are no samples, or some are not finite.
+        EngineError
+            If matplotlib is missing.
+        """
+        from .corner import corner
+        from .figure import saved
+
+        return saved(corner(self._data, names, truth, prior), path)
 
     def to_datatree(self) -> xr.DataTree:
         """Samples in the type of ArviZ 1; see `results.arviz.to_datatree`."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from scipy.ndimage import gaussian_filter
 
 from ..core.checks import check_keys, finite
 from ..core.errors import ConfigError
-from .figure import new_figure, saved
+from .figure import new_figure
 from .numbers import Number, numbers
 from .style import BLUE, GREY, INK, RED
 
@@ -30,51 +29,16 @@ LIGHT = "#b7d7e0"
 
 def corner(
     result: xr.Dataset,
-    names: str | Iterable[str] | None = None,
-    truth: Mapping[str, float] | None = None,
-    prior: Mapping[str, Any] | None = None,
-    path: str | Path | None = None,
+    names: str | Iterable[str] | None,
+    truth: Mapping[str, float] | None,
+    prior: Mapping[str, Any] | None,
 ) -> Figure:
-    """Corner plot: the distribution of each scalar and of each pair of them.
-
-    On the diagonal are histograms, with the median and the 90 % interval as titles and dashed
-    lines; below it contours that contain 50 % and 90 % of the samples. Labels are the variables'
-    `long_name` (if it is long, the name) and `units` (``result["strike"].attrs["units"] =
-    "degree"``). Samples are weighted by the variable ``weight``, if there is one.
-
-    Parameters
-    ----------
-    result : Dataset
-        A sampler's result: variables with a dimension ``sample``. Of several draws of slip for each
-        theta the first counts.
-    names : str or sequence of str, optional
-        Variables, with all components of those with further dimensions. By default all scalars, or
-        if there are none, all variables.
-    truth : mapping, optional
-        True values by name (``"slip[3]"`` for a component), drawn as lines.
-    prior : mapping, optional
-        Distributions of `scipy.stats` by name, such as those given to the sampler.
-    path : path, optional
-        File to save to, in the format of its ending, whole or not at all.
-
-    Returns
-    -------
-    matplotlib Figure
-
-    Raises
-    ------
-    ConfigError
-        If a name is unknown, or there are too many numbers for a figure.
-    DataError
-        If there are no samples, or some are not finite.
-    EngineError
-        If matplotlib is missing.
-    """
+    """Corner plot; see `PagAccessor.corner`."""
     shown = numbers(result, names)
     size = corner_size(len(shown))
     figure = new_figure(*size)
     draw_corner(figure, size, shown, truth or {}, prior or {})
-    return saved(figure, path)
+    return figure
 
 
 def corner_size(count: int) -> tuple[float, float]:

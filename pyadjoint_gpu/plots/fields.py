@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,30 +21,12 @@ NAMED = 5
 """Most observations that are labelled with their names."""
 
 
-def plot(result: xr.Dataset, path: str | Path | None = None) -> Figure:
+def plot(result: xr.Dataset) -> Figure:
     """Draw a result of `invert`: true (where known) and recovered fields with the positions of
     the observations, the state, the fit of the data and the misfit by iteration.
 
     Three-dimensional fields are cut through the middle of their first axis. Forcings in all cells
-    are integrated over time.
-
-    Parameters
-    ----------
-    result : Dataset
-    path : path, optional
-        File to save to, in the format of its ending, whole or not at all.
-
-    Returns
-    -------
-    matplotlib Figure
-
-    Raises
-    ------
-    DataError
-        If the Dataset is not such a result.
-    EngineError
-        If matplotlib is missing.
-    """
+    are integrated over time."""
     names = [str(n)[: -len("_initial")] for n in result.data_vars if str(n).endswith("_initial")]
     if not names or "misfit" not in result:
         raise DataError("not a result of an inversion: it has no '<control>_initial' and 'misfit'")
@@ -58,16 +39,12 @@ def plot(result: xr.Dataset, path: str | Path | None = None) -> Figure:
             panels += _field_panels(result, name)
         elif result[name].ndim:
             panels.append(lambda ax, name=name: profile(ax, result, name))
-    panels += [lambda ax, name=n: draw_map(ax, result, name) for n in _states(result)]
+    unknowns = [n for n in str(result.attrs.get("unknowns", "")).split() if n in result]
+    panels += [lambda ax, name=n: draw_map(ax, result, name) for n in unknowns[:2]]
     if "predicted" in result:
         panels.append(lambda ax: _fit(ax, result))
     panels.append(lambda ax: _history(ax, result))
-    return arranged(panels, aspect(result), str(result.attrs.get("title", "")), path)
-
-
-def _states(result: xr.Dataset) -> list[str]:
-    """Names of the model's unknowns in the result, two at most."""
-    return [n for n in str(result.attrs.get("unknowns", "")).split() if n in result][:2]
+    return arranged(panels, aspect(result), str(result.attrs.get("title", "")))
 
 
 def _field_panels(result: xr.Dataset, name: str) -> list[Panel]:

@@ -20,7 +20,7 @@ Panel = Callable[["Axes"], object]
 """A function that draws into axes."""
 
 
-def arranged(panels: list[Panel], wide: float, title: str, path: str | Path | None) -> Figure:
+def arranged(panels: list[Panel], wide: float, title: str) -> Figure:
     """A figure of panels, functions of axes, two or three a row; `wide` is the aspect of maps."""
     columns = min(len(panels), 2 if len(panels) in (2, 4) else 3)
     rows = -(-len(panels) // columns)
@@ -32,7 +32,7 @@ def arranged(panels: list[Panel], wide: float, title: str, path: str | Path | No
         last = k == len(panels) - 1  # spans the rest of its row
         panel(figure.add_subplot(cells[row, column : columns if last else column + 1]))
     figure.suptitle(title, fontsize=13, color=INK)
-    return saved(figure, path)
+    return figure
 
 
 def new_figure(width: float, height: float, between: float | None = None) -> Figure:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,56 +32,20 @@ SHOWN = 3
 """Most sensors, or points of a forecast, that are drawn."""
 
 
-def plot_block_column(column: xr.Dataset, path: str | Path | None = None) -> Figure:
-    """Draw a result of `block_column`: responses of three sensors, in space and by lag.
-
-    Parameters
-    ----------
-    column : Dataset
-    path : path, optional
-        File to save to, in the format of its ending, whole or not at all.
-
-    Returns
-    -------
-    matplotlib Figure
-
-    Raises
-    ------
-    DataError
-        If the Dataset is not a block column.
-    EngineError
-        If matplotlib is missing.
-    """
+def plot_block_column(column: xr.Dataset) -> Figure:
+    """Draw a result of `block_column`: responses of three sensors, in space and by lag."""
     if "response" not in column:
         raise DataError("not a block column: it has no 'response'")
     sensors = column.sizes["sensor"]
     shown = np.unique(np.linspace(0, sensors - 1, min(sensors, SHOWN)).astype(int)).tolist()
     panels: list[Panel] = [lambda ax, k=k: _response_map(ax, column, k) for k in shown]
     panels.append(lambda ax: _lags(ax, column, shown))
-    return arranged(panels, 1.3, str(column.attrs.get("title", "")), path)
+    return arranged(panels, 1.3, str(column.attrs.get("title", "")))
 
 
-def plot_linear_inversion(answer: xr.Dataset, path: str | Path | None = None) -> Figure:
+def plot_linear_inversion(answer: xr.Dataset) -> Figure:
     """Draw a result of `LinearInversion`: the integral of m over time with its standard
-    deviation, and forecasts, at up to three points, with 90 % intervals.
-
-    Parameters
-    ----------
-    answer : Dataset
-    path : path, optional
-        File to save to, in the format of its ending, whole or not at all.
-
-    Returns
-    -------
-    matplotlib Figure
-
-    Raises
-    ------
-    DataError
-        If the Dataset is not such a result.
-    EngineError
-        If matplotlib is missing.
-    """
+    deviation, and forecasts, at up to three points, with 90 % intervals."""
     if "integral" not in answer or "integral_sd" not in answer:
         raise DataError("not a linear inversion: it has no 'integral' with 'integral_sd'")
     panels: list[Panel]
@@ -94,7 +57,7 @@ def plot_linear_inversion(answer: xr.Dataset, path: str | Path | None = None) ->
     for k in range(min(SHOWN, answer.sizes["point"] if "forecast" in answer else 0)):
         panels.append(lambda ax, k=k: _forecast(ax, answer, k))
     title = f"posterior from the first {answer.attrs.get('known', 'all')} times"
-    return arranged(panels, 1.3, str(answer.attrs.get("title", title)), path)
+    return arranged(panels, 1.3, str(answer.attrs.get("title", title)))
 
 
 def _response_map(ax: Axes, column: xr.Dataset, k: int) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import textwrap
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +10,7 @@ import xarray as xr
 from jaxtyping import Float, Int
 
 from ..core.errors import DataError
-from .figure import Panel, arranged, new_figure, saved
+from .figure import Panel, arranged, new_figure
 from .maps import length_unit
 from .sites import draw_sites, finish_plane
 from .style import INK, RED, color_bar, data_used, forecast, open_axes, titled, units_of
@@ -27,29 +26,11 @@ WIDTH = 3.5
 """Approximate width of a map, in inches."""
 
 
-def plot_placement(result: xr.Dataset, path: str | Path | None = None) -> Figure:
+def plot_placement(result: xr.Dataset) -> Figure:
     """Draw a result of `place_sensors` or ``pyadjoint-gpu place``: candidates and the order of
     those chosen, on the medium if there is one, the standard deviation of the source over all
     time before and after, the information against that of random networks; and for a test
-    rupture, its final uplift, true and recovered, and forecasts with 90 % intervals.
-
-    Parameters
-    ----------
-    result : Dataset
-    path : path, optional
-        File to save to, in the format of its ending, whole or not at all.
-
-    Returns
-    -------
-    matplotlib Figure
-
-    Raises
-    ------
-    DataError
-        If the Dataset is not such a result.
-    EngineError
-        If matplotlib is missing.
-    """
+    rupture, its final uplift, true and recovered, and forecasts with 90 % intervals."""
     if "order" not in result or "integral_sd" not in result:
         raise DataError("not a result of a placement: it has no 'order' and 'integral_sd'")
     if "medium" not in result.attrs:
@@ -59,7 +40,7 @@ def plot_placement(result: xr.Dataset, path: str | Path | None = None) -> Figure
             lambda ax: _spread(ax, result, -1, "after"),
             lambda ax: _information(ax, result),
         ]
-        return arranged(drawn, 1.3, str(result.attrs.get("title", "")), path)
+        return arranged(drawn, 1.3, str(result.attrs.get("title", "")))
     basin = _Basin(result)
     waves = "forecast_true" in result
     height = float(np.clip(WIDTH / basin.aspect, 2.2, 4.6))
@@ -73,17 +54,17 @@ def plot_placement(result: xr.Dataset, path: str | Path | None = None) -> Figure
         lambda ax: _information(ax, result, basin.aspect),
     ]
     if "integral_true" in result:
-        error, units = result.attrs["integral_error"], _units(result["integral"])
+        error = f"{result.attrs['integral_error']:.2g} {units_of(result['integral'])}".rstrip()
         panels += [
             lambda ax: _total(ax, basin, "integral_true", ""),
-            lambda ax: _total(ax, basin, "integral", f" (rms error {error:.2g}{units})"),
+            lambda ax: _total(ax, basin, "integral", f" (rms error {error})"),
         ]
     for k, panel in enumerate(panels):
         panel(figure.add_subplot(cells[divmod(k, 3)]))
     if waves:
         _forecasts(figure, cells[2, :], result)
     figure.suptitle(str(result.attrs.get("title", "")), fontsize=14, color=INK)
-    return saved(figure, path)
+    return figure
 
 
 class _Basin:
@@ -250,7 +231,7 @@ def _deviation(ax: Axes, basin: _Basin, addition: int, when: str) -> None:
     """Draw the standard deviation of the source's time integral after so many sensors, in the
     colours of both maps."""
     fields = basin.result["integral_sd"].isel(addition=[0, -1])
-    field = basin.result["integral_sd"].isel(addition=addition)
+    field = fields.isel(addition=addition)
     text = f"{field.attrs['long_name']}, {when}"
     basin.map(ax, field, text, (0.0, float(fields.max())), "magma")
 
@@ -259,11 +240,6 @@ def _total(ax: Axes, basin: _Basin, name: str, more: str) -> None:
     most = float(abs(basin.result["integral_true"]).max())
     text = basin.result[name].attrs["long_name"] + more
     basin.map(ax, basin.result[name], text, (-most, most), "RdBu_r")
-
-
-def _units(field: xr.DataArray) -> str:
-    """Units of a field, after a number."""
-    return f" {units_of(field)}".rstrip()
 
 
 def _information(ax: Axes, result: xr.Dataset, aspect: float = 1.3) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from ..core.errors import DataError
 from ..results.dataset import Variables, named
 from ..results.samples import samples_of, scalars
 from .corner import LIGHT, corner_size, draw_corner
-from .figure import Panel, new_figure, saved
+from .figure import Panel, new_figure
 from .maps import aspect, draw_map, value_range
 from .numbers import MOST, numbers
 from .style import BLUE, FAINT, INK, labelled, legend, name_of, open_axes, symmetric, titled
@@ -30,30 +29,12 @@ Row = tuple[list[Panel], float]
 """Panels in a row, and their height in inches."""
 
 
-def plot_samples(result: xr.Dataset, path: str | Path | None = None) -> Figure:
+def plot_samples(result: xr.Dataset) -> Figure:
     """Draw a sampler's result: its unknown numbers in a corner plot (the first twelve), mean and
     standard deviation of slip and of fields as maps, and the stages of tempering.
 
     Slip is mapped on its fault if its components have coordinates (`Fault.coordinates`). Fields are
-    variables ``<name>_mean`` and ``<name>_sd`` on a grid, with ``<name>_true`` if it is known.
-
-    Parameters
-    ----------
-    result : Dataset
-    path : path, optional
-        File to save to, in the format of its ending, whole or not at all.
-
-    Returns
-    -------
-    matplotlib Figure
-
-    Raises
-    ------
-    DataError
-        If the Dataset is not a sampler's.
-    EngineError
-        If matplotlib is missing.
-    """
+    variables ``<name>_mean`` and ``<name>_sd`` on a grid, with ``<name>_true`` if it is known."""
     shown = scalars(samples_of(result))[:MOST]
     rows = [*_slip(result), *_fields(result), *_progress(result)]
     if not shown and not rows:
@@ -82,7 +63,7 @@ def plot_samples(result: xr.Dataset, path: str | Path | None = None) -> Figure:
         )
         for ax, panel in zip(axes, panels, strict=True):
             panel(ax)
-    return saved(figure, path)
+    return figure
 
 
 def _width(count: int) -> float:
@@ -147,11 +128,8 @@ def _patches(
 def _fault_axes(ax: Axes) -> None:
     """Set up axes in which depth increases downwards."""
     ax.invert_yaxis()
-    for set_label, old, new in (
-        (ax.set_xlabel, ax.get_xlabel(), "along strike"),
-        (ax.set_ylabel, ax.get_ylabel(), "down dip"),
-    ):
-        set_label(new + old[1:])  # the unit
+    ax.set_xlabel("along strike" + ax.get_xlabel().removeprefix("x"))
+    ax.set_ylabel("down dip" + ax.get_ylabel().removeprefix("y"))
 
 
 def _bars(ax: Axes, result: xr.Dataset) -> None:

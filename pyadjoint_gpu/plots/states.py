@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,31 +30,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def plot_state(state: xr.Dataset, path: str | Path | None = None) -> Figure:
+def plot_state(state: xr.Dataset) -> Figure:
     """Plot a result of `solve`, its fields on cells, unknowns first, and its convergence; or a
     gradient.
 
     Three-dimensional fields are cut through the middle of their first axis; fields at many times
     are shown at the last. Forcings in all cells are integrated over time, those at other sites
-    drawn over time.
-
-    Parameters
-    ----------
-    state : Dataset
-    path : path, optional
-        File to save to, in the format of its ending, whole or not at all.
-
-    Returns
-    -------
-    matplotlib Figure
-
-    Raises
-    ------
-    DataError
-        If the Dataset has no field.
-    EngineError
-        If matplotlib is missing.
-    """
+    drawn over time."""
     state = over_all_time(_with_faces(state))
     panels: list[Panel] = []
     for name, field in state.data_vars.items():
@@ -70,30 +51,11 @@ def plot_state(state: xr.Dataset, path: str | Path | None = None) -> Figure:
         raise DataError("nothing to draw: no field on the cells of a grid")
     if "convergence" in state and np.sum(state["convergence"] > 0) > 1:  # not in one step
         panels.append(lambda ax: _convergence(ax, state))
-    return arranged(panels, aspect(state), str(state.attrs.get("title", "")), path)
+    return arranged(panels, aspect(state), str(state.attrs.get("title", "")))
 
 
-def plot_observations(data: xr.Dataset, path: str | Path | None = None) -> Figure:
-    """Draw observations: positions and values, with errors along one axis or over time.
-
-    Parameters
-    ----------
-    data : Dataset
-        As `LeastSquares` takes them.
-    path : path, optional
-        File to save to, in the format of its ending, whole or not at all.
-
-    Returns
-    -------
-    matplotlib Figure
-
-    Raises
-    ------
-    DataError
-        If no variable has a variable with its standard deviations.
-    EngineError
-        If matplotlib is missing.
-    """
+def plot_observations(data: xr.Dataset) -> Figure:
+    """Draw observations: positions and values, with errors along one axis or over time."""
     names = [str(n) for n in data.data_vars if f"{n}_sigma" in data and data[n].ndim == 1]
     if not names:
         raise DataError("nothing to draw: no variable '<name>' with '<name>_sigma'")
@@ -104,7 +66,7 @@ def plot_observations(data: xr.Dataset, path: str | Path | None = None) -> Figur
             panels.append(lambda ax, name=name: _seen_in_plane(ax, data, name))
         else:
             panels.append(lambda ax, name=name: _seen_along(ax, data, name, axes))
-    return arranged(panels, 1.3, str(data.attrs.get("title", "")), path)
+    return arranged(panels, 1.3, str(data.attrs.get("title", "")))
 
 
 def _with_faces(state: xr.Dataset) -> xr.Dataset:

@@ -16,7 +16,6 @@ _DATA = {
     "greenland": "greenland/greenland_96_176.nc",
 }
 
-
 _INSTALLED = Path(__file__).parents[1] / "_examples"
 FOLDER = _INSTALLED if _INSTALLED.is_dir() else Path(__file__).parents[2] / "examples"
 """The folder of examples: in an installed package, or in a checkout."""
@@ -77,11 +76,11 @@ def copy(name: str, folder: str | Path = ".") -> list[Path]:
     """
     if name not in names():
         raise ConfigError(f"name: found {name!r}{nearest(str(name), names())}")
-    target, source = Path(folder), FOLDER
+    target = Path(folder)
     if not target.is_dir():
         raise DataError(f"folder: found {str(folder)!r}, expected an existing folder")
-    inside = source / name
-    files = inside.iterdir() if inside.is_dir() else source.glob(f"{name}.*")
+    inside = FOLDER / name
+    files = inside.iterdir() if inside.is_dir() else FOLDER.glob(f"{name}.*")
     made = {file: target / file.name for file in sorted(files) if file.is_file()}
     for path in made.values():
         if path.exists():

@@ -7,13 +7,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import xarray as xr
 
-from ..core.checks import finite_array
 from ..core.errors import ConfigError, DataError, nearest
 from ..core.files import intact
-from ..core.quantities import converter
 
 
 def parse(path: str | Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
@@ -60,12 +57,6 @@ def field(value: Any, base: Path, where: str) -> Any:
             f"{where}: no variable {variable!r} in {file}{nearest(variable, map(str, data))}"
         )
     return data[variable]
-
-
-def finite_values(where: str, value: Any, units: str) -> np.ndarray:
-    """Numbers or a file's variable, none of them missing, in `units`."""
-    own = getattr(value, "attrs", {}).get("units")
-    return converter(where, own, units)(finite_array(where, value))
 
 
 def reference(text: str) -> tuple[str, str]:

@@ -33,7 +33,6 @@ from .tables import GridTable, ModelTable, Positive, Stored, Table, Text, Whole,
 
 SOURCE = "source"
 """The forcing that sensors are to tell of."""
-PARAMETER, FORECAST = "parameter", "forecast"
 _MARGIN = {
     "side": 'Side of the coast: "x_min", "x_max", "y_min" or "y_max".',
     "coast": "Depth at the coast, in m.",
@@ -201,7 +200,7 @@ class Placement(Kind):
 
     @model_validator(mode="after")
     def _goal(self) -> Self:
-        if self.placement.goal == FORECAST and self.forecast is None:
+        if self.placement.goal == "forecast" and self.forecast is None:
             raise ConfigError("placement.goal: found 'forecast', but table [forecast] is missing")
         return self
 

@@ -8,14 +8,13 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from ..core.outputs import check_outputs
 from ..core.texts import sizes
 from ..engines.choose import running
 from ..lti.block_column import block_column, rows_done
 from ..lti.toeplitz import ToeplitzMap
 from ..placement.placing import place_sensors
 from ..results.dataset import describe, grid_coordinates, named
-from .placement import FORECAST, PlacementCase
+from .placement import SOURCE, PlacementCase
 from .trial import integrated, trial
 
 KEPT = (
@@ -35,11 +34,9 @@ def run(
     """The Dataset of `place_sensors`, with candidates and the medium; where there is a rupture, its
     source and the forecast as the chosen network recovers them (`trial`). `overwrite`
     starts anew what is kept on disk."""
-    kept = {k: case.file.writes.get(k) for k in ("journal", "covariance", "selection")}
-    check_outputs({f"output.{k}": place for k, place in kept.items()}, case.file.reads)
-    sensors = len(case.candidates)
+    writes, sensors = case.file.writes, len(case.candidates)
     column = block_column(
-        **_asked(case), progress=progress, journal=kept["journal"], overwrite=overwrite
+        **_asked(case), progress=progress, journal=writes.get("journal"), overwrite=overwrite
     )
     whole = ToeplitzMap.of(column)
     of = whole.select(np.arange(sensors))
@@ -48,9 +45,9 @@ def run(
         of,
         case.prior,
         case.sigma,
-        goal=forecast if case.file.placement.goal == FORECAST else None,
-        store=kept["covariance"],
-        journal=kept["selection"],
+        goal=forecast if case.file.placement.goal == "forecast" else None,
+        store=writes.get("covariance"),
+        journal=writes.get("selection"),
         overwrite=overwrite,
         progress=progress,
         **case.choice,
@@ -97,7 +94,7 @@ def _asked(case: PlacementCase) -> dict[str, Any]:
         "model": case.model,
         "parameters": case.parameters,
         "sensors": np.concatenate([case.candidates, case.points]),
-        "parameter": "source",
+        "parameter": SOURCE,
         "engine": case.engine,
     }
 
@@ -105,7 +102,7 @@ def _asked(case: PlacementCase) -> dict[str, Any]:
 def _setting(case: PlacementCase) -> dict[str, Any]:
     """The medium and the errors, which the figure shows beside results."""
     model = case.model
-    sigma = {"units": model.unknowns[0].units, "long_name": "standard deviation of errors"}
+    sigma = named("standard deviation of errors", model.unknowns[0].units)
     out: dict[str, Any] = {"sigma": ("candidate", case.sigma, sigma)}
     for name, values in case.parameters.items():
         out[name] = (model.space(name).dims, values, model.parameter(name).attributes)
@@ -116,8 +113,7 @@ def _coordinates(case: PlacementCase) -> dict[str, Any]:
     grid, out = case.model.domain, grid_coordinates(case.model.domain)
     for kind, points in (("candidate", case.candidates), ("point", case.points)):
         for d, p in zip(grid.dims, points.T, strict=True) if len(points) else ():
-            text = {"units": grid.units, "long_name": f"{d} coordinate of {kind}s"}
-            out[f"{kind}_{d}"] = (kind, p, text)
+            out[f"{kind}_{d}"] = (kind, p, named(f"{d} coordinate of {kind}s", grid.units))
     if len(case.points):
         out["point_name"] = ("point", np.array(case.names, dtype=object))
     return out
@@ -133,18 +129,15 @@ def summary(result: xr.Dataset) -> list[str]:
     ]
     for name in ("integral", "forecast"):
         if f"{name}_error" in result.attrs:
-            text = "forecast" if name == "forecast" else _plain(result["integral_true"])
+            text = "forecast"
+            if name == "integral":
+                text = result["integral_true"].attrs["long_name"].removesuffix(", true")
             units = result[name].attrs["units"].removesuffix("1")
             error = f"rms error of the {text} {result.attrs[f'{name}_error']:.3g} {units}".rstrip()
             lines.append(error + _against(result, f"random_{name}_error"))
     if "covered" in result.attrs:
         lines.append(f"90 % intervals hold {100.0 * result.attrs['covered']:.0f} % of the waves")
     return lines
-
-
-def _plain(field: xr.DataArray) -> str:
-    """The name of a field, without "true"."""
-    return str(field.attrs["long_name"]).removesuffix(", true")
 
 
 def _against(result: xr.Dataset, name: str) -> str:

@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from ..core.outputs import check_outputs
 from ..core.precision import double
 from ..core.progress import phase, progress_bar
 from ..geophysics.slip_data import AXES, DISPLACEMENT
-from ..results.dataset import MISSING, named
+from ..results.dataset import MISSING, clean, named
 from ..sampling.checks import SamplingWarning
 from ..sampling.fixed import LinearSMC
 from ..sampling.hierarchical import HierarchicalSMC
@@ -45,7 +44,6 @@ def run(case: SlipCase, *, overwrite: bool = False, progress: bool | None = None
     makes maps of them; warnings of the sampler are in the attribute ``warnings``, one a line.
     """
     journal, sampler, table = case.file.writes.get("journal"), case.sampler, case.file.sampler
-    check_outputs({"output.journal": journal}, case.file.reads)
     options: dict[str, Any] = {"seed": table.seed, "repeats": table.repeats}
     began = time.perf_counter()
     with warnings.catch_warnings(record=True) as caught:
@@ -68,15 +66,16 @@ def run(case: SlipCase, *, overwrite: bool = False, progress: bool | None = None
         result[name].attrs = named(text, DISPLACEMENT)
     if case.file.fault is not None:
         result = _placed(result, case.file.fault)
-    return result.assign_attrs(
-        status="done",
-        message=_message(result, case.file.fault),
-        **({"title": case.file.title} if case.file.title else {}),
-        **({"warnings": "\n".join(said)} if said else {}),
-        config_json=case.config_json,
-        inputs_sha256=hashlib.sha256(case.config_json.encode()).hexdigest(),
-        wall_time=time.perf_counter() - began,
-    )
+    about = {
+        "status": "done",
+        "message": _message(result, case.file.fault),
+        "title": case.file.title,
+        "warnings": "\n".join(said) or None,
+        "config_json": case.config_json,
+        "inputs_sha256": hashlib.sha256(case.config_json.encode()).hexdigest(),
+        "wall_time": time.perf_counter() - began,
+    }
+    return result.assign_attrs(clean(about))
 
 
 def summary(result: xr.Dataset) -> list[str]:
@@ -115,13 +114,13 @@ def plan(case: SlipCase, *, overwrite: bool = False) -> tuple[str, str]:
     """One line about what `run` does, and what its journal has of it already."""
     sampler, table, fault = case.sampler, case.file.sampler, case.file.fault
     runs, journal = table.repeats, case.file.writes.get("journal")
-    size, done = 0, []
-    if isinstance(sampler, HierarchicalSMC):
+    done = []
+    if isinstance(sampler, LinearSMC):
+        size = sampler.settings.particles
+    else:
         size = sampler.particles
         if journal is not None:
             done = sampler.started(journal, seed=table.seed, overwrite=overwrite)
-    else:
-        size = sampler.settings.particles
     text = (
         f"{runs} run{'s' * (runs > 1)} of {size} samples of"
         f" {', '.join([*(fault.priors if fault else ()), 'slip'])}, given"
@@ -180,11 +179,7 @@ def _with_data(result: xr.Dataset, case: SlipCase) -> xr.Dataset:
     units = fault.units
     result.attrs[MISSING] += data.missing
     places = {
-        f"observation_{k}": (
-            "observation",
-            data.points[:, i],
-            named(f"{k} coordinate", units),
-        )
+        f"observation_{k}": ("observation", data.points[:, i], named(f"{k} coordinate", units))
         for i, k in enumerate("xy")
     }
     looks = {

@@ -9,11 +9,11 @@ import numpy as np
 from jaxtyping import Float
 from pydantic import Field, SkipValidation
 
-from ..core.checks import positive
+from ..core.checks import finite_array, positive
 from ..core.errors import DataError, shown
 from ..core.grid import Grid
-from ..core.quantities import points
-from .files import field, finite_values, open_dataset
+from ..core.quantities import converter, points, stated
+from .files import field, open_dataset
 from .tables import Count, Number, OrTable, Table, Text, expected
 
 Position = Annotated[list[Number], Field(min_length=2, max_length=2), expected("2 numbers [y, x]")]
@@ -70,7 +70,7 @@ class SensorsTable(Table):
         value = field(getattr(self, key), base, where)
         if isinstance(value, int | float):
             return np.full(n, positive(where, value))
-        values = finite_values(where, value, units)
+        values = converter(where, stated(value), units)(finite_array(where, value))
         if values.shape != (n,):
             raise DataError(
                 f"{where}: found {shown(value)}, expected {n} numbers, one a candidate, of shape"

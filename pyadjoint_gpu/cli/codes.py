@@ -1,3 +1,0 @@
-"""Exit codes of the command line."""
-
-DONE, FAILED, BAD_INPUT = 0, 1, 2
