@@ -18,7 +18,6 @@ RANKS = ("HDF5", "ImplicitGlobalGrid", "JSON", "MPI")
 """Packages that many ranks need beside our own."""
 BACKENDS = {"cuda": "CUDA", "amdgpu": "AMDGPU"}
 """Packages of the GPU backends."""
-PYTHONCALL = "PythonCall"
 
 
 def source() -> Path:
@@ -76,7 +75,7 @@ def find() -> Installation:
             "no Julia was found: 'pyadjoint-gpu install-julia' installs one, or set"
             " PYTHON_JULIACALL_EXE and PYTHON_JULIACALL_PROJECT"
         )
-    lacking = found.lacks(PACKAGE, PYTHONCALL)
+    lacking = found.lacks(PACKAGE, "PythonCall")
     if lacking:
         add = f'Pkg.develop(path="{source()}")' if PACKAGE in lacking else 'Pkg.add("PythonCall")'
         raise EngineError(
