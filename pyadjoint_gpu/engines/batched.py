@@ -73,6 +73,7 @@ def adjoint(
         args = model.prepare(m), state.fields, gauged(model, source)
         operator, zero = Operator(model, "adjoint"), jax.tree.map(jnp.zeros_like, source)
         multiplier, good = _solved(operator, state.cache, zero, args, limits)
+        multiplier = gauged(model, multiplier)
         return Many(parameter_gradient(model, m, state.fields, multiplier), good)
 
     return jax.vmap(one)(parameters, states, sources)
