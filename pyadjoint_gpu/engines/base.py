@@ -272,6 +272,23 @@ class Engine(ABC):
         """End what the engine started, such as processes; the next solve starts it again."""
 
 
+class TimeStepper(Engine):
+    """An engine for models with time steps, in the name of another engine."""
+
+    def __init__(self, engine: Engine):
+        self.engine = engine
+        self.name, self.solver = engine.name, engine.solver
+
+    def info(self) -> dict[str, Any]:
+        return self.engine.info()
+
+    def settings(self) -> dict[str, Any] | None:
+        return self.engine.settings()
+
+    def close(self) -> None:
+        self.engine.close()
+
+
 def _members(fields: Fields) -> list[Fields]:
     count = len(next(iter(fields.values())))
     return [{name: a[k] for name, a in fields.items()} for k in range(count)]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,15 @@ from jaxtyping import Array, Bool, Float
 from ..core.precision import compiled_loop
 from ..models.base import Fields, Model
 from ..solvers import Operator, multigrid
-from ..solvers.base import ERROR, TINY, gauged, largest, parameter_gradient
+from ..solvers.base import (
+    ERROR,
+    TINY,
+    Limits,
+    gauged,
+    largest,
+    parameter_gradient,
+    unit_round_off,
+)
 from ..solvers.krylov import PRECISION, Goal
 from .base import Many
 
@@ -32,21 +40,6 @@ _hierarchies = inspect.unwrap(multigrid.hierarchies_of)
 _iterate = inspect.unwrap(multigrid.iterate)
 
 
-class How(NamedTuple):
-    """Options of the solves, the same for all members: static arguments of compiled code.
-
-    Attributes
-    ----------
-    kind : str
-        The kind of dR/du, as for `multigrid.Preconditioner`.
-    dtype : str
-        Precision of the solves.
-    """
-
-    kind: str
-    dtype: str
-
-
 def suits(model: Model) -> bool:
     """True for steady linear models without bounds that declare elliptic coefficients."""
     steady = model.times is None and not model.lower
@@ -54,37 +47,32 @@ def suits(model: Model) -> bool:
 
 
 @partial(compiled_loop, static_argnums=(0,))
-def solve(
-    how: How, model: Model, parameters: Fields, tolerance: float, max_iterations: int
-) -> Many:
-    """States u with R(u, m) = 0, and their hierarchies for the adjoint solves."""
+def solve(kind: str, model: Model, parameters: Fields, limits: Limits) -> Many:
+    """States u with R(u, m) = 0, and preconditioners for the adjoint solves; `kind` is that of
+    dR/du for all members."""
 
     def one(m: Fields) -> Many:
-        c = model.prepare(m)
-        zero = {v.name: jnp.zeros(model.grid.shape, how.dtype) for v in model.unknowns}
-        hierarchies = _hierarchies(model, c, zero)
-        u, good = _solved(how, Operator(model), hierarchies, (c,), tolerance, max_iterations)
-        return Many(u, good, hierarchies)
+        args = (model.prepare(m),)
+        dtype = jnp.result_type(*m.values())
+        zero = {v.name: jnp.zeros(model.grid.shape, dtype) for v in model.unknowns}
+        # A longer history would be most of the memory traffic.
+        preconditioner = multigrid.Preconditioner(_hierarchies(model, *args, zero), kind, kept=1)
+        u, good = _solved(Operator(model), preconditioner, zero, args, limits)
+        return Many(u, good, preconditioner)
 
     return jax.vmap(one)(parameters)
 
 
-@partial(compiled_loop, static_argnums=(0,))
+@compiled_loop
 def adjoint(
-    how: How,
-    model: Model,
-    parameters: Fields,
-    states: Many,
-    sources: Fields,
-    tolerance: float,
-    max_iterations: int,
+    model: Model, parameters: Fields, states: Many, sources: Fields, limits: Limits
 ) -> Many:
     """Gradients -(dR/dm)^T lambda with (dR/du)^T lambda = source."""
 
     def one(m: Fields, state: Many, source: Fields) -> Many:
         args = model.prepare(m), state.fields, gauged(model, source)
-        operator = Operator(model, "adjoint")
-        multiplier, good = _solved(how, operator, state.cache, args, tolerance, max_iterations)
+        operator, zero = Operator(model, "adjoint"), jax.tree.map(jnp.zeros_like, source)
+        multiplier, good = _solved(operator, state.cache, zero, args, limits)
         multiplier = gauged(model, multiplier)
         return Many(parameter_gradient(model, m, state.fields, multiplier), good)
 
@@ -92,26 +80,20 @@ def adjoint(
 
 
 def _solved(
-    how: How,
     operator: Operator,
-    hierarchies: dict[str, multigrid.Hierarchy],
+    preconditioner: multigrid.Preconditioner,
+    zero: Fields,
     args: tuple[Any, ...],
-    tolerance: float,
-    max_iterations: int,
+    limits: Limits,
 ) -> tuple[Fields, Bool[Array, ""]]:
     """One solve by `multigrid.iterate`, from zero; u, and True if it converged."""
-    model = operator.model
-    zero = {v.name: jnp.zeros(model.grid.shape, how.dtype) for v in model.unknowns}
-    eps = jnp.finfo(how.dtype).eps
+    model, tolerance = operator.model, limits["tolerance"]
+    eps = unit_round_off(zero)
 
     def residual(u: Fields) -> tuple[Fields, Float[Array, ""]]:
         r = gauged(model, operator(u, args))
         return r, largest(r)
 
-    # A longer history would be most of the memory traffic.
-    exact = how.kind == "exact"
-    way = multigrid.Iteration(Operator(model) if exact else operator, how.kind, kept=1)
-    given = (args[0], args[1] if len(args) > 1 else zero) if exact else args
     r, size = residual(zero)
     scale = jnp.maximum(size, TINY)
 
@@ -122,9 +104,9 @@ def _solved(
             jnp.where(good, jnp.inf, multigrid.MARGIN * tolerance * scale),
             jnp.where(good, jnp.inf, ERROR * tolerance),
             PRECISION * eps * size,
-            max_iterations,
+            limits["max_iterations"],
         )
-        found, progress, floor = _iterate(way, hierarchies, u, r, given, goal)
+        found, progress, floor = _iterate(preconditioner, operator, u, r, args, goal)
         left, after = residual(found)
         better = after <= size
         u, r = (

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Collection
-from functools import cached_property
-from typing import Any
+from typing import Any, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +14,7 @@ from ..core.errors import ConfigError, ConvergenceWarning
 from ..core.precision import compiled, double
 from ..models.base import Fields, Model
 from ..solvers import Operator, continuation, multigrid, newton, pseudo_transient
-from ..solvers.base import Convergence, Spectrum, gauged, parameter_gradient
+from ..solvers.base import Convergence, Limits, Spectrum, gauged, parameter_gradient
 from . import batched
 from .base import Adjoint, Engine, Many, Solution, compiling
 from .explicit_time import ExplicitTimeStepper
@@ -72,9 +71,8 @@ class EmbeddedEngine(Engine):
         model: Model,
         parameters: Fields,
         *,
-        tolerance: float,
-        max_iterations: int,
         initial: Solution | None = None,
+        **limits: Unpack[Limits],
     ) -> Solution:
         start = initial.fields if initial else model.guess(parameters)
         args = (prepared(model, self._cast(parameters)),)
@@ -82,10 +80,9 @@ class EmbeddedEngine(Engine):
             Operator(model),
             args,
             self._cast(start) if start else self._zero(model),
-            tolerance,
-            max_iterations,
             spectrum=initial.convergence.spectrum if initial else None,
             cache=initial.cache if initial else None,
+            **limits,
         )
         return Solution(_settled(model, u, args[0]), convergence, cache)
 
@@ -98,10 +95,9 @@ class EmbeddedEngine(Engine):
         solution: Solution,
         source: Fields,
         *,
-        tolerance: float,
-        max_iterations: int,
         initial: Adjoint | None = None,
         wanted: Collection[str] | None = None,
+        **limits: Unpack[Limits],
     ) -> Adjoint:
         m, state = self._cast(parameters), self._cast(solution.fields)
         # The gauge is a part of u(m), so its transpose acts on the source.
@@ -112,10 +108,9 @@ class EmbeddedEngine(Engine):
             Operator(model, "adjoint"),
             args,
             _scaled(model, self._cast(initial.multiplier), args) if initial else _nothing(state),
-            tolerance,
-            max_iterations,
             spectrum=start.spectrum or solution.convergence.spectrum,
             cache=solution.cache,
+            **limits,
         )
         multiplier = gauge(model, multiplier)
         return Adjoint(gradient_of(model, m, state, multiplier), multiplier, convergence)
@@ -127,15 +122,12 @@ class EmbeddedEngine(Engine):
         parameters: Fields,
         solution: Solution,
         direction: Fields,
-        *,
-        tolerance: float,
-        max_iterations: int,
+        **limits: Unpack[Limits],
     ) -> tuple[Fields, Convergence]:
         m, state = self._cast(parameters), self._cast(solution.fields)
         change = _sensitivity(model, m, state, self._cast(direction))
         source = jax.tree.map(jnp.negative, change)
-        options = {"tolerance": tolerance, "max_iterations": max_iterations}
-        return self.linearised(model, parameters, solution, source, **options)
+        return self.linearised(model, parameters, solution, source, **limits)
 
     @double
     @compiling("the tangent solve")
@@ -145,9 +137,7 @@ class EmbeddedEngine(Engine):
         parameters: Fields,
         solution: Solution,
         source: Fields,
-        *,
-        tolerance: float,
-        max_iterations: int,
+        **limits: Unpack[Limits],
     ) -> tuple[Fields, Convergence]:
         m, state = self._cast(parameters), self._cast(solution.fields)
         right = jax.tree.map(jnp.negative, gauge(model, self._cast(source)))
@@ -155,10 +145,9 @@ class EmbeddedEngine(Engine):
             Operator(model, "tangent"),
             (prepared(model, m), state, right),
             _nothing(state),
-            tolerance,
-            max_iterations,
             spectrum=solution.convergence.spectrum,
             cache=solution.cache,
+            **limits,
         )
         return gauge(model, du), convergence
 
@@ -167,26 +156,22 @@ class EmbeddedEngine(Engine):
         operator: Operator,
         args: tuple[Any, ...],
         initial: Fields,
-        tolerance: float,
-        max_iterations: int,
         *,
         spectrum: Spectrum | None,
-        cache: Any = None,
+        cache: Any,
+        **limits: Unpack[Limits],
     ) -> tuple[Fields, Convergence, Any]:
         """Drive the operator to zero by the solver that suits the model."""
-        options: dict[str, Any] = {"tolerance": tolerance, "max_iterations": max_iterations}
         bounded = bool(operator.model.lower) and operator.kind == "forward"
         earlier = None
         if self._multigrid(operator.model):
             if bounded:
-                u, convergence = continuation.solve(
-                    operator, args, initial, linear="multigrid", **options
-                )
+                u, convergence = continuation.solve(operator, args, initial, **limits)
                 cache = None
             else:
                 method = multigrid if operator.affine else newton
                 u, convergence, cache = method.solve(
-                    operator, args, initial, preconditioner=cache, **options
+                    operator, args, initial, preconditioner=cache, **limits
                 )
             if convergence.status not in ("stagnated", "diverged"):
                 return u, convergence, cache
@@ -200,19 +185,16 @@ class EmbeddedEngine(Engine):
             if convergence.status == "stagnated":
                 initial = u
         if bounded:
-            options["linear"] = "pseudo-transient"
-            u, convergence = continuation.solve(operator, args, initial, **options)
+            u, convergence = continuation.solve(
+                operator, args, initial, linear="pseudo-transient", **limits
+            )
         else:
             u, convergence = pseudo_transient.solve(
-                operator, args, initial, spectrum=spectrum, **options
+                operator, args, initial, spectrum=spectrum, **limits
             )
         return u, convergence.following(earlier) if earlier else convergence, None
 
     def explicit(self) -> Engine:
-        return self._explicit
-
-    @cached_property
-    def _explicit(self) -> ExplicitTimeStepper:
         return ExplicitTimeStepper(self, self.dtype)
 
     # Many parameter sets: conjugate gradients side by side
@@ -221,15 +203,13 @@ class EmbeddedEngine(Engine):
         return batched.suits(model) and self._multigrid(model)
 
     @double
-    def solve_many(
-        self, model: Model, parameters: Fields, *, tolerance: float, max_iterations: int
-    ) -> Many:
+    def solve_many(self, model: Model, parameters: Fields, **limits: Unpack[Limits]) -> Many:
         if not self.side_by_side(model):
-            limits = {"tolerance": tolerance, "max_iterations": max_iterations}
             return super().solve_many(model, parameters, **limits)
-        how, m = self._how(model, parameters), self._cast(parameters)
-        found = batched.solve(how, model, m, tolerance, max_iterations)
-        return found._replace(cache=(how, found.cache))
+        # The kind of all members' operators, by that of the first.
+        first = self._cast({k: v[0] for k, v in parameters.items()})
+        kind = multigrid.prepare(model, prepared(model, first), self._zero(model)).kind
+        return batched.solve(kind, model, self._cast(parameters), limits)
 
     @double
     def adjoint_many(
@@ -238,36 +218,20 @@ class EmbeddedEngine(Engine):
         parameters: Fields,
         states: Many,
         sources: Fields,
-        *,
-        tolerance: float,
-        max_iterations: int,
+        **limits: Unpack[Limits],
     ) -> Many:
         if not self.side_by_side(model):
-            limits = {"tolerance": tolerance, "max_iterations": max_iterations}
             return super().adjoint_many(model, parameters, states, sources, **limits)
-        how, hierarchies = states.cache
-        states, m = states._replace(cache=hierarchies), self._cast(parameters)
-        return batched.adjoint(
-            how, model, m, states, self._cast(sources), tolerance, max_iterations
-        )
-
-    def _how(self, model: Model, parameters: Fields) -> batched.How:
-        """Options of all members, from the operator of the first."""
-        first = self._cast({k: v[0] for k, v in parameters.items()})
-        found = multigrid.prepare(model, prepared(model, first), self._zero(model))
-        return batched.How(found.kind, self.dtype)
+        m, u_bar = self._cast(parameters), self._cast(sources)
+        return batched.adjoint(model, m, states, u_bar, limits)
 
     def _multigrid(self, model: Model) -> bool:
-        if self.solver == "pseudo-transient":
-            return False
-        if model.elliptic_declared:
-            return True
-        if self.solver == "multigrid":
+        if self.solver == "multigrid" and not model.elliptic_declared:
             raise ConfigError(
                 f"solver: model {model.name!r} declares no elliptic coefficients, which"
                 " 'multigrid' needs; use 'auto' or 'pseudo-transient'"
             )
-        return False
+        return self.solver != "pseudo-transient" and model.elliptic_declared
 
     def _cast(self, fields: Fields) -> Fields:
         return {k: jnp.asarray(v, self.dtype) for k, v in fields.items()}

@@ -6,7 +6,7 @@ import time
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Unpack
 
 import jax
 import jax.numpy as jnp
@@ -17,14 +17,14 @@ from jaxtyping import Array, Int
 from ..core.precision import compiled, double
 from ..models.base import Fields, Model
 from ..models.explicit import Explicit
-from ..solvers.base import Convergence
-from .base import Adjoint, Engine, Solution, compiling
+from ..solvers.base import Convergence, Limits
+from .base import Adjoint, Engine, Solution, TimeStepper, compiling
 
 Index = int | Int[Array, ""]
 Start = tuple[Fields, Fields, Fields, Fields]
 """x_0, coefficients, values of the forcing by interval, and u_0; or derivatives by these."""
-Bars = tuple[Fields, Fields, Fields]
-"""Derivatives by the internal state, the coefficients and the forcing."""
+Part = tuple[Fields, Fields, Fields]
+"""The internal state, the coefficients and the forcing; or derivatives by these."""
 
 
 @partial(
@@ -32,16 +32,8 @@ Bars = tuple[Fields, Fields, Fields]
 )
 @dataclass(frozen=True)
 class Segment:
-    """The steps between two checkpoints: intervals of the model, or a part of one.
-
-    Attributes
-    ----------
-    model : Explicit
-    intervals : int
-        Number of intervals (1 for a part of one), each with an observed state at its end.
-    steps : int
-        Number of steps in each.
-    """
+    """The steps between two checkpoints: so many intervals of the model with an observed state at
+    the end of each, or a part of one; and the number of steps in each."""
 
     model: Explicit
     intervals: int
@@ -67,7 +59,7 @@ def segments(model: Explicit) -> Iterator[tuple[Segment, int, bool]]:
             yield Segment(model, 1, ends[j + 1] - ends[j]), k, j == parts - 1
 
 
-class ExplicitTimeStepper(Engine):
+class ExplicitTimeStepper(TimeStepper):
     """Engine for `Explicit` models, in the precision of an embedded engine.
 
     There is nothing to solve: tolerances are not used, and steps are reported as iterations. The
@@ -79,14 +71,8 @@ class ExplicitTimeStepper(Engine):
     traceable = True
 
     def __init__(self, engine: Engine, dtype: str):
-        self.engine, self.dtype = engine, dtype
-        self.name, self.solver = engine.name, engine.solver
-
-    def info(self) -> dict[str, Any]:
-        return self.engine.info()
-
-    def settings(self) -> dict[str, Any] | None:
-        return self.engine.settings()
+        super().__init__(engine)
+        self.dtype = dtype
 
     @double
     @compiling("the steps")
@@ -95,22 +81,21 @@ class ExplicitTimeStepper(Engine):
         model: Model,
         parameters: Fields,
         *,
-        tolerance: float,
-        max_iterations: int,
         initial: Solution | None = None,
+        **limits: Unpack[Limits],
     ) -> Solution:
         """All steps; the checkpoints are the solution's `cache`."""
         assert isinstance(model, Explicit)
         model.check_step(parameters)
         begun = time.perf_counter()
         x, c, values, first = _prepared(model, self._cast(parameters))
-        kept, found = [], [_extended(first)]
+        kept, found = [], []
         for segment, k, whole in segments(model):
             kept.append(x)
             x, u = _forward(segment, x, c, values, k)
             if whole:
                 found.append(u)
-        fields = _joined(found)
+        fields = _joined(first, found)
         finite = all(bool(jnp.all(jnp.isfinite(a))) for a in jax.tree.leaves(x))
         report = _report(
             model, "converged" if finite else "diverged", begun, 2 * _bytes(x) + _bytes(c)
@@ -126,10 +111,9 @@ class ExplicitTimeStepper(Engine):
         solution: Solution,
         source: Fields,
         *,
-        tolerance: float,
-        max_iterations: int,
         initial: Adjoint | None = None,
         wanted: Collection[str] | None = None,
+        **limits: Unpack[Limits],
     ) -> Adjoint:
         """Back through the steps, where each segment is run once more from its checkpoint. If u is
         linear in all parameters `wanted`, their derivatives do not depend on the states, which are
@@ -139,24 +123,19 @@ class ExplicitTimeStepper(Engine):
         linear = set(names) <= set(model.linear_in)
         kept: list[Fields] = solution.cache or []
         if not kept and not linear:
-            kept = self.solve(
-                model, parameters, tolerance=tolerance, max_iterations=max_iterations
-            ).cache
+            kept = self.solve(model, parameters, **limits).cache
         begun = time.perf_counter()
         m, source = self._cast(parameters), self._cast(source)
         x, c, values, _ = _prepared(model, m)
-        x_bar, c_bar, f_bar = jax.tree.map(jnp.zeros_like, (x, c, values))
+        bars: Part = jax.tree.map(jnp.zeros_like, (x, {} if linear else c, values))
         parts = list(enumerate(segments(model)))
         most = max(segment.intervals * segment.steps for _, (segment, _, _) in parts)
         room = {} if linear else {n: jnp.zeros((most, *a.shape), a.dtype) for n, a in x.items()}
         for number, (segment, k, whole) in reversed(parts):
-            given = (values, source, k, float(whole))
-            if linear:
-                x_bar, f_bar = _backward_linear(segment, x_bar, f_bar, x, c, *given)
-            else:
-                room, x_bar, c_bar, f_bar = _backward(
-                    segment, room, x_bar, c_bar, f_bar, kept[number], c, *given
-                )
+            start = x if linear else kept[number]
+            room, bars = _backward(segment, room, bars, start, c, values, source, k, float(whole))
+        x_bar, c_bar, f_bar = bars
+        c_bar = jax.tree.map(jnp.zeros_like, c) | c_bar
         first = {n: a[0] for n, a in source.items()}
         gradient = _parameter_vjp(model, names, m, (x_bar, c_bar, f_bar, first))
         jax.block_until_ready(gradient)
@@ -173,21 +152,19 @@ class ExplicitTimeStepper(Engine):
         parameters: Fields,
         solution: Solution,
         direction: Fields,
-        *,
-        tolerance: float,
-        max_iterations: int,
+        **limits: Unpack[Limits],
     ) -> tuple[Fields, Convergence]:
         """(du/dm) direction, forward through the steps."""
         assert isinstance(model, Explicit)
         begun = time.perf_counter()
         both = _prepared_tangent(model, self._cast(parameters), self._cast(direction))
         (x, c, values, _), (dx, dc, changes, first) = both
-        found = [_extended(first)]
+        found = []
         for segment, k, whole in segments(model):
             (x, dx), du = _tangent(segment, (x, c, values), (dx, dc, changes), k)
             if whole:
                 found.append(du)
-        out = _joined(found)
+        out = _joined(first, found)
         return out, _report(model, "converged", begun, 4 * _bytes(x) + 2 * _bytes(c))
 
     def _cast(self, fields: Fields) -> Fields:
@@ -225,37 +202,30 @@ def _forward(
 
 @compiled
 def _tangent(
-    segment: Segment,
-    primal: tuple[Fields, Fields, Fields],
-    changes: tuple[Fields, Fields, Fields],
-    k: Index,
+    segment: Segment, primal: Part, changes: Part, k: Index
 ) -> tuple[tuple[Fields, Fields], Fields]:
-    (x, c, values), (dx, dc, df) = primal, changes
-    (x, _), (dx, du) = jax.jvp(
-        segment.march,
-        (x, c, _part(values, segment, k)),
-        (dx, dc, _part(df, segment, k)),
-    )
+    at, along = ((x, c, _part(values, segment, k)) for x, c, values in (primal, changes))
+    (x, _), (dx, du) = jax.jvp(segment.march, at, along)
     return (x, dx), du
 
 
-@partial(compiled, donate_argnums=(1, 2, 3, 4))
+@partial(compiled, donate_argnums=(1, 2))
 def _backward(
     segment: Segment,
     room: Fields,
-    x_bar: Fields,
-    c_bar: Fields,
-    f_bar: Fields,
+    bars: Part,
     x: Fields,
     c: Fields,
     values: Fields,
     source: Fields,
     k: Index,
     whole: float,
-) -> tuple[Fields, Fields, Fields, Fields]:
+) -> tuple[Fields, Part]:
     """Derivatives by the state before a segment, from those by the state after it; derivatives by
-    coefficients and forcing are added to. The states within are recomputed into `room`, the same
-    memory for all segments. `whole` is 1 if the segment ends at the end of an interval, else 0."""
+    coefficients and forcing are added to. The states within are recomputed from x into `room`, the
+    same memory for all segments. `whole` is 1 if the segment ends at the end of an interval, else
+    0. For steps that are linear in x and f no state matters: there is no room and no derivative by
+    the coefficients, and any x serves."""
     model, steps = segment.model, segment.steps
 
     def ahead(j: Index, carried: tuple[Fields, Fields]) -> tuple[Fields, Fields]:
@@ -268,59 +238,27 @@ def _backward(
 
         return lax.fori_loop(0, steps, step, carried)
 
-    room, _ = lax.fori_loop(0, segment.intervals, ahead, (room, x))
+    if room:
+        room, _ = lax.fori_loop(0, segment.intervals, ahead, (room, x))
 
-    def back(n: Index, bars: Bars) -> Bars:
+    def back(n: Index, bars: Part) -> Part:
         j = segment.intervals - 1 - n
         x_bar, c_bar, f_bar = bars
         f, vjp_load = jax.vjp(model.load, _at(values, k + j))
 
-        def step(i: Index, bars: Bars) -> Bars:
-            x = _at(room, j * steps + steps - 1 - i)
-            _, vjp = jax.vjp(model.advance, x, c, f)
+        def step(i: Index, bars: Part) -> Part:
+            now = _at(room, j * steps + steps - 1 - i) if room else x
+            own = {n: c[n] for n in c_bar}
+            _, vjp = jax.vjp(lambda x, own, f: model.advance(x, c | own, f), now, own, f)
             before, *added = vjp(bars[0])
-            c_bar, f_bar = jax.tree.map(jnp.add, bars[1:], tuple(added))
-            return before, c_bar, f_bar
+            return before, *jax.tree.map(jnp.add, bars[1:], tuple(added))
 
         x_bar = _observed(model, x_bar, _at(source, k + j + 1), whole)
         start = (x_bar, c_bar, jax.tree.map(jnp.zeros_like, f))
         x_bar, c_bar, added = lax.fori_loop(0, steps, step, start)
         return x_bar, c_bar, _added(f_bar, k + j, vjp_load(added)[0])
 
-    return room, *lax.fori_loop(0, segment.intervals, back, (x_bar, c_bar, f_bar))
-
-
-@partial(compiled, donate_argnums=(1, 2))
-def _backward_linear(
-    segment: Segment,
-    x_bar: Fields,
-    f_bar: Fields,
-    x: Fields,
-    c: Fields,
-    values: Fields,
-    source: Fields,
-    k: Index,
-    whole: float,
-) -> tuple[Fields, Fields]:
-    """`_backward` for steps that are linear in x and f, whose derivatives do not depend on x: any
-    state serves, without derivatives by the coefficients."""
-    model = segment.model
-
-    def back(n: Index, bars: tuple[Fields, Fields]) -> tuple[Fields, Fields]:
-        j = segment.intervals - 1 - n
-        f, vjp_load = jax.vjp(model.load, _at(values, k + j))
-
-        def step(i: Index, bars: tuple[Fields, Fields]) -> tuple[Fields, Fields]:
-            _, vjp = jax.vjp(lambda x, f: model.advance(x, c, f), x, f)
-            before, added = vjp(bars[0])
-            return before, jax.tree.map(jnp.add, bars[1], added)
-
-        x_bar = _observed(model, bars[0], _at(source, k + j + 1), whole)
-        start = (x_bar, jax.tree.map(jnp.zeros_like, f))
-        x_bar, added = lax.fori_loop(0, segment.steps, step, start)
-        return x_bar, _added(bars[1], k + j, vjp_load(added)[0])
-
-    return lax.fori_loop(0, segment.intervals, back, (x_bar, f_bar))
+    return room, lax.fori_loop(0, segment.intervals, back, bars)
 
 
 def _observed(model: Explicit, x_bar: Fields, u_bar: Fields, whole: float) -> Fields:
@@ -342,13 +280,10 @@ def _part(fields: Fields, segment: Segment, k: Index) -> Fields:
     return {n: lax.dynamic_slice_in_dim(a, k, segment.intervals) for n, a in fields.items()}
 
 
-def _extended(fields: Fields) -> Fields:
-    return {n: a[None] for n, a in fields.items()}
-
-
-def _joined(parts: list[Fields]) -> Fields:
-    """The parts concatenated along time, when they are computed."""
-    return jax.block_until_ready(jax.tree.map(lambda *a: jnp.concatenate(a), *parts))
+def _joined(first: Fields, later: list[Fields]) -> Fields:
+    """All states along time, when they are computed."""
+    out = jax.tree.map(lambda a, *parts: jnp.concatenate([a[None], *parts]), first, *later)
+    return jax.block_until_ready(out)
 
 
 def _bytes(fields: Fields) -> int:

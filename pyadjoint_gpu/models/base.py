@@ -55,10 +55,6 @@ class Model(Structured, ABC):
     """The unit of time of R = du/dt, and of the `times`."""
 
     def __init__(self, grid: Grid):
-        self._on(grid)
-
-    def _on(self, grid: Grid) -> None:
-        """Set `grid` and `domain`."""
         check_kind("grid", grid, Grid)
         self._set(grid=grid.si, _domain=grid)
 

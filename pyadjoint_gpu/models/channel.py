@@ -88,7 +88,7 @@ class Channel(Model):
         smallest: float,
         viscosity_limit: float | None = None,
     ):
-        self._on(grid)
+        super().__init__(grid)
         if grid.ndim != 2:
             raise ConfigError(f"grid: found axes {', '.join(grid.dims)}, expected y, x")
         self._set(no_slip=side_names(grid, no_slip, "no_slip"))

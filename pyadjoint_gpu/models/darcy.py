@@ -123,7 +123,7 @@ class Darcy(Model):
         fixed_pressure: SidesLike = (),
         pressure_units: str = "Pa",
     ):
-        self._on(grid)
+        super().__init__(grid)
         check_choice("face_mean", face_mean, FACE_MEANS)
         kind = "Well(position, rate)"
         self._set(wells=tuple(_listed(wells, lambda well: isinstance(well, Well), kind)))
@@ -212,13 +212,11 @@ class Darcy(Model):
         return out | ({"fixed_pressure": self.sides.specification()} if self.sides else {})
 
     def julia_spec(self) -> dict[str, Any]:
-        centers = [
-            [float(c[i]) for c, i in zip(self.grid.centers, cell, strict=True)]
-            for cell in np.transpose(self._wells[0])
-        ]
+        axes = zip(self.grid.centers, self._wells[0], strict=True)
+        places = np.stack([centers[i] for centers, i in axes], axis=1).tolist()
         return {
             "wells": [
-                {"position": p, "rate": w.rate} for p, w in zip(centers, self.wells, strict=True)
+                {"position": p, "rate": w.rate} for p, w in zip(places, self.wells, strict=True)
             ],
             "face_mean": self.face_mean,
             "sides": list(self.sides.names),

@@ -70,7 +70,7 @@ class Diffusion(Model):
         inflow: SidesLike = (),
         smallest: float = 1e-3,
     ):
-        self._on(grid)
+        super().__init__(grid)
         self._set(fixed=Sides.of(grid, fixed_height, "fixed_height", "m"))
         self._set(inflow=Sides.of(grid, inflow, "inflow", "m2 s-1", "inflow"))
         self._set(smallest=positive("smallest", smallest))

@@ -75,7 +75,7 @@ class Ice(Model):
     unknowns = (Variable("thickness", "m", "ice thickness", "land_ice_thickness"),)
 
     def __init__(self, grid: Grid, *, exponent: float = 3.0, sea_level: float | None = None):
-        self._on(grid)
+        super().__init__(grid)
         if grid.ndim == 3:
             raise ConfigError("grid: found 3 axes, expected 1 or 2: ice has a thickness")
         self._set(exponent=finite("exponent", exponent))

@@ -82,19 +82,8 @@ class Sides:
 
 
 class Layer(NamedTuple):
-    """The layer of cells at one side.
-
-    Attributes
-    ----------
-    axis : int
-        The axis normal to the side.
-    end : int
-        Its end: 0 or -1.
-    cells : tuple of slice
-        The index of the layer.
-    values : array
-        Those of the boundary parameter, one a cell of the layer.
-    """
+    """The layer of cells at one side, at the end 0 or -1 of an axis: their index in a field, and
+    the values of the boundary parameter there."""
 
     axis: int
     end: int

@@ -71,21 +71,20 @@ class Sites:
     @cached_property
     def indices(self) -> Indices:
         """Indices of the cells in the flattened grid."""
-        # 32 bits, for which JAX's cached indexing code holds with and without 64-bit types.
-        return self._indices().astype(np.int32)
-
-    def _indices(self) -> Indices:
         kind, *rest = self.given
         if kind == "points":
-            cells = [self.grid.cell_containing(p) for p in rest[0]]
-            return np.asarray(np.ravel_multi_index(tuple(np.transpose(cells)), self.grid.shape))
-        if kind == "mask":
-            return np.flatnonzero(np.frombuffer(rest[0], dtype=bool))
-        inside = np.ones(self.grid.shape, dtype=bool)
-        if kind == "box":
-            for p, low, high in zip(CellSpace(self.grid).positions(), *rest, strict=True):
-                inside &= (p >= low) & (p <= high)
-        return np.flatnonzero(inside)
+            cells = np.transpose([self.grid.cell_containing(p) for p in rest[0]])
+            found = np.asarray(np.ravel_multi_index(tuple(cells), self.grid.shape))
+        elif kind == "mask":
+            found = np.flatnonzero(np.frombuffer(rest[0], dtype=bool))
+        else:
+            inside = np.ones(self.grid.shape, dtype=bool)
+            if kind == "box":
+                for p, low, high in zip(CellSpace(self.grid).positions(), *rest, strict=True):
+                    inside &= (p >= low) & (p <= high)
+            found = np.flatnonzero(inside)
+        # 32 bits, for which JAX's cached indexing code holds with and without 64-bit types.
+        return found.astype(np.int32)
 
     @property
     def everywhere(self) -> bool:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 import jax
 
 from ..core.frozen import Frozen
-
-S = TypeVar("S", bound="Structured")
 
 
 class Structured(Frozen):
@@ -36,36 +34,26 @@ class Structured(Frozen):
 
     @cached_property
     def _structure(self) -> Structure:
-        return Structure.of(self)
+        own = {f.name for f in fields(self) if f.compare}  # type: ignore[arg-type]  # a dataclass
+        taken = {*self.arrays, *self.arrays_from}
+        key = tuple((name, getattr(self, name)) for name in sorted(own - taken))
+        kept = {k: v for k, v in vars(self).items() if k not in taken and not _cached(self, k)}
+        return Structure(_made(type(self), kept), (type(self), key))
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Structure:
     """An object without its `arrays`: equal for objects that differ in nothing else."""
 
-    rest: Structured
+    rest: Structured = field(compare=False)
     key: tuple[Any, ...]
-
-    @classmethod
-    def of(cls, whole: Structured) -> Structure:
-        own = {f.name for f in fields(whole) if f.compare}  # type: ignore[arg-type]  # a dataclass
-        taken = {*whole.arrays, *whole.arrays_from}
-        key = tuple((name, getattr(whole, name)) for name in sorted(own - taken))
-        kept = {k: v for k, v in vars(whole).items() if k not in taken and not _cached(whole, k)}
-        return cls(_made(type(whole), kept), (type(whole), key))
-
-    def __eq__(self, other: object) -> bool:
-        return self is other or (isinstance(other, Structure) and self.key == other.key)
-
-    def __hash__(self) -> int:
-        return hash(self.key)
 
 
 def _cached(whole: Structured, name: str) -> bool:
     return isinstance(getattr(type(whole), name, None), cached_property)
 
 
-def _made(kind: type[S], attributes: dict[str, Any]) -> S:
+def _made(kind: type[Structured], attributes: dict[str, Any]) -> Structured:
     """An object with these attributes, without a call of its `__init__`."""
     out = object.__new__(kind)
     vars(out).update(attributes)

@@ -214,8 +214,7 @@ class Transient(TimeSteps, Wrapper):
             raise ConfigError(f"every: found {self.every}, expected 1 for a residual of all steps")
 
         def one(before: Fields, now: Fields) -> Fields:
-            r = self.model.residual(now, inner)
-            return {k: r[k] + (before[k] - now[k]) / self.dt for k in now}
+            return self.one_step.residual(now, {"model": inner, "before": before})
 
         steps = jax.vmap(one)({k: a[:-1] for k, a in u.items()}, {k: a[1:] for k, a in u.items()})
         return {k: jnp.concatenate([(start[k] - u[k][0])[None], r]) for k, r in steps.items()}

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypedDict
 
 import jax
 import jax.numpy as jnp
@@ -66,6 +66,13 @@ class Operator:
     def affine(self) -> bool:
         """Whether r is affine in u."""
         return self.kind != "forward" or self.model.linear
+
+
+class Limits(TypedDict):
+    """When to stop a solve: see `Solver`."""
+
+    tolerance: float
+    max_iterations: int
 
 
 class Solver(Protocol):

@@ -112,15 +112,13 @@ def solve(
     model, c = operator.model, args[0]
     implicit = Operator(Implicit(model), "tangent")
     u = initial | {k: jnp.maximum(initial[k], b.value) for k, b in model.lower.items()}
-    iterations, work, error, status = 0, 3.0, math.inf, ""
+    iterations, work, status = 0, 3.0, ""
     mean, residual, floor, *_ = np.asarray(_norms(operator, u, u, args)).tolist()
     scale = float(multigrid.residual_of(operator, _zero(u), args)[1])
     eps = unit_round_off(u)
     scale = max(scale or floor / eps, TINY)
     history = [(0, residual / scale)]
-    if residual == 0.0:
-        error = 0.0
-    ratio, gained = 1.0, True
+    error, ratio, gained = 0.0 if residual == 0.0 else math.inf, 1.0, True
     # The first step is about the time in which R changes; longer ones follow near a solution.
     sigma = min(max(mean / scale, SMALLEST), 1.0)
     for _ in range(STEPS):

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Float32, Int
 
@@ -51,17 +52,8 @@ Axes = tuple[tuple[int, ...], ...]
 
 
 class Level(NamedTuple):
-    """One level of a `Hierarchy`.
-
-    Attributes
-    ----------
-    stencil : Stencil
-        Its operator A.
-    inverse : array
-        D^-1, the diagonal scaling of the smoother.
-    weights : tuple of array
-        Interpolation weights along each axis that is coarsened, in that order.
-    """
+    """One level of a `Hierarchy`: its operator A, the diagonal scaling D^-1 of the smoother, and
+    the interpolation weights along each axis that is coarsened, in that order."""
 
     stencil: Stencil
     inverse: Values
@@ -69,17 +61,8 @@ class Level(NamedTuple):
 
 
 class Hierarchy(NamedTuple):
-    """All levels of an operator on one unknown.
-
-    Attributes
-    ----------
-    levels : tuple of Level
-        A / scale on each level but the coarsest, from fine to coarse.
-    coarsest : array
-        The inverse of A / scale on the coarsest level.
-    scale : array
-        The largest diagonal entry of A.
-    """
+    """All levels of an operator A on one unknown, from fine to coarse: A / scale on each but the
+    coarsest, its inverse there, and the scale, the largest diagonal entry of A."""
 
     levels: tuple[Level, ...]
     coarsest: Float32[Array, "n n"]
@@ -166,7 +149,10 @@ def _cycle(h: Hierarchy, axes: Axes, b: Values, k: int) -> Values:
     if k == len(axes):
         return (h.coarsest @ b.ravel()).reshape(b.shape)
     level, degree = h.levels[k], DEGREES[min(k, len(DEGREES) - 1)]
-    a, c, beta = (jnp.asarray(v, b.dtype) for v in _coefficients(degree))
+    # The Chebyshev steps d <- a d + c D^-1 r, x <- x + beta d.
+    j = np.arange(1, degree + 1)
+    steps = (2 * j - 3) / (2 * j + 1), (8 * j - 4) / (2 * j + 1), _BETA[degree]
+    a, c, beta = (jnp.asarray(v, b.dtype) for v in steps)
 
     def before(i: Int[Array, ""], state: tuple[Values, ...]) -> tuple[Values, ...]:
         x, step, r = state
@@ -202,16 +188,6 @@ def _cycle(h: Hierarchy, axes: Axes, b: Values, k: int) -> Values:
 def _twice(k: int, levels: Axes) -> bool:
     """Whether level k visits the next one twice, which must not be the coarsest."""
     return k in TWICE and k + 1 < len(levels)
-
-
-def _coefficients(degree: int) -> tuple[list[float], list[float], tuple[float, ...]]:
-    """a, c and beta of the Chebyshev steps d <- a d + c D^-1 r, x <- x + beta d."""
-    i = range(1, degree + 1)
-    return (
-        [(2 * j - 3) / (2 * j + 1) for j in i],
-        [(8 * j - 4) / (2 * j + 1) for j in i],
-        _BETA[degree],
-    )
 
 
 def work_of_cycle(shape: tuple[int, ...], spacing: tuple[float, ...]) -> float:

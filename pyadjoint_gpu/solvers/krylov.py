@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,12 +27,9 @@ Count = Int[Array, ""] | int
 
 
 class Goal(NamedTuple):
-    """Stopping criteria of an iteration.
-
-    It stops where ||r||_max and the estimated relative error of u are both at most `residual` and
-    `error`; where ||r||_max is at most `least`, below which the residual has to be computed anew;
-    and after so many `iterations`.
-    """
+    """Stopping criteria of an iteration: where ||r||_max and the estimated relative error of u are
+    both at most `residual` and `error`; where ||r||_max is at most `least`, below which the
+    residual has to be computed anew; and after so many `iterations`."""
 
     residual: Number | float
     error: Number | float
@@ -41,28 +38,18 @@ class Goal(NamedTuple):
 
 
 class Progress(NamedTuple):
-    """Progress of an iteration.
-
-    Attributes
-    ----------
-    iterations : int
-        Number of iterations so far.
-    residual, error : float
-        ||r||_max, and the estimated relative error of u.
-    best : float
-        The residual the last time that it had halved.
-    since : int
-        Number of iterations since then.
-    history : array
-        ||r||_max after each iteration, then NaN.
-    """
+    """Progress of an iteration: ||r||_max and the estimated relative error of u after so many
+    iterations."""
 
     iterations: Count
     residual: Number
     error: Number
     best: Number
+    """The residual the last time that it had halved."""
     since: Count
+    """Number of iterations since then."""
     history: Float[Array, " kept"]
+    """||r||_max after each iteration, then NaN."""
 
     def unfinished(self, goal: Goal) -> Bool[Array, ""]:
         """Whether to go on: neither the goal is reached nor the iteration stuck."""
@@ -84,13 +71,20 @@ class Progress(NamedTuple):
         )
 
 
-def _begin(r: Fields, kept: int) -> Progress:
-    """The progress before the first iteration."""
+def _iterated(
+    step: Callable[[Any], Any], u: Fields, r: Fields, ratios: int, goal: Goal, kept: int
+) -> tuple[Fields, Progress]:
+    """u and the progress after steps from a state (u, r, p, q, *ratios, progress) with p = q = 0
+    and ratios of one."""
     residual = largest(r)
     # A zero residual has no error; otherwise the error is not known yet.
     error = jnp.where(residual > 0, jnp.inf, 0).astype(residual.dtype)
     history = jnp.full(kept, jnp.nan, residual.dtype)
-    return Progress(0, residual, error, residual, 0, history)
+    progress = Progress(0, residual, error, residual, 0, history)
+    zero = jax.tree.map(jnp.zeros_like, u)
+    state = (u, r, zero, zero, *ratios * (jnp.ones_like(residual),), progress)
+    state = lax.while_loop(lambda s: s[-1].unfinished(goal), step, state)
+    return state[0], state[-1]
 
 
 Conjugate = tuple[Fields, Fields, Fields, Fields, Number, Progress]
@@ -137,12 +131,7 @@ def conjugate_gradients(
         error = largest(z) * (residual / progress.residual) / size(u)
         return u, r, p, q, alpha / zr, progress.after(residual, error)
 
-    zero = jax.tree.map(jnp.zeros_like, u)
-    progress = _begin(r, kept)
-    none = jnp.zeros_like(progress.residual)
-    state = (u, r, zero, zero, none, progress)
-    state = lax.while_loop(lambda s: s[-1].unfinished(goal), step, state)
-    return state[0], state[-1]
+    return _iterated(step, u, r, 1, goal, kept)
 
 
 Pair = tuple[Fields, Fields]
@@ -162,7 +151,7 @@ def bicgstab(
     """Solve A u = b for any A, preconditioned from the right (van der Vorst 1992, SIAM J. Sci.
     Stat. Comput. 13, 631). Arguments as in `conjugate_gradients`. An iteration has two products and
     two preconditionings."""
-    shadow = r
+    shadow, zero = r, jax.tree.map(jnp.zeros_like, u)
 
     def step(state: Biconjugate) -> Biconjugate:
         u, r, p, v, ratio, rho, progress = state
@@ -193,9 +182,4 @@ def bicgstab(
         p = jax.tree.map(lambda p, v: p - omega * v, p, v)
         return u, r, p, v, alpha / omega, rho, progress.after(residual, error)
 
-    zero = jax.tree.map(jnp.zeros_like, u)
-    progress = _begin(r, kept)
-    one = jnp.ones_like(progress.residual)
-    state = (u, r, zero, zero, one, one, progress)
-    state = lax.while_loop(lambda s: s[-1].unfinished(goal), step, state)
-    return state[0], state[-1]
+    return _iterated(step, u, r, 2, goal, kept)

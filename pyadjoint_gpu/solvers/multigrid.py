@@ -46,17 +46,9 @@ EXACT = 100.0
 to replace it."""
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["operator"], meta_fields=["kind", "kept"])
-@dataclass(frozen=True)
-class Iteration:
-    """Static options of `iterate`: the operator, the `Preconditioner`'s kind, and the length of the
-    history."""
-
-    operator: Operator
-    kind: str
-    kept: int = LIMIT
-
-
+@partial(
+    jax.tree_util.register_dataclass, data_fields=["hierarchies"], meta_fields=["kind", "kept"]
+)
 @dataclass(frozen=True)
 class Preconditioner:
     """Multigrid hierarchies of -dR/du, one for each unknown.
@@ -66,10 +58,13 @@ class Preconditioner:
     kind : str
         "exact" if the declared coefficients are all of dR/du; "symmetric" or "general", as dR/du
         is, if it has other parts.
+    kept : int
+        Length of the history of iterations.
     """
 
     hierarchies: dict[str, Hierarchy]
     kind: str
+    kept: int = LIMIT
 
     def iterate(
         self, operator: Operator, u: Fields, r: Fields, args: tuple, goal: Goal
@@ -78,8 +73,8 @@ class Preconditioner:
         stagnates. Returns u, the progress and the round-off of the residual."""
         if self.kind == "exact":
             # dR/du is symmetric: forward, adjoint and tangent problems share compiled code.
-            operator, args = Operator(operator.model), (args[0], args[1] if len(args) > 1 else u)
-        return iterate(Iteration(operator, self.kind), self.hierarchies, u, r, args, goal)
+            operator, args = Operator(operator.model), (args[0], _state(args, u))
+        return iterate(self, operator, u, r, args, goal)
 
 
 # The solver
@@ -110,7 +105,7 @@ def solve(
     start = time.perf_counter()
     work = 0.0
     if preconditioner is None:
-        preconditioner = prepare(operator.model, args[0], args[1] if len(args) > 1 else initial)
+        preconditioner = prepare(operator.model, args[0], _state(args, initial))
         work += 2.0
     u, iterations, status = initial, 0, ""
     r, size = residual_of(operator, u, args)
@@ -151,6 +146,11 @@ def solve(
         "multigrid", status, history, u, args, tolerance=tolerance, start=start, work=work
     )
     return u, convergence, preconditioner
+
+
+def _state(args: tuple, u: Fields) -> Fields:
+    """The state at which an `Operator` with these arguments is linearised, by default u."""
+    return args[1] if len(args) > 1 else u
 
 
 def prepare(model: Model, c: Any, u: Fields) -> Preconditioner:
@@ -221,20 +221,19 @@ def residual_of(operator: Operator, u: Fields, args: tuple) -> tuple[Fields, Flo
 
 @compiled_loop
 def iterate(
-    how: Iteration,
-    hierarchies: dict[str, Hierarchy],
+    preconditioner: Preconditioner,
+    operator: Operator,
     u: Fields,
     r: Fields,
     args: tuple[Any, ...],
     goal: Goal,
 ) -> tuple[Fields, Progress, Float[Array, ""]]:
-    """`Preconditioner.iterate`, compiled; for the kind "exact" `args` are c and the state."""
-    operator, kind, kept = how.operator, how.kind, how.kept
-    model = operator.model
-    stencils = stencils_of(model, *args[:2]) if kind == "exact" else {}
+    """`Preconditioner.iterate`, compiled."""
+    model, kind = operator.model, preconditioner.kind
+    stencils = stencils_of(model, args[0], _state(args, u)) if kind == "exact" else {}
 
     def product(p: Fields) -> Fields:
-        if kind == "exact":
+        if stencils:
             return {k: stencils[k].apply(a) for k, a in p.items()}
         return jax.tree.map(jnp.negative, operator.product(u, args, p))
 
@@ -248,8 +247,8 @@ def iterate(
         return sum(0.5 * (fold(jnp.max, a) - fold(jnp.min, a)) for a in leaves) + tiny
 
     method = bicgstab if kind == "general" else conjugate_gradients
-    precondition = partial(_correction, model.grid.spacing, hierarchies)
-    u, progress = method(product, precondition, u, r, goal, size, kept)
+    precondition = partial(_correction, model.grid.spacing, preconditioner.hierarchies)
+    u, progress = method(product, precondition, u, r, goal, size, preconditioner.kept)
     return u, progress, round_off(product, u)
 
 

@@ -116,10 +116,9 @@ def solve(
             best = -0.5 * slope * step**2 / bend if math.isfinite(bend) and bend > 0 else 0.0
             step *= min(max(best / step, 0.1), 0.5)
         else:
-            limit = 100.0 * max(floor, eps * scale)
-            status = "round-off" if residual <= limit else "stagnated"
-            if status == "round-off" and residual <= tolerance * scale:
-                status = "converged"
+            status = "stagnated"
+            if residual <= 100.0 * max(floor, eps * scale):
+                status = "converged" if residual <= tolerance * scale else "round-off"
             break
         before = residual
         u, r = moved

@@ -121,10 +121,9 @@ def solve(
         before, u, report = _advance(
             operator, before, u, args, inverse, pairs, alpha, beta, alpha / last
         )
-        steps = 2 * pairs + 1
         quotient, residual, correction, floor = report.tolist()
         floor = max(floor, least)
-        iterations += steps
+        iterations += 2 * pairs + 1
         history.append((iterations, residual / scale))
         note(f"{operator.kind} solve, {iterations} iterations, residual {residual / scale:.1e}")
         if not operator.affine and not residual <= RISE * best[0]:

@@ -9,6 +9,7 @@ in differences, A maps constants to s exactly, in any precision and on every lev
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import product
 from typing import Any, NamedTuple
 
 import jax
@@ -26,20 +27,12 @@ Sink = Field | float
 
 @jax.tree_util.register_pytree_node_class
 class Stencil(NamedTuple):
-    """Symmetric operator on one unknown: couplings and sink.
-
-    Attributes
-    ----------
-    offsets : tuple of tuple of int
-        One of each pair (o, -o) of coupled neighbours.
-    couplings : tuple of array
-        k_o(i) for each offset, on the cells i whose neighbour i + o exists.
-    sink : array
-        s_i: one value a cell, or a number.
-    """
+    """Symmetric operator on one unknown: couplings k and sink s."""
 
     offsets: tuple[Offset, ...]
+    """One of each pair (o, -o) of coupled neighbours."""
     couplings: Couplings
+    """k_o(i) for each offset, on the cells i whose neighbour i + o exists."""
     sink: Sink
 
     def tree_flatten(self) -> tuple[tuple[Couplings, Sink], tuple[Offset, ...]]:
@@ -85,15 +78,10 @@ def from_faces(faces: Couplings, sink: Sink) -> Stencil:
     return Stencil(offsets, tuple(faces), sink)
 
 
-def _range(step: int, n: int) -> tuple[int, int]:
-    """Indices i with both i and i + step in 0..n-1."""
-    return max(0, -step), n - max(0, step)
-
-
 def _lower(u: Field, offset: Offset) -> Float[Array, "*pairs"]:
     """u_i on the cells i that have a neighbour i + offset."""
-    ends = [_range(o, n) for o, n in zip(offset, u.shape, strict=True)]
-    return lax.slice(u, [a for a, _ in ends], [b for _, b in ends])
+    ends = [n - max(0, o) for o, n in zip(offset, u.shape, strict=True)]
+    return lax.slice(u, [max(0, -o) for o in offset], ends)
 
 
 def _upper(u: Field, offset: Offset) -> Float[Array, "*pairs"]:
@@ -124,11 +112,6 @@ def _every_other(a: Field, axis: int, start: int, count: int) -> Coarse:
     stop = start + 2 * (count - 1) + 1
     a = pad(a, axis, 0, max(0, stop - a.shape[axis]))
     return lax.slice_in_dim(a, start, stop, 2, axis)
-
-
-def _ahead(a: Coarse, axis: int) -> Coarse:
-    """a_{I+1} at I, zero at the end."""
-    return pad(above(a, axis), axis, 0, 1)
 
 
 def _behind(a: Coarse, axis: int) -> Coarse:
@@ -169,7 +152,8 @@ def prolong(coarse: Coarse, weight: Between, axis: int, n: int) -> Field:
     """Interpolate from every other cell to the n cells along `axis`."""
     size = coarse.shape[axis]
     count = n // 2
-    kept, ahead = (lax.slice_in_dim(a, 0, count, axis=axis) for a in (coarse, _ahead(coarse, axis)))
+    beyond = pad(above(coarse, axis), axis, 0, 1)
+    kept, ahead = (lax.slice_in_dim(a, 0, count, axis=axis) for a in (coarse, beyond))
     between = _lengthen(ahead + weight * (kept - ahead), axis, size)
     shape = tuple(2 * m if k == axis else m for k, m in enumerate(coarse.shape))
     both = jnp.stack([coarse, between], axis + 1).reshape(shape)
@@ -244,10 +228,5 @@ def coarsen(stencil: Stencil, weight: Between, axis: int) -> Stencil:
 
 def _half(ndim: int) -> list[Offset]:
     """The zero offset, and one of each pair of opposite neighbours."""
-    if ndim == 0:
-        return [()]
-    lines = [(0, *o) for o in _half(ndim - 1)]
-    every = [()]
-    for _ in range(ndim - 1):
-        every = [(*o, a) for o in every for a in (-1, 0, 1)]
-    return lines + [(1, *o) for o in every]
+    zero = (0,) * ndim
+    return [o for o in product((-1, 0, 1), repeat=ndim) if o >= zero]

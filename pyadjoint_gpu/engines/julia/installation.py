@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 from ...core.errors import EngineError
 
@@ -19,7 +18,6 @@ RANKS = ("HDF5", "ImplicitGlobalGrid", "JSON", "MPI")
 """Packages that many ranks need beside our own."""
 BACKENDS = {"cuda": "CUDA", "amdgpu": "AMDGPU"}
 """Packages of the GPU backends."""
-PYTHONCALL = "PythonCall"
 
 
 def source() -> Path:
@@ -77,7 +75,7 @@ def find() -> Installation:
             "no Julia was found: 'pyadjoint-gpu install-julia' installs one, or set"
             " PYTHON_JULIACALL_EXE and PYTHON_JULIACALL_PROJECT"
         )
-    lacking = found.lacks(PACKAGE, PYTHONCALL)
+    lacking = found.lacks(PACKAGE, "PythonCall")
     if lacking:
         add = f'Pkg.develop(path="{source()}")' if PACKAGE in lacking else 'Pkg.add("PythonCall")'
         raise EngineError(
@@ -105,21 +103,16 @@ def _chosen() -> Installation | None:
 
 
 def _installed() -> Installation | None:
-    state = _juliapkg_state()
+    from juliapkg.state import STATE
+
     try:
-        made = json.loads(Path(state["meta"]).read_text(encoding="utf-8"))
+        made = json.loads(Path(STATE["meta"]).read_text(encoding="utf-8"))
         executable = Path(made["executable"])
     except (OSError, ValueError, KeyError):
         return None
     if not executable.is_file():
         return None
-    return Installation(executable, Path(state["project"]), "install-julia")
-
-
-def _juliapkg_state() -> dict[str, Any]:
-    from juliapkg.state import STATE
-
-    return STATE
+    return Installation(executable, Path(STATE["project"]), "install-julia")
 
 
 def install(backend: str) -> Installation:

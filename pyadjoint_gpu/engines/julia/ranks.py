@@ -136,24 +136,23 @@ class Launch(Driven):
 
     def _julia(self) -> list[str]:
         """The command of a rank."""
-        packages = ", ".join([*self._gpu_package(), installation.PACKAGE, *installation.RANKS])
+        device = installation.BACKENDS.get(self._resolved())
+        packages = [device] if device else []
+        packages += [installation.PACKAGE, *installation.RANKS]
         return [
             str(self.installation.executable),
             f"--project={self.installation.project}",
             f"--threads={self.threads}",
             "--startup-file=no",
             "-e",
-            f"using {packages}; {SERVE}",
+            f"using {', '.join(packages)}; {SERVE}",
         ]
 
-    def _gpu_package(self) -> list[str]:
-        if self.backend != "auto":
-            return [installation.BACKENDS[self.backend]] if self.backend != "threads" else []
-        return [n for n in installation.BACKENDS.values() if not self.installation.lacks(n)][:1]
-
     def _resolved(self) -> str:
-        package = self._gpu_package()
-        return next((k for k, v in installation.BACKENDS.items() if v in package), "threads")
+        if self.backend != "auto":
+            return self.backend
+        able = (k for k, v in installation.BACKENDS.items() if not self.installation.lacks(v))
+        return next(able, "threads")
 
     def close(self) -> None:
         """End the ranks, and remove the temporary folder."""

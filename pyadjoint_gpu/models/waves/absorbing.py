@@ -20,20 +20,8 @@ REMAINDER = 1e-3
 class Absorbing:
     """Sides through which waves leave, and damping in the cells before them.
 
-    Cells at absorbing sides end at their centres: they have half the volume.
-
-    Attributes
-    ----------
-    grid : Grid
-        In metres.
-    sides : tuple of str
-    sponge : int
-        Thickness of the damping layers, in cells.
-
-    Raises
-    ------
-    ConfigError
-        If the layers leave no cell along an axis without damping.
+    Cells at absorbing sides end at their centres: they have half the volume. The damping layers
+    are `sponge` cells thick; a `ConfigError` if they leave no cell along an axis without damping.
     """
 
     grid: Grid
@@ -84,8 +72,6 @@ class Absorbing:
     def leaving(self) -> Float[np.ndarray, "*cells"]:
         """The area of a cell's absorbing sides over its volume, which is half a cell's."""
         total = np.zeros(self.grid.shape)
-        for axis, (n, h) in enumerate(zip(self.grid.shape, self.grid.spacing, strict=True)):
-            at = np.zeros(n)
-            at[self._ends(axis)] = 2.0 / h
-            total = total + self._along(axis, at)
+        for share, h in zip(self.shares, self.grid.spacing, strict=True):
+            total = total + 2.0 * (share - 1.0) / h
         return total

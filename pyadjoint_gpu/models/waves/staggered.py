@@ -121,7 +121,7 @@ class Wave(Explicit):
         checkpoints: int | None,
         time_units: str,
     ):
-        self._on(grid)
+        super().__init__(grid)
         self._set_steps(step, steps, every, checkpoints, time_units)
         self._set(absorbing=side_names(grid, absorbing, "absorbing"))
         self._set(sponge=count("sponge", sponge, 0))
