@@ -208,7 +208,7 @@ class EmbeddedEngine(Engine):
             return super().solve_many(model, parameters, **limits)
         # The kind of all members' operators, by that of the first.
         first = self._cast({k: v[0] for k, v in parameters.items()})
-        kind = multigrid.prepare(model, prepared(model, first), self._zero(model)).kind
+        kind = multigrid.kind_of(model, prepared(model, first), self._zero(model))
         return batched.solve(kind, model, self._cast(parameters), limits)
 
     @double

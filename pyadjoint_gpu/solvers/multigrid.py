@@ -155,11 +155,14 @@ def _state(args: tuple, u: Fields) -> Fields:
 
 def prepare(model: Model, c: Any, u: Fields) -> Preconditioner:
     """Hierarchies of -dR/du at u."""
-    hierarchies = hierarchies_of(model, c, u)
+    return Preconditioner(hierarchies_of(model, c, u), kind_of(model, c, u))
+
+
+def kind_of(model: Model, c: Any, u: Fields) -> str:
+    """`Preconditioner.kind` of dR/du at u."""
     bound = EXACT * unit_round_off(u)
-    declared, symmetric = np.asarray(_kind(model, c, u, _pseudo_random(u))).tolist()
-    kind = "exact" if declared <= bound else "symmetric" if symmetric <= bound else "general"
-    return Preconditioner(hierarchies, kind)
+    declared, symmetric = np.asarray(_differences(model, c, u, _pseudo_random(u))).tolist()
+    return "exact" if declared <= bound else "symmetric" if symmetric <= bound else "general"
 
 
 # Compiled quickly: most of the code is for small levels.
@@ -194,7 +197,7 @@ _pseudo_random = compiled(pseudo_random)
 
 
 @compiled
-def _kind(model: Model, c: Any, u: Fields, v: Fields) -> Float[Array, " two"]:
+def _differences(model: Model, c: Any, u: Fields, v: Fields) -> Float[Array, " two"]:
     """The largest differences of -dR/du from the declared operator, and from its own transpose, in
     products with v, relative to the declared diagonal."""
     stencils = stencils_of(model, c, u)
