@@ -213,10 +213,10 @@ class Darcy(Model):
 
     def julia_spec(self) -> dict[str, Any]:
         axes = zip(self.grid.centers, self._wells[0], strict=True)
-        places = np.stack([centers[i] for centers, i in axes], axis=1).tolist()
+        positions = np.stack([centers[i] for centers, i in axes], axis=1).tolist()
         return {
             "wells": [
-                {"position": p, "rate": w.rate} for p, w in zip(places, self.wells, strict=True)
+                {"position": p, "rate": w.rate} for p, w in zip(positions, self.wells, strict=True)
             ],
             "face_mean": self.face_mean,
             "sides": list(self.sides.names),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypedDict
+from typing import Any
 
 import xarray as xr
 
@@ -13,14 +13,7 @@ from ..engines.base import Engine
 from ..engines.choose import get_engine, running
 from ..models.base import Model
 from ..results.dataset import state_dataset
-from ..solvers.base import default_iterations, require
-
-
-class Limits(TypedDict):
-    """Arguments that all solves of an engine take."""
-
-    tolerance: float
-    max_iterations: int
+from ..solvers.base import Limits, default_iterations, require
 
 
 def limits(model: Model, tolerance: float, max_iterations: int | None) -> Limits:

@@ -25,8 +25,8 @@ from ..models.base import Fields, Model
 from ..models.explicit import Explicit
 from ..models.transient import Transient
 from ..solvers import Convergence
-from ..solvers.base import require
-from .forward import Limits, limits
+from ..solvers.base import Limits, require
+from .forward import limits
 
 
 def solve_fields(
