@@ -19,6 +19,7 @@ import scipy.stats
 from pyadjoint_gpu.core.precision import double
 from pyadjoint_gpu.geophysics import Fault, gnss
 from pyadjoint_gpu.sampling import HierarchicalSMC, SamplingWarning, Settings
+from pyadjoint_gpu.statistics import Matern
 
 from .report import markdown
 
@@ -92,12 +93,11 @@ def one(seed: int, fault: Fault, stations: int, pixels: int, **options: Any) -> 
     points = np.concatenate([points, survey.uniform(-25.0, 25.0, (pixels, 2))])
     sight = np.array([-0.62, -0.11, 0.78])
     look = np.concatenate([look, np.tile(sight / np.linalg.norm(sight), (pixels, 1))])
-    prior, forward = fault.smooth_prior(sd=0.8, length=6.0), fault.forward(points, look)
+    prior, forward = Matern(sd=0.8, length=6.0).on(fault.space), fault.forward(points, look)
 
     generator = np.random.default_rng([seed, 2])
     theta = {k: float(p.rvs(random_state=generator)) for k, p in PRIOR.items()}
-    root = np.linalg.cholesky(np.linalg.inv(prior.precision))
-    slip = root @ generator.standard_normal(fault.components)
+    slip = np.asarray(prior.root(generator.standard_normal(fault.components)))
     data = np.asarray(forward(theta)) @ slip + SIGMA * generator.standard_normal(len(points))
     sampler = HierarchicalSMC(forward, data, SIGMA, prior, PRIOR, draws=2, **options)
     with warnings.catch_warnings(record=True) as caught:

@@ -33,7 +33,7 @@ import numpy as np
 from pyadjoint_gpu.lti import CovarianceFile, LinearInversion, ToeplitzMap
 from pyadjoint_gpu.lti.covariance import covariance
 from pyadjoint_gpu.placement import A100, Machine, placement_cost, select
-from pyadjoint_gpu.statistics import DenseCovariance, SpaceTimePrior
+from pyadjoint_gpu.statistics import DenseCovariance, Independent
 
 from .machine import agree, best, timed
 from .report import markdown
@@ -63,14 +63,14 @@ def system(sensors: int, steps: int, sites: int, seed: int = 0) -> ToeplitzMap:
 
 
 def forming(sensors: int, steps: int, sites: int) -> dict[str, Any]:
-    of, prior = system(sensors, steps, sites), SpaceTimePrior.of(np.eye(sites), steps)
+    of, prior = system(sensors, steps, sites), Independent(1.0).on((steps, sites))
     ours, found = best(lambda: covariance(of, prior))
     units = np.eye(sensors * steps).reshape(-1, steps, sensors)
-    of.matvec(prior.covariance(of.rmatvec(units[:BATCH])))
+    of.matvec(np.asarray(prior.covariance(of.rmatvec(units[:BATCH]))))
 
     def by_products() -> np.ndarray:
         rows = [
-            of.matvec(prior.covariance(of.rmatvec(units[k : k + BATCH])))
+            of.matvec(np.asarray(prior.covariance(of.rmatvec(units[k : k + BATCH]))))
             for k in range(0, len(units), BATCH)
         ]
         return np.concatenate(rows).reshape(steps, sensors, steps, sensors)
@@ -88,7 +88,7 @@ def forming(sensors: int, steps: int, sites: int) -> dict[str, Any]:
 
 def online(sensors: int, steps: int, sites: int, points: int = 3) -> dict[str, Any]:
     of, ahead = system(sensors, steps, sites), system(points, steps, sites, seed=1)
-    prior = SpaceTimePrior.of(np.eye(sites), steps)
+    prior = Independent(1.0)
     offline, inversion = timed(lambda: LinearInversion(of, prior, NOISE, ahead))
     variance, _ = timed(lambda: inversion.variance)
     data = np.random.default_rng(2).standard_normal((steps, sensors))
@@ -107,7 +107,7 @@ def online(sensors: int, steps: int, sites: int, points: int = 3) -> dict[str, A
 
 def disk(candidates: int, steps: int, budget: int) -> dict[str, Any]:
     of = system(candidates, steps, 100)
-    prior = SpaceTimePrior.of(np.eye(100), steps)
+    prior = Independent(1.0)
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
         path = Path(folder) / "covariance.h5"
         making, file = timed(lambda: CovarianceFile.make(path, of, prior, progress=False))

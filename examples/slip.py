@@ -16,6 +16,7 @@ import xarray as xr
 
 from pyadjoint_gpu.geophysics import Fault, slip_data
 from pyadjoint_gpu.sampling import HierarchicalSMC, SamplingWarning, Settings
+from pyadjoint_gpu.statistics import Matern
 
 small = "--small" in sys.argv  # a quick look
 
@@ -67,7 +68,7 @@ sampler = HierarchicalSMC(
     fault.forward(data.points, data.look),
     data.displacement,
     data.noise,
-    fault.smooth_prior(sd=0.7, length=8.0),
+    Matern(sd=0.7, length=8.0),
     {
         "east": uniform(-10.0, 20.0),
         "north": uniform(-10.0, 20.0),

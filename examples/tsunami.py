@@ -17,7 +17,7 @@ import pyadjoint_gpu as pag
 from pyadjoint_gpu.geophysics import Rupture, continental_margin
 from pyadjoint_gpu.lti import LinearInversion, ToeplitzMap
 from pyadjoint_gpu.placement import place_sensors
-from pyadjoint_gpu.statistics import SpaceTimePrior
+from pyadjoint_gpu.statistics import Matern, SpaceTime
 
 small = "--small" in sys.argv  # a quick look
 
@@ -46,7 +46,7 @@ print(f"{column.sizes['sensor']} adjoint runs: {time.perf_counter() - began:.1f}
 everywhere = ToeplitzMap.of(column)
 gauges = everywhere.select(np.arange(len(candidates)))
 ashore = everywhere.select(len(candidates) + np.arange(len(coast)))
-prior = SpaceTimePrior.matern(model.space("source"), sd=0.009, length=40 * km, duration=45.0)
+prior = SpaceTime(Matern(sd=0.009, length=40 * km), duration=45.0)
 
 began = time.perf_counter()
 network = place_sensors(gauges, prior, sigma, budget, random=3 if small else 20)

@@ -11,26 +11,22 @@ import sys
 import numpy as np
 
 import pyadjoint_gpu as pag
-from pyadjoint_gpu import sampling
 
 small = "--small" in sys.argv  # a quick look
 
 grid = pag.Grid((8, 12) if small else (24, 36), (1.0, 1.5), units="km")
 model = pag.models.Darcy(grid, fixed_pressure={"x_min": 1.0, "x_max": 0.0}, pressure_units="MPa")
-control = pag.Control("permeability", 1.0, transform="log")
-prior = sampling.FieldPrior("permeability", sd=1.0, length=0.2)
+prior = pag.Matern(sd=1.0, length=0.2)  # of ln K; km
 
 # A truth, and what a survey would see of it.
-blank = pag.Problem(model, control, lambda state: 0.0)
-truth = sampling.ProblemSMC(blank, prior).draw(seed=5)["permeability"]
+truth = np.exp(prior.on(grid).draw(seed=5)[0])
 points = [(y, x) for y in np.linspace(0.1, 0.9, 5) for x in np.linspace(0.1, 1.4, 8)]
 data = pag.synthetic.observe(model, {"permeability": truth}, points, noise=0.02)
 
-problem = pag.Problem(
-    model, pag.Control("permeability", 1.0, transform="log", truth=truth), pag.LeastSquares(data)
-)
-size = {"particles": 32, "leapfrogs": 2} if small else {"particles": 128}
-result = sampling.ProblemSMC(problem, prior, **size).run()
+control = pag.Control("permeability", 1.0, transform="log", prior=prior, truth=truth)
+problem = pag.Problem(model, control, pag.LeastSquares(data))
+particles, leapfrogs = (32, 2) if small else (128, 5)
+result = pag.sample(problem, particles=particles, leapfrogs=leapfrogs)
 
 result.pag.save("uncertainty.nc")
 result.pag.plot("uncertainty.png")

@@ -13,16 +13,23 @@ from .engines.embedded import EmbeddedEngine
 from .engines.julia.engine import JuliaEngine
 from .engines.julia.ranks import Launch
 from .inversion.invert import invert, resume
+from .inversion.laplace import laplace
 from .lti.block_column import block_column
 from .models import Well
 from .problem import synthetic
-from .problem.control import Control, Smoothness
+from .problem.control import Control
 from .problem.forward import solve
 from .problem.functional import solve_fields
 from .problem.likelihood import LeastSquares
+from .problem.observation import Observation
+from .problem.penalty import Smoothness
 from .problem.problem import Problem
 from .problem.verify import adjoint_test, taylor_test
 from .runfiles import examples
+from .sampling.sample import sample
+from .statistics.noise import Noise
+from .statistics.priors import Dense, Independent, Matern, Prior, Uniform
+from .statistics.space_time import SpaceTime
 
 __all__ = [
     "ConfigError",
@@ -30,15 +37,23 @@ __all__ = [
     "ConvergenceError",
     "ConvergenceWarning",
     "DataError",
+    "Dense",
     "EmbeddedEngine",
     "Engine",
     "EngineError",
     "Grid",
+    "Independent",
     "JuliaEngine",
     "Launch",
     "LeastSquares",
+    "Matern",
+    "Noise",
+    "Observation",
+    "Prior",
     "Problem",
     "Smoothness",
+    "SpaceTime",
+    "Uniform",
     "Well",
     "__version__",
     "adjoint_test",
@@ -46,10 +61,12 @@ __all__ = [
     "examples",
     "geophysics",
     "invert",
+    "laplace",
     "lti",
     "models",
     "placement",
     "resume",
+    "sample",
     "sampling",
     "solve",
     "solve_fields",

@@ -20,9 +20,9 @@ from pyadjoint_gpu.lti.rows import BlockRows
 from pyadjoint_gpu.lti.store import CovarianceFile, Store
 from pyadjoint_gpu.placement.record import Choices
 from pyadjoint_gpu.placement.selection import select
-from pyadjoint_gpu.sampling import FieldPrior, HierarchicalSMC, ProblemSMC, Settings
+from pyadjoint_gpu.sampling import HierarchicalSMC, ProblemSMC, Settings
 from pyadjoint_gpu.sampling.journal import States
-from pyadjoint_gpu.statistics import SpaceTimePrior
+from pyadjoint_gpu.statistics import Independent
 from pyadjoint_gpu.statistics.covariance import DenseCovariance
 
 RANDOM = np.random.default_rng(0)
@@ -40,14 +40,29 @@ def inversion(path: Path) -> bytes:
     return bits(pag.invert(made, journal=path, **options))
 
 
+def newton(path: Path) -> bytes:
+    grid = pag.Grid((5, 7), (1.0, 1.4))
+    model = pag.models.Darcy(grid, [pag.Well((0.5, 0.7), 1.0)], fixed_pressure={"x_min": 0.0})
+    points = [(0.3, 0.4), (0.7, 0.9), (0.5, 1.2)]
+    data = pag.synthetic.observe(model, {"permeability": 2.0}, points, noise=0.001)
+    made = pag.Problem(
+        model,
+        pag.Control("permeability", 1.0, transform="log"),
+        pag.LeastSquares(data),
+        pag.Smoothness("permeability", weight=0.1, length=0.2),
+    )
+    return bits(pag.invert(made, method="newton-cg", journal=path, progress=False))
+
+
 def problem_sampler(path: Path) -> bytes:
     well = pag.Well(0.7, 1.0)
     model = pag.models.Darcy(pag.Grid((8,), (1.0,)), [well], fixed_pressure={"x_min": 0.0})
     data = pag.synthetic.observe(model, {"permeability": 2.0}, [[0.3], [0.8]], noise=0.1)
-    control = pag.Control("permeability", 1.0, transform="log", basis="constant")
+    control = pag.Control(
+        "permeability", 1.0, transform="log", basis="constant", prior=pag.Independent(1.0)
+    )
     sampled = pag.Problem(model, control, pag.LeastSquares(data))
-    prior = FieldPrior("permeability", sd=1.0)
-    smc = ProblemSMC(sampled, prior, particles=16, moves=2, leapfrogs=2, ess=0.7, batch=16)
+    smc = ProblemSMC(sampled, particles=16, moves=2, leapfrogs=2, ess=0.7, batch=16)
     return bits(smc.run(repeats=6, journal=path, progress=False))
 
 
@@ -71,7 +86,7 @@ def block_column(path: Path) -> bytes:
 
 
 def covariance(path: Path) -> bytes:
-    prior = SpaceTimePrior.of(np.eye(3), len(BLOCKS))
+    prior = Independent(1.0)
     found = CovarianceFile.make(path, ToeplitzMap.of(BLOCKS), prior, progress=False)
     return b"".join(found.row(p, slice(None)).tobytes() for p in range(found.candidates))
 
@@ -84,6 +99,7 @@ def selection(path: Path) -> bytes:
 
 USERS: dict[Callable[[Path], bytes], type[Journal]] = {
     inversion: Evaluations,
+    newton: Evaluations,
     problem_sampler: States,
     hierarchical_sampler: States,
     block_column: BlockRows,

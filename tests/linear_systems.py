@@ -8,8 +8,9 @@ from functools import cached_property
 import numpy as np
 import scipy.linalg
 
+from pyadjoint_gpu import statistics
 from pyadjoint_gpu.lti import ToeplitzMap
-from pyadjoint_gpu.statistics import SpaceTimePrior
+from pyadjoint_gpu.statistics.separable import Separable
 
 STEPS, SENSORS, PLACES, POINTS = 6, 4, 7, 2
 
@@ -39,8 +40,9 @@ NOISES = {
 }
 
 
-def prior(correlation: str = "independent") -> SpaceTimePrior:
-    return SpaceTimePrior.of(spd(PLACES, 5), STEPS, CORRELATIONS[correlation])
+def prior(correlation: str = "independent") -> Separable:
+    before = statistics.Dense(spd(PLACES, 5))
+    return statistics.SpaceTime(before, correlation=CORRELATIONS[correlation]).on((STEPS, PLACES))
 
 
 def noise_matrix(noise: str) -> np.ndarray:

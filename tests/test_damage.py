@@ -22,13 +22,13 @@ from pyadjoint_gpu.placement.selection import select
 from pyadjoint_gpu.results.dataset import save
 from pyadjoint_gpu.runfiles.files import open_dataset
 from pyadjoint_gpu.sampling import journal as samplers
-from pyadjoint_gpu.statistics import SpaceTimePrior
+from pyadjoint_gpu.statistics import Independent
 from pyadjoint_gpu.statistics.covariance import DenseCovariance
 
 FLIPS = 30
 SENSORS, STEPS, PLACES = 4, 5, 3
 MAP = ToeplitzMap.of(np.random.default_rng(0).standard_normal((STEPS, SENSORS, PLACES)))
-PRIOR = SpaceTimePrior.of(np.eye(PLACES), STEPS)
+PRIOR = Independent(1.0)
 
 
 class Points(NamedTuple):

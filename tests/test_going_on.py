@@ -3,7 +3,6 @@ refused by name; `overwrite=True` starts anew."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from pyadjoint_gpu.sampling import HierarchicalSMC
 from pyadjoint_gpu.sampling import journal as samplers
 from pyadjoint_gpu.sampling.linear import Settings
 from pyadjoint_gpu.sampling.pseudo_marginal import PseudoMarginal
+from pyadjoint_gpu.statistics import Independent
 from pyadjoint_gpu.statistics.covariance import DenseCovariance
 
 SHAPE = (9, 17)
@@ -188,7 +188,7 @@ def sampler(**given: Any) -> HierarchicalSMC:
 
     parts = {
         "forward": forward, "data": np.array([1.0, 2.0, 0.5]), "noise": 0.1,
-        "slip_prior": np.ones(2), "theta_prior": {"a": norm(0.0, 1.0)},
+        "prior": np.ones(2), "theta_prior": {"a": norm(0.0, 1.0)},
         "particles": 4, "inner": Settings(particles=8), "moves": 1, "batch": 4, "draws": 1,
     }  # fmt: skip
     return HierarchicalSMC(**parts | given)
@@ -198,7 +198,7 @@ SAMPLERS = [
     ({"forward": changed_far_away}, "forward"),
     ({"data": np.array([1.0, 2.0, 0.6])}, "data"),
     ({"noise": 0.2}, "data, noise"),  # data are in units of the noise
-    ({"slip_prior": 2.0 * np.ones(2)}, "slip_prior"),
+    ({"prior": 2.0 * np.ones(2)}, "prior"),
     ({"bounds": (-1.0, 1.0)}, "bounds"),
     ({"moves": 2}, "moves"),
     ({"inner": Settings(particles=9)}, "inner"),
@@ -293,7 +293,7 @@ def test_a_placement_is_told_by_its_map_and_prior(tmp_path: Path):
     first = place_sensors(MAP, PRIOR, 0.1, 2, **files)
     again = place_sensors(MAP, PRIOR, 0.1, 2, **files)
     np.testing.assert_array_equal(again["gain"], first["gain"])
-    wider = replace(PRIOR, spatial=PRIOR.spatial.scaled(2.0 * np.ones(3)))
+    wider = Independent(2.0)
     with pytest.raises(DataError, match=r"k\.h5: .* other prior;"):
         place_sensors(MAP, wider, 0.1, 2, **files)
     with pytest.raises(DataError, match=r"k\.h5: .* other map;"):

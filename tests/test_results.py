@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,14 +26,12 @@ from pyadjoint_gpu.runfiles import placement_run as case
 from pyadjoint_gpu.runfiles import sampling_run as slip
 from pyadjoint_gpu.runfiles.schema import read
 from pyadjoint_gpu.sampling import (
-    FieldPrior,
     HierarchicalSMC,
     LinearSMC,
-    ProblemSMC,
     SamplingWarning,
     Settings,
 )
-from pyadjoint_gpu.statistics import SpaceTimePrior
+from pyadjoint_gpu.statistics import Independent, Matern, Prior
 
 GRID = pag.Grid((6, 8), (1.0, 1.5))
 LINE = pag.Grid((8,), (1.0,))
@@ -50,9 +49,9 @@ def observed(grid: pag.Grid = GRID) -> xr.Dataset:
     return pag.synthetic.observe(darcy(grid), {"permeability": 2.0}, points, engine="embedded")
 
 
-def problem(grid: pag.Grid = GRID) -> pag.Problem:
+def problem(grid: pag.Grid = GRID, **options: Any) -> pag.Problem:
     seen = observed(grid)
-    control = pag.Control("permeability", initial=1.0, transform="log", truth=2.0)
+    control = pag.Control("permeability", initial=1.0, transform="log", truth=2.0, **options)
     return pag.Problem(darcy(grid), [control], pag.LeastSquares(seen), engine="embedded")
 
 
@@ -73,16 +72,15 @@ def _column(text: str) -> xr.Dataset:
     return pag.block_column(water(source), {"depth": 1.0}, sensors, engine="embedded")
 
 
-def linear(source: object = "cells") -> tuple[ToeplitzMap, SpaceTimePrior]:
-    length = None if isinstance(source, list) else 2.0
-    space = water(source).space("source")
-    return ToeplitzMap.of(column(source)), SpaceTimePrior.matern(space, 0.5, length)
+def linear(source: object = "cells") -> tuple[ToeplitzMap, Prior]:
+    prior = Independent(0.5) if isinstance(source, list) else Matern(0.5, 2.0)
+    return ToeplitzMap.of(column(source)), prior
 
 
-def plain() -> tuple[ToeplitzMap, SpaceTimePrior]:
+def plain() -> tuple[ToeplitzMap, Prior]:
     """From arrays: neither units nor positions."""
     blocks = np.random.default_rng(0).normal(size=(4, 5, 7))
-    return ToeplitzMap.of(blocks), SpaceTimePrior.of(np.eye(7), 4)
+    return ToeplitzMap.of(blocks), Independent(1.0)
 
 
 BOX = {"low": [1.0, 1.0], "high": [4.0, 6.0]}
@@ -127,8 +125,7 @@ def linear_smc() -> xr.Dataset:
 
 
 def problem_smc() -> xr.Dataset:
-    smc = ProblemSMC(problem(), FieldPrior("permeability", sd=0.5, length=0.5), particles=8)
-    return smc.run(progress=False)
+    return pag.sample(problem(prior=pag.Matern(sd=0.5, length=0.5)), particles=8, progress=False)
 
 
 def slip_run(folder: Path) -> xr.Dataset:

@@ -19,9 +19,9 @@ from pyadjoint_gpu.lti import LinearInversion, ToeplitzMap
 from pyadjoint_gpu.models import AcousticWave, Darcy, ShallowWater
 from pyadjoint_gpu.placement import place_sensors
 from pyadjoint_gpu.problem.control import BoundControl
-from pyadjoint_gpu.sampling import FieldPrior, HierarchicalSMC
+from pyadjoint_gpu.sampling import HierarchicalSMC
 from pyadjoint_gpu.sampling.inputs import fixed
-from pyadjoint_gpu.statistics import SpaceTimePrior
+from pyadjoint_gpu.statistics import Independent
 
 PLACES = np.array([(310.0, -240.0), (520.0, 130.0)])
 
@@ -129,7 +129,7 @@ COLUMN = xr.DataArray(
     attrs={"observed_units": "m", "parameter_units": "m s-1"},
 )
 OF = ToeplitzMap.of(COLUMN)
-PRIOR = SpaceTimePrior.of(np.eye(4), 3)
+PRIOR = Independent(1.0)
 DATA = np.arange(6.0).reshape(3, 2)
 NOISES = {
     "cm": array(30.0, "cm"),
@@ -175,7 +175,7 @@ SEEN = np.ones(4)
 
 
 def whitened(data: Any = SEEN, noise: Any = 0.1) -> np.ndarray:
-    return fixed(data, noise, np.ones(2), None).data
+    return fixed(data, noise, Independent(1.0).on(2), None).data
 
 
 def hierarchical(data: Any) -> object:
@@ -193,9 +193,12 @@ def test_samplers_take_noise_in_units_of_the_data(noise: Any):
 
 
 def field_prior(sd: Any, length: Any, transform: str = "identity") -> np.ndarray:
-    control = pag.Control("permeability", 1.0, transform=transform, bounds=(0.1, 2.0))
-    root = FieldPrior("permeability", sd, length).bind(BoundControl(control, DARCY))
-    return np.asarray(root(np.ones(GRID.shape)))
+    control = pag.Control(
+        "permeability", 1.0, transform=transform, bounds=(0.1, 2.0), prior=pag.Matern(sd, length)
+    )
+    prior = BoundControl(control, DARCY).prior
+    assert prior is not None
+    return np.asarray(prior.root(np.ones(GRID.shape)))
 
 
 def test_a_prior_is_in_units_of_its_control():
@@ -228,9 +231,12 @@ SLIPS: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "sd of a logarithm in m": (
         lambda: field_prior(array(0.2, "m"), 300.0, "log"),
-        "permeability.sd is in 'm'",
+        "permeability.prior.sd is in 'm'",
     ),
-    "length in s": (lambda: field_prior(0.2, array(0.3, "s")), "permeability.length is in 's'"),
+    "length in s": (
+        lambda: field_prior(0.2, array(0.3, "s")),
+        "permeability.prior.length is in 's'",
+    ),
 }
 
 

@@ -107,6 +107,7 @@ def _parser() -> argparse.ArgumentParser:
         "result", metavar="RESULT.nc", help="a result of run, resume, place or a sampler"
     )
     plot.add_argument("-o", "--output", metavar="P.png", help="default: RESULT with .png")
+    plot.add_argument("--kind", choices=("residuals",), help="those of an inversion alone")
     new = add("new", tools.new, "write a commented run file to start from")
     new.add_argument("kind", metavar="KIND", help=", ".join(KINDS))
     new.add_argument("-o", "--output", metavar="FILE", help="default: KIND.toml")

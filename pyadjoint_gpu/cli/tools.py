@@ -48,7 +48,8 @@ def plot(options: argparse.Namespace) -> int:
     from ..plots.figure import check_drawable
 
     path = Path(options.result)
-    output = Path(options.output or path.with_suffix(".png"))
+    name = path.stem if options.kind is None else f"{path.stem}_{options.kind}"
+    output = Path(options.output or path.with_name(f"{name}.png"))
     check_outputs({"--output": output}, {"the result": path})
     check_drawable(output, "--output")
     if not path.is_file():
@@ -59,7 +60,7 @@ def plot(options: argparse.Namespace) -> int:
     except Exception as error:
         raise DataError(f"{path}: not a NetCDF-4 file, or truncated ({error})") from None
     try:
-        result.pag.plot(output)
+        result.pag.plot(output, kind=options.kind)
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
     print(f"wrote {output}")

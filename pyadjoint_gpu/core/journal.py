@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     Row = UInt8[np.ndarray, " bytes"] | Float[np.ndarray, " ..."]
 
-FORMAT = "pyadjoint_gpu journal 4"
+FORMAT = "pyadjoint_gpu journal 5"
 _FORMATS = tuple(f"pyadjoint_gpu {k} " for k in ("journal", "sampler", "rows", "selection"))
 """Beginnings of the formats of this and earlier versions."""
 _FIRST = 8  # records that a new file has space for

@@ -74,6 +74,12 @@ class Space:
         """Number of points."""
         return math.prod(self.shape)
 
+    @property
+    def box(self) -> Grid | None:
+        """The grid of which the points are all cells, in C order, if there is one: once, or
+        several times one after the other."""
+        return None
+
     def positions(self) -> tuple[Float[np.ndarray, "*shape"], ...]:
         """Coordinates of every point, one array for each axis of the grid."""
         raise NotImplementedError
@@ -181,6 +187,10 @@ class CellSpace(Space):
     @property
     def measure(self) -> float:
         return self.grid.cell_volume
+
+    @property
+    def box(self) -> Grid | None:
+        return self.grid
 
     def positions(self) -> tuple[Float[np.ndarray, "*shape"], ...]:
         return tuple(np.meshgrid(*self.grid.centers, indexing="ij"))

@@ -1,16 +1,20 @@
-"""The protocol of engines: everything that a problem asks of the code that solves its equations.
+"""The protocol of engines: everything that a problem asks of the code that solves its equations;
+what it returns is in `solutions`.
 
 An engine solves the discrete equations R(u, m) = 0 of a `Model` for its unknowns u, given its
 parameter fields m, and the linear systems that belong to them:
 
-    ============ ==================================== =========================
-    method       solves                               returns
-    ============ ==================================== =========================
-    `solve`      R(u, m) = 0                          u
-    `adjoint`    (dR/du)^T lambda = dJ/du             lambda, -(dR/dm)^T lambda
-    `linearised` (dR/du) du = source                  du
-    `tangent`    (dR/du) du = -(dR/dm) dm             du = (du/dm) dm
-    ============ ==================================== =========================
+    ============== ==================================== =========================
+    method         solves                               returns
+    ============== ==================================== =========================
+    `solve`        R(u, m) = 0                          u
+    `adjoint`      (dR/du)^T lambda = dJ/du             lambda, -(dR/dm)^T lambda
+    `linearised`   (dR/du) du = source                  du
+    `tangent`      (dR/du) du = -(dR/dm) dm             du = (du/dm) dm
+    `second_order` d[(dR/du)^T lambda] = d[dJ/du]       d lambda, -d[(dR/dm)^T lambda]
+    ============== ==================================== =========================
+
+with d[...] the derivative along (du, dm).
 
 To add an engine, subclass `Engine`, implement `info`, `solve` and `adjoint`, which are all that an
 inversion needs, and give it a name in `engines.choose` (an instance can be passed as ``engine=``
@@ -26,80 +30,18 @@ model.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
-from functools import wraps
-from typing import Any, ClassVar, NamedTuple, ParamSpec, TypeVar
+from collections.abc import Collection
+from dataclasses import replace
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool
 
 from ..core.errors import EngineError
-from ..core.progress import first_use
-from ..core.texts import sizes
+from ..core.precision import compiled, double
 from ..models.base import Fields, Model
-from ..solvers.base import Convergence
-
-P = ParamSpec("P")
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Solution:
-    """A state u with R(u, m) = 0.
-
-    Attributes
-    ----------
-    fields : dict
-        u, an array of shape `Model.shape` for each unknown.
-    convergence : Convergence
-    cache : object
-        A preconditioner or factorisation, say, that an adjoint solve at this state can use again,
-        or a solve of the same dR/du (for a nonlinear model, one near by) that starts here. None,
-        or the engine's own: nobody else looks into it.
-    """
-
-    fields: Fields
-    convergence: Convergence
-    cache: Any = None
-
-
-@dataclass(frozen=True)
-class Adjoint:
-    """The solution of (dR/du)^T lambda = dJ/du, and the gradient that follows from it.
-
-    Attributes
-    ----------
-    gradient : dict
-        -(dR/dm)^T lambda, an array of the parameter's shape for each parameter.
-    multiplier : dict
-        lambda, an array of shape `Model.shape` for each unknown.
-    convergence : Convergence
-    """
-
-    gradient: Fields
-    multiplier: Fields
-    convergence: Convergence
-
-
-class Many(NamedTuple):
-    """The results of N solves.
-
-    Attributes
-    ----------
-    fields : dict
-        Arrays with a first axis of N: states of `Engine.solve_many`, gradients -(dR/dm)^T lambda of
-        `Engine.adjoint_many`.
-    usable : array of bool, shape (N,)
-        True where the solve met its tolerance.
-    cache : object
-        For the adjoints of these states; the engine's own.
-    """
-
-    fields: Fields
-    usable: Bool[Array | np.ndarray, " members"]
-    cache: Any = None
+from ..solvers.base import Convergence, Limits, curvature
+from .solutions import Adjoint, Many, Solution, Tangent
 
 
 class Engine(ABC):
@@ -115,6 +57,8 @@ class Engine(ABC):
     traceable: ClassVar[bool] = False
     """True if solves can be called from within JAX's transformations; `linearised` is then
     implemented."""
+    has_tangents: bool = False
+    """True if `tangent` is implemented."""
 
     @abstractmethod
     def info(self) -> dict[str, Any]:
@@ -210,13 +154,143 @@ class Engine(ABC):
         *,
         tolerance: float,
         max_iterations: int,
-    ) -> tuple[Fields, Convergence]:
-        """(du/dm) direction, from (dR/du) du = -(dR/dm) direction.
+    ) -> Tangent:
+        """du = (du/dm) direction, from (dR/du) du = -(dR/dm) direction.
 
-        The adjoint's counterpart, for tests and linearised forecasts. `direction` has an array for
-        each parameter.
+        The adjoint's counterpart, for Hessian products, tests and linearised forecasts.
+        `direction` has an array for each parameter.
         """
         raise EngineError(f"engine {self.name!r} has no tangent solves; use engine='embedded'")
+
+    # Second order
+
+    def linearise(
+        self,
+        model: Model,
+        parameters: Fields,
+        solution: Solution,
+        adjoint: Adjoint | None,
+        source: Fields,
+        *,
+        tolerance: float,
+        max_iterations: int,
+    ) -> tuple[Solution, Adjoint | None]:
+        """A state and its adjoint (or None) with caches from which many solves at this state start:
+        tangents, adjoints and those of `second_order`. The caches do not depend on those given.
+        `source` is that of the adjoint."""
+        return solution, adjoint
+
+    @double
+    def second_order(
+        self,
+        model: Model,
+        parameters: Fields,
+        solution: Solution,
+        adjoint: Adjoint,
+        direction: Fields,
+        tangent: Tangent,
+        source: Fields,
+        *,
+        tolerance: float,
+        max_iterations: int,
+        wanted: Collection[str] | None = None,
+    ) -> Adjoint:
+        """The derivative of an adjoint along (du, dm), by one adjoint solve more:
+
+            (dR/du)^T lambda' = source - d[(dR/du)^T] lambda,
+            gradient'         = -(dR/dm)^T lambda' - d[(dR/dm)^T] lambda.
+
+        The active set of bounds does not change.
+
+        Parameters
+        ----------
+        model, parameters, tolerance, max_iterations, wanted
+            As for `adjoint`.
+        solution, adjoint : Solution, Adjoint
+            The state and the adjoint that is differentiated, from `linearise`.
+        direction : dict
+            dm, an array for each parameter.
+        tangent : Tangent
+            du, of this engine or another that solves the same equations.
+        source : dict
+            The derivative of dJ/du along (du, dm).
+        """
+        fields = (parameters, solution.fields, adjoint.multiplier, direction, tangent.fields)
+        by_u, by_m = _curvature(model, *_alike(solution.fields, *fields))
+        found = self.adjoint(
+            model,
+            parameters,
+            solution,
+            {k: source[k] - a for k, a in by_u.items()},
+            tolerance=tolerance,
+            max_iterations=max_iterations,
+            wanted=wanted,
+        )
+        return replace(found, gradient={k: a - by_m[k] for k, a in found.gradient.items()})
+
+    # Many directions at one state, from `linearise`
+
+    def tangents(
+        self,
+        model: Model,
+        parameters: Fields,
+        solution: Solution,
+        directions: Fields,
+        *,
+        tolerance: float,
+        max_iterations: int,
+    ) -> Many:
+        """`tangent` for N directions, given as arrays with a first axis of N."""
+        limits: Limits = {"tolerance": tolerance, "max_iterations": max_iterations}
+        found = [
+            self.tangent(model, parameters, solution, dm, **limits) for dm in _members(directions)
+        ]
+        usable = np.array([t.convergence.usable for t in found])
+        return Many(_stacked([t.fields for t in found]), usable, found)
+
+    def adjoints(
+        self,
+        model: Model,
+        parameters: Fields,
+        solution: Solution,
+        sources: Fields,
+        *,
+        tolerance: float,
+        max_iterations: int,
+        wanted: Collection[str] | None = None,
+    ) -> Many:
+        """The gradients of `adjoint` for N sources."""
+        limits: Limits = {"tolerance": tolerance, "max_iterations": max_iterations}
+        found = [
+            self.adjoint(model, parameters, solution, source, wanted=wanted, **limits)
+            for source in _members(sources)
+        ]
+        return _gradients(found)
+
+    def second_orders(
+        self,
+        model: Model,
+        parameters: Fields,
+        solution: Solution,
+        adjoint: Adjoint,
+        directions: Fields,
+        tangents: Many,
+        sources: Fields,
+        *,
+        tolerance: float,
+        max_iterations: int,
+        wanted: Collection[str] | None = None,
+    ) -> Many:
+        """The gradients of `second_order` for N directions and their `tangents`."""
+        limits: Limits = {"tolerance": tolerance, "max_iterations": max_iterations}
+        at = (model, parameters, solution, adjoint)
+        # Those of an engine that solves side by side have no caches of their own.
+        changes = tangents.cache or [
+            Tangent(du, adjoint.convergence) for du in _members(tangents.fields)
+        ]
+        members = zip(_members(directions), changes, _members(sources), strict=True)
+        found = [self.second_order(*at, *member, wanted=wanted, **limits) for member in members]
+        return _gradients(found)
 
     # Many parameter sets
 
@@ -251,8 +325,7 @@ class Engine(ABC):
             self.adjoint(model, m, state, u_bar, tolerance=tolerance, max_iterations=max_iterations)
             for m, state, u_bar in members
         ]
-        usable = np.array([a.convergence.usable for a in found])
-        return Many(_stacked([a.gradient for a in found]), usable)
+        return _gradients(found)
 
     # Life cycle
 
@@ -272,23 +345,6 @@ class Engine(ABC):
         """End what the engine started, such as processes; the next solve starts it again."""
 
 
-class TimeStepper(Engine):
-    """An engine for models with time steps, in the name of another engine."""
-
-    def __init__(self, engine: Engine):
-        self.engine = engine
-        self.name, self.solver = engine.name, engine.solver
-
-    def info(self) -> dict[str, Any]:
-        return self.engine.info()
-
-    def settings(self) -> dict[str, Any] | None:
-        return self.engine.settings()
-
-    def close(self) -> None:
-        self.engine.close()
-
-
 def _members(fields: Fields) -> list[Fields]:
     count = len(next(iter(fields.values())))
     return [{name: a[k] for name, a in fields.items()} for k in range(count)]
@@ -298,19 +354,15 @@ def _stacked(members: list[Fields]) -> Fields:
     return {name: jnp.stack([m[name] for m in members]) for name in members[0]}
 
 
-def compiling(what: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
-    """Decorator of the methods of JAX's engines that take a model: the first call is a phase of
-    progress, since it waits for the compiler. `what` names the computation."""
+def _gradients(found: list[Adjoint]) -> Many:
+    usable = np.array([a.convergence.usable for a in found])
+    return Many(_stacked([a.gradient for a in found]), usable)
 
-    def decorate(method: Callable[P, T]) -> Callable[P, T]:
-        @wraps(method)
-        def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
-            engine, model = args[:2]
-            assert isinstance(engine, Engine) and isinstance(model, Model)
-            key = (what, model.structure, str(engine.settings()))
-            with first_use(key, f"compiling {what} for {sizes(model.grid.shape)}"):
-                return method(*args, **kwargs)
 
-        return wrapper
+def _alike(like: Fields, *given: Fields) -> tuple[Fields, ...]:
+    """Fields in the precision of others."""
+    dtype = jnp.result_type(*like.values())
+    return tuple({k: jnp.asarray(a, dtype) for k, a in fields.items()} for fields in given)
 
-    return decorate
+
+_curvature = compiled(curvature)

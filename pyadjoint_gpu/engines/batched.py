@@ -6,28 +6,32 @@ Members that have converged wait for the others; the result of a member does not
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-from ..core.precision import compiled_loop
+from ..core.precision import compiled, compiled_loop
 from ..models.base import Fields, Model
 from ..solvers import Operator, multigrid
 from ..solvers.base import (
     ERROR,
     TINY,
     Limits,
+    curvature,
     gauged,
     largest,
     parameter_gradient,
+    response,
     unit_round_off,
 )
 from ..solvers.krylov import PRECISION, Goal
-from .base import Many
+from .solutions import Many
 
 ROUNDS = 3
 """Number of rounds of iterations, each from the true residual of the one before."""
@@ -77,6 +81,67 @@ def adjoint(
         return Many(parameter_gradient(model, m, state.fields, multiplier), good)
 
     return jax.vmap(one)(parameters, states, sources)
+
+
+@compiled_loop
+def tangents(
+    model: Model,
+    preconditioner: multigrid.Preconditioner,
+    m: Fields,
+    state: Fields,
+    directions: Fields,
+    limits: Limits,
+) -> Many:
+    """du with (dR/du) du = -(dR/dm) dm for each direction dm, at one state."""
+    solved = _linear("tangent", model, preconditioner, m, state, limits)
+
+    def one(dm: Fields) -> Many:
+        du, good = solved(jax.tree.map(jnp.negative, response(model, m, state, dm)))
+        return Many(du, good)
+
+    return jax.vmap(one)(directions)
+
+
+@compiled_loop
+def adjoints(
+    model: Model,
+    preconditioner: multigrid.Preconditioner,
+    m: Fields,
+    state: Fields,
+    sources: Fields,
+    limits: Limits,
+) -> Many:
+    """Gradients -(dR/dm)^T lambda with (dR/du)^T lambda = source for each source, at one state."""
+    solved = _linear("adjoint", model, preconditioner, m, state, limits)
+
+    def one(source: Fields) -> Many:
+        multiplier, good = solved(source)
+        return Many(parameter_gradient(model, m, state, multiplier), good)
+
+    return jax.vmap(one)(sources)
+
+
+curvatures = compiled(jax.vmap(curvature, in_axes=(None, None, None, None, 0, 0)))
+"""`curvature` along many directions."""
+
+
+def _linear(
+    kind: Literal["adjoint", "tangent"],
+    model: Model,
+    preconditioner: multigrid.Preconditioner,
+    m: Fields,
+    state: Fields,
+    limits: Limits,
+) -> Callable[[Fields], tuple[Fields, Bool[Array, ""]]]:
+    """The function that drives `Operator` of a kind to zero, by its source."""
+    c, operator = model.prepare(m), Operator(model, kind)
+    # A longer history would be most of the memory traffic.
+    shared, zero = replace(preconditioner, kept=1), jax.tree.map(jnp.zeros_like, state)
+
+    def solved(source: Fields) -> tuple[Fields, Bool[Array, ""]]:
+        return _solved(operator, shared, zero, (c, state, gauged(model, source)), limits)
+
+    return solved
 
 
 def _solved(

@@ -117,3 +117,9 @@ def running(engine: Engine, model: Model) -> Engine:
     if isinstance(model, Explicit):
         return chosen.explicit()
     return ImplicitTimeStepper(chosen)
+
+
+def of_tangents(engine: Engine, model: Model) -> Engine:
+    """The engine of tangent solves beside another, from `running`: that itself, or the embedded
+    one, which solves the same equations."""
+    return engine if engine.has_tangents else running(EmbeddedEngine(), model)

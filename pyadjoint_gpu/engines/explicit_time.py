@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -18,7 +19,10 @@ from ..core.precision import compiled, double
 from ..models.base import Fields, Model
 from ..models.explicit import Explicit
 from ..solvers.base import Convergence, Limits
-from .base import Adjoint, Engine, Solution, TimeStepper, compiling
+from .base import Engine
+from .compiling import compiling
+from .solutions import Adjoint, Solution, Tangent
+from .time_stepper import TimeStepper
 
 Index = int | Int[Array, ""]
 Start = tuple[Fields, Fields, Fields, Fields]
@@ -69,6 +73,7 @@ class ExplicitTimeStepper(TimeStepper):
     """
 
     traceable = True
+    has_tangents = True
 
     def __init__(self, engine: Engine, dtype: str):
         super().__init__(engine)
@@ -153,19 +158,74 @@ class ExplicitTimeStepper(TimeStepper):
         solution: Solution,
         direction: Fields,
         **limits: Unpack[Limits],
-    ) -> tuple[Fields, Convergence]:
-        """(du/dm) direction, forward through the steps."""
+    ) -> Tangent:
+        """(du/dm) direction, forward through the steps; the changes at checkpoints are its
+        `cache`."""
         assert isinstance(model, Explicit)
         begun = time.perf_counter()
         both = _prepared_tangent(model, self._cast(parameters), self._cast(direction))
         (x, c, values, _), (dx, dc, changes, first) = both
-        found = []
+        kept, found = [], []
         for segment, k, whole in segments(model):
+            kept.append(dx)
             (x, dx), du = _tangent(segment, (x, c, values), (dx, dc, changes), k)
             if whole:
                 found.append(du)
         out = _joined(first, found)
-        return out, _report(model, "converged", begun, 4 * _bytes(x) + 2 * _bytes(c))
+        report = _report(model, "converged", begun, 4 * _bytes(x) + 2 * _bytes(c))
+        return Tangent(out, report, kept)
+
+    @double
+    def linearise(
+        self,
+        model: Model,
+        parameters: Fields,
+        solution: Solution,
+        adjoint: Adjoint | None,
+        source: Fields,
+        **limits: Unpack[Limits],
+    ) -> tuple[Solution, Adjoint | None]:
+        """With the checkpoints."""
+        if not solution.cache:
+            solution = self.solve(model, parameters, **limits)
+        return solution, adjoint
+
+    @double
+    @compiling("the tangent steps back")
+    def second_order(
+        self,
+        model: Model,
+        parameters: Fields,
+        solution: Solution,
+        adjoint: Adjoint,
+        direction: Fields,
+        tangent: Tangent,
+        source: Fields,
+        *,
+        wanted: Collection[str] | None = None,
+        **limits: Unpack[Limits],
+    ) -> Adjoint:
+        """The adjoint's own steps back, and their derivatives beside them."""
+        assert isinstance(model, Explicit)
+        names = tuple(parameters if wanted is None else wanted)
+        if set(names) <= set(model.linear_in):
+            return self.adjoint(model, parameters, solution, source, wanted=wanted, **limits)
+        begun = time.perf_counter()
+        m, dm = self._cast(parameters), self._cast(direction)
+        (x, c, values, _), (_, dc, changes, _) = _prepared_tangent(model, m, dm)
+        both = self._cast(jax.tree.map(jnp.negative, adjoint.multiplier)), self._cast(source)
+        zero: Part = jax.tree.map(jnp.zeros_like, (x, c, values))
+        bars = zero, zero
+        starts = zip(segments(model), solution.cache, tangent.cache, strict=True)
+        for (segment, k, whole), now, dx in reversed(list(starts)):
+            at, along = (now, c, values, both[0]), (dx, dc, changes, both[1])
+            bars = _backward_tangent(segment, bars, at, along, k, float(whole))
+        first, later = ({n: a[0] for n, a in u_bar.items()} for u_bar in both)
+        ends = (*bars[0], first), (*bars[1], later)
+        gradient = _parameter_vjp_tangent(model, names, (m, ends[0]), (dm, ends[1]))
+        jax.block_until_ready(gradient)
+        report = _report(model, "converged", begun, 2 * (5 * _bytes(x) + 3 * _bytes(c)))
+        return Adjoint(gradient, jax.tree.map(jnp.negative, both[1]), report)
 
     def _cast(self, fields: Fields) -> Fields:
         return {k: jnp.asarray(v, self.dtype) for k, v in fields.items()}
@@ -259,6 +319,38 @@ def _backward(
         return x_bar, c_bar, _added(f_bar, k + j, vjp_load(added)[0])
 
     return room, lax.fori_loop(0, segment.intervals, back, bars)
+
+
+@compiled
+def _backward_tangent(
+    segment: Segment,
+    bars: tuple[Part, Part],
+    at: tuple[Fields, Fields, Fields, Fields],
+    along: tuple[Fields, Fields, Fields, Fields],
+    k: Index,
+    whole: float,
+) -> tuple[Part, Part]:
+    """Derivatives by the state before a segment, the coefficients and the forcing, as from
+    `_backward`, and the change of these along a change of all arguments. `at` and `along` are the
+    state before the segment, coefficients, forcing and source, and their changes."""
+    most = segment.intervals * segment.steps
+    room = {n: jnp.zeros((most, *a.shape), a.dtype) for n, a in at[0].items()}
+
+    def back(bars: Part, *at: Fields) -> Part:
+        return _back(segment, room, bars, *at, k, whole)[1]
+
+    return jax.jvp(back, (bars[0], *at), (bars[1], *along))
+
+
+@partial(compiled, static_argnums=1)
+def _parameter_vjp_tangent(
+    model: Explicit, names: tuple[str, ...], at: tuple[Fields, Start], along: tuple[Fields, Start]
+) -> Fields:
+    """The derivative of `_parameter_vjp` along a change of parameters and derivatives."""
+    return jax.jvp(partial(_vjp, model, names), at, along)[1]
+
+
+_back, _vjp = inspect.unwrap(_backward), inspect.unwrap(_parameter_vjp)
 
 
 def _observed(model: Explicit, x_bar: Fields, u_bar: Fields, whole: float) -> Fields:

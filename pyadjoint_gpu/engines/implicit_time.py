@@ -13,7 +13,9 @@ from ..core.precision import double
 from ..models.base import Fields, Model
 from ..models.transient import Transient
 from ..solvers.base import Convergence, Limits
-from .base import Adjoint, Solution, TimeStepper
+from .base import Engine
+from .solutions import Adjoint, Solution, Tangent
+from .time_stepper import TimeStepper
 
 
 @dataclass(frozen=True)
@@ -29,8 +31,13 @@ class ImplicitTimeStepper(TimeStepper):
     """Engine for `Transient` models, by another engine that solves their steps.
 
     Each solve starts from the extrapolation of the last two states. The `Convergence` has the sums
-    of iterations, work and seconds over the steps, and the largest residual.
+    of iterations, work and seconds over the steps, and the largest residual. For Hessian products
+    all states, multipliers and changes are kept.
     """
+
+    def __init__(self, engine: Engine):
+        super().__init__(engine)
+        self.has_tangents = engine.has_tangents
 
     @double
     def solve(
@@ -82,6 +89,118 @@ class ImplicitTimeStepper(TimeStepper):
         """Back through the steps, where the segments between checkpoints are solved once more; the
         multipliers are those of the steps in the state."""
         assert isinstance(model, Transient)
+
+        def one(k: int, m: Fields, now: Solution, bar: Fields, last: Adjoint | None) -> Adjoint:
+            return self.engine.adjoint(model.one_step, m, now, bar, initial=last, **limits)
+
+        return self._back(model, parameters, solution, source, one, limits)
+
+    @double
+    def tangent(
+        self,
+        model: Model,
+        parameters: Fields,
+        solution: Solution,
+        direction: Fields,
+        **limits: Unpack[Limits],
+    ) -> Tangent:
+        """(du/dm) direction, forward through the steps; the changes of all states are its
+        `cache`."""
+        assert isinstance(model, Transient)
+        own, start = model.split(parameters)
+        along, change = model.split(direction)
+        forward = self._step(model, own, start, _as_before(solution, limits))
+        kept: dict[int, Kept | None] = solution.cache or {}
+        reports: list[Convergence] = []
+        last = None
+        changes = [change]
+        for k in range(1, model.steps + 1):
+            m = own | _previous(last.now.fields if last else start)
+            last = kept.get(k) or forward(last)
+            change, convergence, _ = self.engine.tangent(
+                model.one_step, m, last.now, along | _previous(change), **limits
+            )
+            reports.append(convergence)
+            changes.append(change)
+        saved = changes[:: model.every]
+        out = {v.name: jnp.stack([s[v.name] for s in saved]) for v in model.unknowns}
+        return Tangent(out, _together(reports), changes)
+
+    @double
+    def linearise(
+        self,
+        model: Model,
+        parameters: Fields,
+        solution: Solution,
+        adjoint: Adjoint | None,
+        source: Fields,
+        **limits: Unpack[Limits],
+    ) -> tuple[Solution, Adjoint | None]:
+        """With the solutions of all steps, and the multipliers of all of them."""
+        assert isinstance(model, Transient)
+        own, start = model.split(parameters)
+        forward = self._step(model, own, start, _as_before(solution, limits))
+        given: dict[int, Kept | None] = solution.cache or {}
+        kept: dict[int, Kept | None] = {0: None}
+        last = None
+        for k in range(1, model.steps + 1):
+            m = own | _previous(last.now.fields if last else start)
+            last = given.get(k) or forward(last)
+            now, _ = self.engine.linearise(model.one_step, m, last.now, None, {}, **limits)
+            kept[k] = Kept(now, last.before)
+        solution = replace(solution, cache=kept)
+        if adjoint is not None and model.every > 1:
+            adjoint = self.adjoint(model, parameters, solution, source, **limits)
+        return solution, adjoint
+
+    @double
+    def second_order(
+        self,
+        model: Model,
+        parameters: Fields,
+        solution: Solution,
+        adjoint: Adjoint,
+        direction: Fields,
+        tangent: Tangent,
+        source: Fields,
+        *,
+        wanted: Collection[str] | None = None,
+        **limits: Unpack[Limits],
+    ) -> Adjoint:
+        """Back through the steps, as the adjoint."""
+        assert isinstance(model, Transient)
+        along, _ = model.split(direction)
+        changes: list[Fields] = tangent.cache
+        multipliers: dict[int, Fields] = adjoint.cache or {
+            k: {n: a[k] for n, a in adjoint.multiplier.items()} for k in range(model.steps + 1)
+        }
+
+        def one(k: int, m: Fields, now: Solution, bar: Fields, last: Adjoint | None) -> Adjoint:
+            return self.engine.second_order(
+                model.one_step,
+                m,
+                now,
+                replace(adjoint, multiplier=multipliers[k]),
+                along | _previous(changes[k - 1]),
+                Tangent(changes[k], tangent.convergence),
+                bar,
+                **limits,
+            )
+
+        return self._back(model, parameters, solution, source, one, limits)
+
+    def _back(
+        self,
+        model: Transient,
+        parameters: Fields,
+        solution: Solution,
+        source: Fields,
+        one: Callable[[int, Fields, Solution, Fields, Adjoint | None], Adjoint],
+        limits: Limits,
+    ) -> Adjoint:
+        """Back through the steps by `one`, an adjoint of step k with its parameters, solution and
+        source, and the adjoint of the step after it. The multipliers of all steps are the result's
+        `cache` if the solutions of all are in memory."""
         own, start = model.split(parameters)
         names = [v.name for v in model.unknowns]
         forward = self._step(model, own, start, _as_before(solution, limits))
@@ -92,23 +211,26 @@ class ImplicitTimeStepper(TimeStepper):
         bar = {k: np.zeros_like(given[k][0]) for k in names}
         gradient = {k: np.zeros(np.shape(v), dtype) for k, v in own.items()}
         multipliers = {k: np.zeros_like(given[k]) for k in names}
+        everything: dict[int, Fields] | None = {} if len(kept) > model.steps else None
         reports: list[Convergence] = []
         back = None
         end = model.steps
         for first in sorted(kept, reverse=True):
             states = [kept[first]]
-            while first + len(states) <= end:
-                states.append(forward(states[-1]))
+            for k in range(first + 1, end + 1):
+                states.append(kept.get(k) or forward(states[-1]))
             for k in range(end, first, -1):
                 now, before = states[k - first], states[k - first - 1]
                 assert now is not None
                 if k % model.every == 0:
                     bar = {n: bar[n] + given[n][k // model.every] for n in names}
                 m = own | _previous(before.now.fields if before else start)
-                back = self.engine.adjoint(model.one_step, m, now.now, bar, initial=back, **limits)
+                back = one(k, m, now.now, bar, back)
                 reports.append(back.convergence)
                 gradient = {n: gradient[n] + np.asarray(back.gradient[n]) for n in gradient}
                 bar = {n: np.asarray(back.gradient[f"previous_{n}"]) for n in names}
+                if everything is not None:
+                    everything[k] = back.multiplier
                 if k % model.every == 0:
                     for n in names:
                         multipliers[n][k // model.every] = back.multiplier[n]
@@ -116,36 +238,7 @@ class ImplicitTimeStepper(TimeStepper):
                     return Adjoint(gradient, multipliers, _together(reports))
             end = first
         gradient |= {f"initial_{n}": bar[n] + given[n][0] for n in names}
-        return Adjoint(gradient, multipliers, _together(reports))
-
-    @double
-    def tangent(
-        self,
-        model: Model,
-        parameters: Fields,
-        solution: Solution,
-        direction: Fields,
-        **limits: Unpack[Limits],
-    ) -> tuple[Fields, Convergence]:
-        """(du/dm) direction, forward through the steps."""
-        assert isinstance(model, Transient)
-        own, start = model.split(parameters)
-        along, change = model.split(direction)
-        forward = self._step(model, own, start, _as_before(solution, limits))
-        reports: list[Convergence] = []
-        last = None
-        saved = [change]
-        for k in range(1, model.steps + 1):
-            m = own | _previous(last.now.fields if last else start)
-            last = forward(last)
-            change, convergence = self.engine.tangent(
-                model.one_step, m, last.now, along | _previous(change), **limits
-            )
-            reports.append(convergence)
-            if k % model.every == 0:
-                saved.append(change)
-        out = {v.name: jnp.stack([s[v.name] for s in saved]) for v in model.unknowns}
-        return out, _together(reports)
+        return Adjoint(gradient, multipliers, _together(reports), everything)
 
     def _step(
         self, model: Transient, own: Fields, start: Fields, limits: Limits

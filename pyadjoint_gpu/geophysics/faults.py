@@ -1,7 +1,8 @@
-"""Rectangular faults, cut in patches: surface displacements by slip, and priors of slip."""
+"""Rectangular faults, cut in patches: surface displacements by slip, and the space of slip."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,9 +15,9 @@ from jaxtyping import Array, Float
 from ..core.checks import check_keys, count, finite, positive
 from ..core.errors import ConfigError, DataError
 from ..core.frozen import Frozen
+from ..core.grid import Grid
+from ..core.spaces import Space
 from ..results.dataset import Variables, named
-from ..sampling.inputs import STIFFEST, GaussianPrior
-from ..statistics.observed import check_units
 from .okada import SLIPS, displacement
 
 GEOMETRY = ("east", "north", "depth", "strike", "dip")
@@ -169,68 +170,64 @@ class Fault(Frozen):
             ),
         }
 
-    def smooth_prior(self, sd: ArrayLike, length: float) -> GaussianPrior:
-        """Gaussian prior of smooth slip: components of one kind have the covariance
+    @cached_property
+    def space(self) -> SlipSpace:
+        """The space of slip: ``Matern(sd, length).on(fault.space)`` is a prior of smooth slip."""
+        return SlipSpace(self)
 
-            sd_i sd_j C_ij / (C_ii C_jj)^(1/2),    C = (1 / length^2 - Laplacian)^(-2).
 
-        and different kinds are independent. Every component has exactly its standard deviation, at
-        the edges too. The correlation decreases with distance r as (r / length) K_1(r / length),
-        with the modified Bessel function K_1 (Matern with smoothness one), to 0.60 at `length` and
-        0.28 at twice that, whatever the size of the patches. (Lindgren, Rue and Lindstrom 2011, J.
-        R. Stat. Soc. B 73, 423.)
+@dataclass(frozen=True)
+class SlipSpace(Space):
+    """Fields with one value for each component of a fault's slip; neighbours are components of one
+    kind, on neighbouring patches."""
 
-        Parameters
-        ----------
-        sd : float, or array of shape (components,)
-            Marginal standard deviation, in units of slip.
-        length : float
-            In units of the fault's length. An infinite one would be pure Laplacian smoothing, an
-            improper prior that leaves uniform slip unbounded.
+    fault: Fault
 
-        Raises
-        ------
-        ConfigError
-            If the prior would be improper, or `sd` or `length` is not positive.
-        """
-        size = self.along * self.down
-        check_units("sd", sd)
-        each = np.asarray(sd)
-        if each.ndim == 0:
-            each = np.asarray(positive("sd", sd))
-        elif each.shape != (self.components,) or not np.all(each > 0):
-            raise ConfigError(f"sd: expected one positive number, or {self.components} of them")
-        values, vectors = np.linalg.eigh(-self.smoothing()[:size, :size])
-        endless = isinstance(length, float) and length == np.inf
-        square = np.inf if endless else positive("length", length) ** 2
-        with np.errstate(over="ignore", invalid="ignore"):
-            roots = 1.0 + square * np.maximum(values, 0.0)
-            stiff = not np.max(roots) ** 2 < STIFFEST
-        if stiff:
-            raise ConfigError(
-                f"length: found {length:g}, with which the prior is improper: uniform slip could"
-                f" have any size; expected about the fault's length, {self.length:g}, or less"
-            )
-        variance = vectors**2 @ roots**-2.0
-        # The precision of slip with unit variances.
-        scaled = np.sqrt(variance)[:, None] * vectors * roots
-        unit = np.kron(np.eye(len(self.slips)), scaled @ scaled.T)
-        each = np.broadcast_to(each, self.components)
-        return GaussianPrior(unit / each[:, None] / each)
+    @cached_property
+    def grid(self) -> Grid:
+        """The fault's plane, with axes along the strike and down the dip. (A grid has two cells
+        along each axis at least.)"""
+        fault = self.fault
+        return Grid((max(2, fault.along), max(2, fault.down)), (fault.length, fault.width))
 
-    def smoothing(self) -> Float[np.ndarray, "components components"]:
-        """The Laplacian of slip: differences of neighbouring patches, over the squares of their
-        distances, for each component of slip separately."""
-        size = self.along * self.down
-        cells = np.arange(size).reshape(self.along, self.down)
-        lap = np.zeros((size, size))
-        for axis, h in enumerate((self.length / self.along, self.width / self.down)):
-            low = np.take(cells, np.arange(cells.shape[axis] - 1), axis=axis).ravel()
-            high = np.take(cells, np.arange(1, cells.shape[axis]), axis=axis).ravel()
-            for a, b in ((low, high), (high, low)):
-                np.add.at(lap, (a, a), -1.0 / h**2)
-                np.add.at(lap, (a, b), 1.0 / h**2)
-        return np.kron(np.eye(len(self.slips)), lap)
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.fault.components,)
+
+    @property
+    def dims(self) -> tuple[str, ...]:
+        return ("component",)
+
+    @property
+    def measure(self) -> float:
+        """Area of a patch."""
+        return math.prod(self._spacing)
+
+    @property
+    def box(self) -> Grid | None:
+        """The patches, once for each kind of slip."""
+        return None if min(self.fault.along, self.fault.down) < 2 else self.grid
+
+    @property
+    def _spacing(self) -> tuple[float, float]:
+        fault = self.fault
+        return fault.length / fault.along, fault.width / fault.down
+
+    def positions(self) -> tuple[Float[np.ndarray, " components"], ...]:
+        """Distances along the strike from the fault's middle, and down the dip from the upper
+        edge."""
+        along, down = (self.fault.coordinates()[k][1] for k in ("along", "down"))
+        return along, down
+
+    def dirichlet(self, field: Float[Array, " components"]) -> Float[Array, ""] | float:
+        """Integral of ``|grad field|^2`` over the fault, from differences between neighbouring
+        patches, summed over kinds of slip."""
+        fault = self.fault
+        patches = jnp.reshape(field, (len(fault.slips), fault.along, fault.down))
+        total = 0.0
+        for axis, h in enumerate(self._spacing, 1):
+            total = total + jnp.sum(jnp.square(jnp.diff(patches, axis=axis))) / h**2
+        return total * self.measure
 
 
 @dataclass(frozen=True, eq=False)
@@ -250,6 +247,11 @@ class Forward:
             if name not in theta:
                 raise ConfigError(f"theta_prior.{name} is missing, and it is not given as known")
         return self.fault.green(self.points, self.look, **self.known, **theta)
+
+    @property
+    def space(self) -> SlipSpace:
+        """That of slip."""
+        return self.fault.space
 
     @cached_property
     def _key(self) -> tuple[Fault, bytes, bytes, tuple[tuple[str, float], ...]]:

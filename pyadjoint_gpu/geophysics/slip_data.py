@@ -6,16 +6,17 @@ from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
+from typing import Any
 
 import numpy as np
-import scipy.linalg
 import xarray as xr
 from jaxtyping import Float
 
 from ..core.checks import finite_array
 from ..core.errors import DataError, nearest
 from ..core.quantities import converter, numbers, power, spelling
-from ..statistics.observed import factor, observed
+from ..statistics.bound_noise import arrays, bound, observed
+from ..statistics.noise import Layout, Noise
 
 AXES = ("east", "north", "up")
 DISPLACEMENT = "m"
@@ -36,8 +37,8 @@ class SlipData:
         Unit vector (east, north, up) of each datum.
     displacement : array
         d, in metres.
-    noise : array
-        Standard deviations of e, in metres, or its covariance.
+    noise : Noise
+        That of e, in metres.
     missing : int
         Number of further data that are missing: NaN, masked, or of infinite error.
     """
@@ -45,24 +46,18 @@ class SlipData:
     points: Float[np.ndarray, "data 2"]
     look: Float[np.ndarray, "data 3"]
     displacement: Float[np.ndarray, " data"]
-    noise: Float[np.ndarray, " data"] | Float[np.ndarray, "data data"]
+    noise: Noise
     missing: int = 0
 
     def __len__(self) -> int:
         return len(self.displacement)
 
     def __add__(self, other: SlipData) -> SlipData:
-        both = self.noise, other.noise
-        if any(n.ndim == 2 for n in both):
-            squares = [n if n.ndim == 2 else np.diag(n**2) for n in both]
-            noise = np.asarray(scipy.linalg.block_diag(*squares))
-        else:
-            noise = np.concatenate(both)
         return SlipData(
             np.concatenate([self.points, other.points]),
             np.concatenate([self.look, other.look]),
             np.concatenate([self.displacement, other.displacement]),
-            noise,
+            Noise.blocks((self.noise, len(self)), (other.noise, len(other))),
             self.missing + other.missing,
         )
 
@@ -73,13 +68,20 @@ class SlipData:
         points: Float[np.ndarray, "data 2"],
         look: Float[np.ndarray, "data 3"],
         displacement: Float[np.ndarray, " data"],
-        noise: Float[np.ndarray, " data"] | Float[np.ndarray, "data data"],
+        noise: Noise,
     ) -> SlipData:
         """The observed part of these data."""
         names = f"{where}: displacements", f"{where}: errors of displacements"
-        used, d, noise = observed(names[0], displacement, names[1], noise)
-        factor(names[1], noise, len(d))
+        errors = noise.errors(Layout(len(displacement), name=names[1]))
+        used, d, errors = observed(names[0], displacement, names[1], errors)
+        bound(errors, names[1])
+        noise = Noise(errors) if errors.ndim == 1 else Noise(covariance=errors)
         return cls(points[used], look[used], d, noise, len(used) - len(d))
+
+    @property
+    def errors(self) -> Any:
+        """Errors of the data as arrays, see `bound_noise.arrays`."""
+        return arrays(self.noise.errors(Layout(len(self))))
 
 
 Datasets = xr.Dataset | Iterable[xr.Dataset]
@@ -168,19 +170,21 @@ class _Columns:
         label = self._label(given)
         own = self._found(given).attrs.get("units", self._found(name).attrs.get("units"))
         sigma = converter(label, own, DISPLACEMENT)(self._plain(given))
-        sigma = np.where(np.isnan(sigma), np.inf, sigma)
-        return factor(label, sigma, len(sigma))
+        if np.any(sigma <= 0):
+            raise DataError(f"{label}: found {np.nanmin(sigma):g}, expected values > 0")
+        return np.where(np.isnan(sigma), np.inf, sigma)
 
-    def noise(self, name: str) -> Float[np.ndarray, " rows"] | Float[np.ndarray, "rows rows"]:
+    def noise(self, name: str) -> Noise:
         """The covariance of `name`, or else its standard deviations."""
         label = f"{name}_covariance"
         if label not in self.data:
             if f"{name}_sigma" not in self.data:
                 raise DataError(f"{self.where}: found neither '{name}_sigma' nor {label!r}")
-            return self.sigma(name)
+            return Noise(self.sigma(name))
         if f"{name}_sigma" in self.data:
             raise DataError(f"{self.where}: found both '{name}_sigma' and {label!r}, expected one")
-        return covariance(self.data[label], self._found(name), self._label(label))
+        found = covariance(self.data[label], self._found(name), self._label(label))
+        return Noise(covariance=found)
 
     def _found(self, name: str) -> xr.DataArray:
         if name not in self.data.variables:
@@ -226,7 +230,7 @@ def _gnss(columns: _Columns) -> SlipData:
         np.repeat(points, len(axes), axis=0),
         np.tile(np.eye(3)[: len(axes)], (len(points), 1)),
         d.ravel(),
-        sigma.ravel(),
+        Noise(sigma.ravel()),
     )
 
 

@@ -18,7 +18,7 @@ from ..core.progress import progress_bar
 from ..problem.likelihood import BoundLeastSquares
 from ..problem.problem import Problem
 from ..problem.specification import build_problem
-from ..problem.variables import control_variables, observation_variables
+from ..problem.variables import control_variables, observation_variables, residual_attributes
 from ..results.dataset import (
     describe,
     history_variables,
@@ -28,7 +28,7 @@ from ..results.dataset import (
     used_and_missing,
 )
 from .journal import Evaluations, inputs, made_with, started
-from .optimisers import METHODS, check, fit, options
+from .optimisers import METHODS, NEWTON, check, fit, options
 from .run import Iteration, Run, Stop
 
 _FAR = 1e30
@@ -55,7 +55,8 @@ def invert(
     ----------
     problem : Problem
     method : str
-        "L-BFGS-B", "TNC", "CG", "BFGS", "Newton-CG", "SLSQP" or "trust-constr".
+        "L-BFGS-B", "TNC", "CG", "BFGS", "newton-cg", "SLSQP" or "trust-constr", in any case.
+        "newton-cg" uses Hessian products (see `Problem.hessian_product`), each of two solves.
     max_iterations : int
         Largest number of iterations of the optimiser.
     tolerance : float
@@ -68,9 +69,9 @@ def invert(
         By default a bar on a terminal or in a notebook, elsewhere a line a minute; False for
         neither.
     journal : path, optional
-        A file that keeps every evaluation. The same call again, or `resume`, continues from it, bit
-        for bit, or returns the finished result; `max_iterations` may differ. Other inputs are
-        refused.
+        A file that keeps every evaluation and Hessian product. The same call again, or `resume`,
+        continues from it, bit for bit, or returns the finished result; `max_iterations` may differ.
+        Other inputs are refused.
     overwrite : bool
         Start the journal anew.
     throw : bool
@@ -83,7 +84,11 @@ def invert(
     Dataset
         Recovered fields, state, data and their prediction, history; attributes ``status``
         ("converged", "max_iterations", "stopped", "stalled", "failed" or "interrupted") and
-        ``message``. After Ctrl-C it holds the last accepted iterate.
+        ``message``. After Ctrl-C it holds the last accepted iterate. Whether the errors of the data
+        were right, ``residual_whitened`` shows: independent and of variance one if so. ``chi2_p``
+        is the probability of a larger ``chi2`` by chance, ``runs_test_p`` that of residuals which
+        change sign as seldom along the data, or more so; ``observation_set_chi2`` is chi2 by set,
+        where a text coordinate of the data, such as a network, has labels that repeat.
 
     Raises
     ------
@@ -193,7 +198,7 @@ def _run(
 def _optimise(run: Run) -> tuple[str, str]:
     from scipy.optimize import Bounds, minimize
 
-    method, low, high = run.settings["method"], run.low, run.high
+    method, low, high = run.settings["method"], run.variables.low, run.variables.high
     if method == "L-BFGS-B":
         # With finite bounds everywhere its first step is the gradient itself, not one of length
         # one, which could change a few cells by any amount.
@@ -201,11 +206,13 @@ def _optimise(run: Run) -> tuple[str, str]:
     bounds = None
     if np.isfinite(low).any() or np.isfinite(high).any():
         bounds = Bounds(low, high)  # type: ignore[arg-type]  # scipy's untyped defaults are floats
+    start = run.variables.of(run.problem.initial)
     try:
         found = minimize(
             run.objective,
-            np.clip(run.problem.initial * run.scale, run.low, run.high),
+            np.clip(start, run.variables.low, run.variables.high),
             jac=True,
+            hessp=run.product if method == NEWTON else None,
             method=method,
             bounds=bounds,
             callback=run.accept,
@@ -234,7 +241,7 @@ def _result(run: Run, status: str, message: str) -> xr.Dataset:
     assert run.x is not None
     assert record is not None
     model, engine = problem.model, problem.engine
-    theta = run.x / run.scale
+    theta = run.variables.theta(run.x)
     m = problem.parameters(theta)
     solution = engine.solve(
         model, m, tolerance=problem.tolerance, max_iterations=problem.max_iterations
@@ -246,9 +253,12 @@ def _result(run: Run, status: str, message: str) -> xr.Dataset:
             total = misfit.size + misfit.missing
             message += f"; {misfit.missing} of {total} observations are missing"
     chi2 = problem.chi2(record.misfit)
-    message += fit(problem, chi2, status, run.settings["discrepancy"])
-    variables, coordinates = parameter_variables(model, problem.known)
     state = solution.fields | model.outputs(solution.fields, m)
+    residuals = residual_attributes(misfit, state)
+    message += fit(
+        problem, chi2, status, run.settings["discrepancy"], residuals.get("runs_test_p", 1.0)
+    )
+    variables, coordinates = parameter_variables(model, problem.known)
     for more in (
         control_variables(
             problem.controls, problem.physical(theta), problem.split(record.gradient)
@@ -273,6 +283,7 @@ def _result(run: Run, status: str, message: str) -> xr.Dataset:
             solver=solution.convergence.method,
             unknowns=" ".join(v.name for v in model.unknowns),
             chi2=chi2,
+            **residuals,
             **counts,
             config_json=text,
             # Arrays are in the text by their digests.

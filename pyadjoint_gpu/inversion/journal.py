@@ -1,4 +1,5 @@
-"""Journals of inversions: every evaluation, and the state from which the next one starts."""
+"""Journals of inversions: every evaluation and Hessian product, and the state from which the next
+one starts."""
 
 from __future__ import annotations
 
@@ -13,8 +14,9 @@ from jaxtyping import Float
 
 from ..core.errors import DataError
 from ..core.journal import Journal
-from ..engines.base import Adjoint, Solution
+from ..engines.solutions import Adjoint, Solution
 from ..problem.evaluation import Evaluation
+from ..problem.hessian import Product
 from ..problem.problem import Problem
 from ..problem.specification import plain, problem_parts, specification
 from ..solvers import Convergence, Spectrum
@@ -54,18 +56,36 @@ class Record:
         )
 
 
-def digest(theta: Float[np.ndarray, " n"]) -> str:
-    """SHA-256 of the exact bits of theta."""
-    return hashlib.sha256(np.ascontiguousarray(theta, dtype="<f8").tobytes()).hexdigest()
+@dataclass(frozen=True)
+class Multiplied:
+    """A Hessian product, and the numbers of its two solves that a history needs."""
+
+    vector: Float[np.ndarray, " n"]
+    wall_time: float
+    forward_iterations: int
+    adjoint_iterations: int
+    work: float
+
+    @classmethod
+    def of(cls, product: Product, wall_time: float) -> Multiplied:
+        tangent, adjoint = product.tangent, product.adjoint
+        work = tangent.work + adjoint.work
+        return cls(product.vector, wall_time, tangent.iterations, adjoint.iterations, work)
+
+
+def digest(*vectors: Float[np.ndarray, " n"]) -> str:
+    """SHA-256 of the exact bits of theta, or of theta and a direction."""
+    bits = (np.ascontiguousarray(v, dtype="<f8").tobytes() for v in vectors)
+    return hashlib.sha256(b"".join(bits)).hexdigest()
 
 
 class Evaluations(Journal):
-    """Records of evaluations, the state from which the next one starts, and the number of
-    evaluations when the run last finished."""
+    """Records of evaluations and Hessian products, the state of the last evaluation, from which the
+    next one and products start, and the number of records when the run last finished."""
 
     kind = "a journal of evaluations"
     goes_on = "the same call, or `resume`,"
-    records = ("evaluations",)
+    records = ("evaluations", "products")
     slots = ("state", "end")
 
     @property
@@ -78,15 +98,19 @@ class Evaluations(Journal):
         return self.count_of("evaluations")
 
     @property
+    def products(self) -> int:
+        return self.count_of("products")
+
+    @property
     def finished(self) -> bool:
         """True if the run that wrote the journal has finished."""
         end = self.last("end")
-        return end is not None and end[0] == self.count
+        return end is not None and end[0] == self.count + self.products
 
     def finish(self) -> None:
         """Mark the run as finished."""
         if not self.finished:
-            self.put(end=(self.count, None))
+            self.put(end=(self.count + self.products, None))
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -141,14 +165,39 @@ class Evaluations(Journal):
         state = {
             "fields": {n: np.asarray(v) for n, v in evaluation.solution.fields.items()},
             "multiplier": {n: np.asarray(v) for n, v in adjoint.multiplier.items()},
+            "gradient": {n: np.asarray(v) for n, v in adjoint.gradient.items()},
             "forward": asdict(replace(evaluation.solution.convergence, history=NONE)),
             "adjoint": asdict(replace(adjoint.convergence, history=NONE)),
             "tolerance": evaluation.tolerance,
         }
         self.put(state=(k, state), evaluations=(k, [digest(theta), asdict(record)]))
 
+    def product(
+        self, k: int, theta: Float[np.ndarray, " n"], v: Float[np.ndarray, " n"]
+    ) -> Multiplied:
+        """Record k of the Hessian products, that at `theta` with `v`.
+
+        Raises
+        ------
+        DataError
+            If it is another product: the journal belongs to another problem.
+        """
+        mark, found = self.row("products", k, "damaged, Hessian product {k} is not as written")
+        if mark != digest(theta, v):
+            raise DataError(
+                f"{self.path}: Hessian product {k} is another; the problem, the method or the"
+                " versions differ from the run that wrote it"
+            )
+        return Multiplied(**found)
+
+    def append_product(
+        self, theta: Float[np.ndarray, " n"], v: Float[np.ndarray, " n"], record: Multiplied
+    ) -> None:
+        """Add one Hessian product, which counts when it is wholly on disk."""
+        self.put(products=(self.products, [digest(theta, v), asdict(record)]))
+
     def latest(self) -> Evaluation | None:
-        """The last evaluation, as a start for the next one."""
+        """The last evaluation, as a start for the next one and for products."""
         k = self.count - 1
         if k < 0:
             return None
@@ -166,7 +215,7 @@ class Evaluations(Journal):
             record.penalty,
             record.gradient,
             Solution(state["fields"], _convergence(state["forward"])),
-            Adjoint({}, state["multiplier"], _convergence(state["adjoint"])),
+            Adjoint(state["gradient"], state["multiplier"], _convergence(state["adjoint"])),
             state["tolerance"],
         )
 

@@ -8,14 +8,18 @@ import numpy as np
 
 from ..core.checks import check_choice, check_iterations, check_tolerance
 from ..core.errors import ConfigError, shown
-from ..problem.control import Smoothness
 from ..problem.likelihood import BoundLeastSquares
+from ..problem.penalty import Smoothness
 from ..problem.problem import Problem
+from ..statistics.residuals import chi2_p
 
 FITTED = (0.5, 2.0)
 """Range of chi2 for a fit as good as the data; outside of it the message gives advice."""
 CHANCE = 0.01
-"""Probability of advice although the errors are right, on either side."""
+"""Probability of advice although the errors are right: of that on a low chi2, on a high one, and on
+signs that are not random."""
+NEWTON = "newton-cg"
+"""The method that uses Hessian products."""
 _NEVER = 10**9
 # `Run` decides when to stop; scipy's own criteria are set never to hold.
 METHODS: dict[str, dict[str, Any]] = {
@@ -23,7 +27,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "TNC": {"maxfun": _NEVER, "ftol": 0.0, "gtol": 0.0, "xtol": 0.0},
     "CG": {"maxiter": _NEVER, "gtol": 0.0},
     "BFGS": {"maxiter": _NEVER, "gtol": 0.0},
-    "Newton-CG": {"maxiter": _NEVER, "xtol": 0.0},
+    NEWTON: {"maxiter": _NEVER, "xtol": 0.0},
     "SLSQP": {"maxiter": _NEVER, "ftol": 1e-300},
     "trust-constr": {"maxiter": _NEVER, "gtol": 0.0, "xtol": 0.0, "barrier_tol": 0.0},
 }
@@ -62,8 +66,9 @@ def options(
     """The settings of `invert`, checked."""
     if not isinstance(discrepancy, bool | np.bool_):
         raise ConfigError(f"discrepancy: found {discrepancy!r}, expected True or False")
+    by_name = {name.lower(): name for name in METHODS}
     return {
-        "method": method,
+        "method": by_name.get(method.lower(), method) if isinstance(method, str) else method,
         "max_iterations": check_iterations("max_iterations", max_iterations, 50),
         "tolerance": check_tolerance("tolerance", tolerance),
         "discrepancy": bool(discrepancy),
@@ -71,25 +76,38 @@ def options(
     }
 
 
-def fit(problem: Problem, chi2: float | None, status: str, discrepancy: bool) -> str:
+def fit(
+    problem: Problem, chi2: float | None, status: str, discrepancy: bool, runs_p: float = 1.0
+) -> str:
     """The advice in a result's message if chi2 is far from 1, and farther than by chance for this
-    number of data; else an empty text."""
-    if chi2 is None or FITTED[0] <= chi2 <= FITTED[1]:
+    number of data, or else if the residuals change sign too seldom along the data, which has the
+    probability `runs_p` by chance; else an empty text."""
+    if chi2 is None:
         return ""
-    from scipy.special import chdtr
-
     assert isinstance(problem.misfit, BoundLeastSquares)
-    below = float(chdtr(problem.misfit.size, chi2 * problem.misfit.size))
-    if CHANCE < below < 1.0 - CHANCE:
-        return ""
-    smooth = any(isinstance(p, Smoothness) for p in problem.penalties)
-    if chi2 < FITTED[0]:
+    chance = CHANCE < chi2_p(chi2, problem.misfit.size) < 1.0 - CHANCE
+    free = [c for c in problem.controls if c.prior is None]
+    priors = len(free) < len(problem.controls)
+    # The most probable field under a prior takes some of the noise up, so that chi2 is below 1.
+    by_design = priors and all(c.control.basis != "field" for c in free)
+    if chi2 < FITTED[0] and not chance and not by_design:
+        smooth = any(isinstance(p, Smoothness) for p in problem.penalties)
         lever = "raise the penalty's weight" if smooth else "give a penalty"
         lever += "" if discrepancy else " or use discrepancy=True"
         return f"; chi2 {chi2:.2g}: the data are fitted beyond their errors; {lever}"
     if status not in ("converged", "stalled", "max_iterations"):
         return ""  # the message says why the run ended early
-    levers = ["take more iterations"] if status == "max_iterations" else []
-    levers += ["lower the penalty's weight"] if problem.penalties else []
-    levers.append("the errors (sigma) are too small for what the model leaves out")
-    return f"; chi2 {chi2:.2g}: the data are not fitted to their errors; {', or '.join(levers)}"
+    if chi2 > FITTED[1] and not chance:
+        levers = ["take more iterations"] if status == "max_iterations" else []
+        levers += ["lower the penalty's weight"] if problem.penalties else []
+        levers += ["widen the prior"] if priors else []
+        levers.append("the errors (sigma) are too small for what the model leaves out")
+        return f"; chi2 {chi2:.2g}: the data are not fitted to their errors; {', or '.join(levers)}"
+    # A fit that is stopped early, as by the discrepancy principle, leaves some pattern of the data.
+    if runs_p >= CHANCE or status == "max_iterations" or discrepancy:
+        return ""
+    also = " or its penalty" if problem.penalties else " or the prior" if priors else ""
+    return (
+        f"; neighbouring residuals have the same sign too often (runs test, p {runs_p:.1g}): the"
+        f" model{also} leaves something out, or the errors are correlated"
+    )

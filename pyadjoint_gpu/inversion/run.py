@@ -1,4 +1,4 @@
-"""A run of an optimiser: scaled unknowns, evaluations, iterates, and stopping criteria."""
+"""A run of an optimiser: evaluations, Hessian products, iterates, and stopping criteria."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ from jaxtyping import Float
 from ..core.errors import ConvergenceError, ConvergenceWarning, DataError
 from ..core.progress import Task
 from ..problem.evaluation import Evaluation
+from ..problem.hessian import Hessian
 from ..problem.problem import Problem
 from .adaptive import evaluate
-from .journal import Evaluations, Record, digest
+from .journal import Evaluations, Multiplied, Record, digest
+from .variables import variables
 
 REFUSALS = 10
 """Number of trial steps in a row that cannot be evaluated, after which the inversion fails."""
@@ -54,12 +56,8 @@ class Stop(Exception):
 
 
 class Run:
-    """The objective in an optimiser's variables, with records of evaluations and iterates.
-
-    The variables are x = sqrt(weight) theta / typical, whose Euclidean inner product is the
-    controls' L2 inner product. J is divided by a unit such that the first step along its negative
-    gradient changes no component of theta by more than its typical change.
-    """
+    """The objective in an optimiser's `Variables`, in units of `Variables.unit`, with records of
+    evaluations, Hessian products and iterates."""
 
     def __init__(
         self,
@@ -72,13 +70,13 @@ class Run:
         self.problem, self.settings, self.callback, self.bar = problem, settings, callback, bar
         self.journal = journal
         self.recorded = journal.count if journal else 0
-        self.root = np.sqrt(problem.weight)
-        self.scale = self.root / problem.typical
+        self.multiplied = journal.products if journal else 0
+        self.variables = variables(problem)
         self.unit = 1.0  # unit of J, set by the first evaluation
-        low, high = problem.box
-        self.low, self.high = low * self.scale, high * self.scale
-        self.evaluations = 0
+        self.evaluations = self.products = 0
         self.warm: Evaluation | None = None
+        self.here = ""  # digest of the theta of the last evaluation
+        self.hessian: Hessian | None = None
         self.refused = 0  # trial steps in a row
         # Forward and adjoint iterations, seconds and work since the last iterate.
         self.since = np.zeros(4)
@@ -89,7 +87,7 @@ class Run:
 
     def objective(self, x: Float[np.ndarray, " n"]) -> tuple[float, Float[np.ndarray, " n"]]:
         """J and its gradient, from the journal as far as it goes."""
-        theta = x / self.scale
+        theta = self.variables.theta(x)
         if self.evaluations < self.recorded:
             assert self.journal is not None
             record = self.journal.record(self.evaluations, theta)
@@ -102,12 +100,45 @@ class Run:
             record.wall_time,
             record.work,
         )
-        self.pending[digest(theta)] = record
-        gradient = record.gradient / self.scale
+        self.here, self.hessian = digest(theta), None
+        self.pending[self.here] = record
         if self.x is None:
-            self.unit = float(np.max(np.abs(gradient) / self.root)) or 1.0
+            self.unit = self.variables.unit(record.gradient)
             self.accept(x)
-        return record.objective / self.unit, gradient / self.unit
+        return record.objective / self.unit, self.variables.gradient(record.gradient) / self.unit
+
+    def product(
+        self, x: Float[np.ndarray, " n"], p: Float[np.ndarray, " n"]
+    ) -> Float[np.ndarray, " n"]:
+        """The product of J's Hessian at x with p, from the journal as far as it goes."""
+        theta, v = self.variables.theta(x), self.variables.change(p)
+        if digest(theta) != self.here:
+            self.objective(x)  # its solves are not in memory, nor in the journal
+        if self.products < self.multiplied:
+            assert self.journal is not None
+            record = self.journal.product(self.products, theta, v)
+        else:
+            record = self._multiply(theta, v)
+        self.products += 1
+        self.since += (
+            record.forward_iterations,
+            record.adjoint_iterations,
+            record.wall_time,
+            record.work,
+        )
+        return self.variables.gradient(record.vector) / self.unit
+
+    def _multiply(self, theta: Float[np.ndarray, " n"], v: Float[np.ndarray, " n"]) -> Multiplied:
+        start = time.perf_counter()
+        if self.warm is None and self.journal is not None:
+            self.warm = self.journal.latest()
+        assert self.warm is not None
+        if self.hessian is None:
+            self.hessian = self.problem.hessian(theta, self.warm)
+        record = Multiplied.of(self.hessian.product(v), time.perf_counter() - start)
+        if self.journal is not None:
+            self.journal.append_product(theta, v, record)
+        return record
 
     def _evaluate(self, theta: Float[np.ndarray, " n"]) -> Record:
         if self.warm is None and self.journal is not None:
@@ -136,7 +167,7 @@ class Run:
             stacklevel=2,
         )
         here = self.accepted
-        rise = abs(float(here.gradient @ (theta - self.x / self.scale)))
+        rise = abs(float(here.gradient @ (theta - self.variables.theta(self.x))))
         return replace(
             self.warm, objective=here.objective + rise, penalty=0.0, gradient=-here.gradient
         )
@@ -144,19 +175,19 @@ class Run:
     def _solve(self, theta: Float[np.ndarray, " n"]) -> Evaluation:
         if not self.problem.adaptive:
             return self.problem.evaluate(theta, initial=self.warm)
-        x, last = theta * self.scale, [row["objective"] for row in self.rows[-2:]]
+        x, last = self.variables.of(theta), [row["objective"] for row in self.rows[-2:]]
         decrease = last[0] - last[1] if len(last) == 2 else None
         return evaluate(
             self.problem,
             theta,
             initial=self.warm,
             decrease=decrease,
-            norm=lambda g: float(np.linalg.norm(self._projected(x, g / self.scale))),
+            norm=lambda g: float(np.linalg.norm(self._projected(x, g))),
         )
 
     def accept(self, x: Float[np.ndarray, " n"], *_: object) -> None:
         """Record an iterate, and raise `Stop` if a criterion holds; the callback of scipy."""
-        theta = np.array(x) / self.scale
+        theta = self.variables.theta(np.array(x))
         record = self.pending.get(digest(theta))
         if record is None:  # some methods round x: take the last one evaluated
             record = next(reversed(self.pending.values()))
@@ -165,7 +196,7 @@ class Run:
             return  # some methods report their start, or a step of length zero
         self.pending = {digest(theta): record}
         self.x, self.accepted = np.array(x), record
-        norm = float(np.linalg.norm(self._projected(x, record.gradient / self.scale)))
+        norm = float(np.linalg.norm(self._projected(x, record.gradient)))
         seconds = self.since[2] + (self.rows[-1]["wall_time"] if self.rows else 0.0)
         self.rows.append(
             {
@@ -175,6 +206,7 @@ class Run:
                 "gradient_norm": norm,
                 "step_length": step,
                 "evaluations": self.evaluations,
+                "products": self.products,
                 "forward_iterations": self.since[0],
                 "adjoint_iterations": self.since[1],
                 "work": self.since[3],
@@ -185,10 +217,11 @@ class Run:
         self._stop_if_done(theta, record, norm)
 
     def _projected(
-        self, x: Float[np.ndarray, " n"], gradient: Float[np.ndarray, " n"]
+        self, x: Float[np.ndarray, " n"], by_theta: Float[np.ndarray, " n"]
     ) -> Float[np.ndarray, " n"]:
-        """The gradient without components that point out of the bounds."""
-        blocked = ((x <= self.low) & (gradient > 0)) | ((x >= self.high) & (gradient < 0))
+        """The gradient by x without components that point out of the bounds."""
+        of, gradient = self.variables, self.variables.gradient(by_theta)
+        blocked = ((x <= of.low) & (gradient > 0)) | ((x >= of.high) & (gradient < 0))
         return np.where(blocked, 0.0, gradient)
 
     def _stop_if_done(self, theta: Float[np.ndarray, " n"], record: Record, norm: float) -> None:

@@ -26,6 +26,7 @@ from ..models.forcing import ForcingSpace
 from ..results.dataset import Variables, describe, grid_coordinates, named
 from ..solvers.base import default_iterations, require
 from .rows import BlockRows, followed
+from .spaces import told
 
 
 @double
@@ -100,6 +101,7 @@ def block_column(
                     "long_name": f"{unknown.name} at sensors by {declared.name}",
                     "observed_units": unknown.units,
                     "parameter_units": declared.units,
+                    **told(space),
                 },
             )
         },

@@ -19,11 +19,13 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 import scipy.signal
-from jaxtyping import Float
+from jaxtyping import Array, Float
 
-from ..core.errors import ConfigError, DataError, shown
-from ..core.precision import double
-from ..statistics.space_time import SpaceTimePrior
+from ..core.precision import compiled, double
+from ..statistics.densities import BoundPrior
+from ..statistics.priors import Prior
+from ..statistics.separable import Separable
+from .priors import fitting
 from .toeplitz import ToeplitzMap
 
 
@@ -37,16 +39,16 @@ class Factors:
     left: Float[np.ndarray, "sensors times inner"]
     right: Float[np.ndarray, "sensors times inner"]
 
-    def __init__(self, of: ToeplitzMap, prior: SpaceTimePrior):
-        check_fit(of, prior)
+    def __init__(self, of: ToeplitzMap, given: Prior | BoundPrior):
+        prior = fitting(of, given)
         blocks = np.ascontiguousarray(np.swapaxes(of.blocks, 0, 1))  # sensor, lag, site
-        spread = _spread(prior, blocks)
-        if prior.independent:
+        spread = in_space(prior, blocks)
+        if prior.correlation is None:
             self.left, self.right = spread, blocks
             return
-        column = prior.correlation[:, None]
+        column = np.asarray(prior.correlation)[:, None]
         half = scipy.signal.fftconvolve(blocks, column[None], axes=1)[:, : of.steps] - 0.5 * blocks
-        self.left = np.concatenate([_spread(prior, half), spread], axis=2)
+        self.left = np.concatenate([in_space(prior, half), spread], axis=2)
         self.right = np.concatenate([blocks, half], axis=2)
 
 
@@ -83,7 +85,7 @@ class RowCovariance(ABC):
 class FormedCovariance(RowCovariance):
     """Blocks formed on request: F, of C T n numbers, is in memory, not X, of (C T)^2."""
 
-    def __init__(self, of: ToeplitzMap, prior: SpaceTimePrior):
+    def __init__(self, of: ToeplitzMap, prior: Prior | BoundPrior):
         self._factors = Factors(of, prior)
         self.candidates, self.steps = of.sensors, of.steps
         self.made_with = of.blocks, prior
@@ -93,36 +95,24 @@ class FormedCovariance(RowCovariance):
 
 
 def covariance(
-    of: ToeplitzMap, prior: SpaceTimePrior, other: ToeplitzMap | None = None
+    of: ToeplitzMap, prior: Prior | BoundPrior, other: ToeplitzMap | None = None
 ) -> Float[np.ndarray, "sensors times others times"]:
     """Prior cross-covariance F Gamma G^T of the outputs of two maps, G = F unless given."""
     first = Factors(of, prior)
     return slab(first.left, (first if other is None else Factors(other, prior)).right)
 
 
-def check_fit(of: object, prior: object, name: str = "of") -> None:
-    """Raise an error unless these are a map and a prior, of the same times and sites."""
-    if not isinstance(of, ToeplitzMap):
-        raise ConfigError(
-            f"{name}: found {shown(of)}, expected a ToeplitzMap; ToeplitzMap.of makes one of a"
-            " block column"
-        )
-    if not isinstance(prior, SpaceTimePrior):
-        raise ConfigError(
-            f"prior: found {shown(prior)}, expected a SpaceTimePrior; SpaceTimePrior.of makes one"
-            " of a covariance of places"
-        )
-    if (prior.steps, *prior.sites) != (of.steps, *of.sites):
-        other = "the map" if name == "of" else f"{name!r}"
-        raise DataError(
-            f"prior: found {prior.steps} times and places {prior.sites}, {other} has"
-            f" {of.steps} and {of.sites}"
-        )
-
-
 @double
-def _spread(
-    prior: SpaceTimePrior, rows: Float[np.ndarray, "sensors times sites"]
-) -> Float[np.ndarray, "sensors times sites"]:
-    """Gamma_s times each row."""
-    return np.asarray(prior.spatial.covariance(jnp.asarray(rows)))
+def in_space(
+    prior: Separable, rows: Float[np.ndarray, "*batch sites"]
+) -> Float[np.ndarray, "*batch sites"]:
+    """Gamma_s times each row, with all sites along one axis."""
+    fields = rows.reshape(*rows.shape[:-1], *prior.sites)
+    return np.asarray(_covariance(prior.spatial, jnp.asarray(fields))).reshape(rows.shape)
+
+
+@compiled
+def _covariance(
+    prior: BoundPrior, fields: Float[Array, "*batch_and_sites"]
+) -> Float[Array, "*batch_and_sites"]:
+    return prior.covariance(fields)

@@ -14,22 +14,24 @@ from ..core.checks import count
 from ..core.errors import ConfigError, DataError
 from ..core.files import path_of, sealed
 from ..results.dataset import provenance
-from ..statistics.noise import Noise, in_units
-from ..statistics.space_time import SpaceTimePrior, restored
-from .covariance import check_fit
+from ..statistics.densities import BoundPrior
+from ..statistics.noise import Noise
+from ..statistics.priors import Prior
+from ..statistics.stored import arrays, restored
 from .files import read_netcdf
 from .offline import Offline, variance
 from .online import Online, gaps_filled
+from .priors import fitting
 from .stream import Stream
 from .toeplitz import ToeplitzMap
 
-FORMAT = "pyadjoint_gpu linear inversion 1"
+FORMAT = "pyadjoint_gpu linear inversion 2"
 
 
 class LinearInversion:
-    """Gaussian posterior of m from d = F m + e, e ~ N(0, Gamma_n), m ~ N(0, Gamma):
+    """Gaussian posterior of m from d = F m + e, e ~ N(0, Gamma_n), m ~ N(mu, Gamma):
 
-        mean        Gamma F^T K^-1 d,    K = Gamma_n + F Gamma F^T,
+        mean        mu + Gamma F^T K^-1 (d - F mu),    K = Gamma_n + F Gamma F^T,
         covariance  Gamma - Gamma F^T K^-1 F Gamma,
 
     and of quantities of interest q = F_q m. All that does not depend on data is computed at
@@ -39,10 +41,14 @@ class LinearInversion:
     ----------
     of : ToeplitzMap
         F, of C sensors and T times.
-    prior : SpaceTimePrior
-    noise : float or array
+    prior : Prior or BoundPrior
+        N(mu, Gamma) of m, `SpaceTime`, or a prior in space, of which times are then independent. On
+        the space of the forcing, where the map was made by `block_column`; otherwise a prior that
+        needs one (`Matern`) is bound to it first: ``prior.on(model.space("source"))``.
+    noise : float, array or Noise
         Standard deviation, one or one a sensor (C,); covariances a sensor (C, T, T); or one of all
-        sensors (C, T, C, T).
+        sensors (C, T, C, T). The data of a `Noise` are those of ``data.ravel()``, the times of
+        each sensor those of one place.
     forecast : ToeplitzMap, optional
         F_q, of the same forcing.
 
@@ -56,19 +62,18 @@ class LinearInversion:
     def __init__(
         self,
         of: ToeplitzMap,
-        prior: SpaceTimePrior,
-        noise: ArrayLike,
+        prior: Prior | BoundPrior,
+        noise: ArrayLike | Noise,
         forecast: ToeplitzMap | None = None,
         *,
         offline: Offline | None = None,
     ):
-        check_fit(of, prior)
+        self.map, self.prior, self.forecast = of, fitting(of, prior), forecast
         if forecast is not None:
-            check_fit(forecast, prior, "forecast")
-        self.map, self.prior, self.forecast = of, prior, forecast
-        self.noise = Noise(in_units(noise, of.units[0]), of.sensors, of.steps)
-        self.offline = offline or Offline.of(of, prior, self.noise, forecast)
-        self._online = Online(of, prior, forecast, self.offline)
+            fitting(forecast, self.prior, "forecast")
+        self.noise = of.noise(noise)
+        self.offline = offline or Offline.of(of, self.prior, self.noise, forecast)
+        self._online = Online(of, self.prior, forecast, self.offline)
 
     def infer(self, data: ArrayLike | xr.DataArray, until: int | None = None) -> xr.Dataset:
         """The posterior given data.
@@ -93,7 +98,8 @@ class LinearInversion:
             If the data have another shape, none is observed, or one is infinite.
         """
         data, observed = self._checked(data, until)
-        return self._online.posterior(self._online.whiten(data[None])[:, 0], observed)
+        misfit = data - self._online.expected
+        return self._online.posterior(self._online.whiten(misfit[None])[:, 0], observed)
 
     def stream(self) -> Stream:
         """An inversion of data as they arrive."""
@@ -117,11 +123,11 @@ class LinearInversion:
         """
         data, observed = self._checked(data, until)
         rng = np.random.default_rng(count("seed", seed, 0))
-        inner = (self.prior.steps, *self.prior.sites)
-        before = self.prior.root(rng.standard_normal((count("size", size), *inner)))
+        z = rng.standard_normal((count("size", size), *self.prior.shape))
+        before = np.asarray(self.prior.of_normal(z))
         misfit = data - self.map.matvec(before) - self.noise.draw(rng, size)
         white, _ = self._online.without_gaps(self._online.whiten(misfit), observed)
-        return before + self._online.mean(white)
+        return before + self._online.change(white)
 
     def forecast_covariance(
         self, until: int | None = None
@@ -148,14 +154,14 @@ class LinearInversion:
         """Posterior variance of m given all data, of shape (T, *sites). Computed on first use, by
         as many solves with L as m has values."""
         found = variance(self.offline.factor, self.map, self.prior)
-        return found.reshape(self.map.steps, *self.prior.sites)
+        return found.reshape(self.prior.shape)
 
     def save(self, path: str | Path) -> None:
         """Write the inversion to an HDF5 file (NetCDF-4), whole or not at all."""
         groups = {
             "": xr.Dataset(attrs=provenance("linear inversion", title=None, format=FORMAT)),
             "map": self.map.column.to_dataset(name="response"),
-            "prior": _plain(self.prior.spatial.arrays() | {"correlation": self.prior.correlation}),
+            "prior": _plain(arrays(self.prior)),
             "noise": _plain({"noise": self.noise.given}),
             "offline": _plain(vars(self.offline) | {"variance": self.variance}),
         }
@@ -178,8 +184,7 @@ class LinearInversion:
         if groups["/"].attrs.get("format") != FORMAT:
             raise DataError(f"{path}: not a linear inversion of this version")
         of = ToeplitzMap.of(groups["/map"])
-        arrays = {str(k): v.values for k, v in groups["/prior"].items()}
-        prior = SpaceTimePrior(restored(arrays), of.sites, arrays["correlation"])
+        prior = restored({str(k): v.values for k, v in groups["/prior"].items()})
         forecast = ToeplitzMap.of(groups["/forecast"]) if "/forecast" in groups else None
         offline = {str(k): v.values for k, v in groups["/offline"].items()}
         found = offline.pop("variance")
@@ -217,11 +222,11 @@ def _groups(path: Path) -> dict[str, xr.Dataset]:
     return {name: group.load() for name, group in found.items()}
 
 
-def _plain(arrays: dict[str, np.ndarray]) -> xr.Dataset:
+def _plain(given: dict[str, np.ndarray]) -> xr.Dataset:
     """Arrays as they are, each with dimensions of its own."""
     return xr.Dataset(
         {
             name: ([f"{name}_{k}" for k in range(np.ndim(array))], array)
-            for name, array in arrays.items()
+            for name, array in given.items()
         }
     )

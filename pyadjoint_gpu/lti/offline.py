@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import jax.numpy as jnp
 import numpy as np
 import scipy.linalg
 from jaxtyping import Float
 
-from ..core.precision import double
-from ..statistics.noise import Noise
 from ..statistics.roundoff import factorised
-from ..statistics.space_time import SpaceTimePrior
-from .covariance import covariance
+from ..statistics.sensor_noise import SensorNoise
+from ..statistics.separable import Separable
+from .covariance import covariance, in_space
 from .toeplitz import ToeplitzMap
 
 
@@ -36,7 +34,11 @@ class Offline:
 
     @classmethod
     def of(
-        cls, of: ToeplitzMap, prior: SpaceTimePrior, noise: Noise, forecast: ToeplitzMap | None
+        cls,
+        of: ToeplitzMap,
+        prior: Separable,
+        noise: SensorNoise,
+        forecast: ToeplitzMap | None,
     ) -> Offline:
         factor = factorised(covariance(of, prior), noise, times_first=True)
         factor = np.ascontiguousarray(factor)  # as it is read again: products round alike
@@ -53,37 +55,42 @@ class Offline:
 
 
 def time_integral(
-    of: ToeplitzMap, prior: SpaceTimePrior
+    of: ToeplitzMap, prior: Separable
 ) -> tuple[Float[np.ndarray, " times"], Float[np.ndarray, " sites"]]:
     """The integral of m over all times: its correlations with m in time, as for
     `cross_covariance`, and its prior variance."""
-    total = prior.times.sum(axis=1) * of.interval
-    return total, prior.spatial.variance * (total.sum() * of.interval)
+    total = np.asarray(prior.times).sum(axis=1) * of.interval
+    return total, site_variance(prior) * (total.sum() * of.interval)
 
 
 def variance(
-    factor: Float[np.ndarray, "data data"], of: ToeplitzMap, prior: SpaceTimePrior
+    factor: Float[np.ndarray, "data data"], of: ToeplitzMap, prior: Separable
 ) -> Float[np.ndarray, "times sites"]:
     """Variance of m given all data, diag(Gamma) - column sums of |L^-1 F Gamma|^2."""
-    out = np.empty((of.steps, len(prior.spatial.variance)))
-    for j, column in enumerate(prior.times):
+    before = site_variance(prior)
+    out = np.empty((of.steps, len(before)))
+    for j, column in enumerate(np.asarray(prior.times)):
         # A value that is independent of all earlier ones affects no earlier data.
         first = j * of.sensors if prior.independent else 0
         white = solve_lower(factor[first:, first:], cross_covariance(of, prior, column)[first:])
-        out[j] = prior.spatial.variance - np.sum(np.square(white), axis=0)
+        out[j] = before - np.sum(np.square(white), axis=0)
     return out
 
 
-@double
+def site_variance(prior: Separable) -> Float[np.ndarray, " sites"]:
+    """Prior variance of m at any one time, with all sites along one axis."""
+    return np.ravel(prior.spatial.variance)
+
+
 def cross_covariance(
-    of: ToeplitzMap, prior: SpaceTimePrior, times: Float[np.ndarray, " times"]
+    of: ToeplitzMap, prior: Separable, times: Float[np.ndarray, " times"]
 ) -> Float[np.ndarray, "data sites"]:
     """F (times (x) Gamma_s): the covariance of data with a sum of m over times, `times` its
     correlations with m."""
     blocks = of.blocks
     shifts = scipy.linalg.toeplitz(times, np.zeros(of.steps))
     shifted = (shifts @ blocks.reshape(of.steps, -1)).reshape(-1, blocks.shape[2])
-    return np.asarray(prior.spatial.covariance(jnp.asarray(shifted)))
+    return in_space(prior, shifted)
 
 
 def solve_lower(

@@ -7,15 +7,18 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import xarray as xr
-from jaxtyping import Bool, Float
+from jaxtyping import Array, Bool, Float
 from numpy.typing import ArrayLike
 
 from ..core.checks import finite_array, real_array
+from ..core.precision import compiled, double
 from ..core.quantities import converter, spelling, stated
 from ..results.dataset import Variables, named, used_and_missing
-from ..statistics.space_time import SpaceTimePrior
+from ..statistics.separable import Separable
 from .offline import Offline, solve_lower
 from .toeplitz import ToeplitzMap
 
@@ -28,7 +31,7 @@ class Online:
     the maps."""
 
     map: ToeplitzMap
-    prior: SpaceTimePrior
+    prior: Separable
     forecast: ToeplitzMap | None
     offline: Offline
 
@@ -39,6 +42,24 @@ class Online:
         array, units = real_array("data", data), self.map.units[0]
         own = stated(data) if spelling(units) != "1" else None
         return np.array(converter("data", own, units)(array))
+
+    @cached_property
+    def expected(self) -> Float[np.ndarray, "times sensors"]:
+        """F mu: data that the prior mean gives."""
+        return self._of_mean(self.map)
+
+    def _of_mean(self, of: ToeplitzMap) -> Float[np.ndarray, "times sensors"]:
+        mean = self._working.mean
+        return of.matvec(mean) if np.any(mean) else np.zeros((of.steps, of.sensors), mean.dtype)
+
+    @cached_property
+    def _working(self) -> Separable:
+        """The prior in the map's precision."""
+        return jax.tree.map(self._cast, self.prior)
+
+    def _cast(self, array: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
+        real = np.issubdtype(array.dtype, np.floating)
+        return np.asarray(array, self.map.dtype if real else None)
 
     def whiten(
         self, data: Float[np.ndarray, "batch times sensors"]
@@ -64,26 +85,29 @@ class Online:
         white -= basis @ (basis.T @ white)
         return white, basis
 
-    def mean(self, white: Float[np.ndarray, "data batch"]) -> Float[np.ndarray, "batch times ..."]:
+    @double
+    def change(
+        self, white: Float[np.ndarray, "data batch"]
+    ) -> Float[np.ndarray, "batch times ..."]:
         """Gamma F^T L^-T times whitened data. Rows of zeros at the end stay zero, which makes it a
         solve with the leading part of L."""
         weights = solve_lower(self.offline.factor, white, transposed=True).T
         back = self.map.rmatvec(weights.reshape(-1, self.map.steps, self.map.sensors))
-        return self.prior.covariance(back)
+        return np.asarray(_covariance(self._working, jnp.asarray(back)))
 
     def posterior(
         self, white: Float[np.ndarray, " data"], observed: Bool[np.ndarray, "known sensors"]
     ) -> xr.Dataset:
-        """The posterior given the observed data, from L^-1 d with any number in gaps."""
+        """The posterior given the observed data, from L^-1 (d - F mu) with any number in gaps."""
         offline, steps, interval = self.offline, self.map.steps, self.map.interval
         rows, known = observed.size, len(observed)
         white, basis = self.without_gaps(white, observed)
-        mean = self.mean(white[:, None])[0]
+        mean = self._working.mean + self.change(white[:, None])[0]
         sites = self.map.column.dims[2:]
         left = offline.integral_prior - offline.integral_reduction[known - 1]
         # Missing data do not reduce the variance.
         if basis.size:
-            whole = interval * self.mean(basis).sum(axis=1)
+            whole = interval * self.change(basis).sum(axis=1)
             left = left + np.sum(np.square(whole.reshape(len(whole), -1)), axis=0)
         _, forcing, summed = self.map.units
         variables: Variables = {
@@ -104,7 +128,8 @@ class Online:
             shape, dims = (steps, self.forecast.sensors), ("time", "point")
             variance = np.diag(offline.forecast_prior) - np.sum(np.square(seen), axis=0)
             variance = variance + np.sum(np.square(basis[:rows].T @ seen), axis=0)
-            ahead, spread = seen.T @ white[:rows], _root(variance)
+            ahead = self._of_mean(self.forecast).ravel() + seen.T @ white[:rows]
+            spread = _root(variance)
             units = self.forecast.units[0]
             variables["forecast"] = dims, ahead.reshape(shape), named("forecast", units)
             about = named("posterior standard deviation of the forecast", units)
@@ -130,6 +155,13 @@ class Online:
                 if v.dims == ("sensor",)
             }
         return out
+
+
+@compiled
+def _covariance(
+    prior: Separable, m: Float[Array, "batch times *sites"]
+) -> Float[Array, "batch times *sites"]:
+    return prior.covariance(m)
 
 
 def gaps_filled(

@@ -30,9 +30,11 @@ def followed(
     made_with: MadeWith,
     compute: Callable[[Int[np.ndarray, " some"]], Iterable[Float[np.ndarray, "*row"]]],
     overwrite: bool = False,
+    kind: type[BlockRows] = BlockRows,
 ) -> Iterator[tuple[int, Float[np.ndarray, "*row"]]]:
     """All rows with their numbers: those that the journal has, then the others, which `compute`
-    gives one by one and the journal keeps. `shape` is that of all rows together.
+    gives one by one and the journal, one of this `kind`, keeps. `shape` is that of all rows
+    together.
 
     Warns
     -----
@@ -42,7 +44,7 @@ def followed(
     if journal is None:
         yield from enumerate(compute(np.arange(shape[0])))
         return
-    with BlockRows.start(journal, made_with, rows=Rows(shape), overwrite=overwrite) as kept:
+    with kind.start(journal, made_with, rows=Rows(shape), overwrite=overwrite) as kept:
         missing = ~kept.done()
         for k in np.flatnonzero(~missing).tolist():
             try:

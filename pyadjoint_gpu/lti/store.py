@@ -12,8 +12,10 @@ from ..core.errors import DataError
 from ..core.journal import Journal, Rows
 from ..core.outputs import check_outputs
 from ..core.progress import progress_bar
-from ..statistics.space_time import SpaceTimePrior
+from ..statistics.densities import BoundPrior
+from ..statistics.priors import Prior
 from .covariance import Factors, RowCovariance, slab
+from .priors import fitting
 from .toeplitz import ToeplitzMap
 
 
@@ -58,7 +60,7 @@ class CovarianceFile(RowCovariance):
         cls,
         path: str | Path,
         of: ToeplitzMap,
-        prior: SpaceTimePrior,
+        prior: Prior | BoundPrior,
         *,
         overwrite: bool = False,
         progress: bool | None = None,
@@ -71,8 +73,8 @@ class CovarianceFile(RowCovariance):
         path : path
         of : ToeplitzMap
             F.
-        prior : SpaceTimePrior
-            Gamma.
+        prior : Prior or BoundPrior
+            Of covariance Gamma, as for `LinearInversion`.
         overwrite : bool
             Start anew.
         progress : bool, optional
@@ -84,11 +86,12 @@ class CovarianceFile(RowCovariance):
             If the file is truncated, in use, another, or of another map or prior.
         """
         check_outputs({"store": path})
-        factors = Factors(of, prior)
+        before = fitting(of, prior)
+        factors = Factors(of, before)
         rows = Rows((of.sensors, of.steps) * 2, (1, of.steps) * 2, of.sensors)
 
         def made_with() -> dict[str, Any]:
-            return {"map": of.blocks, "prior": prior}
+            return {"map": of.blocks, "prior": before}
 
         with Store.start(path, made_with, rows=rows, overwrite=overwrite) as book:
             missing = np.flatnonzero(~book.done())

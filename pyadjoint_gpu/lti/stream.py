@@ -56,6 +56,7 @@ class Stream:
             )
         first = self.known * of.sensors
         new = slice(first, first + array.size)
+        array = array - self._online.expected[self.known : self.known + len(array)]
         misfit = array.ravel() - factor[new, :first] @ self._white[:first]
         self._white[new] = solve_lower(factor[new, new], misfit)
         self._observed = np.concatenate([self._observed, observed])

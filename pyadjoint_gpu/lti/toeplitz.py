@@ -21,8 +21,12 @@ from ..core.errors import ConfigError, DataError
 from ..core.pickling import AsGiven
 from ..core.precision import double
 from ..core.quantities import power
+from ..models.forcing import ForcingSpace
 from ..results.dataset import save
+from ..statistics.noise import Noise
+from ..statistics.sensor_noise import SensorNoise
 from .files import read_netcdf
+from .spaces import space_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,6 +131,11 @@ class ToeplitzMap(AsGiven):
         """The shape of the forcing at one time."""
         return self.column.shape[2:]
 
+    @cached_property
+    def space(self) -> ForcingSpace | None:
+        """The space of the forcing; None where the column does not say."""
+        return space_of(self.column)
+
     @property
     def interval(self) -> float:
         """Time between rows; 1 where the column does not say."""
@@ -148,6 +157,11 @@ class ToeplitzMap(AsGiven):
         """Unit of time; 1 where the column does not say."""
         return self.column["lag"].attrs.get("units", "1") if "lag" in self.column.coords else "1"
 
+    def noise(self, given: ArrayLike | Noise) -> SensorNoise:
+        """Noise of the map's data, in their units (see `LinearInversion`)."""
+        times = self.interval, self.time_units
+        return SensorNoise(given, self.sensors, self.steps, self.units[0], *times)
+
     @property
     def blocks(self) -> Float[np.ndarray, "times sensors sites"]:
         """F_0 ... F_(T-1), in double precision."""
@@ -168,6 +182,10 @@ class ToeplitzMap(AsGiven):
         if wrong.size:
             raise ConfigError(f"sensors: found {wrong[0]}, expected 0 to {self.sensors - 1}")
         return ToeplitzMap(self.column.isel(sensor=chosen), self.dtype)
+
+    def scaled(self, factor: Float[np.ndarray, "*sites"]) -> ToeplitzMap:
+        """The map F D, the factors of the sites on the diagonal of D."""
+        return ToeplitzMap(self.column.copy(data=self.column.values * factor), self.dtype)
 
     @double
     def matvec(self, m: ArrayLike) -> Float[np.ndarray, "*batch times sensors"]:

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ..statistics.covariance import Covariance
-from ..statistics.noise import Noise
+from ..statistics.sensor_noise import SensorNoise
 from .communicator import Communicator, safely, share
 from .information import information
 from .network import Network
@@ -28,7 +28,7 @@ def random_networks(
 
 def information_curves(
     covariance: Covariance,
-    noise: Noise,
+    noise: SensorNoise,
     conditional: Covariance | None,
     existing: tuple[int, ...],
     designs: list[list[int]],

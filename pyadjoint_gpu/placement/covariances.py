@@ -13,7 +13,7 @@ from ..lti.covariance import FormedCovariance, covariance
 from ..lti.store import CovarianceFile
 from ..lti.toeplitz import ToeplitzMap
 from ..statistics.covariance import DenseCovariance
-from ..statistics.space_time import SpaceTimePrior
+from ..statistics.separable import Separable
 from .communicator import Communicator, safely
 from .record import Recorded
 
@@ -26,7 +26,7 @@ NEGLIGIBLE = 1e-12
 
 def data_covariance(
     of: ToeplitzMap,
-    prior: SpaceTimePrior,
+    prior: Separable,
     path: Path | None,
     comm: Communicator,
     *,
@@ -56,7 +56,7 @@ class ConditionalCovariance:
     nothing to know.
     """
 
-    def __init__(self, base: Recorded, of: ToeplitzMap, prior: SpaceTimePrior, goal: ToeplitzMap):
+    def __init__(self, base: Recorded, of: ToeplitzMap, prior: Separable, goal: ToeplitzMap):
         self.base, self.candidates, self.steps = base, base.candidates, base.steps
         size = goal.sensors * goal.steps
         values, vectors = scipy.linalg.eigh(covariance(goal, prior).reshape(size, size))

@@ -13,6 +13,7 @@ from ..core.errors import ConfigError, shown
 from ..statistics.covariance import Covariance
 from ..statistics.noise import Noise
 from ..statistics.roundoff import check, cholesky
+from ..statistics.sensor_noise import SensorNoise
 from .candidates import combined
 from .network import indices, integers
 from .objective import Whitened, objective
@@ -21,7 +22,7 @@ from .threads import workers
 
 def information(
     covariance: Covariance,
-    noise: ArrayLike | Noise,
+    noise: ArrayLike | Noise | SensorNoise,
     designs: ArrayLike,
     *,
     conditional: Covariance | None = None,

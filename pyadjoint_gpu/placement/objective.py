@@ -14,6 +14,7 @@ from ..core.errors import ConfigError, DataError, shown
 from ..statistics.covariance import Covariance, diagonal_blocks
 from ..statistics.noise import Noise
 from ..statistics.roundoff import PROBES, error, judge, refusal, signs
+from ..statistics.sensor_noise import SensorNoise
 from .panel import Blocks, Coefficients, Row
 
 
@@ -25,7 +26,7 @@ class Whitened:
     its blocks, T x T, read so far, `largest` the largest of the variances seen by `diagonal`.
     """
 
-    def __init__(self, covariance: Covariance | None, noise: Noise, name: str):
+    def __init__(self, covariance: Covariance | None, noise: SensorNoise, name: str):
         self.covariance, self.noise, self.name, self.read = covariance, noise, name, 0
         self.largest = 0.0
         self._counting = Lock()
@@ -69,7 +70,9 @@ class Whitened:
 
 
 def objective(
-    covariance: Covariance, noise: ArrayLike | Noise, conditional: Covariance | None = None
+    covariance: Covariance,
+    noise: ArrayLike | Noise | SensorNoise,
+    conditional: Covariance | None = None,
 ) -> tuple[Whitened, ...]:
     """K = X + Gamma, and where noise is correlated or X' is given the B of
     [logdet K_S - logdet B_S] / 2."""
@@ -80,7 +83,7 @@ def objective(
                 " an array (C, T, C, T)"
             )
     shape = covariance.candidates, covariance.steps
-    found = Noise.of(noise, *shape)
+    found = SensorNoise.of(noise, *shape)
     matrices = [Whitened(covariance, found, "covariance with noise")]
     if conditional is not None:
         if (conditional.candidates, conditional.steps) != shape:

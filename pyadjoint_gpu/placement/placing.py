@@ -11,16 +11,20 @@ import xarray as xr
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 
-from ..core.checks import count
+from ..core.checks import count, finite_array
 from ..core.errors import DataError, shown
 from ..core.outputs import check_outputs
-from ..lti.covariance import check_fit, covariance
+from ..lti.covariance import covariance
 from ..lti.offline import cross_covariance, solve_lower, time_integral
+from ..lti.priors import fitting
 from ..lti.toeplitz import ToeplitzMap
 from ..results.dataset import Variables, named, provenance
-from ..statistics.noise import Noise, in_units
+from ..statistics.densities import BoundPrior
+from ..statistics.noise import Noise
+from ..statistics.priors import Prior
 from ..statistics.roundoff import factorised
-from ..statistics.space_time import SpaceTimePrior
+from ..statistics.sensor_noise import SensorNoise
+from ..statistics.separable import Separable
 from .communicator import Communicator, SerialCommunicator
 from .comparison import information_curves, random_networks
 from .covariances import ConditionalCovariance, data_covariance
@@ -39,8 +43,8 @@ _KINDS = {
 
 def place_sensors(
     of: ToeplitzMap,
-    prior: SpaceTimePrior,
-    noise: ArrayLike,
+    prior: Prior | BoundPrior,
+    noise: ArrayLike | Noise,
     budget: float,
     *,
     goal: ToeplitzMap | ArrayLike | None = None,
@@ -78,9 +82,9 @@ def place_sensors(
     ----------
     of : ToeplitzMap
         F of all candidates.
-    prior : SpaceTimePrior
-        Gamma.
-    noise : float or array
+    prior : Prior or BoundPrior
+        Of covariance Gamma, as for `LinearInversion`; its mean makes no difference.
+    noise : float, array or Noise
         As for `LinearInversion`.
     budget : int or float
         Number of sensors; with `costs`, what they may cost together.
@@ -121,29 +125,34 @@ def place_sensors(
         If the arguments do not fit together, or the noise is too small, as for `select`.
     """
     check_outputs({"store": store, "journal": journal})
-    check_fit(of, prior)
+    before = fitting(of, prior)
     if isinstance(goal, ToeplitzMap):
-        check_fit(goal, prior, "goal")
-    elif goal is not None and np.shape(goal) != prior.sites:
+        fitting(goal, before, "goal")
+    elif goal is not None and np.shape(goal) != of.sites:
         raise DataError(
-            f"goal: expected a ToeplitzMap, or places: expected {prior.sites} true or false, found"
+            f"goal: expected a ToeplitzMap, or places: expected {of.sites} true or false, found"
             f" {shown(goal)}"
         )
-    errors = Noise(in_units(noise, of.units[0]), of.sensors, of.steps)
+    errors = of.noise(noise)
     network = Network.of(of.sensors, budget, costs, existing, forbidden)
-    objective = prior if weights is None else prior.weighted(weights)
+    weights = None if weights is None else _checked(weights, of.sites)
     generator = np.random.default_rng(count("seed", seed, 0))
     together = comm or SerialCommunicator()
     file = None if store is None else Path(store)
     options: dict[str, Any] = {"overwrite": overwrite, "progress": progress}
-    every = data_covariance(of, objective, file, together, **options)
+    # F W^(1/2) Gamma W^(1/2) F^T is the covariance of the map F W^(1/2).
+    seen = _weighted(of, weights)
+    every = data_covariance(seen, before, file, together, **options)
     conditional = None
     if isinstance(goal, ToeplitzMap):
-        conditional = ConditionalCovariance(every, of, objective, goal)
+        conditional = ConditionalCovariance(every, seen, before, _weighted(goal, weights))
     elif goal is not None:
         beside = file and file.with_name(f"{file.stem}-goal{file.suffix}")
-        given = objective.given(np.asarray(goal))
-        conditional = data_covariance(of, given, beside, together, **options)
+        # Sites of weight zero are not asked for.
+        asked = np.asarray(goal)
+        if weights is not None and asked.dtype == bool:
+            asked = asked & (weights > 0)
+        conditional = data_covariance(seen, before.given(asked), beside, together, **options)
     found = select(
         every,
         errors,
@@ -161,11 +170,24 @@ def place_sensors(
     others = random_networks(network, count("random", random, 0), generator)
     compared = information_curves(every, errors, conditional, network.existing, others, together)
     guarantee = _guarantee(errors, goal, costs)
-    return _dataset(of, prior, errors, network, found, guarantee, others, compared)
+    return _dataset(of, before, errors, network, found, guarantee, others, compared)
+
+
+def _checked(weights: ArrayLike, sites: tuple[int, ...]) -> Float[np.ndarray, "*sites"]:
+    array = finite_array("weights", weights)
+    if array.shape != sites or np.any(array < 0) or not np.any(array):
+        raise DataError(
+            f"weights: expected {sites} values >= 0, not all zero, found {shown(weights)}"
+        )
+    return array
+
+
+def _weighted(of: ToeplitzMap, weights: Float[np.ndarray, "*sites"] | None) -> ToeplitzMap:
+    return of if weights is None else of.scaled(np.sqrt(weights))
 
 
 def _deviations(
-    of: ToeplitzMap, prior: SpaceTimePrior, noise: Noise, first: int, order: list[int]
+    of: ToeplitzMap, prior: Separable, noise: SensorNoise, first: int, order: list[int]
 ) -> Float[np.ndarray, " additions *sites"]:
     """The posterior standard deviation of the integral of m, with the `first` so many sensors, one
     more, and so on."""
@@ -184,7 +206,7 @@ def _deviations(
     return left.reshape(-1, *prior.sites)
 
 
-def _guarantee(noise: Noise, goal: object, costs: object) -> tuple[float, str]:
+def _guarantee(noise: SensorNoise, goal: object, costs: object) -> tuple[float, str]:
     """The guaranteed fraction of the best information, and the reason."""
     if goal is not None:
         return 0.0, "none: information on a goal is not submodular"
@@ -199,8 +221,8 @@ def _guarantee(noise: Noise, goal: object, costs: object) -> tuple[float, str]:
 
 def _dataset(
     of: ToeplitzMap,
-    prior: SpaceTimePrior,
-    noise: Noise,
+    prior: Separable,
+    noise: SensorNoise,
     network: Network,
     found: Selection,
     guarantee: tuple[float, str],

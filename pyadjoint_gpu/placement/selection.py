@@ -17,6 +17,7 @@ from ..core.errors import ConfigError, DataError, shown
 from ..core.progress import progress_bar
 from ..statistics.covariance import Covariance
 from ..statistics.noise import Noise
+from ..statistics.sensor_noise import SensorNoise
 from .candidates import LAZY_STEPS, TIE, Candidates
 from .communicator import Communicator, SerialCommunicator, owner, safely, share
 from .network import Mask, Network
@@ -64,7 +65,7 @@ class Selection:
 
 def select(
     covariance: Covariance,
-    noise: ArrayLike | Noise,
+    noise: ArrayLike | Noise | SensorNoise,
     budget: float,
     *,
     conditional: Covariance | None = None,
@@ -101,9 +102,9 @@ def select(
     ----------
     covariance : Covariance
         X, of C candidates and T steps.
-    noise : number or array
+    noise : number, array or Noise
         Standard deviation; one a sensor, shape (C,); a covariance a sensor, (C, T, T); or that of
-        all sensors, (C, T, C, T).
+        all sensors, (C, T, C, T). Steps are the unit of a Noise's times.
     budget : int or float
         Sensors to choose; with `costs`, what they may cost together.
     conditional : Covariance, optional

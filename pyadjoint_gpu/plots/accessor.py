@@ -21,6 +21,7 @@ _PLOTS = {
     "forward": (".states", "plot_state"),
     "gradient": (".states", "plot_state"),
     "inversion": (".fields", "plot"),
+    "laplace": (".laplace", "plot_laplace"),
     "observations": (".states", "plot_observations"),
     "sampling": (".samples", "plot_samples"),
     "block-column": (".linear", "plot_block_column"),
@@ -28,6 +29,9 @@ _PLOTS = {
     "placement": (".placement", "plot_placement"),
 }
 """Plotting functions by the attribute ``kind`` of a result."""
+
+_OTHERS = {"residuals": (".residuals", "plot_residuals")}
+"""Plotting functions by what they show, for results that have it."""
 
 
 class PagAccessor:
@@ -42,13 +46,16 @@ class PagAccessor:
         found = self._data.attrs.get("kind")
         return found if found in _PLOTS else _kind(self._data)
 
-    def plot(self, path: str | Path | None = None) -> Figure:
+    def plot(self, path: str | Path | None = None, *, kind: str | None = None) -> Figure:
         """Draw the result in the way of its kind.
 
         Parameters
         ----------
         path : path, optional
             File to save to, in the format of its ending, whole or not at all.
+        kind : str, optional
+            "residuals" for the residuals of an inversion in place of the whole result: whether the
+            errors of the data (sigma) were right.
 
         Returns
         -------
@@ -56,6 +63,8 @@ class PagAccessor:
 
         Raises
         ------
+        ConfigError
+            If there is no such kind.
         DataError
             If it is not a result, or there is nothing to draw.
         EngineError
@@ -64,11 +73,15 @@ class PagAccessor:
         See Also
         --------
         fields.plot, states.plot_state, states.plot_observations, samples.plot_samples,
-        placement.plot_placement, linear.plot_block_column, linear.plot_linear_inversion
+        placement.plot_placement, linear.plot_block_column, linear.plot_linear_inversion,
+        residuals.plot_residuals
         """
+        from ..core.checks import check_choice
         from .figure import saved
 
-        module, name = _PLOTS[self.kind]
+        if kind is not None:
+            check_choice("kind", kind, tuple(_OTHERS))
+        module, name = _PLOTS[self.kind] if kind is None else _OTHERS[kind]
         draw = getattr(importlib.import_module(module, __package__), name)
         return saved(draw(self._data), path)
 

@@ -11,9 +11,11 @@ from jaxtyping import Float
 from ..core.checks import check_kind, check_mapping
 from ..core.errors import ConfigError, nearest
 from ..models.base import Fields, Model
-from .control import BoundControl, BoundSmoothness, Control, Smoothness
+from ..statistics.densities import BoundPrior
+from .control import BoundControl, Control
 from .likelihood import BoundLeastSquares, LeastSquares
 from .objective import UserFunction
+from .penalty import BoundSmoothness, Smoothness, smoothness_prior
 from .traced import check_signature
 
 Misfit = BoundLeastSquares | Callable[[Fields], Any]
@@ -94,6 +96,29 @@ def bound_penalty(controls: Sequence[BoundControl], penalty: Penalty) -> BoundPe
         )
     check_signature("penalty", penalty)
     return penalty
+
+
+def control_prior(control: BoundControl, penalties: Sequence[BoundPenalty]) -> BoundPrior:
+    """The density of a control: its prior, or that of its `Smoothness`.
+
+    Raises
+    ------
+    ConfigError
+        If the control has neither, or both.
+    """
+    smooth = [p for p in penalties if isinstance(p, BoundSmoothness) and p.name == control.name]
+    key = f"controls.{control.name}.prior"
+    if control.prior is not None and smooth:
+        raise ConfigError(
+            f"{key}: found a prior and a penalty, whose product has no known normaliser; leave"
+            " one of them out"
+        )
+    if control.prior is None and not smooth:
+        raise ConfigError(
+            f"{key} is missing: Matern(sd=1.0, length=...) for a field, Independent(sd=1.0) for"
+            " other bases, Uniform() between bounds"
+        )
+    return control.prior or smoothness_prior(control, smooth)
 
 
 def as_pytree(function: Misfit | BoundPenalty) -> Callable[[Fields], Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from jaxtyping import Float, Int
 from ..core.errors import ConfigError, DataError
 from ..core.quantities import Conversion, converter, numbers, spelling, stated
 from ..models.base import Model, Variable
+from ..statistics.bound_noise import Errors, scaled
+from ..statistics.noise import Layout, Noise
 from .observation import axis_units
 
 _STANDARD_NAMES = {
@@ -109,7 +112,7 @@ def to_model(observations: xr.Dataset, name: str, of: Variable) -> Conversion:
     )
 
 
-def sigmas(observations: xr.Dataset, name: str, sigma: Any, units: str) -> Float[np.ndarray, " n"]:
+def sigmas(observations: xr.Dataset, name: str, sigma: Any, units: str) -> Errors:
     """Standard deviations, divided by the roots of the weights, in the data's units, or in `units`
     if these state none; infinite where nothing is observed.
 
@@ -137,8 +140,22 @@ def sigmas(observations: xr.Dataset, name: str, sigma: Any, units: str) -> Float
     own = units if own == "1" else own
     array = converter(what, stated(given), own).difference(array)
     array = np.where(np.isnan(array), np.inf, np.broadcast_to(array, shape))
+    return weighted(observations, name, array)
+
+
+def noise_errors(observations: xr.Dataset, name: str, noise: Noise, layout: Layout) -> Errors:
+    """Errors of a noise as for `sigmas`: in the data's units, or in those of the layout if these
+    state none."""
+    own = spelling(observations[name].attrs.get("units"))
+    found = noise.errors(layout if own == "1" else replace(layout, units=own))
+    return weighted(observations, name, found)
+
+
+def weighted(observations: xr.Dataset, name: str, errors: Errors) -> Errors:
+    """Errors divided by the roots of the weights."""
     with np.errstate(divide="ignore"):
-        return array / np.sqrt(_weights(observations, name, shape))
+        factor = 1.0 / np.sqrt(_weights(observations, name, observations[name].shape))
+    return scaled(errors, factor)
 
 
 def _weights(

@@ -1,4 +1,4 @@
-"""Controls: the parameters that an inversion recovers, and Tikhonov penalties on them."""
+"""Controls: the parameters that an inversion recovers."""
 
 from __future__ import annotations
 
@@ -13,16 +13,19 @@ import numpy as np
 from jax.nn import sigmoid
 from jaxtyping import Array, Float
 
-from ..core.checks import as_text, check_choice, number
+from ..core.checks import as_text, check_choice, check_kind, number
 from ..core.errors import ConfigError, DataError, shown
+from ..core.frozen import Frozen
 from ..core.spaces import Space
 from ..core.texts import sizes, span
-from ..models.base import Fields, Model
+from ..models.base import Model
 from ..results.dataset import layout
+from ..statistics.densities import BoundPrior
+from ..statistics.priors import Matern, Prior, Uniform
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Control:
+class Control(Frozen):
     """A parameter to be recovered.
 
     The optimiser works with theta, the model with m = T(B theta), where B expands theta in a basis
@@ -46,11 +49,15 @@ class Control:
         grid and the change from there to the end of each axis.
     truth : number, array, DataArray or function, optional
         The field behind synthetic data, if known: carried to the results for comparison.
+    prior : Prior, optional
+        Prior of theta, whose negative log density is a part of J: ``Matern(sd=1.0, length=0.2)`` of
+        a field, ``Independent(sd=1.0)`` of the numbers of another basis, `Uniform` between bounds.
+        Its mean is the control's start unless it says otherwise.
 
     Raises
     ------
     ConfigError
-        If an option has no such value, or the bounds do not suit the transform and basis.
+        If an option has no such value, or the bounds or prior do not suit the transform and basis.
     """
 
     name: str
@@ -60,9 +67,14 @@ class Control:
     transform: str = "identity"
     basis: str = "field"
     truth: Any = None
+    prior: Prior | None = None
 
     def __post_init__(self) -> None:
         key = f"controls.{as_text(self.name, 'control name')}"
+        if self.prior is not None:
+            check_kind(f"{key}.prior", self.prior, Prior, ", such as Matern(sd=1.0, length=0.2)")
+        if isinstance(self.prior, Uniform):
+            self._set(**_uniform(key, self, self.prior))
         check_choice(f"{key}.transform", self.transform, ("identity", "log", "logistic"))
         check_choice(f"{key}.basis", self.basis, ("field", "constant", "plane"))
         if self.bounds is None:
@@ -85,12 +97,25 @@ class Control:
     def __repr__(self) -> str:
         """The call that makes it, with arrays by their shapes."""
         given = [repr(self.name)]
-        for name in ("initial", "bounds", "transform", "basis", "truth"):
+        for name in ("initial", "bounds", "transform", "basis", "truth", "prior"):
             value = getattr(self, name)
             usual = isinstance(value, str) and value == getattr(type(self), name)
             if value is not None and not usual:
                 given.append(f"{name}={shown(value)}")
         return f"Control({', '.join(given)})"
+
+
+def _uniform(key: str, control: Control, prior: Uniform) -> dict[str, Any]:
+    """The bounds and transform of a control with a uniform prior."""
+    given = None if prior.low is None and prior.high is None else (prior.low, prior.high)
+    if given is not None and control.bounds not in (None, given):
+        raise ConfigError(
+            f"{key}.prior: found bounds {given} beside the control's own, {control.bounds}"
+        )
+    if control.transform == "log" or control.basis == "plane":
+        what = f"transform {control.transform!r}" if control.transform == "log" else "a plane"
+        raise ConfigError(f"{key}.prior: Uniform needs transform 'logistic', found {what}")
+    return {"bounds": given or control.bounds, "transform": "logistic"}
 
 
 @partial(
@@ -161,6 +186,8 @@ class BoundControl:
     typical : float
         A typical change of theta, the optimiser's unit: 1 for transformed controls, else the root
         mean square of the start.
+    prior : BoundPrior or None
+        The density of theta.
 
     Raises
     ------
@@ -201,12 +228,42 @@ class BoundControl:
         self.typical = 1.0
         if control.transform == "identity":
             self.typical = float(np.sqrt(np.mean(np.square(self.initial)))) or 1.0
+        self.prior: BoundPrior | None = None
+        if control.prior is not None:
+            self.prior = self._bound(control.prior, model)
+
+    def _bound(self, prior: Prior, model: Model) -> BoundPrior:
+        """A prior on the space of theta, with its mean transformed."""
+        key, mean = f"controls.{self.name}.prior", self.initial
+        if prior.mean is not None:
+            mean = model.field(self.name, prior.mean, f"{key}.mean")
+        if self.control.basis != "field" and isinstance(prior, Matern):
+            raise ConfigError(
+                f"{key}: Matern is of a field, found basis {self.control.basis!r}; take Independent"
+            )
+        return prior.on(
+            self.space if self.control.basis == "field" else self.shape,
+            mean=self.coefficients(mean),
+            units=self.units,
+            where=key,
+        )
+
+    @property
+    def units(self) -> str:
+        """Units of theta."""
+        return self.parameter.units if self.control.transform == "identity" else "1"
 
     def __getstate__(self) -> dict[str, Any]:
         """The state with values for functions that give the start or the truth, which pickle may
         not be able to name."""
         known = {"initial": self.initial, "truth": self.truth}
-        called = {k: v for k, v in known.items() if callable(getattr(self.control, k))}
+        called: dict[str, Any] = {
+            k: v for k, v in known.items() if callable(getattr(self.control, k))
+        }
+        prior = self.control.prior
+        if self.prior is not None and prior is not None and callable(prior.mean):
+            mean = np.asarray(self.physical(self.prior.mean))
+            called["prior"] = replace(prior, mean=mean)
         return self.__dict__ | {"control": replace(self.control, **called)}
 
     def __repr__(self) -> str:
@@ -217,6 +274,7 @@ class BoundControl:
         said += [control.transform] if control.transform != "identity" else []
         if control.bounds is not None:
             said.append(f"bounds {control.bounds[0]:g} to {control.bounds[1]:g}")
+        said += [] if control.prior is None else [f"prior {control.prior!r}"]
         return ", ".join([*said, f"starts at {span(self.initial)}"])
 
     @property
@@ -288,77 +346,3 @@ class BoundControl:
         if np.max(np.abs(design @ theta - value.ravel())) > 1e-9 * (1.0 + np.max(np.abs(value))):
             raise DataError(f"{self.name}: the field is not a {self.control.basis}")
         return theta.reshape(self.shape)
-
-
-@dataclass(frozen=True)
-class Smoothness:
-    """Tikhonov penalty on the size and the gradient of a control's change,
-
-        weight/2 * 1/|Omega| * integral of d^2 + length^2 |grad d|^2,   d = theta - theta_0,
-
-    for the transformed control theta and its start theta_0. Features shorter than `length` cost
-    more; the integral, and so the penalty and its length scale, do not depend on the grid. It is
-    the negative log density of a Gaussian field of precision
-    weight/|Omega| (1 - length^2 Laplacian).
-
-    Parameters
-    ----------
-    name : str
-        The control.
-    weight : float
-        Dimensionless, >= 0.
-    length : float
-        In the grid's unit of length, >= 0.
-
-    Raises
-    ------
-    ConfigError
-        If a number is negative or not finite.
-    """
-
-    name: str
-    weight: float
-    length: float
-
-    def __post_init__(self) -> None:
-        for key in ("weight", "length"):
-            value = getattr(self, key)
-            bad = isinstance(value, bool) or not isinstance(value, int | float | np.number)
-            if bad or not 0 <= value < np.inf:
-                raise ConfigError(
-                    f"penalty.{self.name}.{key}: found {value!r}, expected a number >= 0"
-                )
-
-    def bind(self, control: BoundControl) -> BoundSmoothness:
-        """The penalty as a function of the transformed controls by name."""
-        start = np.asarray(control.physical.expand(control.theta))
-        return BoundSmoothness(self.name, self.weight, self.length, control.space, start)
-
-
-@partial(
-    jax.tree_util.register_dataclass,
-    data_fields=["weight", "length", "start"],
-    meta_fields=["name", "space"],
-)
-@dataclass(frozen=True, eq=False)
-class BoundSmoothness:
-    """`Smoothness` of a control on its space; `start` is theta_0."""
-
-    name: str
-    weight: float
-    length: float
-    space: Space
-    start: Float[np.ndarray, "*shape"]
-
-    @property
-    def typical(self) -> float:
-        """The uniform change of theta with a penalty of 1/2."""
-        return self.weight**-0.5 if self.weight > 0 else np.inf
-
-    def __call__(self, fields: Fields) -> Float[Array, ""]:
-        space = self.space
-        change = fields[self.name] - self.start
-        square = jnp.sum(jnp.square(change)) * space.measure
-        # The gradient of the change: an initial field's own structure is not penalised.
-        slope = self.length**2 * space.dirichlet(change)
-        return 0.5 * self.weight * (square + slope) / (space.measure * space.size)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from ..engines.base import Adjoint, Solution
+from ..engines.solutions import Adjoint, Solution
 
 Member = tuple[float, float, float, Float[np.ndarray, " n"]]
 """J, misfit, penalty and gradient at one theta."""

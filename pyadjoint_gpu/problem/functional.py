@@ -18,9 +18,10 @@ from jaxtyping import Array, Float
 
 from ..core.checks import check_kind, check_mapping
 from ..core.errors import ConfigError, DataError
-from ..engines.base import Engine, Solution
+from ..engines.base import Engine
 from ..engines.choose import get_engine, running
 from ..engines.launches import current
+from ..engines.solutions import Solution
 from ..models.base import Fields, Model
 from ..models.explicit import Explicit
 from ..models.transient import Transient

@@ -11,13 +11,16 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 from jaxtyping import Array, Float
+from numpy.typing import ArrayLike
 
 from ..core.errors import ConfigError, DataError, nearest, shown
 from ..core.texts import counted, sizes, span
 from ..models.base import Fields, Model
 from ..results.dataset import MISSING, named
+from ..statistics.bound_noise import Errors, IndependentNoise, bound, scaled, seen, select
+from ..statistics.noise import Noise
 from . import columns
-from .observation import Observation, check_inside, point_coordinates
+from .observation import Observation, check_inside, point_coordinates, point_layout
 
 
 @dataclass(eq=False, repr=False)
@@ -26,9 +29,13 @@ class LeastSquares:
 
         J = 1/2 sum_k w_k ((predicted_k - observed_k) / sigma_k)^2,
 
+    or for noise with any covariance Sigma = L L^T
+
+        J = 1/2 |L^-1 (predicted - observed)|^2,
+
     where predicted_k is the state interpolated (multi)linearly between the points where it lives
     (cell centres, or faces for fluxes) and constant beyond the outermost ones; w_k = 1 unless
-    given.
+    given, else Sigma_kl is divided by the root of w_k w_l.
 
     Parameters
     ----------
@@ -46,13 +53,17 @@ class LeastSquares:
     sigma : float or array, optional
         Standard deviation of the errors, in the units of the variable unless it states others; by
         default the variable ``<variable>_sigma``.
+    noise : Noise, optional
+        In place of `sigma` the `Noise` of the data, which may be correlated: in time between data
+        at the same point, or by any covariance.
 
     Raises
     ------
-    DataError
-        On binding to a model: if a variable or coordinate is missing or not one-dimensional, the
-        model has no field of its name, nothing is observed, a sigma is not positive, a unit cannot
-        be converted, or a point lies outside the grid.
+    ConfigError, DataError
+        If both `sigma` and `noise` are given. On binding to a model: if a variable or coordinate is
+        missing or not one-dimensional, the model has no field of its name, nothing is observed, a
+        sigma is not positive, a covariance not positive definite, a unit cannot be converted, or a
+        point lies outside the grid.
     """
 
     observations: xr.Dataset
@@ -60,15 +71,18 @@ class LeastSquares:
     variable: str | None = None
     observes: str | None = None
     sigma: float | Float[np.ndarray, " ..."] | None = None
+    noise: Noise | ArrayLike | None = None
 
     def __post_init__(self) -> None:
         columns.check_dataset(self.observations)
+        if self.sigma is not None and self.noise is not None:
+            raise ConfigError("noise: found beside sigma, expected one of them")
 
     def __repr__(self) -> str:
         """The call that makes it, with data by their sizes."""
         names = ", ".join(map(str, self.observations)) or "nothing"
         given = [f"{names} ({sizes(self.observations.sizes.values())})"]
-        for name in ("variable", "observes", "sigma"):
+        for name in ("variable", "observes", "sigma", "noise"):
             value = getattr(self, name)
             given += [] if value is None else [f"{name}={shown(value)}"]
         return f"LeastSquares({', '.join(given)})"
@@ -80,7 +94,12 @@ class LeastSquares:
         if data[name].ndim > 1:
             points = columns.listed(data, name, model.dims)
             sigma = columns.listed_sigma(data, name, self.sigma)
-            return LeastSquares(points, variable=name, observes=observed, sigma=sigma).bind(model)
+            noise = self.noise
+            if noise is not None:
+                noise = Noise.of(noise).each(lambda sd: columns.listed_sigma(data, name, sd))
+            return LeastSquares(
+                points, variable=name, observes=observed, sigma=sigma, noise=noise
+            ).bind(model)
         values = columns.vector(data, name)
         if not values.size:
             raise DataError(f"observations: {name!r} is empty, expected at least one value")
@@ -88,14 +107,18 @@ class LeastSquares:
         points = np.stack([columns.coordinate(data, d, dim, model) for d in model.dims], axis=1)
         of = model.observables[observed][0]
         how = columns.to_model(data, name, of)
-        sigma = columns.sigmas(data, name, self.sigma, of.units)
-        used = ~np.isnan(values) & np.isfinite(sigma)
+        if self.noise is None:
+            errors: Errors = columns.sigmas(data, name, self.sigma, of.units)
+        else:
+            layout = point_layout(model, points, of.units)
+            errors = columns.noise_errors(data, name, Noise.of(self.noise), layout)
+        used = seen(values, errors)
         if not np.any(used):
             raise DataError(
                 f"observations: none of {values.size} values of {name!r} is observed (each"
                 " missing, of sigma inf or NaN, or of weight 0), expected at least one finite value"
             )
-        values, sigma, points = values[used], sigma[used], points[used]
+        values, errors, points = values[used], select(errors, used), points[used]
         numbers = np.flatnonzero(used)
         columns.check_finite({name: values} | dict(zip(model.dims, points.T, strict=True)), numbers)
         check_inside(model, points, "observation", numbers)
@@ -104,7 +127,7 @@ class LeastSquares:
             observed,
             points,
             how(values),
-            how.difference(sigma),
+            scaled(errors, how.difference(1.0)),
             labels={k: v[used] for k, v in columns.labels(data, dim).items()},
             missing=int(np.count_nonzero(~used) + data.attrs.get(MISSING, 0)),
         )
@@ -153,9 +176,10 @@ class LeastSquares:
 
 @jax.tree_util.register_pytree_node_class
 class BoundLeastSquares:
-    """`LeastSquares` on a model's grid: the negative log density of independent Gaussian errors.
+    """`LeastSquares` on a model's grid: the negative log density of Gaussian errors, up to the
+    constant of the noise.
 
-    It is a pytree; compiled code sees the observation operator, the data and the sigmas.
+    It is a pytree; compiled code sees the observation operator, the data and the noise.
 
     Parameters
     ----------
@@ -164,8 +188,10 @@ class BoundLeastSquares:
         Name of the observed field of the state.
     points : array, shape (n, number of `Model.dims`)
         In the units of the model's domain and times.
-    values, sigma : array, shape (n,)
-        Data and standard deviations (divided by the root of the weight), in the model's units.
+    values : array, shape (n,)
+        Data, in the model's units.
+    errors : array, shape (n,), or csr_array, shape (n, n)
+        Their standard deviations, or their covariance, with the weights, in the model's units.
     labels : dict of array of str
         Texts along the data, such as names of wells.
     missing : int
@@ -178,7 +204,7 @@ class BoundLeastSquares:
         observed: str,
         points: Float[np.ndarray, "n dims"],
         values: Float[np.ndarray, " n"],
-        sigma: Float[np.ndarray, " n"],
+        errors: Errors,
         *,
         labels: Mapping[str, np.ndarray] | None = None,
         missing: int = 0,
@@ -187,7 +213,9 @@ class BoundLeastSquares:
         self.variable = model.observables[observed][0]
         self.points = points
         self.observed = values
-        self.sigma = sigma
+        self.errors = errors
+        times = None if model.times is None else points[:, 0]
+        self.noise = bound(errors, "noise", times)
         self.labels = dict(labels or {})
         self.missing = missing
         self.observation = Observation.at(model, observed, points)
@@ -196,9 +224,10 @@ class BoundLeastSquares:
         """The observed field and the data's size and range, on one line."""
         of = self.variable
         missing = f", {self.missing} more missing" if self.missing else ""
+        correlated = "" if isinstance(self.noise, IndependentNoise) else " (correlated)"
         return (
             f"least squares of {counted(self.size, 'value')} of {of.name} [{of.units}],"
-            f" {span(self.observed)}, sigma {span(self.sigma)}{missing}"
+            f" {span(self.observed)}, sigma {span(self.sigma)}{correlated}{missing}"
         )
 
     @property
@@ -206,21 +235,30 @@ class BoundLeastSquares:
         """Number of data."""
         return len(self.observed)
 
+    @property
+    def sigma(self) -> Float[np.ndarray, " n"]:
+        """Standard deviations of the data, divided by the roots of the weights."""
+        return np.asarray(self.noise.sd)
+
     def predict(self, state: Fields) -> Float[Array, " n"]:
         """The state interpolated to the points."""
         return self.observation(state)
 
     def __call__(self, state: Fields) -> Float[Array, ""]:
-        residual = (self.predict(state) - self.observed) / self.sigma
-        return 0.5 * jnp.sum(jnp.square(residual))
+        return 0.5 * jnp.sum(jnp.square(self.whitened(state)))
+
+    def whitened(self, state: Fields) -> Float[Array, " n"]:
+        """The residual L^-1 (observed - predicted): independent, of variance one, if state and
+        noise are right."""
+        return jnp.asarray(self.noise.whiten(self.observed - self.predict(state)))
 
     def tree_flatten(self) -> tuple[tuple[Any, ...], None]:
-        return (self.observation, self.observed, self.sigma), None
+        return (self.observation, self.observed, self.noise), None
 
     @classmethod
     def tree_unflatten(cls, _: None, arrays: tuple[Any, ...]) -> BoundLeastSquares:
         out = object.__new__(cls)
-        out.observation, out.observed, out.sigma = arrays
+        out.observation, out.observed, out.noise = arrays
         return out
 
     def dataset(self) -> xr.Dataset:
@@ -230,7 +268,7 @@ class BoundLeastSquares:
         return xr.Dataset(
             {
                 name: ("observation", self.observed, self.variable.attributes),
-                f"{name}_sigma": ("observation", np.array(self.sigma), sigma),
+                f"{name}_sigma": ("observation", self.sigma, sigma),
             },
             point_coordinates(self.model, self.points) | self.label_coordinates(),
             {MISSING: self.missing} if self.missing else None,

@@ -18,6 +18,7 @@ from jaxtyping import Array, Float
 
 from ..core.precision import compiled
 from ..models.base import Fields, Model
+from ..statistics.densities import BoundPrior
 from .control import Transformation
 from .traced import scalar
 
@@ -44,12 +45,12 @@ class UserFunction:
 
 @partial(
     jax.tree_util.register_dataclass,
-    data_fields=["model", "known", "misfit", "penalties", "transformations"],
+    data_fields=["model", "known", "misfit", "penalties", "transformations", "priors"],
     meta_fields=["shapes"],
 )
 @dataclass(frozen=True, eq=False, repr=False)
 class Objective:
-    """J = misfit(u, m(theta)) + penalties(theta), as a function of u and theta.
+    """J = misfit(u, m(theta)) + priors(theta) + penalties(theta), as a function of u and theta.
 
     Attributes
     ----------
@@ -61,6 +62,8 @@ class Objective:
         Functions of the transformed controls.
     transformations : dict of Transformation
         Maps from theta to physical fields by control, in the order of their parts in theta.
+    priors : dict of BoundPrior
+        Densities of theta by control, which count by their potentials.
     shapes : tuple
         Name and shape of each control's part of theta.
     """
@@ -70,6 +73,7 @@ class Objective:
     misfit: Function
     penalties: tuple[Function, ...]
     transformations: dict[str, Transformation]
+    priors: dict[str, BoundPrior]
     shapes: tuple[tuple[str, tuple[int, ...]], ...]
 
     def split(self, theta: Float[Array | np.ndarray, " n"]) -> Fields:
@@ -91,13 +95,25 @@ class Objective:
         return self.known | self.controls(theta)
 
     def __call__(self, u: Fields, theta: Float[Array, " n"]) -> tuple[Value, tuple[Value, Value]]:
-        """J, and its parts: misfit and penalties."""
-        state = u | self.model.outputs(u, self.parameters(theta))
-        expanded = {k: self.transformations[k].expand(v) for k, v in self.split(theta).items()}
-        misfit = scalar("misfit", self.misfit, state)
-        charges = (scalar("penalty", p, expanded) for p in self.penalties)
-        penalty = sum(charges, jnp.zeros(()))
+        """J, and its parts: misfit, and priors with penalties."""
+        misfit, penalty = self.fit(self.state(u, theta)), self.penalty(theta)
         return misfit + penalty, (misfit, penalty)
+
+    def state(self, u: Fields, theta: Float[Array, " n"]) -> Fields:
+        """The unknowns and the outputs."""
+        return u | self.model.outputs(u, self.parameters(theta))
+
+    def fit(self, state: Fields) -> Value:
+        """The misfit of a state."""
+        return scalar("misfit", self.misfit, state)
+
+    def penalty(self, theta: Float[Array, " n"]) -> Value:
+        """Priors and penalties, the part of J that no solve is needed for."""
+        parts = self.split(theta)
+        expanded = {k: self.transformations[k].expand(v) for k, v in parts.items()}
+        charges = [prior.potential(parts[k]) for k, prior in self.priors.items()]
+        charges += [scalar("penalty", p, expanded) for p in self.penalties]
+        return sum(charges, jnp.zeros(()))
 
 
 def _slopes(
@@ -111,13 +127,76 @@ def _vjp(objective: Objective, theta: Float[Array, " n"], m_bar: Fields) -> Floa
     return vjp({k: jnp.asarray(m_bar[k], v.dtype) for k, v in m.items()})[0]
 
 
+Slopes = tuple[Fields, Float[Array, " n"]]
+"""Derivatives by u and by theta."""
+
+
+def _direction(objective: Objective, theta: Float[Array, " n"], v: Float[Array, " n"]) -> Fields:
+    return jax.jvp(objective.parameters, (theta,), (v,))[1]
+
+
+def _curvature(
+    objective: Objective,
+    u: Fields,
+    theta: Float[Array, " n"],
+    du: Fields,
+    v: Float[Array, " n"],
+) -> Slopes:
+    def slopes(u: Fields, theta: Float[Array, " n"]) -> Slopes:
+        return _slopes(objective, u, theta)[1]
+
+    return jax.jvp(slopes, (u, theta), (du, v))[1]
+
+
+def _gauss_newton(
+    objective: Objective,
+    u: Fields,
+    theta: Float[Array, " n"],
+    du: Fields,
+    v: Float[Array, " n"],
+) -> Slopes:
+    state, change = jax.jvp(objective.state, (u, theta), (du, v))
+    weighted = jax.jvp(jax.grad(objective.fit), (state,), (change,))[1]
+    _, transposed = jax.vjp(objective.state, u, theta)
+    by_u, by_theta = transposed(weighted)
+    return by_u, by_theta + jax.jvp(jax.grad(objective.penalty), (theta,), (v,))[1]
+
+
+def _vjp_change(
+    objective: Objective,
+    theta: Float[Array, " n"],
+    m_bar: Fields,
+    v: Float[Array, " n"],
+    change: Fields,
+) -> Float[Array, " n"]:
+    def vjp(theta: Float[Array, " n"], m_bar: Fields) -> Float[Array, " n"]:
+        return _vjp(objective, theta, m_bar)
+
+    return jax.jvp(vjp, (theta, m_bar), (v, {k: change[k] for k in m_bar}))[1]
+
+
 parameters = compiled(Objective.parameters)
 """All parameters of the objective's model at theta."""
 slopes = compiled(_slopes)
 """(J, (misfit, penalty)), (partial J/partial u, partial J/partial theta) at u and theta."""
 vjp = compiled(_vjp)
 """(dm/dtheta)^T m_bar at theta."""
+direction = compiled(_direction)
+"""dm = (dm/dtheta) v of all parameters at theta."""
+curvature = compiled(_curvature)
+"""Derivatives of partial J/partial u and partial J/partial theta along (du, v)."""
+gauss_newton = compiled(_gauss_newton)
+"""`curvature` with S^T (d^2 misfit/d state^2) S in place of the misfit's part, S the derivative of
+the state, outputs included, by u and theta."""
+vjp_change = compiled(_vjp_change)
+"""The derivative of `vjp` along a change v of theta and a change of m_bar."""
 # The same of many members along the first axis.
 parameters_many = compiled(jax.vmap(Objective.parameters, in_axes=(None, 0)))
 slopes_many = compiled(jax.vmap(_slopes, in_axes=(None, 0, 0)))
 vjp_many = compiled(jax.vmap(_vjp, in_axes=(None, 0, 0)))
+# The same of many directions at one theta.
+directions = compiled(jax.vmap(_direction, in_axes=(None, None, 0)))
+curvatures = compiled(jax.vmap(_curvature, in_axes=(None, None, None, 0, 0)))
+gauss_newtons = compiled(jax.vmap(_gauss_newton, in_axes=(None, None, None, 0, 0)))
+vjps = compiled(jax.vmap(_vjp, in_axes=(None, None, 0)))
+vjp_changes = compiled(jax.vmap(_vjp_change, in_axes=(None, None, None, 0, 0)))

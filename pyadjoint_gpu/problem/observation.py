@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Int
 from ..core.errors import ConfigError, DataError
 from ..models.base import Fields, Model
 from ..results.dataset import named
+from ..statistics.noise import Layout
 
 
 @partial(
@@ -77,6 +78,14 @@ def point_coordinates(model: Model, points: Float[np.ndarray, "n dims"]) -> dict
         d: ("observation", points[:, k], named(names[d], axis_units(model, d)))
         for k, d in enumerate(model.dims)
     }
+
+
+def point_layout(model: Model, points: Float[np.ndarray, "n dims"], units: str) -> Layout:
+    """The layout of data at `points` for their noise: those at the same point are of one place."""
+    places = points[:, -model.grid.ndim :]
+    _, sites = np.unique(places, axis=0, return_inverse=True)
+    times = None if model.times is None else points[:, 0]
+    return Layout(len(points), units, times, model.time_units, sites.ravel())
 
 
 def check_inside(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -22,7 +24,7 @@ from ..engines.base import Engine
 from ..engines.choose import get_engine, running
 from ..engines.launches import current
 from ..models.base import Fields, Model
-from ..solvers.base import default_iterations, require
+from ..solvers.base import Limits, default_iterations, require
 from . import objective
 from .binding import (
     Misfit,
@@ -32,12 +34,16 @@ from .binding import (
     bound_controls,
     bound_misfit,
     bound_penalty,
+    control_prior,
     known_parameters,
 )
-from .control import BoundSmoothness, Control, Smoothness
+from .control import Control
 from .evaluation import Evaluation, Evaluations, Member
+from .hessian import Hessian
 from .likelihood import BoundLeastSquares, LeastSquares
-from .variables import gradient_dataset
+from .penalty import BoundSmoothness, Smoothness
+from .variables import direction_of, gradient_dataset, product_dataset
+from .whiten import JointPrior
 
 ADAPTIVE = "adaptive"
 TIGHTEST = 1e-8
@@ -47,10 +53,11 @@ TIGHTEST = 1e-8
 class Problem:
     """The minimisation of an objective subject to a PDE,
 
-        min J(theta) = misfit(u) + penalties(theta)   with   R(u, m(theta)) = 0,
+        min J(theta) = misfit(u) - ln p(theta) + penalties(theta)   with   R(u, m(theta)) = 0,
 
-    where theta are the transformed controls, one vector for all of them, and m all parameters of
-    the model, controls and known ones.
+    where theta are the transformed controls, one vector for all of them, p the priors that controls
+    have, up to their normalisers, and m all parameters of the model, controls and known ones.
+    `invert` finds its minimum, `laplace` its curvature there, `sample` draws from exp(-J).
 
     Parameters
     ----------
@@ -143,6 +150,7 @@ class Problem:
             as_pytree(self.misfit),
             tuple(as_pytree(p) for p in self._penalties),
             {c.name: c.physical for c in self.controls},
+            {c.name: c.prior for c in self.controls if c.prior is not None},
             tuple((c.name, c.shape) for c in self.controls),
         )
         # On the device, so that no call moves the arrays there.
@@ -168,7 +176,7 @@ class Problem:
 
     def __getstate__(self) -> dict[str, Any]:
         """The state without compiled code and running engines, which stay with their process."""
-        own = {"objective", "_runs"}
+        own = {"objective", "_runs", "prior"}
         return {k: v for k, v in self.__dict__.items() if k not in own} | {"_runs": None}
 
     @double
@@ -194,6 +202,40 @@ class Problem:
     @engine.setter
     def engine(self, engine: str | Engine) -> None:
         self._engine, self._runs = get_engine(engine, self.model), None
+
+    # Statistics
+
+    @cached_property
+    @double
+    def prior(self) -> JointPrior:
+        """p(theta) of all controls, by their priors or `Smoothness`.
+
+        Raises
+        ------
+        ConfigError
+            If a control has neither, or there is a penalty that is a user's function.
+        """
+        for p in self.penalties:
+            if not isinstance(p, Smoothness):
+                raise ConfigError(
+                    f"penalty: {getattr(p, '__name__', type(p).__name__)!r} is a function, which"
+                    " has no known normaliser as a density; state it as the prior of a control"
+                )
+        parts = {c.name: control_prior(c, self._penalties) for c in self.controls}
+        return JointPrior(parts, self.objective.shapes)
+
+    @property
+    def log_normaliser(self) -> float:
+        """ln p(d | u) + misfit, a constant; zero for a user's misfit, which is -ln p(d | u)."""
+        misfit = self.misfit
+        return float(misfit.noise.constant) if isinstance(misfit, BoundLeastSquares) else 0.0
+
+    @property
+    def likelihood(self) -> Problem:
+        """The problem whose J is the misfit alone; it shares compiled code with this one."""
+        other = copy(self)
+        other.objective = replace(self.objective, priors={}, penalties=())
+        return other
 
     # Vectors
 
@@ -325,6 +367,8 @@ class Problem:
                 wanted=[c.name for c in self.controls],
             )
             require(adjoint.convergence, "the adjoint solve", adjoint)
+            own = {c.name: adjoint.gradient[c.name] for c in self.controls}
+            adjoint = replace(adjoint, gradient=own)
             slope = np.asarray(objective.vjp(self.objective, x, adjoint.gradient) + direct)
         return Evaluation(float(value), float(misfit), float(penalty), slope, solution, adjoint)
 
@@ -412,6 +456,65 @@ class Problem:
         evaluation = self.evaluate(self.theta(controls))
         return evaluation.objective, gradient_dataset(
             self.controls, self.split(evaluation.gradient), self.model.domain
+        )
+
+    def hessian_product(
+        self,
+        direction: Mapping[str, Any] | xr.Dataset,
+        controls: Mapping[str, Any] | None = None,
+        *,
+        gauss_newton: bool = False,
+    ) -> xr.Dataset:
+        """The product H v of the Hessian of J by theta with a direction v.
+
+        It takes an evaluation, and one tangent and one adjoint solve more; for many products at one
+        theta see `hessian`.
+
+        Parameters
+        ----------
+        direction : Dataset or mapping
+            v by control, in the form of a gradient: changes of the transformed controls. Controls
+            that are not given do not change.
+        controls : mapping, optional
+            Physical fields of the controls; the start where not given.
+        gauss_newton : bool
+            Leave out the curvature of the state as a function of theta.
+
+        Returns
+        -------
+        product : Dataset
+            One variable a control.
+
+        Raises
+        ------
+        ConfigError, DataError
+            If `direction` has something else than the controls, or a value of the wrong shape or
+            not finite.
+        ConvergenceError
+            If a solve does not converge.
+        """
+        v = direction_of(self.controls, direction)
+        product = self.hessian(self.theta(controls), gauss_newton=gauss_newton).product(v).vector
+        return product_dataset(self.controls, self.split(product), self.model.domain)
+
+    def hessian(
+        self,
+        theta: Float[np.ndarray, " n"],
+        evaluation: Evaluation | None = None,
+        *,
+        gauss_newton: bool = False,
+    ) -> Hessian:
+        """The Hessian of J at theta, for many products; `evaluation` is one there, if known."""
+        found = evaluation or self.evaluate(theta, gradient=not gauss_newton)
+        limits = Limits(tolerance=self.adjoint_tolerance, max_iterations=self.max_iterations)
+        return Hessian(
+            self.objective,
+            self.model,
+            self.engine,
+            theta,
+            found,
+            limits,
+            gauss_newton=gauss_newton,
         )
 
     def chi2(self, misfit: float) -> float | None:

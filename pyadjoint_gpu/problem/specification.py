@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from jaxtyping import Float
 
 from ..core.errors import keyed
 from ..core.fingerprint import model_part
@@ -18,14 +17,19 @@ from ..core.grid import Grid
 from ..engines.choose import get_engine
 from ..models import build
 from ..results.dataset import MISSING
+from ..statistics.bound_noise import arrays
+from ..statistics.noise import Noise
 from .columns import as_dataset
-from .control import Control, Smoothness
+from .control import Control
 from .likelihood import BoundLeastSquares, LeastSquares
+from .penalty import Smoothness
+from .prior_table import PRIORS, prior_of, prior_table, short
 from .problem import ADAPTIVE, Problem
 
-_SOLVER = {
+_KEYS = {
     "solver": "solver.method",
     **{k: f"solver.{k}" for k in ("tolerance", "adjoint_tolerance", "max_iterations")},
+    "noise": "misfit.noise",
 }
 """Keys of a run file by the arguments that they become."""
 
@@ -36,7 +40,7 @@ def build_problem(tables: Mapping[str, Any]) -> Problem:
     misfit = _misfit(tables["misfit"])
     model = build(build_grid(tables["grid"]), tables["model"], misfit.units)
     solver = dict(tables.get("solver", {}))
-    with keyed(_SOLVER):
+    with keyed(_KEYS):
         engine = get_engine(
             tables.get("engine", "auto"),
             model,
@@ -48,7 +52,7 @@ def build_problem(tables: Mapping[str, Any]) -> Problem:
         )
         return Problem(
             model,
-            [Control(name, **options) for name, options in tables["controls"].items()],
+            [_control(name, options) for name, options in tables["controls"].items()],
             misfit,
             [
                 Smoothness(name, options["weight"], options["length"])
@@ -60,6 +64,14 @@ def build_problem(tables: Mapping[str, Any]) -> Problem:
         )
 
 
+def _control(name: str, table: Mapping[str, Any]) -> Control:
+    options = dict(table)
+    if options.get("prior") is not None:
+        with keyed({"prior": f"controls.{name}.prior"}):
+            options["prior"] = prior_of(options["prior"])
+    return Control(name, **options)
+
+
 def build_grid(table: Mapping[str, Any]) -> Grid:
     """The grid of its table: the arguments of `Grid`, or a DataArray under ``like``."""
     return Grid.like(table["like"]) if "like" in table else Grid(**table)
@@ -68,6 +80,9 @@ def build_grid(table: Mapping[str, Any]) -> Grid:
 def _misfit(table: Mapping[str, Any]) -> LeastSquares:
     options = dict(table)
     data, missing = options.pop("observations"), options.pop("missing", None)
+    if "noise" in options:
+        with keyed(_KEYS):
+            options["noise"] = Noise.of_table(options["noise"])
     data = data if isinstance(data, xr.Dataset) else as_dataset(data)
     return LeastSquares(
         data if missing is None else data.assign_attrs({MISSING: missing}), **options
@@ -76,36 +91,40 @@ def _misfit(table: Mapping[str, Any]) -> LeastSquares:
 
 def specification(problem: Problem) -> dict[str, Any] | None:
     """The tables from which `build_problem` makes this problem, with arrays for fields; None for a
-    problem with a user's model, misfit, penalty or engine."""
+    problem with a user's model, misfit, penalty, prior or engine."""
     model = problem.model.specification()
     smooth = [p for p in problem.penalties if isinstance(p, Smoothness)]
     engine = problem.engine.settings()
+    known = type(None), *PRIORS.values()
     if (
         model is None
         or engine is None
         or not isinstance(problem.misfit, BoundLeastSquares)
         or len({p.name for p in smooth}) < len(problem.penalties)
+        or any(type(c.control.prior) not in known for c in problem.controls)
     ):
         return None
-    data = problem.misfit.dataset()
+    data, errors = problem.misfit.dataset(), problem.misfit.errors
     observations = {str(k): np.asarray(v.values) for k, v in data.variables.items()}
     controls: dict[str, dict[str, Any]] = {}
     for c in problem.controls:
         options: dict[str, Any] = {
-            "initial": _short(c.initial),
+            "initial": short(c.initial),
             "transform": c.control.transform,
             "basis": c.control.basis,
         }
         if c.control.bounds is not None:
             options["bounds"] = [float(b) for b in c.control.bounds]
         if c.truth is not None:
-            options["truth"] = _short(c.truth)
+            options["truth"] = short(c.truth)
+        if c.control.prior is not None:
+            options["prior"] = prior_table(c.control.prior, c)
         controls[c.name] = options
     return {
         **engine,
         "grid": asdict(problem.model.domain),
         "model": model,
-        "parameters": {k: _short(v) for k, v in problem.known.items()},
+        "parameters": {k: short(v) for k, v in problem.known.items()},
         "controls": controls,
         "misfit": {
             "observations": {
@@ -113,7 +132,8 @@ def specification(problem: Problem) -> dict[str, Any] | None:
             },
             "variable": problem.misfit.variable.name,
             "missing": problem.misfit.missing,
-        },
+        }
+        | ({} if isinstance(errors, np.ndarray) else {"noise": arrays(errors)}),
         "penalty": {
             p.name: {"kind": "smoothness", "weight": float(p.weight), "length": float(p.length)}
             for p in smooth
@@ -125,11 +145,6 @@ def specification(problem: Problem) -> dict[str, Any] | None:
         | ({} if problem.adaptive else {"adjoint_tolerance": problem.adjoint_tolerance})
         | engine["solver"],
     }
-
-
-def _short(field: Float[np.ndarray, "*shape"]) -> float | Float[np.ndarray, "*shape"]:
-    """The field, or its value if it is constant."""
-    return float(field.flat[0]) if np.all(field == field.flat[0]) else field
 
 
 def plain(tables: Mapping[str, Any]) -> dict[str, Any]:
@@ -150,8 +165,9 @@ def problem_parts(problem: Problem) -> dict[str, Any]:
     number of ranks."""
     misfit, engine = problem.misfit, problem.engine
     if isinstance(misfit, BoundLeastSquares):
-        kept = {k: v for k, v in vars(misfit).items() if k not in ("model", "observation")}
-        misfit = [type(misfit), kept]
+        own = "model", "observation", "noise"  # what the others determine
+        kept = {k: v for k, v in vars(misfit).items() if k not in own}
+        misfit = [type(misfit), kept | {"errors": arrays(misfit.errors)}]
     found = engine.settings() or {"engine": type(engine)}
     controls = [vars(c.control) | {"initial": c.initial, "truth": None} for c in problem.controls]
     return {

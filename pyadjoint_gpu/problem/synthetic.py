@@ -14,9 +14,10 @@ from ..core.precision import double
 from ..core.quantities import points as positions
 from ..engines.base import Engine
 from ..models.base import Model
+from ..statistics.noise import Noise
 from .forward import solve
 from .likelihood import BoundLeastSquares
-from .observation import Observation, axis_units, check_inside
+from .observation import Observation, axis_units, check_inside, point_layout
 
 
 @double
@@ -24,14 +25,14 @@ def observe(
     model: Model,
     parameters: Mapping[str, Any],
     points: Any,
-    noise: float = 0.01,
+    noise: float | Noise = 0.01,
     seed: int = 0,
     *,
     variable: str | None = None,
     engine: str | Engine = "auto",
     tolerance: float = 1e-10,
 ) -> xr.Dataset:
-    """Solve the model and observe its state at `points`, with independent Gaussian noise.
+    """Solve the model and observe its state at `points`, with Gaussian noise.
 
     Parameters
     ----------
@@ -41,9 +42,10 @@ def observe(
         Positions in array order, ``(y, x)``; ``(time, y, x)`` for a transient model; or by name
         (``x``, ``y``, ...). In the grid's unit, and the model's unit of time, unless they state
         others.
-    noise : float
-        Standard deviation of the noise, as a fraction of the largest absolute value observed.
-        With 0 the values are exact, and the sigmas 1.
+    noise : float or Noise
+        Standard deviation of independent noise, as a fraction of the largest absolute value
+        observed; with 0 the values are exact, and the sigmas 1. Or a `Noise`, in the units of the
+        observed field.
     seed : int
         Seed of the noise, for ``numpy.random.default_rng``.
     variable : str, optional
@@ -64,23 +66,28 @@ def observe(
     """
     check_kind("model", model, Model)
     where = positions("points", points, {d: axis_units(model, d) for d in model.dims})
-    noise, seed = finite("noise", noise, "a number >= 0"), count("seed", seed, 0)
-    if not noise >= 0:
-        raise ConfigError(f"noise: found {noise!r}, expected a number >= 0")
+    seed = count("seed", seed, 0)
+    if not isinstance(noise, Noise):
+        noise = finite("noise", noise, "a number >= 0")
+        if not noise >= 0:
+            raise ConfigError(f"noise: found {noise!r}, expected a number >= 0")
     check_inside(model, where, "point")
     name = model.unknowns[0].name if variable is None else variable
     if name not in model.observables:
         raise ConfigError(f"variable: found {name!r}{nearest(str(name), model.observables)}")
+    layout = point_layout(model, where, model.observables[name][0].units)
+    errors = noise.on(layout) if isinstance(noise, Noise) else None
     state = solve(model, parameters, engine=engine, tolerance=tolerance)
     observation = Observation.at(model, name, where)
     values = np.asarray(observation({str(k): v.values for k, v in state.data_vars.items()}))
-    sigma = noise * np.max(np.abs(values)) or 1.0
+    if errors is None:
+        errors = Noise(noise * np.max(np.abs(values)) or 1.0).on(layout)
     if noise:
-        values = values + sigma * np.random.default_rng(seed).standard_normal(len(values))
-    data = BoundLeastSquares(model, name, where, values, np.full(len(where), sigma)).dataset()
+        values = values + errors.draw(np.random.default_rng(seed), 1)[0]
+    data = BoundLeastSquares(model, name, where, values, np.asarray(errors.sd)).dataset()
     data.attrs = {
         "kind": "observations",
-        "title": f"synthetic {name}, noise {noise:g}",
+        "title": f"synthetic {name}, noise {noise if isinstance(noise, Noise) else f'{noise:g}'}",
         "seed": seed,
     }
     return data

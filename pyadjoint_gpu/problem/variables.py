@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
+from jaxtyping import Float
 
+from ..core.checks import check_mapping, finite_array
+from ..core.errors import ConfigError, DataError, nearest
 from ..core.grid import Grid
 from ..core.quantities import inverse
 from ..models.base import Fields
 from ..results.dataset import grid_coordinates, named
+from ..statistics.residuals import chi2_p, data_sets, runs_test, series_order
 from .likelihood import BoundLeastSquares
 from .observation import point_coordinates
 
@@ -19,16 +23,53 @@ if TYPE_CHECKING:
     from .control import BoundControl
 
 
-def gradient_dataset(controls: Iterable[BoundControl], gradients: Fields, grid: Grid) -> xr.Dataset:
+def gradient_dataset(controls: Sequence[BoundControl], gradients: Fields, grid: Grid) -> xr.Dataset:
     """A gradient as a Dataset, one variable a control; `grid` is the model's domain."""
+    values = {c.name: (c.dims, gradients[c.name], gradient_attributes(c)) for c in controls}
+    return _dataset(controls, values, grid, "gradient")
+
+
+def product_dataset(controls: Sequence[BoundControl], products: Fields, grid: Grid) -> xr.Dataset:
+    """A Hessian product as a Dataset, likewise."""
+    values = {c.name: (c.dims, products[c.name], _product_attributes(c)) for c in controls}
+    return _dataset(controls, values, grid, "hessian product")
+
+
+def _dataset(
+    controls: Sequence[BoundControl], values: dict[str, Any], grid: Grid, kind: str
+) -> xr.Dataset:
     coordinates = {k: v for k, v in grid_coordinates(grid).items() if k in grid.dims}
     for c in controls:
         coordinates |= c.coordinates
-    return xr.Dataset(
-        {c.name: (c.dims, gradients[c.name], gradient_attributes(c)) for c in controls},
-        coordinates,
-        {"kind": "gradient"},
-    )
+    return xr.Dataset(values, coordinates, {"kind": kind})
+
+
+def direction_of(
+    controls: Sequence[BoundControl], given: Mapping[str, Any] | xr.Dataset
+) -> Float[np.ndarray, " n"]:
+    """A change of theta from one by control, in the form of a gradient; zero where not given.
+
+    Raises
+    ------
+    ConfigError, DataError
+        If a name is not a control's, or a value has another shape than its theta or is not finite.
+    """
+    by_name = dict(given.data_vars) if isinstance(given, xr.Dataset) else given
+    check_mapping("direction", by_name, "changes of the transformed controls by name")
+    names = [c.name for c in controls]
+    for name in by_name:
+        if name not in names:
+            raise ConfigError(f"direction: {name!r} is not a control{nearest(str(name), names)}")
+    parts: list[Float[np.ndarray, " part"]] = []
+    for c in controls:
+        value = by_name.get(c.name, np.zeros(c.shape))
+        if isinstance(value, xr.DataArray) and set(value.dims) == set(c.dims):
+            value = value.transpose(*c.dims)
+        part = finite_array(f"direction.{c.name}", value)
+        if part.shape != c.shape:
+            raise DataError(f"direction.{c.name}: found shape {part.shape}, expected {c.shape}")
+        parts.append(part.ravel())
+    return np.concatenate(parts)
 
 
 def gradient_attributes(control: BoundControl) -> dict[str, str]:
@@ -37,16 +78,21 @@ def gradient_attributes(control: BoundControl) -> dict[str, str]:
     return named(f"derivative of the objective by {of['long_name']}", inverse(of["units"]))
 
 
+def _product_attributes(control: BoundControl) -> dict[str, str]:
+    of = transformed_attributes(control)
+    name = f"product of the objective's Hessian with a change, by {of['long_name']}"
+    return named(name, inverse(of["units"]))
+
+
 def transformed_attributes(control: BoundControl) -> dict[str, str]:
     """Units and name of theta."""
     transform = control.control.transform
     inner = {"identity": "", "log": "ln ", "logistic": "logit "}[transform]
-    units = control.parameter.units if transform == "identity" else "1"
-    return named(f"{inner}{control.name}", units)
+    return named(f"{inner}{control.name}", control.units)
 
 
 def control_variables(
-    controls: Iterable[BoundControl], fields: Fields, gradients: Fields
+    controls: Sequence[BoundControl], fields: Fields, gradients: Fields
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The recovered fields, their starts, truths and gradients, and their coordinates."""
     variables: dict[str, Any] = {}
@@ -67,8 +113,8 @@ def control_variables(
 
 
 def observation_variables(misfit: object, state: Fields) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The data, their predictions, residuals and sigmas, and their coordinates; none for a user's
-    misfit."""
+    """The data, their predictions, residuals, sigmas and whitened residuals, and their coordinates;
+    chi2 and the number of data by set, where labels divide the data. None for a user's misfit."""
     if not isinstance(misfit, BoundLeastSquares):
         return {}, {}
     units, name = misfit.variable.units, misfit.variable.name
@@ -77,10 +123,49 @@ def observation_variables(misfit: object, state: Fields) -> tuple[dict[str, Any]
         "observed": (misfit.observed, f"observed {name}"),
         "predicted": (predicted, f"predicted {name}"),
         "residual": (misfit.observed - predicted, f"observed less predicted {name}"),
-        "sigma": (np.array(misfit.sigma), f"standard deviation of observed {name}"),
+        "sigma": (misfit.sigma, f"standard deviation of observed {name}"),
     }
+    variables: dict[str, Any] = {
+        k: ("observation", v, named(text, units)) for k, (v, text) in columns.items()
+    }
+    white = np.asarray(misfit.whitened(state))
+    text = f"residual of {name}, whitened: independent, of variance one, if sigma is right"
+    variables["residual_whitened"] = "observation", white, named(text)
     points = point_coordinates(misfit.model, misfit.points)
-    return (
-        {k: ("observation", v, named(text, units)) for k, (v, text) in columns.items()},
-        {f"observation_{d}": at for d, at in points.items()} | misfit.label_coordinates(),
-    )
+    coordinates = {f"observation_{d}": at for d, at in points.items()} | misfit.label_coordinates()
+    by_set = _data_set_variables(misfit, white)
+    return variables | by_set[0], coordinates | by_set[1]
+
+
+def _data_set_variables(
+    misfit: BoundLeastSquares, white: Float[np.ndarray, " n"]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """chi2 and the number of data of each set, by the label that they share."""
+    label = data_sets(misfit.labels)
+    if label is None:
+        return {}, {}
+    names, which = np.unique(misfit.labels[label], return_inverse=True)
+    counts = np.bincount(which)
+    chi2 = np.bincount(which, np.square(white)) / counts
+    columns = {
+        "observation_set_chi2": (chi2, "mean squared whitened residual of a data set"),
+        "observation_set_size": (counts, "number of observations of a data set"),
+    }
+    variables = {k: ("observation_set", v, named(text)) for k, (v, text) in columns.items()}
+    return variables, {
+        "observation_set": ("observation_set", names, named(label.replace("_", " ")))
+    }
+
+
+def residual_attributes(misfit: object, state: Fields) -> dict[str, float]:
+    """Probabilities of a larger chi2, and of fewer changes of sign of the residuals, by chance (see
+    `statistics.residuals`); none for a user's misfit."""
+    if not isinstance(misfit, BoundLeastSquares):
+        return {}
+    white = np.asarray(misfit.whitened(state))
+    times = None if misfit.model.times is None else misfit.points[:, 0]
+    order = series_order(misfit.points[:, -misfit.model.grid.ndim :], times)
+    return {
+        "chi2_p": chi2_p(float(np.mean(np.square(white))), misfit.size),
+        "runs_test_p": runs_test(white[order]),
+    }

@@ -1,4 +1,4 @@
-"""Tests of gradients: Taylor remainders and the adjoint (dot-product) identity."""
+"""Tests of derivatives: Taylor remainders and the adjoint (dot-product) identity."""
 
 from __future__ import annotations
 
@@ -23,11 +23,13 @@ from ..solvers.base import require
 from .forward import limits
 from .problem import Problem
 
-HALVINGS = 6
-SLOPE = 1.9
-"""Smallest slope of the remainders that passes."""
+HALVINGS = {2: 6, 3: 8}
+"""Number of steps after the first, by the order of the remainders."""
+SLOPE = {2: 1.9, 3: 2.75}
+"""Smallest slope of the remainders that passes, by their order."""
 DERIVATIVE_ERROR = (1e-6, 5e-4)
-"""Largest relative errors of g.d that pass, at tolerances up to 1e-11 and from 5e-9 on."""
+"""Largest relative errors of g.d that pass, at tolerances up to 1e-11 and from 5e-9 on; and of
+d.Hd, and of w.Hd - d.Hw."""
 TIGHT = 1e-12
 """Tolerance of the solves behind J."""
 _UNITS = 8.0  # units of round-off in a value of J
@@ -44,14 +46,20 @@ class TaylorReport:
     message : str
         Why it passed or failed.
     steps, remainders, slopes, errors : array
-        h; \\|J(theta + h d) - J - h g.d\\|; log2 ratios of successive remainders (NaN where one is
-        below the noise); relative error of g.d against the central difference at h.
+        h; \\|J(theta + h d) - J - h g.d\\|, less h^2/2 d.Hd in a test of the Hessian; log2 ratios
+        of successive remainders (NaN where one is below the noise); relative error of g.d, or d.Hd,
+        against the central difference at h.
     slope : float
-        The smaller of the last two slopes above the noise; 2 for a right gradient.
+        The smaller of the last two slopes above the noise; the order, for right derivatives.
     derivative, derivative_error : float
-        g.d, and its smallest relative error against a central difference.
+        g.d, or d.Hd, and its smallest relative error against a central difference.
     noise : float
         Uncertainty of J, from solves at other tolerances and starts; at least its round-off.
+    order : int
+        2 for a test of the gradient, 3 for one of the Hessian.
+    asymmetry : float
+        \\|w.Hd - d.Hw\\| for another direction w, relative to the larger product; 0 in a test of
+        the gradient.
     """
 
     passed: bool
@@ -64,12 +72,17 @@ class TaylorReport:
     derivative: float
     derivative_error: float
     noise: float
+    order: int = 2
+    asymmetry: float = 0.0
 
     def __repr__(self) -> str:
+        first, what = self.order == 2, "g.d" if self.order == 2 else "d.Hd"
         lines = [
             f"Taylor test: {'passed' if self.passed else 'FAILED'} ({self.message})",
-            f"g.d = {self.derivative:.9e}, noise of J {self.noise:.1e}",
-            "         h   |J(h)-J-h g.d|   slope   |D(h)-g.d|/|g.d|",
+            f"{what} = {self.derivative:.9e}, noise of J {self.noise:.1e}",
+            "         h   |J(h)-J-h g.d|   slope   |D(h)-g.d|/|g.d|"
+            if first
+            else "         h   |..-h^2/2 d.Hd|   slope   |D(h)-d.Hd|/|d.Hd|",
         ]
         for h, r, s, e in zip(self.steps, self.remainders, self.slopes, self.errors, strict=True):
             slope = "    -" if np.isnan(s) else f"{s:5.2f}"
@@ -85,19 +98,24 @@ def taylor_test(
     *,
     seed: int = 0,
     step: float = 0.1,
+    hessian: bool = False,
 ) -> TaylorReport:
-    """Compare the gradient of a problem with its objective along a random direction d.
+    """Compare the gradient of a problem, or its Hessian, with its objective along a random
+    direction d.
 
-    The remainders of Taylor's formula with the exact gradient g,
+    The remainders of Taylor's formula with the exact gradient g, and the exact Hessian H,
 
         |J(theta + h d) - J(theta) - h g.d|,
+        |J(theta + h d) - J(theta) - h g.d - h^2/2 d.Hd|,
 
-    fall as h^2, and g.d agrees with central differences D(h), extrapolated to h = 0. The test
-    passes if the slope of the remainders is near 2 and g.d is right to 1e-6, or to 1e5 times a
-    looser tolerance. Remainders at the level of the noise (round-off, the tolerance of the solves)
-    are left out; if fewer than two slopes remain, the test fails.
+    fall as h^2 and as h^3, and g.d and d.Hd agree with central differences D(h), extrapolated to
+    h = 0. The test passes if the slope of the remainders is near 2 (3) and g.d (d.Hd) is right to
+    1e-6, or to 1e5 times a looser tolerance; and, with ``hessian=True``, if w.Hd = d.Hw as nearly
+    for another random direction w. Remainders at the level of the noise (round-off, the tolerance
+    of the solves) are left out; if fewer than two slopes remain, the test fails, unless J is
+    quadratic and its Hessian tested.
 
-    The gradient is evaluated at the problem's own tolerance, J with solves to 1e-12 (or the
+    The derivatives are evaluated at the problem's own tolerance, J with solves to 1e-12 (or the
     problem's tolerance, if that is tighter).
 
     Parameters
@@ -110,6 +128,8 @@ def taylor_test(
     step : float
         The largest h; the others are halves of it. Near kinks of J (margins of ice, say), choose a
         step that does not reach them.
+    hessian : bool
+        Test the Hessian, and with it the gradient.
     """
     check_kind("problem", problem, Problem)
     step, seed = positive("step", step), count("seed", seed, 0)
@@ -117,11 +137,20 @@ def taylor_test(
     direction = _direction(problem, theta, seed)
     tight = min(problem.tolerance, TIGHT)
     evaluate = partial(problem.evaluate, gradient=False, tolerance=tight)
+    order, asymmetry, curvature = 3 if hessian else 2, 0.0, 0.0
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        gradient = problem.evaluate(theta).gradient
-        derivative = float(gradient @ direction)
-        steps = step * 0.5 ** np.arange(HALVINGS + 1)
+        evaluation = problem.evaluate(theta)
+        gradient = evaluation.gradient
+        slope_along = float(gradient @ direction)
+        if hessian:
+            other = _direction(problem, theta, seed + 1)
+            linear = problem.hessian(theta, evaluation)
+            along, across = (linear.product(v).vector for v in (direction, other))
+            curvature = float(along @ direction)
+            pair = abs(float(along @ other)), abs(float(across @ direction))
+            asymmetry = abs(float(along @ other - across @ direction)) / (max(pair) or 1.0)
+        steps = step * 0.5 ** np.arange(HALVINGS[order] + 1)
         base = evaluate(theta).objective
         plus = np.array([evaluate(theta + h * direction).objective for h in steps])
         minus = np.array([evaluate(theta - h * direction).objective for h in steps])
@@ -132,8 +161,11 @@ def taylor_test(
         )
     floor = _round_off(problem, [base, *plus, *minus], step * gradient * direction)
     noise = max(abs(v - base) for v in others) + floor
-    remainders = np.abs(plus - base - steps * derivative)
-    central = (plus - minus) / (2 * steps)
+    remainders = np.abs(plus - base - steps * slope_along - 0.5 * steps**2 * curvature)
+    if hessian:
+        derivative, central = curvature, (plus - 2.0 * base + minus) / steps**2
+    else:
+        derivative, central = slope_along, (plus - minus) / (2 * steps)
     # Richardson's extrapolation over each pair of steps takes the h^2 error out.
     central[1:] = (4 * central[1:] - central[:-1]) / 3
     errors = np.abs(central - derivative) / max(abs(derivative), 1e-300)
@@ -144,25 +176,41 @@ def taylor_test(
         slopes[1:] = np.where(both, np.log2(remainders[:-1] / remainders[1:]), np.nan)
     known = slopes[~np.isnan(slopes)]
     slope = float(np.min(known[-2:])) if len(known) >= 2 else np.nan
-    best = int(np.argmin(errors))
-    error = float(errors[best])
+    error = float(np.min(errors))
     allowed = float(np.clip(1e5 * problem.tolerance, *DERIVATIVE_ERROR))
-    lever = f"the gradient is wrong, or tighten the problem's tolerance ({problem.tolerance:.0e})"
+    # Remainders of a quadratic J are nothing but noise, though its second differences are not.
+    quadratic = hessian and not np.any(usable) and error <= allowed
+    what = "Hessian" if hessian else "gradient"
+    lever = f"the {what} is wrong, or tighten the problem's tolerance ({problem.tolerance:.0e})"
     passed = False
-    if not np.any(direction) or not np.isfinite(derivative):
-        message = "the gradient is not finite"
-    elif len(known) < 2:
+    if not np.any(direction) or not np.isfinite(slope_along + derivative):
+        message = f"the {what} is not finite"
+    elif len(known) < 2 and not quadratic:
         message = (
             "the remainders only show round-off or the tolerance of the solves: test elsewhere"
         )
-    elif slope < SLOPE:
-        message = f"slope {slope:.2f}, expected 2: {lever}"
+    elif slope < SLOPE[order]:  # not where it is NaN, of a quadratic J
+        message = f"slope {slope:.2f}, expected {order}: {lever}"
     elif error > allowed:
         message = f"off the central difference by {error:.1e}: {lever}"
+    elif asymmetry > allowed:
+        message = f"not symmetric, by {asymmetry:.1e}: {lever}"
     else:
-        passed, message = True, f"slope {slope:.2f}, derivative right to {error:.1e}"
+        found = "J is quadratic" if quadratic else f"slope {slope:.2f}"
+        passed, message = True, f"{found}, derivative right to {error:.1e}"
     return TaylorReport(
-        passed, message, steps, remainders, slopes, errors, slope, derivative, error, noise
+        passed,
+        message,
+        steps,
+        remainders,
+        slopes,
+        errors,
+        slope,
+        derivative,
+        error,
+        noise,
+        order,
+        asymmetry,
     )
 
 
@@ -260,11 +308,11 @@ def adjoint_test(
         noise = {k: generator.standard_normal(np.shape(a)) for k, a in m.items()}
         linearised = running(EmbeddedEngine(), model)
         v: Fields = {k: a * noise[k] for k, a in m.items()}
-        jv, tangent = linearised.tangent(model, m, solution, v, **options)
+        jv, tangent, _ = linearised.tangent(model, m, solution, v, **options)
         if not any(np.any(a) for a in jv.values()):
             # u does not respond: parameters that are zero everywhere change by one instead.
             v = {k: v[k] if np.any(a) else noise[k] for k, a in m.items()}
-            jv, tangent = linearised.tangent(model, m, solution, v, **options)
+            jv, tangent, _ = linearised.tangent(model, m, solution, v, **options)
         require(tangent, "the tangent solve")
         # A part of w along J v keeps the products well above their round-off.
         w: Fields = {}

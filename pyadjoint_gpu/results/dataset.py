@@ -19,7 +19,8 @@ from ..core.version import __version__
 from ..models.base import Fields, Model
 
 if TYPE_CHECKING:
-    from ..engines.base import Engine, Solution
+    from ..engines.base import Engine
+    from ..engines.solutions import Solution
 
 
 Variables = dict[str, Any]
@@ -204,7 +205,8 @@ _HISTORY = {
     "gradient_norm": "L2 norm of the projected gradient",
     "step_length": "L2 norm of the step",
     "evaluations": "evaluations so far",
-    "forward_iterations": "iterations of the forward solves since the last iterate",
+    "products": "Hessian products so far",
+    "forward_iterations": "iterations of the forward and tangent solves since the last iterate",
     "adjoint_iterations": "iterations of the adjoint solves since the last iterate",
     "work": "operator applications of these solves",
     "wall_time": "wall time so far",
@@ -216,7 +218,7 @@ def history_variables(rows: list[dict[str, float]]) -> Variables:
     out: Variables = {}
     for key, text in _HISTORY.items():
         column = np.array([row[key] for row in rows])
-        if key in ("evaluations", "forward_iterations", "adjoint_iterations"):
+        if key in ("evaluations", "products", "forward_iterations", "adjoint_iterations"):
             column = column.astype(np.int64)
         out[key] = "iteration", column, named(text, "s" if key == "wall_time" else "1")
     number = np.arange(len(rows))

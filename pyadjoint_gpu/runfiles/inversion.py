@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
-from pydantic import Field, SkipValidation, Strict, field_validator, model_validator
+from pydantic import AfterValidator, Field, SkipValidation, Strict, model_validator
 
 from ..core.errors import ConfigError, shown
 from ..core.quantities import numbers
@@ -14,12 +14,15 @@ from ..engines.embedded import SOLVERS
 from ..inversion.invert import invert
 from ..inversion.journal import inputs
 from ..inversion.optimisers import options
-from ..problem.control import Control, Smoothness
+from ..problem.control import Control
 from ..problem.likelihood import LeastSquares
+from ..problem.penalty import Smoothness
 from ..problem.problem import Problem
 from ..problem.specification import build_problem
+from ..statistics.noise import Noise
 from .files import fields, load_model, open_dataset, reference
 from .kind import Case, EngineName, Kind
+from .prior import PriorTable
 from .tables import GridTable, ModelTable, Text, expected, table_of
 
 _CONTROL = {
@@ -29,6 +32,9 @@ _CONTROL = {
     " how the optimiser sees the parameter.",
     "basis": '"field", one value a cell; "constant", one value for all; or "plane", a value in the'
     " middle of the grid and a slope along each axis.",
+}
+_NOISE = {
+    "duration": "Correlation time, in the model's unit of time; independent errors unless given.",
 }
 _SOLVER = {
     "tolerance": "Norm of the residual, relative to the first, at which a solve stops;"
@@ -46,6 +52,9 @@ class ControlTable(
 ):
     """Parameter to be recovered."""
 
+    prior: PriorTable | None = None
+    """What is known of it before the data: a density of the transformed control."""
+
 
 class PenaltyTable(table_of(Smoothness, "weight", "length")):
     """Penalty on a control."""
@@ -54,23 +63,43 @@ class PenaltyTable(table_of(Smoothness, "weight", "length")):
     """Smoothness: a penalty on the size and the gradient of the control's change from its start."""
 
 
+def _positive(sigma: Any) -> Any:
+    """Standard deviations, checked."""
+    wanted = "a number > 0, or a list of them"
+    if sigma is not None and not np.all(numbers("", sigma, expected=wanted) > 0):
+        raise ConfigError(f": found {shown(sigma)}, expected {wanted}")
+    return sigma
+
+
+Sigma = Annotated[SkipValidation[float | list[float]], AfterValidator(_positive)]
+
+
+class NoiseTable(table_of(Noise, "duration", told=_NOISE)):
+    """Noise of the data that is correlated in time: sd^2 exp(-|t - t'| / duration) between data at
+    the same point."""
+
+    sd: Sigma
+    """Standard deviation: a number, or a list of one for each datum, in the units of the
+    variable."""
+
+
 class MisfitTable(table_of(LeastSquares, "observes")):
     """Data, and how well the model is to fit them: weighted least squares."""
 
     observations: Text
     """NetCDF file, or "file.nc:variable" where it has several: a map, or values along one dimension
     with the coordinates x, y (z, time)."""
-    sigma: SkipValidation[float | list[float] | None] = None
+    sigma: Sigma | None = None
     """Standard deviation of the errors: a number, or a list of one for each datum, in the units of
     the variable; without it, the variable <variable>_sigma."""
+    noise: NoiseTable | None = None
+    """In place of sigma, noise that is correlated in time."""
 
-    @field_validator("sigma")
-    @classmethod
-    def _positive(cls, sigma: Any) -> Any:
-        expected = "a number > 0, or a list of them"
-        if sigma is not None and not np.all(numbers("", sigma, expected=expected) > 0):
-            raise ConfigError(f": found {shown(sigma)}, expected {expected}")
-        return sigma
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if self.sigma is not None and self.noise is not None:
+            raise ConfigError("noise: found beside sigma, expected one of them")
+        return self
 
 
 class SolverTable(table_of(Problem, *_SOLVER, told=_SOLVER)):
@@ -143,16 +172,23 @@ class Inversion(Kind):
         tables = load_model(tables, self.base)
         tables["parameters"] = fields(self.parameters, self.base, "parameters")
         tables["controls"] = {
-            name: table | fields({k: v for k, v in table.items() if k in ("initial", "truth")},
-                                 self.base, f"controls.{name}")
+            name: self._loaded(table, f"controls.{name}")
             for name, table in tables["controls"].items()
-        }  # fmt: skip
+        }
         file, variable = reference(self.misfit.observations)
         data = open_dataset(self.base / file, "misfit.observations")
         tables["misfit"] = tables["misfit"] | {"observations": data}
         if variable:
             tables["misfit"]["variable"] = variable
         return tables
+
+    def _loaded(self, table: dict[str, Any], where: str) -> dict[str, Any]:
+        """The table of a control, or of its prior, with the contents of files."""
+        known = {k: v for k, v in table.items() if k in ("initial", "truth", "mean")}
+        out = table | fields(known, self.base, where)
+        return out | (
+            {"prior": self._loaded(out["prior"], f"{where}.prior")} if "prior" in out else {}
+        )
 
     def build(self) -> Problem:
         return build_problem(self.tables())

@@ -25,7 +25,9 @@ from ..models.forcing import ForcingSpace
 from ..models.sites import Sites
 from ..placement.network import Network
 from ..problem.specification import build_grid
-from ..statistics.space_time import SpaceTimePrior
+from ..statistics.densities import BoundPrior
+from ..statistics.priors import Matern
+from ..statistics.space_time import SpaceTime
 from .files import field, fields, load_model
 from .kind import Case, EngineName, Kind, Output
 from .sensors import Positions, SensorsTable
@@ -40,10 +42,6 @@ _MARGIN = {
     "deep": "Depth of the abyssal plain, in m.",
     "shelf_width": "Width of the shelf, in the grid's unit of length.",
     "slope_width": "Width of the slope, in the grid's unit of length.",
-}
-_PRIOR = {
-    "length": "Correlation length, in the grid's unit of length.",
-    "duration": "Correlation time, in the model's unit of time; uncorrelated in time unless given.",
 }
 _RUPTURE = {
     "centre": "Centre of the uplift, [y, x].",
@@ -68,11 +66,19 @@ Medium = Annotated[
 ]
 
 
-class PriorTable(table_of(SpaceTimePrior.matern, "sd", "length", "duration", told=_PRIOR)):
+class PriorTable(Table):
     """Gaussian prior of the source, around zero: a Matern field."""
 
     sd: Positive
     """Standard deviation of the source, in its units."""
+    length: SkipValidation[float]
+    """Correlation length, in the grid's unit of length."""
+    duration: SkipValidation[float | None] = None
+    """Correlation time, in the model's unit of time; uncorrelated in time unless given."""
+
+    @property
+    def prior(self) -> SpaceTime:
+        return SpaceTime(Matern(self.sd, self.length), self.duration)
 
 
 class PlacementTable(Table):
@@ -161,7 +167,7 @@ class PlacementCase(Case):
     """Standard deviations of the errors."""
     choice: dict[str, Any]
     """Arguments of `place_sensors`: the budget, costs, sensors in place, ..."""
-    prior: SpaceTimePrior
+    prior: BoundPrior
     points: Float[np.ndarray, "points 2"]
     """Positions (y, x) where a forecast is wanted."""
     names: tuple[str, ...]
@@ -247,7 +253,7 @@ class Placement(Kind):
             sigma=sigma,
             choice=network
             | {k: getattr(options, k) for k in ("budget", "random", "seed", "dtype")},
-            prior=SpaceTimePrior.matern(space, **self.prior.given()),
+            prior=self.prior.prior.on(space),
             points=points,
             names=names,
             known=known,

@@ -9,14 +9,16 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 from pydantic import SkipValidation, model_validator
 
-from ..core.checks import check_keys
+from ..core.checks import check_keys, positive
 from ..core.errors import ConfigError, keyed
 from ..geophysics.faults import GEOMETRY, Fault
 from ..geophysics.slip_data import SlipData
 from ..sampling.fixed import LinearSMC
 from ..sampling.hierarchical import HierarchicalSMC
-from ..sampling.inputs import GaussianPrior
+from ..sampling.inputs import STIFFEST
 from ..sampling.linear import Settings
+from ..statistics.densities import BoundPrior
+from ..statistics.priors import Independent, Matern
 from .displacements import DataTable
 from .fault import Bounds, FaultTable
 from .kind import Case, Kind
@@ -66,7 +68,7 @@ class SlipPriorTable(Table):
             )
         return self
 
-    def build(self, fault: Fault | None, n: int) -> tuple[np.ndarray | GaussianPrior, Any]:
+    def build(self, fault: Fault | None, n: int) -> tuple[BoundPrior, Any]:
         """The prior of `n` components, and their bounds or None."""
         sd = np.array(_each("slip_prior.sd", self.sd, fault, n))
         bounds = None
@@ -74,10 +76,26 @@ class SlipPriorTable(Table):
             pairs = _each("slip_prior.bounds", self.bounds, fault, n)
             bounds = tuple(np.array(side) for side in zip(*pairs, strict=True))
         if self.length is None:
-            return sd, bounds
+            return Independent(sd).on(n, where="slip_prior"), bounds
         assert fault is not None
-        with keyed({k: f"slip_prior.{k}" for k in ("sd", "length")}):
-            return fault.smooth_prior(sd, self.length), bounds
+        _check_proper(self.length, fault)
+        return Matern(sd, self.length).on(fault.space, where="slip_prior"), bounds
+
+
+def _check_proper(length: Any, fault: Fault) -> None:
+    """Raise a `ConfigError` for a correlation length with which uniform slip could have any size,
+    beside what differs from patch to patch."""
+    key = "slip_prior.length"
+    if length != np.inf:
+        positive(key, length)
+    patches = np.array([fault.length / fault.along, fault.width / fault.down])
+    # Eigenvalues of the precision are from 1 to this, in units of the smallest.
+    stiffest = (1.0 + 4.0 * float(np.sum(np.square(length / patches)))) ** 2
+    if not stiffest < STIFFEST:
+        raise ConfigError(
+            f"{key}: found {length:g}, with which the prior is improper: uniform slip could have"
+            f" any size; expected about the fault's length, {fault.length:g}, or less"
+        )
 
 
 def _each(where: str, value: Any, fault: Fault | None, n: int) -> list[Any]:
@@ -208,10 +226,11 @@ class Sampling(Kind):
         else:
             assert fault is not None
             measured = self.data.measured(fault.units, self.base)
-            d, noise, arrays = measured.displacement, measured.noise, vars(measured)
+            d, noise = measured.displacement, measured.noise
+            arrays = vars(measured) | {"noise": measured.errors}
             green, n = fault.design_matrix(measured), fault.rectangle.components
         prior, bounds = self.slip_prior.build(fault and fault.rectangle, n)
-        problem: dict[str, Any] = {"data": d, "noise": noise, "slip_prior": prior, "bounds": bounds}
+        problem: dict[str, Any] = {"data": d, "noise": noise, "prior": prior, "bounds": bounds}
         options = self.sampler.given("seed", "repeats", "inner")
         problem |= {k: options.pop(k) for k in ("dtype",) if k in options}
         noise_key = "sigma" if self.data.covariance is None else "covariance"
@@ -219,6 +238,7 @@ class Sampling(Kind):
             "green": "data.green",
             "data": "data.displacement",
             "noise": f"data.{noise_key}",
+            "prior": "slip_prior",
             "bounds": "slip_prior.bounds",
         }
         with keyed(keys):

@@ -158,11 +158,8 @@ def _with_data(result: xr.Dataset, case: SlipCase) -> xr.Dataset:
         white /= len(theta)
     else:
         white = sampler._white @ result["slip_mean"].values
-    root, d = fixed.noise, np.asarray(sampler.data, dtype=float)[fixed.used]
-    if root.ndim == 2:
-        predicted, sigma = root @ white, np.linalg.norm(root, axis=1)
-    else:
-        predicted, sigma = root * white, root
+    noise, d = fixed.noise, np.asarray(sampler.data, dtype=float)[fixed.used]
+    predicted, sigma = np.asarray(noise.root(white)), np.asarray(noise.sd)
     columns = {
         "observed": (d, "observed displacement"),
         "predicted": (predicted, "predicted displacement, posterior mean"),

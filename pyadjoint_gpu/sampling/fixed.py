@@ -17,8 +17,11 @@ from ..core.pickling import AsGiven
 from ..core.precision import double
 from ..results.dataset import Variables, named
 from ..results.samples import attributes, evidence
+from ..statistics.densities import BoundPrior
+from ..statistics.noise import Noise
+from ..statistics.priors import Prior
 from .checks import check_trajectories
-from .inputs import Fixed, GaussianPrior, fixed
+from .inputs import Fixed, fixed, on_components
 from .linear import USUAL, Sampled, Settings, checked_settings, sample
 from .runs import run_coordinate, run_variables
 
@@ -31,7 +34,7 @@ class LinearSMC(AsGiven, Frozen):
     ----------
     green : array, shape (m, n)
         Design matrix G.
-    data, noise, slip_prior, bounds, dtype
+    data, noise, prior, bounds, dtype
         As for `HierarchicalSMC`.
     settings : Settings
         Settings of the sampler.
@@ -44,8 +47,8 @@ class LinearSMC(AsGiven, Frozen):
 
     green: ArrayLike
     data: ArrayLike
-    noise: ArrayLike
-    slip_prior: ArrayLike | GaussianPrior
+    noise: ArrayLike | Noise
+    prior: ArrayLike | Prior | BoundPrior
     bounds: tuple[ArrayLike, ArrayLike] | None = None
     settings: Settings = USUAL
     dtype: str = "float64"
@@ -57,7 +60,8 @@ class LinearSMC(AsGiven, Frozen):
 
     @cached_property
     def _fixed(self) -> Fixed:
-        return fixed(self.data, self.noise, self.slip_prior, self.bounds)
+        prior = on_components(self.prior, lambda: np.shape(self.green)[-1])
+        return fixed(self.data, self.noise, prior, self.bounds)
 
     @cached_property
     def _white(self) -> Float[np.ndarray, "data components"]:

@@ -23,15 +23,19 @@ import xarray as xr
 from numpy.typing import ArrayLike
 
 from ..core.checks import check_choice, count, fraction
-from ..core.errors import ConfigError
+from ..core.errors import ConfigError, DataError
 from ..core.frozen import Frozen
 from ..core.pickling import AsGiven
+from ..core.spaces import Space
 from ..results.dataset import Variables, named
 from ..results.samples import attributes, evidence
+from ..statistics.densities import BoundPrior
+from ..statistics.noise import Noise
+from ..statistics.priors import Prior
 from . import journal as journals
 from .checks import check_collapse, check_diversity, check_noise, check_possible, check_trajectories
 from .estimates import Forward, Work, joined, workers
-from .inputs import GaussianPrior, fixed
+from .inputs import fixed, on_components
 from .linear import USUAL, Settings, checked_settings
 from .options import set_counts
 from .pseudo_marginal import PseudoMarginal, State
@@ -59,10 +63,13 @@ class HierarchicalSMC(AsGiven, Frozen):
         JAX operations. Where G is not finite, the likelihood is zero.
     data : array, shape (m,)
         d; missing values (NaN, or masked) are not observed.
-    noise : float or array
-        Standard deviations of e, infinite where d is not observed, or its covariance (m, m).
-    slip_prior : array or GaussianPrior
-        Prior of s: standard deviations (n,) or a covariance (n, n), around zero.
+    noise : float, array or Noise
+        Standard deviations of e, infinite where d is not observed, its covariance (m, m), or a
+        `Noise`.
+    prior : Prior, BoundPrior or array
+        Gaussian prior of s, on the space that `forward` has (that of `Fault.forward` is the
+        fault's), or of n components. Standard deviations (n,) or a covariance (n, n) are short for
+        `Independent` and `Dense`.
     theta_prior : mapping
         Distributions of `scipy.stats` by name, each of one number, independent. Results have a
         variable of each name, which is none of their own (``slip``, ``gamma``, ...).
@@ -92,8 +99,8 @@ class HierarchicalSMC(AsGiven, Frozen):
 
     forward: Forward
     data: ArrayLike
-    noise: ArrayLike
-    slip_prior: ArrayLike | GaussianPrior
+    noise: ArrayLike | Noise
+    prior: ArrayLike | Prior | BoundPrior
     theta_prior: Mapping[str, Any]
     bounds: tuple[ArrayLike, ArrayLike] | None = None
     particles: int = 256
@@ -114,7 +121,7 @@ class HierarchicalSMC(AsGiven, Frozen):
                 f" {self.inner.particles}"
             )
         fraction("ess", self.ess)
-        _ = self._prior
+        _ = self._theta_prior
         self._check_forward()
 
     def _check_forward(self) -> None:
@@ -124,7 +131,7 @@ class HierarchicalSMC(AsGiven, Frozen):
                 " theta, such as Fault.forward(...), that gives G"
             )
         try:
-            self._work.design_matrix(self._prior.draw(np.random.default_rng(0), 1))
+            self._work.design_matrix(self._theta_prior.draw(np.random.default_rng(0), 1))
         except KeyError as error:
             key = error.args[0] if error.args else ""
             raise ConfigError(
@@ -133,14 +140,26 @@ class HierarchicalSMC(AsGiven, Frozen):
             ) from None
 
     @cached_property
-    def _prior(self) -> ThetaPrior:
+    def _theta_prior(self) -> ThetaPrior:
         return ThetaPrior.of(self.theta_prior, OWN)
 
     @cached_property
     def _work(self) -> Work:
-        given = fixed(self.data, self.noise, self.slip_prior, self.bounds)
+        prior = on_components(self.prior, self._place)
+        given = fixed(self.data, self.noise, prior, self.bounds)
         names = tuple(self.theta_prior)
         return Work(given, self.forward, names, self.inner, self.draws, self.batch, self.dtype)
+
+    def _place(self) -> Space | int:
+        """The space of s, or the number of its components."""
+        space = getattr(self.forward, "space", None)
+        if isinstance(space, Space):
+            return space
+        (theta,) = self._theta_prior.draw(np.random.default_rng(0), 1).tolist()
+        found = np.shape(self.forward(dict(zip(self.theta_prior, theta, strict=True))))
+        if len(found) != 2:
+            raise DataError(f"forward: found a matrix of shape {found}, expected (m, n)")
+        return found[1]
 
     def run(
         self,
@@ -194,7 +213,7 @@ class HierarchicalSMC(AsGiven, Frozen):
         seed, repeats = count("seed", seed, 0), count("repeats", repeats)
         with workers(executor, self._work) as pool:
             outer = PseudoMarginal(
-                self._work, self._prior, self.particles, self.moves, self.ess, pool
+                self._work, self._theta_prior, self.particles, self.moves, self.ess, pool
             )
             states = journals.followed(
                 State,
@@ -238,7 +257,7 @@ class HierarchicalSMC(AsGiven, Frozen):
         impossible = sum(now.impossible for now in states)
         if not impossible:
             return
-        theta = self._prior.draw(np.random.default_rng([seed, 0, 0]), self.particles)
+        theta = self._theta_prior.draw(np.random.default_rng([seed, 0, 0]), self.particles)
         parts = [theta[i : i + self.batch] for i in range(0, len(theta), self.batch)]
         matrices = np.concatenate([self._work.design_matrix(part) for part in parts])
         bad = ~np.all(np.isfinite(matrices), axis=(1, 2))
@@ -284,13 +303,14 @@ class HierarchicalSMC(AsGiven, Frozen):
     def _made_with(self, seed: int) -> dict[str, Any]:
         """The inputs that determine the samples; functions are also probed at several points."""
         given = self._work.fixed
-        theta = self._prior.draw(np.random.default_rng(0), PROBED)
+        outer = self._theta_prior
+        theta = outer.draw(np.random.default_rng(0), PROBED)
         return {
             "forward": [self.forward, self._work.design_matrix(theta)],
             "data": [given.data, given.used],
             "noise": given.noise,
-            "slip_prior": given.prior,
-            "theta_prior": [list(self.theta_prior.items()), theta, self._prior.log_density(theta)],
+            "prior": given.prior,
+            "theta_prior": [list(self.theta_prior.items()), theta, outer.log_density(theta)],
             "bounds": given.box,
             **{k: getattr(self, k) for k in SETTINGS},
             "seed": seed,

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-import scipy.linalg
 from jaxtyping import Bool, Float
 from numpy.typing import ArrayLike
 
 from ..core.checks import finite_array, real_array
-from ..core.errors import ConfigError, DataError
-from ..core.quantities import converter, power, spelling, stated
+from ..core.errors import ConfigError, DataError, shown
+from ..core.precision import double
+from ..core.quantities import spelling, stated
+from ..core.spaces import Space
 from ..results.dataset import used_and_missing
-from ..statistics.observed import check_units, factor, observed
+from ..statistics.bound_noise import BoundNoise, bound, observed
+from ..statistics.densities import BoundPrior
+from ..statistics.noise import Layout, Noise
+from ..statistics.observed import check_units
+from ..statistics.priors import Dense, Independent, Prior
 from .hmc import Box, Quadratic
 
 STIFFEST = 1e12
@@ -24,29 +30,12 @@ FARTHEST = 6.0
 distribution function has lost most of its digits."""
 
 
-@dataclass(frozen=True)
-class GaussianPrior:
-    """N(mean, precision^-1) of n components.
-
-    Attributes
-    ----------
-    precision : array
-        Lambda, positive definite: that of pure Laplacian smoothing is not, that of
-        `Fault.smooth_prior` is.
-    mean : array or float
-    """
-
-    precision: Float[np.ndarray, "components components"]
-    mean: Float[np.ndarray, " components"] | float = 0.0
-
-
 class Fixed(NamedTuple):
-    """Inputs that all inner samplers share, with Sigma = L L^T the covariance of e."""
+    """Inputs that all inner samplers share, with Sigma = L L^T the covariance of the noise."""
 
     data: Float[np.ndarray, " data"]
     """L^-1 d of the observed data."""
-    noise: Float[np.ndarray, " data"] | Float[np.ndarray, "data data"]
-    """L, or its diagonal."""
+    noise: BoundNoise
     constant: float
     """-ln det(2 pi Sigma) / 2."""
     prior: Quadratic
@@ -64,6 +53,7 @@ class Fixed(NamedTuple):
         """Numbers of data observed and missing, as attributes."""
         return used_and_missing(len(self.data), int(np.count_nonzero(~self.used)))
 
+    @double
     def whiten(
         self, design_matrix: ArrayLike, name: str = "forward"
     ) -> Float[np.ndarray, "*batch data components"]:
@@ -77,16 +67,15 @@ class Fixed(NamedTuple):
                 f"{name}: found a matrix of shape {design_matrix.shape[-2:]}, expected {wanted},"
                 " data by components of s"
             )
-        design_matrix = design_matrix[..., self.used, :]
-        if self.noise.ndim == 1:
-            return design_matrix / self.noise[:, None]
-        return np.linalg.solve(self.noise, design_matrix)
+        rows = np.moveaxis(design_matrix[..., self.used, :], -2, 0)
+        return np.moveaxis(np.asarray(self.noise.whiten(rows)), 0, -2)
 
 
+@double
 def fixed(
     data: ArrayLike,
-    noise: ArrayLike,
-    prior: ArrayLike | GaussianPrior,
+    noise: ArrayLike | Noise,
+    prior: BoundPrior,
     bounds: tuple[ArrayLike, ArrayLike] | None,
 ) -> Fixed:
     """`Fixed` from the arrays of a problem, checked."""
@@ -95,63 +84,65 @@ def fixed(
         raise DataError(f"data: found an array of shape {d.shape}, expected one axis of data")
     gaussian = normal(prior)
     n = len(gaussian.vector)
-    check_units("noise", noise)
-    own, values = spelling(stated(data)), real_array("noise", noise)
-    if own != "1":
-        wanted = own if values.ndim < 2 else power((own, 2))
-        values = converter("noise", stated(noise), wanted).difference(values)
-    used, d, values = observed("data", d, "noise", values)
-    root = factor("noise", values, len(d))
-    diagonal = root if root.ndim == 1 else np.diag(root)
-    white = d / root if root.ndim == 1 else scipy.linalg.solve_triangular(root, d, lower=True)
-    constant = -float(np.sum(np.log(diagonal))) - 0.5 * len(d) * np.log(2 * np.pi)
+    errors = Noise.of(noise).errors(Layout(len(d), spelling(stated(data))))
+    used, d, errors = observed("data", d, "noise", errors)
+    e = bound(errors)
     sides = None if bounds is None else box(bounds, n)
     if sides is not None:
         _check_within(gaussian, sides)
-    return Fixed(white, root, constant, gaussian, sides, used)
+    return Fixed(np.asarray(e.whiten(d)), e, float(e.constant), gaussian, sides, used)
 
 
-def normal(prior: ArrayLike | GaussianPrior) -> Quadratic:
-    """Density of a `GaussianPrior`, or of standard deviations or a covariance around zero."""
-    if isinstance(prior, GaussianPrior):
-        precision = finite_array("slip_prior.precision", prior.precision)
-        if precision.ndim != 2 or precision.shape[0] != precision.shape[1]:
-            raise DataError(
-                f"slip_prior.precision: found an array of shape {precision.shape},"
-                " expected a square matrix"
-            )
-        largest = np.max(np.abs(precision), initial=0.0)
-        if not np.allclose(precision, precision.T, rtol=1e-8, atol=1e-12 * largest):
-            raise DataError(
-                "slip_prior.precision: it is not symmetric, expected a symmetric matrix"
-            )
-        mean = finite_array("slip_prior.mean", prior.mean)
-        if mean.shape not in ((), precision.shape[:1]):
-            raise DataError(
-                f"slip_prior.mean: found an array of shape {mean.shape}, expected one number or"
-                f" {len(precision)} of them"
-            )
-        mean = np.broadcast_to(mean, len(precision))
-    else:
-        check_units("slip_prior", prior)
-        given = finite_array("slip_prior", prior)
+def on_components(
+    prior: ArrayLike | Prior | BoundPrior, place: Callable[[], Space | int]
+) -> BoundPrior:
+    """The prior of s on its `place`, a space or the number of components; an array is short for the
+    standard deviations of `Independent`, or the covariance of `Dense`.
+
+    Raises
+    ------
+    ConfigError, DataError
+        If it is none, or is not Gaussian.
+    """
+    if not isinstance(prior, Prior | BoundPrior):
+        check_units("prior", prior)
+        given = finite_array("prior", prior)
         if given.ndim == 0:
             raise ConfigError(
-                "slip_prior: found one number, expected a standard deviation for each component"
+                "prior: found one number, expected a standard deviation for each component, or a"
+                " prior such as Independent(sd=1.0)"
             )
-        root = factor("slip_prior", given, len(given))
-        inverse = np.diag(1.0 / root) if root.ndim == 1 else np.linalg.inv(root)
-        precision, mean = inverse.T @ inverse, np.zeros(len(given))
-    if not precision.size:
-        raise DataError("slip_prior: it is empty, expected one or more components of s")
+        if not given.size:
+            raise DataError("prior: it is empty, expected one or more components of s")
+        spec = Independent(given) if given.ndim == 1 else Dense(given)
+        return spec.on(len(given))
+    bound = prior if isinstance(prior, BoundPrior) else prior.on(place())
+    if not bound.gaussian:
+        raise ConfigError(f"prior: found {shown(prior)}, expected a Gaussian prior")
+    return bound
+
+
+@double
+def normal(prior: BoundPrior) -> Quadratic:
+    """The density of a prior of s.
+
+    Raises
+    ------
+    DataError
+        If it is so near to an improper one that no sample could be told from another.
+    """
+    n = math.prod(prior.shape)
+    unit = np.eye(n).reshape(n, *prior.shape)
+    precision = np.asarray(prior.precision(unit)).reshape(n, n)
+    precision = 0.5 * (precision + precision.T)
     lowest, highest = np.linalg.eigvalsh(precision)[[0, -1]]
     if not lowest * STIFFEST > highest:
         raise DataError(
-            "slip_prior: it is improper: its precision has the eigenvalues"
-            f" {lowest:.3g} to {highest:.3g}, expected all above zero; for Laplacian smoothing take"
-            " Fault.smooth_prior, with a finite length"
+            "prior: it is improper: its precision has the eigenvalues"
+            f" {lowest:.3g} to {highest:.3g}, expected all above zero; of a Matern prior, take a"
+            " shorter length"
         )
-    return Quadratic(precision, precision @ mean)
+    return Quadratic(precision, precision @ np.ravel(prior.mean))
 
 
 def box(bounds: tuple[ArrayLike, ArrayLike], n: int) -> Box:

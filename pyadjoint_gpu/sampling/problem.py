@@ -2,34 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import xarray as xr
-from jaxtyping import Array, Float
 
-from ..core.checks import count, fraction
-from ..core.errors import ConfigError, ConvergenceError, nearest
+from ..core.checks import check_kind, count, fraction
+from ..core.errors import ConfigError, ConvergenceError
 from ..core.frozen import Frozen
 from ..core.pickling import AsGiven
-from ..core.precision import compiled, double
-from ..problem.likelihood import BoundLeastSquares
 from ..problem.problem import Problem
 from ..problem.specification import problem_parts
 from ..problem.variables import transformed_attributes
 from ..results.dataset import Variables, describe, grid_coordinates, named
 from ..results.samples import KIND, TITLE, evidence
-from ..statistics.matern import FieldMap
 from . import journal as journals
 from . import tempering
 from .checks import check_collapse, check_diversity, check_turns
-from .fields import FieldPrior
 from .options import check_names, set_counts
 from .reference import Particles, Points, Reference, reference, trajectory
 from .runs import Tempered, paths, run_coordinate, run_variables, taken
@@ -56,21 +48,20 @@ class State(Tempered):
 
 @dataclass(frozen=True)
 class ProblemSMC(AsGiven, Frozen):
-    """Sampler of the posterior of a problem's controls under Gaussian priors,
+    """Sampler of the posterior of a problem's controls,
 
-        p(theta | d) ~ exp(-J(theta)) N(theta; theta_0, C),
+        p(theta | d) = p(d | u(theta)) p(theta) / Z ~ exp(-J(theta)).
 
-    J the problem's misfit. Particles are followed from the prior to the posterior by tempering, and
-    moved by Hamiltonian Monte Carlo beside a Gaussian that is fitted to them at every stage, with
-    values and gradients from one forward and one adjoint solve a step.
+    Particles are followed from the prior to the posterior by tempering, and moved by Hamiltonian
+    Monte Carlo beside a Gaussian that is fitted to them at every stage, with values and gradients
+    from one forward and one adjoint solve a step. All happens in the whitened variable x,
+    theta = mu + R x, so that it does not depend on the grid.
 
     Parameters
     ----------
     problem : Problem
-        A problem without penalties, which the prior replaces, and without bounds on theta. A user's
-        own misfit is taken as -ln p(d | u).
-    prior : FieldPrior or sequence of them
-        One prior a control.
+        A problem that has a prior (see `Problem.prior`), and no bounds on theta. A user's own
+        misfit is taken as -ln p(d | u).
     particles : int
     moves : int
         Trajectories a stage.
@@ -84,11 +75,10 @@ class ProblemSMC(AsGiven, Frozen):
     Raises
     ------
     ConfigError, DataError
-        If a setting cannot be used.
+        If a setting cannot be used, or the problem has no prior.
     """
 
     problem: Problem
-    prior: FieldPrior | Sequence[FieldPrior]
     particles: int = 128
     moves: int = 2
     leapfrogs: int = 5
@@ -98,37 +88,14 @@ class ProblemSMC(AsGiven, Frozen):
     def __post_init__(self) -> None:
         set_counts(self, particles=2, moves=1, leapfrogs=1, batch=1)
         fraction("ess", self.ess)
-        if not isinstance(self.problem, Problem):
-            raise ConfigError(f"problem: found {type(self.problem).__name__}, expected a Problem")
-        if self.problem.penalties:
-            raise ConfigError("penalty: a prior takes its place; leave it out of the problem")
+        check_kind("problem", self.problem, Problem)
         if np.any(np.isfinite(self.problem.box)):
             raise ConfigError(
-                "bounds: a Gaussian prior has none; leave them out, or use transform 'logistic'"
+                "bounds: no density is known between them; use transform 'logistic', or the prior"
+                " Uniform(low, high)"
             )
-        _ = self._roots
+        _ = self.problem.prior
         self._check_names()
-
-    @cached_property
-    @double
-    def _roots(self) -> dict[str, FieldMap]:
-        """Square roots of the priors' covariances, by control."""
-        given = [self.prior] if isinstance(self.prior, FieldPrior) else self.prior
-        if not isinstance(given, list | tuple) or not all(isinstance(p, FieldPrior) for p in given):
-            raise ConfigError(
-                f"prior: found {self.prior!r}, expected a FieldPrior for each control"
-            )
-        names = [c.name for c in self.problem.controls]
-        for prior in given:
-            if prior.name not in names:
-                hint = nearest(prior.name, names)
-                raise ConfigError(f"prior: {prior.name!r} is not a control{hint}")
-        by_name = {p.name: p for p in given}
-        missing = [n for n in names if n not in by_name]
-        if missing or len(given) > len(by_name):
-            what = f"none is given for {missing[0]!r}" if missing else "one is given twice"
-            raise ConfigError(f"prior: {what}, expected one a control")
-        return {c.name: by_name[c.name].bind(c) for c in self.problem.controls}
 
     def _check_names(self) -> None:
         """Check that no two variables, coordinates or dimensions of results have the same name."""
@@ -141,37 +108,24 @@ class ProblemSMC(AsGiven, Frozen):
             check_names("controls", names, taken)
             taken |= set(names)
 
-    # Between x, independent standard normal numbers, and theta
-
-    def _change_of(self, x: Float[Array, " unknowns"]) -> Float[Array, " unknowns"]:
-        parts = self.problem.split(x)
-        return jnp.concatenate([jnp.ravel(root(parts[name])) for name, root in self._roots.items()])
-
     @cached_property
-    def _change(self) -> Callable[[Float[Array, "particles unknowns"]], jax.Array]:
-        return compiled(jax.vmap(self._change_of))
+    def _likelihood(self) -> Problem:
+        return self.problem.likelihood
 
-    @cached_property
-    def _vjp(self) -> Callable[[Float[Array, "particles unknowns"]], jax.Array]:
-        def one(slope: Float[Array, " unknowns"]) -> Float[Array, " unknowns"]:
-            return jax.linear_transpose(self._change_of, slope)(slope)[0]
-
-        return compiled(jax.vmap(one))
-
-    @double
-    def theta(self, x: Particles) -> Particles:
-        """theta for each row of standard normal numbers."""
-        return self.problem.initial + np.asarray(self._change(jnp.asarray(x, "float64")))
-
-    @double
     def _evaluate(self, x: Particles) -> Points:
-        found = self.problem.evaluate_many(self.theta(x), batch=self.batch)
-        return Points(x, found.misfit, np.asarray(self._vjp(jnp.asarray(found.gradient))))
+        prior = self.problem.prior
+        theta = prior.theta(x)
+        found = self._likelihood.evaluate_many(theta, batch=self.batch)
+        slope = prior.root_transposed(found.gradient)
+        if prior.gaussian:
+            return Points(x, found.misfit, slope, 0.5 * np.sum(x**2, axis=1), x)
+        potential, pull = prior.potential(theta)
+        return Points(x, found.misfit, slope, potential, prior.root_transposed(pull))
 
-    def draw(self, seed: int = 0) -> dict[str, np.ndarray]:
-        """The controls' physical fields, drawn from the prior."""
-        x = np.random.default_rng(seed).standard_normal((1, self.problem.size))
-        return self.problem.physical(self.theta(x)[0])
+    def _drawn(self, generator: np.random.Generator, count: int) -> Particles:
+        """The whitened variable of draws from the prior."""
+        z, prior = generator.standard_normal((count, self.problem.size)), self.problem.prior
+        return z if prior.gaussian else prior.white(prior.of_normal(z))
 
     def run(
         self,
@@ -234,8 +188,7 @@ class ProblemSMC(AsGiven, Frozen):
 
     def _first(self, stream: tuple[int, int]) -> State:
         n = self.problem.size
-        x = np.random.default_rng([*stream, 0]).standard_normal((self.particles, n))
-        points = self._evaluate(x)
+        points = self._evaluate(self._drawn(np.random.default_rng([*stream, 0]), self.particles))
         if not np.any(np.isfinite(points.value)):
             raise ConvergenceError("the model could be solved for no particle of the prior")
         return State(
@@ -277,26 +230,19 @@ class ProblemSMC(AsGiven, Frozen):
             about=reference(now.points, stage.weights, stage.gamma),
         )
 
-    def _constant(self) -> float:
-        """The constant ln p(d | u) + J."""
-        misfit = self.problem.misfit
-        if not isinstance(misfit, BoundLeastSquares):
-            return 0.0
-        return -float(np.sum(np.log(misfit.sigma))) - 0.5 * misfit.size * np.log(2.0 * np.pi)
-
     def _made_with(self, seed: int) -> dict[str, Any]:
         """The inputs that determine the samples; the problem is also probed at two particles."""
-        x = np.random.default_rng(0).standard_normal((2, self.problem.size))
+        x = self._drawn(np.random.default_rng(0), 2)
         return {
             **problem_parts(self.problem),
-            "prior": [self.prior, self.theta(x)],
+            "prior": self.problem.prior.theta(x),
             "values": self._evaluate(x).value,
             **{k: getattr(self, k) for k in ("particles", "moves", "leapfrogs", "ess", "batch")},
             "seed": seed,
         }
 
     def _dataset(self, states: list[State], seed: int) -> xr.Dataset:
-        theta = np.concatenate([self.theta(now.points.x) for now in states])
+        theta = np.concatenate([self.problem.prior.theta(now.points.x) for now in states])
         variables: Variables = {}
         coordinates: Variables = grid_coordinates(self.problem.model.domain) | {
             "run": run_coordinate(len(states), self.particles)
@@ -321,7 +267,7 @@ class ProblemSMC(AsGiven, Frozen):
             fields = np.stack([p[c.name] for p in physical])
             variables[c.name] = (("sample", *c.field_dims), fields, c.parameter.attributes)
         misfit = np.concatenate([now.points.value for now in states])
-        log_evidence = np.array([now.log_evidence for now in states]) + self._constant()
+        log_evidence = np.array([now.log_evidence for now in states]) + self.problem.log_normaliser
         variables["misfit"] = "sample", misfit, named("misfit of the data")
         variables |= run_variables(
             log_evidence,

@@ -1,6 +1,7 @@
 """Hamiltonian Monte Carlo relative to a Gaussian, whose motion is integrated exactly.
 
-A density exp(-|x|^2/2 - gamma Phi(x)) is approximated by N(mean, C), whose motion is a rotation of
+A density exp(-U), U = Psi(x) + gamma Phi(x), where exp(-Psi) has the covariance I (Psi = |x|^2/2 of
+a Gaussian prior), is approximated by N(mean, C), whose motion is a rotation of
 z = C^(-1/2) (x - mean) and its momentum p. Steps of an angle are
 
     p <- p - angle/2 grad W(z),    (z, p) turned by the angle,    p <- p - angle/2 grad W(z)
@@ -47,11 +48,14 @@ class Reference(NamedTuple):
 
 
 class Points(NamedTuple):
-    """Particles x, with Phi and its gradient, which were computed when x was proposed."""
+    """Particles x, with Phi and Psi and their gradients, which were computed when x was
+    proposed."""
 
     x: Particles
     value: Float[np.ndarray, " particles"]
     slope: Particles
+    prior: Float[np.ndarray, " particles"]
+    prior_slope: Particles
 
 
 def reference(points: Points, weights: Float[np.ndarray, " particles"], gamma: float) -> Reference:
@@ -84,10 +88,10 @@ def trajectory(
     """One trajectory of every particle, accepted or refused, and the acceptance probabilities."""
 
     def kick(at: Points, z: np.ndarray) -> np.ndarray:
-        return about.root(at.x + gamma * at.slope) - z
+        return about.root(at.prior_slope + gamma * at.slope) - z
 
     def energy(at: Points, p: np.ndarray) -> np.ndarray:
-        return 0.5 * np.sum(at.x**2, axis=1) + gamma * at.value + 0.5 * np.sum(p**2, axis=1)
+        return at.prior + gamma * at.value + 0.5 * np.sum(p**2, axis=1)
 
     cos, sin = np.cos(angle), np.sin(angle)
     p = generator.standard_normal(points.x.shape)

@@ -296,3 +296,27 @@ def parameter_gradient(model: Model, m: Fields, state: Fields, multiplier: Field
     """-(dR/dm)^T lambda, the gradient with respect to the parameters, for a multiplier lambda."""
     _, vjp = jax.vjp(lambda m: model.equations(state, model.prepare(m)), m)
     return jax.tree.map(jnp.negative, vjp(multiplier)[0])
+
+
+def response(model: Model, m: Fields, state: Fields, direction: Fields) -> Fields:
+    """-(dR/dm) dm, the source of the tangent equation along a direction dm."""
+    change = jax.jvp(lambda m: model.equations(state, model.prepare(m)), (m,), (direction,))[1]
+    return jax.tree.map(jnp.negative, change)
+
+
+def curvature(
+    model: Model,
+    m: Fields,
+    state: Fields,
+    multiplier: Fields,
+    direction: Fields,
+    change: Fields,
+) -> tuple[Fields, Fields]:
+    """Derivatives of (dR/du)^T lambda and (dR/dm)^T lambda along (du, dm) = (change, direction),
+    with a multiplier lambda that does not change."""
+
+    def transposed(u: Fields, m: Fields) -> tuple[Fields, Fields]:
+        _, vjp = jax.vjp(lambda u, m: model.equations(u, model.prepare(m)), u, m)
+        return vjp(multiplier)
+
+    return jax.jvp(transposed, (state, m), (change, direction))[1]

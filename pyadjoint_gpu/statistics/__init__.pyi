@@ -1,4 +1,17 @@
 from .covariance import Covariance, DenseCovariance
-from .space_time import SpaceTimePrior
+from .noise import Layout, Noise
+from .priors import Dense, Independent, Matern, Prior, Uniform
+from .space_time import SpaceTime
 
-__all__ = ["Covariance", "DenseCovariance", "SpaceTimePrior"]
+__all__ = [
+    "Covariance",
+    "Dense",
+    "DenseCovariance",
+    "Independent",
+    "Layout",
+    "Matern",
+    "Noise",
+    "Prior",
+    "SpaceTime",
+    "Uniform",
+]

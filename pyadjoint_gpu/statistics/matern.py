@@ -1,14 +1,8 @@
-"""Matern fields: Gaussian random fields by the eigenvectors of an elliptic operator.
+"""Eigenvectors of the Laplacian on a space, for Matern fields and Tikhonov's penalties.
 
-They solve the stochastic PDE (Whittle 1954, Biometrika 41, 434; Lindgren, Rue and
-Lindstroem 2011, J. R. Stat. Soc. B 73, 423)
-
-    (1 / length^2 - Laplacian) x = white noise,    dx/dn = 0 on the boundary,
-
-discretised as the package's `Smoothness`, and have a Matern covariance of smoothness 2 - d/2 in d
-dimensions. In 2-D the correlation at distance r is (r / length) K_1(r / length), K_1 the modified
-Bessel function: 0.60 at r = length, 0.28 at twice that. The boundary condition doubles the variance
-at the boundary, so that x is divided by its own standard deviation, point by point.
+They solve -Laplacian v = lambda v with dv/dn = 0 on the boundary. On all cells of a grid they are
+cosines, those of the continuous Laplacian and of its differences alike; on other spaces, of few
+points, they are the columns of a dense matrix.
 """
 
 # JAX annotates the functions that its transformations take and return as bare `Callable`.
@@ -17,7 +11,9 @@ at the boundary, so that x is divided by its own standard deviation, point by po
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -25,68 +21,109 @@ import numpy as np
 from jax.scipy.fft import dctn, idctn
 from jaxtyping import Array, Float
 
-from ..core.checks import positive
 from ..core.errors import ConfigError
-from ..core.grid import Grid
-from ..core.spaces import CellSpace, Space
+from ..core.spaces import Space
 
 DENSE = 4000
 """Most points of a space that is not all cells of a grid: its eigenvectors are a dense matrix."""
 
-FieldMap = Callable[[Float[Array, "*shape"]], Float[Array, "*shape"]]
-Squares = Callable[[Float[np.ndarray, "*shape"]], Float[np.ndarray, "*shape"]]
+ALIASES = 2
+"""Most multiples of the sampled waves, along an axis, that count in a Matern field."""
+
+AnyArray = Array | np.ndarray
 
 
-class MaternField:
-    """A Matern field x of unit variance on the points of a space.
+Transform = Callable[..., Array]
 
-    Parameters
+
+@partial(jax.tree_util.register_dataclass, data_fields=[], meta_fields=["cells", "shape"])
+@dataclass(frozen=True)
+class Cosines:
+    """The eigenvectors of a grid: products of cosines, orthonormal.
+
+    Attributes
     ----------
-    space : Space
-    length : float
-        Correlation length, in the grid's unit.
-    where : str
-        The key of the prior, in messages.
+    cells, shape : tuple of int
+        Shape of the grid, and of the arrays of its values, in the same order: one field, or several
+        one after the other.
+    """
+
+    cells: tuple[int, ...]
+    shape: tuple[int, ...]
+
+    def field(self, c: Float[AnyArray, "*batch_and_shape"]) -> Float[Array, "*batch_and_shape"]:
+        """The field sum_k c_k v_k of coefficients c."""
+        return self._transformed(idctn, c)
+
+    def coefficients(
+        self, x: Float[AnyArray, "*batch_and_shape"]
+    ) -> Float[Array, "*batch_and_shape"]:
+        """The coefficients of a field."""
+        return self._transformed(dctn, x)
+
+    def _transformed(
+        self, transform: Transform, x: Float[AnyArray, "*batch_and_shape"]
+    ) -> Float[Array, "*batch_and_shape"]:
+        batch = jnp.shape(x)[: jnp.ndim(x) - len(self.shape)]
+        axes = tuple(range(-len(self.cells), 0))
+        fields = jnp.reshape(jnp.asarray(x), (*batch, -1, *self.cells))
+        return transform(fields, axes=axes, norm="ortho").reshape(jnp.shape(x))
+
+    def squares(self, weights: Float[AnyArray, "*shape"]) -> Float[Array, "*shape"]:
+        """The field sum_k w_k v_k^2 of weights w."""
+        out = jnp.reshape(jnp.asarray(weights), (-1, *self.cells))
+        for axis, n in enumerate(self.cells, 1):
+            basis = np.cos(np.pi * np.outer(np.arange(n) + 0.5, np.arange(n)) / n)
+            square = basis**2 * np.where(np.arange(n) == 0, 1.0, 2.0) / n
+            out = jnp.moveaxis(jnp.tensordot(jnp.asarray(square), out, (1, axis)), 0, axis)
+        return out.reshape(self.shape)
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["vectors"], meta_fields=["shape"])
+@dataclass(frozen=True, eq=False)
+class Vectors:
+    """Eigenvectors as the columns of a matrix; like `Cosines`."""
+
+    vectors: Float[AnyArray, "n n"]
+    shape: tuple[int, ...]
+
+    def field(self, c: Float[AnyArray, "*batch_and_shape"]) -> Float[Array, "*batch_and_shape"]:
+        return self._product(c, jnp.asarray(self.vectors).T)
+
+    def coefficients(
+        self, x: Float[AnyArray, "*batch_and_shape"]
+    ) -> Float[Array, "*batch_and_shape"]:
+        return self._product(x, jnp.asarray(self.vectors))
+
+    def squares(self, weights: Float[AnyArray, "*shape"]) -> Float[Array, "*shape"]:
+        return (jnp.square(jnp.asarray(self.vectors)) @ jnp.ravel(weights)).reshape(self.shape)
+
+    def _product(
+        self, x: Float[AnyArray, "*batch_and_shape"], matrix: Float[Array, "n n"]
+    ) -> Float[Array, "*batch_and_shape"]:
+        batch = jnp.shape(x)[: jnp.ndim(x) - len(self.shape)]
+        return (jnp.reshape(jnp.asarray(x), (*batch, -1)) @ matrix).reshape(jnp.shape(x))
+
+
+Modes = Cosines | Vectors
+
+
+def laplacian(space: Space, where: str) -> tuple[Modes, Float[np.ndarray, "*shape"]]:
+    """Eigenvectors and eigenvalues of -Laplacian, by the differences of `Space.dirichlet`.
 
     Raises
     ------
     ConfigError
-        If the length is not a number > 0, or the space is not all cells of a grid and has more
-        than `DENSE` points.
+        If the space is not all cells of a grid and has more than `DENSE` points; the message begins
+        with `where`.
     """
-
-    def __init__(self, space: Space, length: float | None, where: str = "prior"):
-        self.length = positive(f"{where}.length", length, "a number > 0")
-        values, self._field, self._modes, squares = _eigen(space, where)
-        self._amplitude = 1.0 / (self.length**-2.0 + values)
-        self._scale = 1.0 / np.sqrt(squares(self._amplitude**2))
-
-    def root(self, z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-        """The field x of independent standard normal numbers z."""
-        return jnp.asarray(self._scale) * self._field(jnp.asarray(self._amplitude) * z)
-
-    def root_transposed(self, x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-        """The product of x with the transpose of `root`: root(root_transposed(x)) is the product
-        with the covariance."""
-        return jnp.asarray(self._amplitude) * self._modes(jnp.asarray(self._scale) * x)
-
-
-def _eigen(
-    space: Space, where: str
-) -> tuple[Float[np.ndarray, "*shape"], FieldMap, FieldMap, Squares]:
-    """Eigenvalues of -Laplacian with dx/dn = 0 and maps by its orthonormal eigenvectors v_k.
-
-    Returns
-    -------
-    values : array, of the space's shape
-    field, modes : function
-        The field sum_k c_k v_k of coefficients c, and the coefficients of a field.
-    squares : function
-        The field sum_k w_k v_k^2 of weights w.
-    """
-    if isinstance(space, CellSpace):
-        values, squares = _cosines(space.grid)
-        return values, lambda x: idctn(x, norm="ortho"), lambda x: dctn(x, norm="ortho"), squares
+    grid = space.box
+    if grid is not None:
+        along = [
+            (2.0 / h * np.sin(0.5 * np.pi * np.arange(n) / n)) ** 2
+            for n, h in zip(grid.shape, grid.spacing, strict=True)
+        ]
+        return Cosines(grid.shape, space.shape), _of_each(_total(along), space)
     if space.size > DENSE:
         raise ConfigError(
             f"{where}: a field of {space.size} values that are not all cells of a grid,"
@@ -99,27 +136,46 @@ def _eigen(
 
     stiffness = np.asarray(jax.hessian(energy)(jnp.zeros(space.size)))
     values, vectors = np.linalg.eigh(stiffness / space.measure)
-    return (
-        np.maximum(values, 0.0).reshape(shape),
-        lambda x: (jnp.asarray(vectors) @ x.ravel()).reshape(shape),
-        lambda x: (jnp.asarray(vectors).T @ x.ravel()).reshape(shape),
-        lambda weights: (vectors**2 @ weights.ravel()).reshape(shape),
-    )
+    return Vectors(vectors, shape), np.maximum(values, 0.0).reshape(shape)
 
 
-def _cosines(grid: Grid) -> tuple[Float[np.ndarray, "*shape"], Squares]:
-    """Eigenvalues and squares (see `_eigen`) of a grid, whose eigenvectors are cosines."""
-    along = [
-        (2.0 * np.sin(0.5 * np.pi * np.arange(n) / n) / h) ** 2
-        for n, h in zip(grid.shape, grid.spacing, strict=True)
-    ]
-    values = sum(np.meshgrid(*along, indexing="ij"))
+def matern_spectrum(
+    space: Space, lengths: tuple[float, ...], where: str
+) -> tuple[Modes, Float[np.ndarray, "*shape"]]:
+    """Eigenvectors and eigenvalues of the covariance (1 - sum_a lengths_a^2 d^2/dx_a^2)^-2, up to a
+    factor.
 
-    def squares(weights: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
-        for axis, n in enumerate(grid.shape):
-            basis = np.cos(np.pi * np.outer(np.arange(n) + 0.5, np.arange(n)) / n)
-            square = basis**2 * np.where(np.arange(n) == 0, 1.0, 2.0) / n
-            weights = np.moveaxis(np.tensordot(square, weights, (1, axis)), 0, axis)
-        return weights
+    On all cells of a grid it is that of the continuous field at their centres. A wave k looks there
+    like any other 2 n m + k, n cells an axis, whose variances add: with m up to `ALIASES` those
+    left out are below 2 % of all, where the grid has four cells a length or more.
 
-    return np.asarray(values), squares
+    Parameters
+    ----------
+    space : Space
+    lengths : tuple of float
+        One for each axis of the grid; all the same where the space is not all cells of one.
+    where : str
+        As for `laplacian`.
+    """
+    grid = space.box
+    if grid is None:
+        modes, values = laplacian(space, where)
+        return modes, (1.0 + lengths[0] ** 2 * values) ** -2
+    power = np.zeros(grid.shape)
+    for shift in np.ndindex(*(2 * ALIASES + 1,) * grid.ndim):
+        along = [
+            (np.pi * length / extent * (np.arange(n) + 2 * n * (m - ALIASES))) ** 2
+            for n, extent, length, m in zip(grid.shape, grid.extent, lengths, shift, strict=True)
+        ]
+        power += (1.0 + _total(along)) ** -2
+    return Cosines(grid.shape, space.shape), _of_each(power, space)
+
+
+def _of_each(field: Float[np.ndarray, "*cells"], space: Space) -> Float[np.ndarray, "*shape"]:
+    """A field on the grid of a space, for each of the fields of that one."""
+    return np.tile(field.ravel(), space.size // field.size).reshape(space.shape)
+
+
+def _total(along: Sequence[Float[np.ndarray, " n"]]) -> Float[np.ndarray, "*shape"]:
+    """The sum of one value of each axis, at every point of a grid."""
+    return np.asarray(sum(np.meshgrid(*along, indexing="ij", sparse=True)))

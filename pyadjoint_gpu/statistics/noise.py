@@ -1,148 +1,247 @@
-"""Gaussian noise of sensors, and whitening by it."""
+"""Gaussian noise of data, as it is stated: independent, dense, correlated in time, blocks and
+sums."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Any
 
 import numpy as np
+import scipy.sparse
 from jaxtyping import Float, Int
 
-from ..core.checks import finite_array
-from ..core.errors import DataError
+from ..core.checks import check_kind, count, finite_array, positive, real_array
+from ..core.errors import ConfigError, DataError, shown
 from ..core.quantities import converter, power, spelling, stated
-from .covariance import check_symmetric, diagonal_blocks
+from .bound_noise import BoundNoise, Errors, added, as_covariance, bound
+from .observed import check_errors, check_symmetric_matrix, check_units
 
 
-def in_units(given: Any, units: str) -> Any:
-    """Noise in the units of the data (covariances in their squares), where both state units.
-
-    Raises
-    ------
-    DataError
-        If the units of the noise do not convert.
-    """
-    own = stated(given)
-    if own is None or spelling(units) == "1":
-        return given
-    wanted = units if np.ndim(given) < 2 else power((units, 2))
-    return converter("noise", own, wanted).difference(finite_array("noise", given))
-
-
-class Noise:
-    """Gaussian noise of sensors, independent between them or correlated.
-
-    Parameters
-    ----------
-    given : number or array
-        A standard deviation; one for each sensor, shape (C,); a covariance for each sensor,
-        (C, T, T); or one of all sensors, (C, T, C, T).
-    candidates, steps : int
-        C and T.
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """What a noise is bound to: n data, with their units, times and places.
 
     Attributes
     ----------
-    given : array
-    deviations : array, shape (C,), or None
-        Standard deviations, where no covariances are given.
-    inverses : array, shape (C, T, T), or None
-        L_j^-1, with L_j L_j^T the covariance of sensor j.
-    correlated : array, shape (C, T, C, T), or None
-        The covariance of all sensors, where they are correlated.
+    size : int
+        n.
+    units : str
+        Units of the data; "1" where these state none.
+    times : array, shape (n,), optional
+    time_units : str
+    sites : array of int, shape (n,), optional
+        Number of each datum's place; one place for all unless given.
+    name : str
+        What the noise is called in messages.
+    """
+
+    size: int
+    units: str = "1"
+    times: Float[np.ndarray, " n"] | None = None
+    time_units: str = "1"
+    sites: Int[np.ndarray, " n"] | None = None
+    name: str = "noise"
+
+    def deviations(self, given: Any) -> Float[np.ndarray, " n"]:
+        """Standard deviations of all data, in their units."""
+        array = self._in_units(given, self.units)
+        if not array.ndim:  # which cannot mark single data as missing
+            finite_array(self.name, array)
+        if array.ndim > 1:
+            raise DataError(f"{self.name}: found shape {array.shape}, expected {(self.size,)}")
+        check_errors(self.name, array, self.size)
+        return np.broadcast_to(array, self.size)
+
+    def covariance(self, given: Any) -> Errors:
+        """The covariance of all data, in the square of their units."""
+        if scipy.sparse.issparse(given):
+            return scipy.sparse.csr_array(given)
+        array = self._in_units(given, power((self.units, 2)))
+        check_errors(self.name, array, self.size)
+        check_symmetric_matrix(self.name, array)
+        return scipy.sparse.csr_array(array)
+
+    def correlated(self, sd: Float[np.ndarray, " n"], duration: Any) -> Errors:
+        """The covariance sd sd' exp(-|t - t'| / duration) between data of one place."""
+        if self.times is None:
+            raise ConfigError(
+                f"{self.name}.duration: found {shown(duration)}, but the data have no times"
+            )
+        length = self.length(duration)
+        sites = np.zeros(self.size, dtype=int) if self.sites is None else self.sites
+        parts: list[Float[np.ndarray, "m m"]] = []
+        order = np.argsort(sites, kind="stable")
+        for which in np.split(order, np.flatnonzero(np.diff(sites[order])) + 1):
+            apart = np.abs(self.times[which, None] - self.times[which])
+            parts.append(sd[which, None] * np.exp(-apart / length) * sd[which])
+        back = np.argsort(order)
+        return scipy.sparse.csr_array(scipy.sparse.block_diag(parts, format="csr"))[back][:, back]
+
+    def length(self, duration: Any) -> float:
+        """A duration in the unit of the data's times."""
+        name = f"{self.name}.duration"
+        how = converter(name, stated(duration), self.time_units)
+        return how.difference(_positive(name, duration))
+
+    def part(self, which: slice) -> Layout:
+        """The layout of consecutive data."""
+        times = None if self.times is None else self.times[which]
+        sites = None if self.sites is None else self.sites[which]
+        return replace(self, size=which.stop - which.start, times=times, sites=sites)
+
+    def _in_units(self, given: Any, units: str) -> Float[np.ndarray, " ..."]:
+        """Errors in `units` if these and their own are stated."""
+        array = real_array(self.name, given)
+        if spelling(units) == "1":
+            check_units(self.name, given)
+            return array
+        return converter(self.name, stated(given), units).difference(array)
+
+
+class Noise:
+    """Gaussian noise e ~ N(0, Sigma) of data:
+
+        Noise(sd)                       independent errors, Sigma = diag(sd^2);
+        Noise(sd, duration=tau)         sd sd' exp(-|t - t'| / tau) between data of one place, the
+                                        covariance of an autoregressive process of first order;
+        Noise(covariance=Sigma)         any covariance;
+        a + b                           the sum of two independent ones: that of an instrument and
+                                        that of a model, whose covariances add;
+        Noise.blocks((a, 40), (b, 7))   data sets one after another, each with its own noise.
+
+    Parameters
+    ----------
+    sd : float or array, shape (n,)
+        Standard deviation, one or one a datum; infinite or NaN where nothing is observed. For
+        sensors of a linear time-invariant system also one a sensor, or of the shape of the data. In
+        the units of the data, unless it states others.
+    covariance : array, shape (n, n)
+        Sigma, in the square of the data's units. For sensors also those of each, (C, T, T), or
+        that of all, (C, T, C, T).
+    duration : float, optional
+        tau, in the unit of the data's times.
 
     Raises
     ------
-    DataError
-        If it has another shape, or is not symmetric and positive definite.
+    ConfigError, DataError
+        If not one of `sd` and `covariance` is given, or one holds no numbers. On use: if shapes do
+        not fit the data, units do not convert, a standard deviation is not positive or the
+        covariance not symmetric and positive definite.
     """
 
-    def __init__(self, given: Any, candidates: int, steps: int):
-        self.given = values = finite_array("noise", given)
-        self.candidates, self.steps = candidates, steps
-        each = candidates, steps, steps
-        if values.shape not in ((), (candidates,), each, (candidates, steps, candidates, steps)):
-            raise DataError(
-                f"noise: found shape {values.shape}, expected a number, {(candidates,)},"
-                f" {each} or {(candidates, steps, candidates, steps)}"
-            )
-        self.deviations: Float[np.ndarray, " candidates"] | None = None
-        self.inverses: Float[np.ndarray, "candidates times times"] | None = None
-        self.correlated: Float[np.ndarray, "candidates times candidates times"] | None = None
-        if values.ndim < 2:
-            if not (values > 0.0).all():
-                raise DataError(f"noise: found {values.min():g}, expected values > 0")
-            self.deviations = np.broadcast_to(values, (candidates,))
-            return
-        if values.ndim == 4:
-            check_symmetric(values, "noise")
-            self.correlated, values = values, diagonal_blocks(values)
-        elif np.abs(values - values.swapaxes(1, 2)).max() > 1e-8 * np.abs(values).max():
-            raise DataError("noise: a covariance is not symmetric")
-        try:
-            self.inverses = np.linalg.inv(np.linalg.cholesky(values))
-        except np.linalg.LinAlgError:
-            raise DataError("noise: a covariance is not positive definite") from None
-        if self.correlated is not None:
-            try:
-                np.linalg.cholesky(self.correlated.reshape(candidates * steps, -1))
-            except np.linalg.LinAlgError:
-                raise DataError("noise: it is not positive definite") from None
+    def __init__(self, sd: Any = None, *, covariance: Any = None, duration: Any = None):
+        if (sd is None) == (covariance is None):
+            found = "neither" if sd is None else "both"
+            raise ConfigError(f"noise: found {found} of sd and covariance, expected one of them")
+        if duration is not None and sd is None:
+            raise ConfigError("noise.duration: found beside a covariance, expected a sd")
+        name = "noise.sd" if covariance is None else "noise.covariance"
+        if not scipy.sparse.issparse(covariance):
+            real_array(name, sd if covariance is None else covariance)
+        if duration is not None:
+            _positive("noise.duration", duration)
+        self.sd, self._covariance, self.duration = sd, covariance, duration
 
     @classmethod
-    def of(cls, given: Any, candidates: int, steps: int) -> Noise:
-        """`given` itself if it is a `Noise` already, else the noise that it describes."""
-        return given if isinstance(given, cls) else cls(given, candidates, steps)
+    def of(cls, given: Any, name: str = "noise") -> Noise:
+        """`given` if it is a Noise, else the one of standard deviations (a number, or an array of
+        one axis) or of a covariance."""
+        if isinstance(given, Noise):
+            return given
+        return cls(given) if real_array(name, given).ndim < 2 else cls(covariance=given)
 
-    def matrix(self) -> Float[np.ndarray, "candidates times candidates times"]:
-        """The covariance of all sensors."""
-        if self.correlated is not None:
-            return self.correlated
-        out = np.zeros((self.candidates, self.steps) * 2)
-        for k in range(self.candidates):
-            if self.deviations is None:
-                out[k, :, k] = self.given[k]
-            else:
-                np.fill_diagonal(out[k, :, k], np.square(self.deviations[k]))
-        return out
+    @classmethod
+    def of_table(cls, table: Mapping[str, Any]) -> Noise:
+        """The noise of a run file's table, or of `bound_noise.arrays` of a covariance."""
+        if "row" not in table:
+            return cls(**table)
+        where = table["row"], table["column"]
+        return cls(covariance=scipy.sparse.csr_array((table["covariance"], where)))
 
-    def select(self, sensors: Int[np.ndarray, " some"]) -> Noise:
-        """The noise of some of the sensors, by their indices."""
-        given = self.given
-        if given.ndim:
-            given = given[sensors]
-        if given.ndim == 4:
-            given = given[:, :, sensors]
-        return Noise(given, len(sensors), self.steps)
+    @staticmethod
+    def blocks(*parts: tuple[Noise, int]) -> Noise:
+        """The noise of data sets one after another, from the noise and the number of data of
+        each."""
+        return _Blocks(*parts)
 
-    def draw(
-        self, generator: np.random.Generator, count: int
-    ) -> Float[np.ndarray, "{count} times candidates"]:
-        """Samples of the noise."""
-        z = generator.standard_normal((count, self.steps, self.candidates))
-        if self.deviations is not None:
-            return z * self.deviations
-        if self.correlated is None:
-            return np.einsum("cij,bjc->bic", np.linalg.cholesky(self.given), z)
-        root = np.linalg.cholesky(self.correlated.reshape(self.candidates * self.steps, -1))
-        flat = np.swapaxes(z, 1, 2).reshape(count, -1) @ root.T
-        return np.swapaxes(flat.reshape(count, self.candidates, self.steps), 1, 2)
+    def __add__(self, other: Noise) -> Noise:
+        check_kind("noise", other, Noise)
+        return _Sum(self, other)
 
-    def whiten(
-        self, blocks: Float[np.ndarray, "times some times"], p: int, which: slice
-    ) -> Float[np.ndarray, "times some times"]:
-        """L_p^-1 B_pj L_j^-T for blocks B_pj of sensor p with the sensors j of `which`."""
-        if self.deviations is not None:
-            scale = self.deviations[p] * self.deviations[which]
-            return blocks / scale[:, None]
-        assert self.inverses is not None
-        left = np.tensordot(self.inverses[p], blocks, 1)
-        return np.moveaxis(np.moveaxis(left, 1, 0) @ self.inverses[which].swapaxes(1, 2), 0, 1)
+    def __repr__(self) -> str:
+        given = {"sd": self.sd, "covariance": self._covariance, "duration": self.duration}
+        said = (f"{k}={shown(v)}" for k, v in given.items() if v is not None)
+        return f"Noise({', '.join(said)})"
 
-    def whiten_diagonal(
-        self, blocks: Float[np.ndarray, "some times times"], which: slice
-    ) -> Float[np.ndarray, "some times times"]:
-        """L_j^-1 B_jj L_j^-T for blocks B_jj of the sensors j of `which`."""
-        if self.deviations is not None:
-            return blocks / np.square(self.deviations[which])[:, None, None]
-        assert self.inverses is not None
-        left = self.inverses[which]
-        return left @ blocks @ left.swapaxes(1, 2)
+    def on(self, data: Layout) -> BoundNoise:
+        """The noise of data that are all observed."""
+        errors = self.errors(data)
+        finite_array(data.name, errors if isinstance(errors, np.ndarray) else errors.data)
+        return bound(errors, data.name, data.times)
+
+    def errors(self, data: Layout) -> Errors:
+        """The errors of data: standard deviations or a covariance, in the data's units."""
+        if self._covariance is not None:
+            return data.covariance(self._covariance)
+        sd = data.deviations(self.sd)
+        return sd if self.duration is None else data.correlated(sd, self.duration)
+
+    def each(self, of: Callable[[Any], Any]) -> Noise:
+        """The noise with `of(sd)` in place of its standard deviations."""
+        return self if self.sd is None else Noise(of(self.sd), duration=self.duration)
+
+
+class _Sum(Noise):
+    def __init__(self, *parts: Noise):
+        self.parts = parts
+
+    def __repr__(self) -> str:
+        return " + ".join(map(repr, self.parts))
+
+    def errors(self, data: Layout) -> Errors:
+        return reduce(added, (part.errors(data) for part in self.parts))
+
+    def each(self, of: Callable[[Any], Any]) -> Noise:
+        return _Sum(*(part.each(of) for part in self.parts))
+
+
+class _Blocks(Noise):
+    def __init__(self, *parts: tuple[Noise, int]):
+        if not parts:
+            raise ConfigError("noise: found no blocks, expected one or more")
+        for part in parts:
+            check_kind("noise", part, tuple, " of a Noise and a number of data")
+            check_kind("noise", part[0], Noise)
+            count("noise", part[1])
+        self.parts = parts
+
+    def __repr__(self) -> str:
+        return f"Noise.blocks({', '.join(map(repr, self.parts))})"
+
+    def errors(self, data: Layout) -> Errors:
+        ends = np.cumsum([0, *(size for _, size in self.parts)])
+        if ends[-1] != data.size:
+            raise DataError(
+                f"{data.name}: found blocks of {ends[-1]} data in all, expected {data.size}"
+            )
+        found = [
+            noise.errors(data.part(slice(int(start), int(start) + size)))
+            for (noise, size), start in zip(self.parts, ends, strict=False)
+        ]
+        independent = [one for one in found if isinstance(one, np.ndarray)]
+        if len(independent) == len(found):
+            return np.concatenate(independent)
+        return scipy.sparse.block_diag(list(map(as_covariance, found)), format="csr")
+
+    def each(self, of: Callable[[Any], Any]) -> Noise:
+        return self
+
+
+def _positive(name: str, given: Any) -> float:
+    """A number > 0, which may state units."""
+    array = real_array(name, given)
+    if array.ndim:
+        raise ConfigError(f"{name}: found {shown(given)}, expected a positive number")
+    return positive(name, array.item())

@@ -1,4 +1,4 @@
-"""Masks of observed data, checks of their errors, and roots of covariances."""
+"""Checks of errors, and roots of covariances."""
 
 from __future__ import annotations
 
@@ -6,40 +6,9 @@ import re
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
-from ..core.checks import finite_array
 from ..core.errors import DataError
-
-
-def observed(
-    name: str,
-    values: Float[np.ndarray, " n"],
-    noise_name: str,
-    noise: Float[np.ndarray, " ..."],
-) -> tuple[Bool[np.ndarray, " n"], Float[np.ndarray, " used"], Float[np.ndarray, " ..."]]:
-    """Mask of the observed among n values, their values, and their noise.
-
-    A value that is NaN, or whose error is infinite or NaN, is not observed. The noise is one
-    standard deviation, n of them, or a covariance.
-
-    Raises
-    ------
-    DataError
-        If no value is observed, or an observed one or its noise is not finite.
-    """
-    n = len(values)
-    check_errors(noise_name, noise, n)
-    used = ~np.isnan(values)
-    if noise.ndim:
-        used &= np.isfinite(noise if noise.ndim == 1 else np.diag(noise))
-        noise = noise[used] if noise.ndim == 1 else noise[np.ix_(used, used)]
-    if not np.any(used):
-        raise DataError(
-            f"{name}: none of {n} values is observed (each is missing, or has an infinite"
-            " or NaN error), expected one at least"
-        )
-    return used, finite_array(name, values[used]), finite_array(noise_name, noise)
 
 
 def check_units(name: str, value: Any) -> None:
@@ -67,6 +36,13 @@ def check_errors(name: str, given: Float[np.ndarray, " ..."], n: int) -> None:
         raise DataError(f"{name}: found an array of shape {given.shape}, expected {(n, n)}")
 
 
+def check_symmetric_matrix(name: str, given: Float[np.ndarray, "n n"]) -> None:
+    """Raise a `DataError` unless a covariance is symmetric, to round-off, where it is finite."""
+    largest = np.max(np.abs(given), where=np.isfinite(given), initial=0.0)
+    if not np.allclose(given, given.T, rtol=1e-8, atol=1e-12 * largest, equal_nan=True):
+        raise DataError(f"{name}: the covariance is not symmetric")
+
+
 def factor(name: str, given: Float[np.ndarray, " ..."], n: int) -> Float[np.ndarray, "n ..."]:
     """A root of the covariance of n values: their standard deviations, if one or n of these are
     given, or the lower Cholesky factor of a covariance.
@@ -82,8 +58,7 @@ def factor(name: str, given: Float[np.ndarray, " ..."], n: int) -> Float[np.ndar
         if not np.all(given > 0):
             raise DataError(f"{name}: found {np.min(given):g}, expected values > 0")
         return np.broadcast_to(given, n).copy()
-    if not np.allclose(given, given.T, rtol=1e-8, atol=1e-12 * np.max(np.abs(given))):
-        raise DataError(f"{name}: the covariance is not symmetric")
+    check_symmetric_matrix(name, given)
     try:
         return np.linalg.cholesky(given)
     except np.linalg.LinAlgError:

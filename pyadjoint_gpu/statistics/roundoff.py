@@ -20,7 +20,7 @@ from jaxtyping import Float
 
 from ..core.errors import DataError
 from .covariance import diagonal_blocks
-from .noise import Noise
+from .sensor_noise import SensorNoise
 
 LIMIT = 1e-4
 """Largest error allowed: of information in nats, and of inferred values relative to their size."""
@@ -33,7 +33,7 @@ EPS = float(np.finfo(float).eps)
 
 def refusal(
     name: str,
-    noise: Noise,
+    noise: SensorNoise,
     largest: float,
     size: int,
     otherwise: str = "it is not positive definite",
@@ -57,7 +57,7 @@ def refusal(
 
 
 def cholesky(
-    matrix: Float[np.ndarray, "n n"], name: str, noise: Noise, largest: float
+    matrix: Float[np.ndarray, "n n"], name: str, noise: SensorNoise, largest: float
 ) -> Float[np.ndarray, "n n"]:
     """The Cholesky factor L of K = L L^T, which overwrites K, from its lower triangle; or the
     `refusal` of a K that is not positive definite."""
@@ -71,7 +71,7 @@ def check(
     factor: Float[np.ndarray, "n n"],
     spread: Float[np.ndarray, " n"],
     name: str,
-    noise: Noise,
+    noise: SensorNoise,
     largest: float,
 ) -> None:
     """Raise a `refusal` unless the factor L of K = L L^T is accurate enough.
@@ -87,7 +87,7 @@ def check(
 
 def factorised(
     blocks: Float[np.ndarray, "candidates times candidates times"],
-    noise: Noise,
+    noise: SensorNoise,
     *,
     times_first: bool,
 ) -> Float[np.ndarray, "n n"]:
@@ -121,7 +121,7 @@ def error(probes: Float[np.ndarray, "n probes"]) -> float:
     return EPS * float(np.square(probes).sum()) / PROBES / np.sqrt(len(probes))
 
 
-def judge(error: float, name: str, noise: Noise, largest: float, size: int) -> None:
+def judge(error: float, name: str, noise: SensorNoise, largest: float, size: int) -> None:
     """Raise a `DataError` if the error of a factor is above `LIMIT`; arguments as for `refusal`."""
     if not error <= LIMIT:
         close = "it is too close to a singular one for double precision"

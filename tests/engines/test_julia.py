@@ -106,6 +106,17 @@ def test_taylor_and_adjoint(shape, kind, julia):
     assert report.error < 1e-10
 
 
+def test_hessian_products_agree(julia, embedded):
+    """Tangents are the embedded engine's at Julia's state, adjoints Julia's."""
+    v = np.random.default_rng(0).standard_normal(problem_on(julia).size)
+    for gauss_newton in (False, True):
+        found, expected = (
+            tested.hessian(tested.initial, gauss_newton=gauss_newton).product(v).vector
+            for tested in map(problem_on, (julia, embedded))
+        )
+        np.testing.assert_allclose(found, expected, atol=1e-7 * np.max(np.abs(expected)))
+
+
 def test_gradient_is_the_same_bits_again(julia):
     tested = problem_on(julia)
     first, again = (tested.evaluate(tested.initial) for _ in range(2))

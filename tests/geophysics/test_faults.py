@@ -66,15 +66,18 @@ def test_a_thrust_lifts_what_is_above_it():
     assert strike[0, 1] > 0.1 and strike[1, 1] < -0.1
 
 
-def test_smoothing():
+@double
+def test_the_space_of_slip():
+    """Slip that is alike on all patches has no gradient; kinds are apart."""
     fault = Fault(6.0, 2.0, along=6, down=4, slips=("strike", "dip"))
-    lap = fault.smoothing()
-    assert lap.shape == (48, 48)
-    np.testing.assert_allclose(lap @ np.ones(48), 0.0, atol=1e-12)
-    i, j = np.indices((6, 4))
-    bent = lap[:24, :24] @ (0.5 * i**2.0 + 3.0 * j).ravel()
-    np.testing.assert_allclose(bent.reshape(6, 4)[1:-1, 1:-1], 1.0)
-    assert np.all(lap[:24, 24:] == 0.0)
+    space = fault.space
+    assert space.shape == (48,) and space.measure == 0.5
+    assert space.dirichlet(np.repeat([1.0, -3.0], 24)) == 0.0
+    along, down = space.positions()
+    np.testing.assert_allclose(along[:5], [-2.5, -2.5, -2.5, -2.5, -1.5])
+    # Of 2 along + 3 down, between middles of patches: 5/6 and 3/4 of the area, for each kind.
+    found = space.dirichlet(2.0 * along + 3.0 * down)
+    assert found == pytest.approx(2 * 12.0 * (4.0 * 5 / 6 + 9.0 * 3 / 4))
 
 
 @pytest.mark.slow

@@ -2,9 +2,12 @@ import h5py
 import numpy as np
 import pytest
 from cases import observations, problem
+from every_model import EVERY
 
 import pyadjoint_gpu as pag
 from pyadjoint_gpu.core.errors import ConfigError, DataError
+from pyadjoint_gpu.inversion.variables import Scaled
+from pyadjoint_gpu.problem.hessian import Hessian
 
 ITERATIONS = 60
 SAME_BITS_BUT = ("wall_time",)
@@ -93,19 +96,66 @@ def test_a_journal_grows(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["TNC", "SLSQP", "trust-constr", "L-BFGS-B"])
+@pytest.mark.parametrize("method", ["TNC", "SLSQP", "trust-constr", "L-BFGS-B", "newton-cg"])
 def test_resume_is_exact_with_other_methods(method, tmp_path):
     path = tmp_path / "run.h5"
     data = observations((9, 17))
+
+    def make():
+        bounds = (1e-6, 1e2)
+        transform = "logistic" if method == "newton-cg" else "log"
+        return pag.Problem(
+            problem((9, 17), data=data).model,
+            pag.Control("permeability", 1.0, bounds=bounds, transform=transform),
+            pag.LeastSquares(data),
+            pag.Smoothness("permeability", weight=1.0, length=0.1),
+            tolerance=1e-10,
+        )
 
     def stop(state):
         return state.iteration == 2
 
     options = {"method": method, "max_iterations": 6, "progress": False}
-    pag.invert(problem((9, 17), data=data), journal=path, callback=stop, **options)
+    pag.invert(make(), journal=path, callback=stop, **options)
     resumed = pag.resume(path, progress=False)
-    whole = pag.invert(problem((9, 17), data=data), **options)
-    assert_same_bits(resumed, whole)
+    assert_same_bits(resumed, pag.invert(make(), **options))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["darcy", *(pytest.param(n, marks=pytest.mark.slow) for n in ("channel", "steps", "sound"))],
+)
+def test_hessian_products_go_on_with_the_same_bits(name, tmp_path, monkeypatch):
+    """Ended within conjugate gradients, on steady models and over time steps: products then start
+    from the recorded state."""
+    path, right, count = tmp_path / "run.h5", Hessian.product, 0
+
+    def cut(self, v):
+        nonlocal count
+        count += 1
+        if count == 3:
+            raise KeyboardInterrupt
+        return right(self, v)
+
+    options = {"method": "newton-cg", "max_iterations": 4, "progress": False}
+    monkeypatch.setattr(Hessian, "product", cut)
+    first = pag.invert(EVERY[name](), journal=path, **options)
+    assert first.attrs["status"] == "interrupted"
+    count = 3
+    resumed = pag.resume(path, progress=False)
+    again, count = count, 3
+    assert_same_bits(resumed, pag.invert(EVERY[name](), **options))
+    assert again == count - 2  # those on record are not computed again
+    assert resumed["products"][-1] <= count - 3
+
+
+def test_a_product_of_another_problem_is_refused(tmp_path, monkeypatch):
+    path = tmp_path / "run.h5"
+    options = {"method": "newton-cg", "max_iterations": 2, "progress": False}
+    pag.invert(EVERY["darcy"](), journal=path, **options)
+    monkeypatch.setattr(Scaled, "change", lambda self, p: 2.0 * p)
+    with pytest.raises(DataError, match="Hessian product 0 is another"):
+        pag.resume(path, progress=False)
 
 
 def test_code_in_a_problem_must_be_given_again(tmp_path):

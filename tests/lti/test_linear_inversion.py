@@ -25,7 +25,8 @@ from scipy.special import k1
 import pyadjoint_gpu as pag
 from pyadjoint_gpu.lti import LinearInversion, ToeplitzMap
 from pyadjoint_gpu.lti.covariance import covariance
-from pyadjoint_gpu.statistics import SpaceTimePrior
+from pyadjoint_gpu.statistics import Dense as DensePrior
+from pyadjoint_gpu.statistics import Independent, Matern, SpaceTime
 
 RNG = np.random.default_rng(0)
 DATA = RNG.normal(size=(STEPS, SENSORS))
@@ -111,15 +112,15 @@ def test_a_block_column_of_plain_hdf5(tmp_path: Path):
 def test_a_prior_of_a_forcing(source: str, duration: float | None):
     """Its root is one, its variance the one asked for, its times correlate as said."""
     space = water(source).space("source")
-    length = None if source == "points" else 1.5
-    found = SpaceTimePrior.matern(space, 2.0, length, duration)
-    size = found.steps * int(np.prod(found.sites))
-    unit = np.eye(size).reshape(-1, found.steps, *found.sites)
-    matrix, root = found.covariance(unit).reshape(size, -1), found.root(unit).reshape(size, -1)
+    before = Independent(2.0) if source == "points" else Matern(2.0, 1.5)
+    found = SpaceTime(before, duration).on(space)
+    size = int(np.prod(found.shape))
+    unit = np.eye(size).reshape(-1, *found.shape)
+    matrix, root = (np.asarray(f(unit)).reshape(size, -1) for f in (found.covariance, found.root))
     np.testing.assert_allclose(root.T @ root, matrix, atol=1e-12)
     np.testing.assert_allclose(np.diag(matrix), 4.0, rtol=1e-12)
     np.testing.assert_allclose(found.variance, 4.0, rtol=1e-12)
-    per_time = matrix.reshape(found.steps, size // found.steps, found.steps, -1)
+    per_time = matrix.reshape(space.count, size // space.count, space.count, -1)
     rate = 0.0 if duration is None else np.exp(-0.1 / 0.3)
     np.testing.assert_allclose(per_time[3, :, 1], rate**2 * per_time[3, :, 3], atol=1e-12)
     np.testing.assert_allclose(per_time[3, :, 2], rate * per_time[3, :, 3], atol=1e-12)
@@ -131,33 +132,30 @@ def test_a_prior_correlates_as_matern():
     whole = pag.models.ShallowWater(grid, 0.1, 1, source="cells").space("source")
     middle = np.zeros((1, 60, 60))
     middle[0, 30, 30] = 1.0
-    found = SpaceTimePrior.matern(whole, 1.0, 4.0).covariance(middle)[0, 30]
+    found = np.asarray(Matern(1.0, 4.0).on(whole).covariance(middle))[0, 30]
     distance = np.array([3.0, 4.0, 8.0, 12.0]) / 4.0
     np.testing.assert_allclose(found[[33, 34, 38, 42]], distance * k1(distance), atol=0.03)
     part = {"low": [5, 5], "high": [55, 55]}
     box = pag.models.ShallowWater(grid, 0.1, 1, source=part).space("source")
-    inner = SpaceTimePrior.matern(box, 1.0, 4.0)
+    inner = Matern(1.0, 4.0).on(box)
     row = inner.covariance(middle[:, 5:55, 5:55].reshape(1, -1)).reshape(50, 50)[25]
     np.testing.assert_allclose(row[15:40], found[20:45], atol=2e-3)
 
 
 def test_draws_have_the_covariance():
     before = prior("exponential")
-    found = before.draws(20_000, seed=3).reshape(20_000, -1)
+    found = before.draw(20_000, seed=3).reshape(20_000, -1)
     expected = np.kron(before.times, spd(PLACES, 5))
     error = np.abs(found.T @ found / 20_000 - expected)
     sizes = np.sqrt(np.outer(np.diag(expected), np.diag(expected)))
     assert np.max(error / sizes) < 5.0 / np.sqrt(20_000)
 
 
-def test_weights_and_what_is_known():
+def test_what_is_known():
     matrix = spd(PLACES, 5)
-    weights = np.linspace(0.0, 2.0, PLACES)
-    unit = np.eye(PLACES)[:, None].repeat(STEPS, axis=1)
-    found = prior().weighted(weights).covariance(unit)[:, 0]
-    np.testing.assert_allclose(found, np.sqrt(np.outer(weights, weights)) * matrix, atol=1e-13)
     known = np.arange(PLACES) < 3
-    rest = prior().given(known).covariance(unit)[:, 0]
+    unit = np.eye(PLACES)[:, None].repeat(STEPS, axis=1)
+    rest = np.asarray(prior().given(known).covariance(unit))[:, 0]
     np.testing.assert_allclose(rest[:3], 0.0, atol=1e-13)
     np.testing.assert_allclose(
         np.linalg.inv(rest[3:, 3:]), np.linalg.inv(matrix)[3:, 3:], atol=1e-11
@@ -273,7 +271,7 @@ def test_saved_and_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 @pytest.mark.slow
 def test_an_inversion_on_all_cells_is_loaded(tmp_path: Path):
     space = water().space("source")
-    before = SpaceTimePrior.matern(space, 1.0, 2.0)
+    before = Matern(1.0, 2.0).on(space)
     of = ToeplitzMap.of(RNG.normal(size=(space.count, 2, *GRID.shape)))
     found = LinearInversion(of, before, 0.1)
     found.save(tmp_path / "inversion.h5")
@@ -310,7 +308,7 @@ def test_wrong_shapes_are_named():
         with pytest.raises(pag.ConfigError, match="sensors: found"):
             of.select(wrong)
     with pytest.raises(pag.DataError, match="6 times and places"):
-        LinearInversion(of.select([0]), SpaceTimePrior.of(np.ones(3), STEPS), 1.0)
+        LinearInversion(of.select([0]), Independent(np.ones(3)).on((STEPS, 3)), 1.0)
     found = inversion()
     with pytest.raises(pag.DataError, match="data: found shape"):
         found.infer(DATA.T)
@@ -340,29 +338,39 @@ def test_noise_that_cannot_be(noise: object, message: str):
 
 
 def test_priors_that_cannot_be():
-    space = water("box").space("source")
+    space, of = water("box").space("source"), decaying(SENSORS, 1)
     with pytest.raises(pag.DataError, match="sd: found -1"):
-        SpaceTimePrior.matern(space, -1.0, 1.0)
-    with pytest.raises(pag.DataError, match=r"sd: found shape \(2,\)"):
-        SpaceTimePrior.matern(space, [1.0, 1.0], 1.0)
+        Matern(-1.0, 1.0).on(space)
+    with pytest.raises(pag.ConfigError, match=r"sd: found \[1.0, 1.0\], expected .*shape \(12,\)"):
+        Matern([1.0, 1.0], 1.0).on(space)
     with pytest.raises(pag.ConfigError, match="length: found 0"):
-        SpaceTimePrior.matern(space, 1.0, 0)
+        Matern(1.0, 0).on(space)
     with pytest.raises(pag.ConfigError, match="length: found None"):
-        SpaceTimePrior.matern(space, 1.0, None)
-    with pytest.raises(pag.ConfigError, match="points are independent"):
-        SpaceTimePrior.matern(water("points").space("source"), 1.0, 1.0)
+        Matern(1.0, None).on(space)
+    with pytest.raises(pag.ConfigError, match="length: points have no neighbours"):
+        Matern(1.0, 1.0).on(water("points").space("source"))
     with pytest.raises(pag.ConfigError, match="duration: found -1"):
-        SpaceTimePrior.matern(space, 1.0, 1.0, -1)
-    with pytest.raises(pag.ConfigError, match="found CellSpace"):
-        SpaceTimePrior.matern(water().space("depth"), 1.0, 1.0)
-    with pytest.raises(pag.DataError, match="not positive definite"):
-        SpaceTimePrior.of(-np.eye(3), 2)
-    with pytest.raises(pag.DataError, match="not symmetric"):
-        SpaceTimePrior.of(np.triu(np.ones((3, 3))), 2)
-    with pytest.raises(pag.DataError, match="correlation: found shape"):
-        SpaceTimePrior.of(np.eye(3), 2, [0.5, 0.1])
-    with pytest.raises(pag.DataError, match="weights"):
-        prior().weighted(-np.ones(PLACES))
+        SpaceTime(Matern(1.0, 1.0), -1)
+    with pytest.raises(pag.ConfigError, match="duration: the unknowns have no times"):
+        SpaceTime(Matern(1.0, 1.0), 1.0).on(water().space("depth"))
+    with pytest.raises(pag.ConfigError, match=r"space, found values of shape \(7,\); bind it"):
+        LinearInversion(of, SpaceTime(Matern(1.0, 1.0)), 1.0)
+    with pytest.raises(pag.ConfigError, match="Uniform"):
+        LinearInversion(of, pag.statistics.Uniform(0.0, 1.0), 1.0)
+    with pytest.raises(pag.ConfigError, match="not separable in space and time"):
+        LinearInversion(of, DensePrior(np.eye(STEPS * PLACES)).on((STEPS, PLACES)), 1.0)
+    with pytest.raises(pag.ConfigError, match=r"prior\.space: found SpaceTime"):
+        SpaceTime(SpaceTime(Matern(1.0, 1.0)))
+    with pytest.raises(pag.ConfigError, match="both duration and correlation"):
+        SpaceTime(Matern(1.0, 1.0), 1.0, np.ones(3))
+    for wrong, match in (
+        (DensePrior(-np.eye(PLACES)), "not positive definite"),
+        (DensePrior(np.triu(np.ones((PLACES, PLACES)))), "not symmetric"),
+        (SpaceTime(Independent(1.0), correlation=[0.5, 0.1]), "correlation: found shape"),
+        (SpaceTime(Independent(1.0), correlation=np.ones(STEPS)), "not positive definite"),
+    ):
+        with pytest.raises(pag.DataError, match=match):
+            LinearInversion(of, wrong, 1.0)
     with pytest.raises(pag.DataError, match="places"):
         prior().given(np.zeros(PLACES, bool))
 

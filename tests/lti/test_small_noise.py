@@ -13,7 +13,7 @@ from pyadjoint_gpu.core.errors import DataError
 from pyadjoint_gpu.lti import LinearInversion, ToeplitzMap
 from pyadjoint_gpu.lti.covariance import covariance
 from pyadjoint_gpu.placement import information, place_sensors, select
-from pyadjoint_gpu.statistics import DenseCovariance, SpaceTimePrior
+from pyadjoint_gpu.statistics import Dense, DenseCovariance, SpaceTime
 
 STEPS, SENSORS = 6, 10
 RATIOS = [10.0**-k for k in range(2, 10)]
@@ -30,11 +30,11 @@ class System:
         space = np.exp(-0.5 * ((sensors[:, None] - at) / length) ** 2)
         self.map = ToeplitzMap.of(space * np.exp(-0.3 * np.arange(STEPS))[:, None, None])
         matrix, times = np.exp(-np.abs(at[:, None] - at)), 0.7 ** np.arange(STEPS)
-        self.prior = SpaceTimePrior.of(matrix, STEPS, times)
+        self.prior = SpaceTime(Dense(matrix), correlation=times).on((STEPS, places))
         self.root = np.kron(np.linalg.cholesky(self.prior.times), np.linalg.cholesky(matrix))
         self.covariance = covariance(self.map, self.prior)
         self.signal = float(np.sqrt(np.einsum("itit->it", self.covariance).max()))
-        self.data = self.map.matvec(self.prior.draws(1, 3)[0])
+        self.data = self.map.matvec(self.prior.draw(1, 3)[0])
 
     def svd(self, sensors, sd):
         """Singular values of L^-1 F Gamma^(1/2), never squared."""

@@ -17,7 +17,7 @@ import pyadjoint_gpu as pag
 from pyadjoint_gpu.lti import CovarianceFile, LinearInversion
 from pyadjoint_gpu.lti.covariance import covariance
 from pyadjoint_gpu.placement import place_sensors
-from pyadjoint_gpu.statistics import SpaceTimePrior
+from pyadjoint_gpu.statistics import Independent, Matern
 
 OF, QUANTITIES = decaying(SENSORS, 1), decaying(2, 2)
 GOAL = np.arange(PLACES) < 2
@@ -76,11 +76,24 @@ def test_information_is_lost_entropy(noise: str, goal: str | None):
     np.testing.assert_allclose(found["information"].diff("step"), found["gain"][1:])
 
 
-def test_weights_are_of_the_prior():
+@pytest.mark.parametrize("goal", GOALS)
+def test_weights_are_of_the_prior(goal: str | None):
     weights = np.linspace(0.1, 2.0, PLACES)
-    found = place_sensors(OF, prior("exponential"), 0.3, 2, weights=weights)
+    found = place_sensors(OF, prior("exponential"), 0.3, 2, weights=weights, goal=GOALS[goal])
     order = tuple(found["order"].values)
-    assert found["information"][1] == pytest.approx(gain(order, "isotropic", weights))
+    assert found["information"][1] == pytest.approx(gain(order, "isotropic", weights, goal))
+
+
+def test_sites_of_weight_zero_are_not_asked_for():
+    """With little weight the goal is the same but for it."""
+    goal, least = np.arange(PLACES) < 3, 1e-9
+    zero = np.where(np.arange(PLACES) == 1, 0.0, 1.0)
+    found = place_sensors(OF, prior("exponential"), 0.3, 2, weights=zero, goal=goal)
+    rest = goal & (zero > 0)
+    near = place_sensors(OF, prior("exponential"), 0.3, 2, weights=zero + least, goal=rest)
+    np.testing.assert_allclose(found["information"], near["information"], rtol=1e-5)
+    with pytest.raises(pag.DataError, match="places: expected"):
+        place_sensors(OF, prior(), 0.3, 2, weights=zero, goal=np.arange(PLACES) == 1)
 
 
 def test_a_mask_as_weights_overstates_what_the_goal_tells():
@@ -260,7 +273,7 @@ def test_a_placement_by_the_wave_model():
     sensors = [[y, x] for y in (1.5, 4.0, 6.5) for x in (7.0, 9.0)]
     column = pag.block_column(model, {"depth": 1.0}, sensors)
     of = pag.lti.ToeplitzMap.of(column)
-    before = SpaceTimePrior.matern(model.space("source"), 0.5, 2.0)
+    before = Matern(0.5, 2.0)
     found = pag.placement.place_sensors(of, before, 0.01, 3)
     assert found["integral_sd"].attrs["units"] == "m"
     points = pag.block_column(model, {"depth": 1.0}, [[4.0, 0.5], [2.0, 9.5]])
@@ -288,7 +301,7 @@ def test_a_placement_by_the_wave_model():
         ({"noise": -1.0}, "noise: found -1"),
         ({"budget": 9}, "budget: found 9"),
         ({"of": decaying(2, 1).select([0, 1]), "existing": [3]}, "existing: found 3"),
-        ({"prior": SpaceTimePrior.of(np.eye(3), STEPS)}, "prior: found 6 times"),
+        ({"prior": Independent(1.0).on((STEPS, 3))}, "prior: found 6 times"),
     ],
 )
 def test_what_cannot_be(options: dict[str, object], message: str):

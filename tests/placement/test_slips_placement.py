@@ -20,8 +20,7 @@ from pyadjoint_gpu.core.errors import ConfigError, DataError
 from pyadjoint_gpu.geophysics import Rupture, continental_margin
 from pyadjoint_gpu.lti import LinearInversion, ToeplitzMap
 from pyadjoint_gpu.placement import information, place_sensors, placement_cost, select
-from pyadjoint_gpu.sampling import GaussianPrior, LinearSMC
-from pyadjoint_gpu.statistics import DenseCovariance, SpaceTimePrior
+from pyadjoint_gpu.statistics import Dense, DenseCovariance, Independent, SpaceTime
 
 OF, BEFORE = decaying(SENSORS, 1), prior()
 BLOCKS = OF.column.values
@@ -49,7 +48,7 @@ def invert(of: Any = OF, before: Any = BEFORE, noise: Any = 0.3, **given: Any) -
 
 
 MAP = "expected a ToeplitzMap; ToeplitzMap.of makes one"
-PRIOR = "expected a SpaceTimePrior; SpaceTimePrior.of makes one"
+PRIOR = r"expected a prior, such as SpaceTime\(Matern\("
 WHOLE = "expected a whole number from 1 to 4"
 RUPTURE = {"centre": [1.0, 2.0], "uplift": 1.0, "length": 1.0, "width": 1.0, "speed": 1.0}
 
@@ -66,7 +65,7 @@ SLIPS: list[tuple[str, Callable[[], object], type[Exception], str]] = [
         rf"prior: found ndarray of shape .*{PRIOR}",
     ),
     ("no prior", lambda: place(prior=None), ConfigError, rf"prior: found None, {PRIOR}"),
-    ("swapped", lambda: place(of=BEFORE, prior=OF), ConfigError, r"of: found SpaceTimePrior"),
+    ("swapped", lambda: place(of=BEFORE, prior=OF), ConfigError, r"of: found Separable"),
     ("array for map, inversion", lambda: invert(BLOCKS), ConfigError, rf"of: found ndarray.*{MAP}"),
     (
         "array for prior, inversion",
@@ -97,10 +96,10 @@ SLIPS: list[tuple[str, Callable[[], object], type[Exception], str]] = [
         "covariance: foun",
     ),
     (
-        "Grid for space",
-        lambda: SpaceTimePrior.matern(pag.Grid((3,), (1.0,)), 1.0, 1.0),
+        "Grid for a prior",
+        lambda: SpaceTime(pag.Grid((3,), (1.0,))),
         ConfigError,
-        "prior: found Grid, expected a forcing's space",
+        "prior.space: found Grid, expected a Prior",
     ),
     (
         "number for grid",
@@ -131,22 +130,8 @@ SLIPS: list[tuple[str, Callable[[], object], type[Exception], str]] = [
     ("number for path", lambda: ToeplitzMap.read(3), ConfigError, "path: found 3, expected a path"),
     # Steps and sizes
     (
-        "steps 4.0",
-        lambda: SpaceTimePrior.of(np.eye(3), 4.0),
-        ConfigError,
-        r"steps: found 4\.0, expected a positive whole number",
-    ),
-    (
-        "steps 0",
-        lambda: SpaceTimePrior.of(np.eye(3), 0),
-        ConfigError,
-        "steps: found 0, expected a po",
-    ),
-    ("steps -1", lambda: SpaceTimePrior.of(np.eye(3), -1), ConfigError, "steps: found -1"),
-    ("steps '4'", lambda: SpaceTimePrior.of(np.eye(3), "4"), ConfigError, "steps: found '4'"),
-    (
         "other steps",
-        lambda: place(prior=SpaceTimePrior.of(np.eye(PLACES), 5)),
+        lambda: place(prior=Independent(1.0).on((5, PLACES))),
         DataError,
         r"prior: found 5 times and places \(7,\), the map has 6 and \(7,\)",
     ),
@@ -165,35 +150,27 @@ SLIPS: list[tuple[str, Callable[[], object], type[Exception], str]] = [
     # Covariances
     (
         "asymmetric covariance",
-        lambda: SpaceTimePrior.of(np.triu(np.ones((3, 3))), 4),
+        lambda: place(prior=Dense(np.triu(np.ones((7, 7))))),
         DataError,
         "prior.covariance: the covariance is not symmetric",
     ),
     (
         "covariance is NaN",
-        lambda: SpaceTimePrior.of(np.full((3, 3), np.nan), 4),
+        lambda: place(prior=Dense(np.full((3, 3), np.nan))),
         DataError,
         "prior.covariance: 9 values are not finite",
     ),
     (
         "no covariance",
-        lambda: SpaceTimePrior.of([], 4),
+        lambda: place(prior=Dense([])),
         DataError,
-        r"found shape \(0, 0\), expected",
+        r"prior.covariance: found shape \(0,\), expected \(7, 7\)",
     ),
     (
         "correlation of other length",
-        lambda: SpaceTimePrior.of(np.eye(3), 4, [1, 0.5]),
+        lambda: place(prior=SpaceTime(Independent(1.0), correlation=[1, 0.5])),
         DataError,
-        r"prior.correlation: found shape \(2,\), expected \(4,\), from 1",
-    ),
-    (
-        "asymmetric precision",
-        lambda: LinearSMC(
-            np.eye(2), np.ones(2), 1.0, GaussianPrior(np.array([[2.0, 1.0], [0.0, 2.0]]))
-        ),
-        DataError,
-        "slip_prior.precision: it is not symmetric",
+        r"prior.correlation: found shape \(2,\), expected \(6,\), from 1",
     ),
     # Noise
     (
@@ -425,7 +402,7 @@ SLIPS: list[tuple[str, Callable[[], object], type[Exception], str]] = [
     ("seed of draws", lambda: INVERSE.draws(DATA, 2, seed=-1), ConfigError, "seed: found -1"),
     (
         "draws of a prior",
-        lambda: BEFORE.draws(1.5),
+        lambda: BEFORE.draw(1.5),
         ConfigError,
         r"count: found 1\.5, expected a posit",
     ),

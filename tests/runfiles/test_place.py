@@ -17,7 +17,7 @@ from pyadjoint_gpu.lti import LinearInversion, ToeplitzMap
 from pyadjoint_gpu.placement import place_sensors
 from pyadjoint_gpu.plots.placement import plot_placement
 from pyadjoint_gpu.runfiles.schema import read
-from pyadjoint_gpu.statistics import SpaceTimePrior
+from pyadjoint_gpu.statistics import Matern, SpaceTime
 
 KM = 1e3
 
@@ -77,7 +77,7 @@ def test_it_is_what_python_gives(done):
     whole = ToeplitzMap.of(column)
     of, forecast = whole.select(np.arange(12)), whole.select([12, 13])
     space = model.space("source")
-    prior = SpaceTimePrior.matern(space, sd=0.02, length=15 * KM, duration=60.0)
+    prior = SpaceTime(Matern(sd=0.02, length=15 * KM), duration=60.0)
     design = place_sensors(of, prior, 0.01, 4, random=3)
     for name in ("order", "information", "integral_sd", "random_information"):
         np.testing.assert_allclose(found[name], design[name], rtol=1e-9)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import shutil
@@ -30,11 +31,10 @@ from slip_files import (
 )
 
 from pyadjoint_gpu.cli import main
-from pyadjoint_gpu.core.errors import ConfigError, DataError
+from pyadjoint_gpu.core.errors import DataError
 from pyadjoint_gpu.geophysics import Fault, slip_data
 from pyadjoint_gpu.geophysics.faults import GEOMETRY
 from pyadjoint_gpu.sampling import (
-    GaussianPrior,
     HierarchicalSMC,
     LinearSMC,
     SamplingWarning,
@@ -43,6 +43,8 @@ from pyadjoint_gpu.sampling import (
 )
 from pyadjoint_gpu.sampling.hierarchical import OWN
 from pyadjoint_gpu.sampling.options import RESERVED
+from pyadjoint_gpu.statistics import Matern
+from pyadjoint_gpu.statistics.noise import Layout
 
 
 @pytest.fixture(scope="module")
@@ -82,13 +84,13 @@ def test_names_of_results_are_those_that_no_unknown_may_have(done):
 # Priors
 
 
-def covariance(prior: GaussianPrior) -> np.ndarray:
-    return np.linalg.inv(prior.precision)
+def covariance(fault: Fault, sd: Any, length: float) -> np.ndarray:
+    return np.asarray(Matern(sd, length).on(fault.space).covariance(np.eye(fault.components)))
 
 
 def test_a_smooth_prior_has_its_standard_deviation_everywhere():
     kinds = np.repeat([0.3, 2.0], 20)
-    c = covariance(Fault(10.0, 6.0, along=5, down=4).smooth_prior(kinds, 3.0))
+    c = covariance(Fault(10.0, 6.0, along=5, down=4), kinds, 3.0)
     np.testing.assert_allclose(np.sqrt(np.diag(c)), kinds, rtol=1e-9)
     assert np.all(c[:20, 20:] == 0)
     assert np.all(c[:20, :20] > 0)
@@ -100,27 +102,31 @@ def test_correlation_is_the_same_on_finer_patches_and_that_of_matern():
     found = []
     for n in (16, 32):
         fault = Fault(40.0, 20.0, along=n, down=n // 2, slips=("dip",))
-        c = covariance(fault.smooth_prior(1.0, length)).reshape(n, n // 2, n, n // 2)
+        c = covariance(fault, 1.0, length).reshape(n, n // 2, n, n // 2)
         found.append(c[n // 2, n // 4, n // 2 + (r * n / 40.0).astype(int), n // 4])
     matern = r / length * scipy.special.k1(r / length)
-    np.testing.assert_allclose(found[0], matern, atol=0.1)
-    np.testing.assert_allclose(found[1], matern, atol=0.04)
+    np.testing.assert_allclose(found[0], matern, atol=0.02)
+    np.testing.assert_allclose(found[1], matern, atol=0.02)
 
 
-def test_improper_priors_are_refused_with_what_to_do():
-    laplacian = FAULT.smoothing()
-    with pytest.raises(DataError, match=r"slip_prior: it is improper.*smooth_prior.*finite length"):
-        LinearSMC(np.eye(12), np.ones(12), 1.0, GaussianPrior(laplacian @ laplacian))
-    for length in (np.inf, 1e7):
-        with pytest.raises(ConfigError, match=r"length: found .*improper.*length, 10, or less"):
-            FAULT.smooth_prior(1.0, length)
-    for sd, length, match in (
-        (0.0, 1.0, "sd: found 0.0"),
-        (1.0, -1.0, "length: found -1.0"),
-        ([1.0, 2.0], 1.0, "sd: expected .*12 of them"),
-    ):
-        with pytest.raises(ConfigError, match=match):
-            FAULT.smooth_prior(sd, length)
+@pytest.mark.parametrize("patches", [(1, 6), (7, 1), (1, 1)])
+def test_smooth_slip_of_one_row_has_the_covariance_of_the_formula(patches: tuple[int, int]):
+    """sd_i sd_j C_ij / (C_ii C_jj)^(1/2), C = (1 / length^2 - Laplacian)^-2, one kind at a time."""
+    fault, length = Fault(10.0, 6.0, *patches), 3.0
+    size = math.prod(patches)
+    cells, laplacian = np.arange(size).reshape(patches), np.zeros((size, size))
+    for axis, h in enumerate((10.0 / patches[0], 6.0 / patches[1])):
+        low = np.take(cells, range(patches[axis] - 1), axis=axis).ravel()
+        high = np.take(cells, range(1, patches[axis]), axis=axis).ravel()
+        for a, b in ((low, high), (high, low)):
+            np.add.at(laplacian, (a, a), -1.0 / h**2)
+            np.add.at(laplacian, (a, b), 1.0 / h**2)
+    root = np.linalg.inv(np.eye(size) / length**2 - laplacian)
+    c = root @ root
+    one = c / np.sqrt(np.outer(np.diag(c), np.diag(c)))
+    sd = np.linspace(0.5, 2.0, 2 * size)
+    expected = np.kron(np.eye(2), one) * np.outer(sd, sd)
+    np.testing.assert_allclose(covariance(fault, sd, length), expected, atol=1e-10)
 
 
 # Data
@@ -133,12 +139,13 @@ def test_stacked_data_are_what_they_were():
     np.testing.assert_allclose(both.displacement, seen()[again], rtol=1e-12)
     np.testing.assert_allclose(both.points, POINTS[again], rtol=1e-12)
     np.testing.assert_allclose(both.look, LOOKS[again], rtol=1e-12)
-    sd = np.sqrt(np.diag(both.noise))
+    covariance = both.noise.errors(Layout(29)).toarray()
+    sd = np.sqrt(np.diag(covariance))
     np.testing.assert_allclose(sd, np.repeat([0.02, 0.03], [15, 14]))
-    assert both.noise[22, 23] == pytest.approx(9e-4 / np.e)
-    assert np.all(both.noise[:22, 22:] == 0)
+    assert covariance[22, 23] == pytest.approx(9e-4 / np.e)
+    assert np.all(covariance[:22, 22:] == 0)
     plain = slip_data(stations(), pixels(), units="km")
-    np.testing.assert_allclose(plain.noise, sd[:22])
+    np.testing.assert_allclose(plain.errors, sd[:22])
     metres = slip_data(stations())
     np.testing.assert_allclose(metres.points, 1e3 * plain.points[:15])
 
@@ -217,7 +224,7 @@ def test_a_run_file_makes_the_samples_of_the_python_api(done):
         FAULT.forward(data.points, data.look, north=-2.0, depth=1.5, strike=20.0),
         data.displacement,
         data.noise,
-        FAULT.smooth_prior(0.5, 4.0),
+        Matern(0.5, 4.0),
         {"east": scipy.stats.uniform(-2.0, 5.0), "dip": scipy.stats.truncnorm(-5, 5, 55.0, 3.0)},
         particles=8,
         moves=1,
@@ -390,8 +397,10 @@ def test_displacements_that_are_missing_are_not_observed(spoil):
     assert (len(found), found.missing, expected.missing) == (6, 1, 0)
     for name in ("points", "look", "displacement"):
         np.testing.assert_array_equal(getattr(found, name), getattr(expected, name)[kept])
-    noise = expected.noise[np.ix_(kept, kept)] if expected.noise.ndim == 2 else expected.noise[kept]
-    np.testing.assert_array_equal(found.noise, noise)
+    noise, every = (one.noise.errors(Layout(len(one))) for one in (found, expected))
+    if noise.ndim == 2:
+        noise, every = noise.toarray(), every.toarray()[:, kept]
+    np.testing.assert_array_equal(noise, every[kept])
     assert (slip_data(stations(), units="km") + found).missing == 1
 
 

@@ -17,13 +17,13 @@ import xarray as xr
 
 from pyadjoint_gpu.core.errors import ConfigError, DataError
 from pyadjoint_gpu.sampling import (
-    GaussianPrior,
     HierarchicalSMC,
     LinearSMC,
     SamplingWarning,
     Settings,
     estimates,
 )
+from pyadjoint_gpu.statistics import Independent
 
 X, KNOTS = np.linspace(0.0, 1.0, 15), np.linspace(0.0, 1.0, 4)
 SIGMA = 0.1
@@ -266,12 +266,12 @@ WRONG = [
     ({"noise": -np.eye(15)}, DataError, "noise: the covariance is not positive definite"),
     ({"noise": np.triu(np.ones((15, 15)))}, DataError, "noise: the covariance is not symmetric"),
     ({"noise": np.ones(4)}, DataError, "noise: found 4 values, expected 15"),
-    ({"slip_prior": 1.0}, ConfigError, "slip_prior: found one number"),
-    ({"slip_prior": np.ones(5)}, DataError, "forward: found a matrix of shape"),
+    ({"prior": 1.0}, ConfigError, "prior: found one number"),
+    ({"prior": np.ones(5)}, DataError, "forward: found a matrix of shape"),
     (
-        {"slip_prior": GaussianPrior(np.diag([1.0, 1.0, 1.0, 0.0]))},
+        {"prior": Independent([1.0, 1.0, 1.0, 1e7])},
         DataError,
-        "slip_prior: it is improper",
+        "prior: it is improper",
     ),
     ({"bounds": (1.0, -1.0)}, ConfigError, "lower bound that is not below"),
     ({"bounds": 3.0}, ConfigError, "bounds: found 3.0, expected two numbers"),

@@ -1,5 +1,6 @@
 """Sampling the posterior of a problem: closed forms, quadrature, and however it is run."""
 
+from dataclasses import replace
 from functools import cache
 
 import jax
@@ -11,24 +12,23 @@ import scipy.stats
 import pyadjoint_gpu as pag
 from pyadjoint_gpu.core.errors import ConfigError, ConvergenceError, DataError
 from pyadjoint_gpu.core.precision import double
-from pyadjoint_gpu.sampling import FieldPrior, ProblemSMC, SamplingWarning, checks
+from pyadjoint_gpu.sampling import ProblemSMC, SamplingWarning, checks
 
 GRID = pag.Grid((6, 8), (1.0, 1.5))
 SIDES = {"x_min": 0.0, "x_max": 0.0, "y_min": 0.0}
 MODEL = pag.models.Darcy(GRID, fixed_pressure=SIDES)
 K = np.exp(0.5 * np.random.default_rng(0).standard_normal(GRID.shape))
 POINTS = np.random.default_rng(1).uniform([0.0, 0.0], [1.0, 1.5], (12, 2))
-PRIOR = FieldPrior("boundary_pressure", sd=0.7, length=0.2)
 
 
 @cache
-def linear():
+def linear(prior=None):
     """Pressures on three sides from those inside: as good as linear in what is unknown."""
     truth = np.random.default_rng(2).standard_normal(20)
     data = pag.synthetic.observe(
         MODEL, {"permeability": K, "boundary_pressure": truth}, POINTS, noise=0.1
     )
-    control = pag.Control("boundary_pressure", initial=0.2)
+    control = pag.Control("boundary_pressure", initial=0.2, prior=prior)
     return pag.Problem(MODEL, control, pag.LeastSquares(data), parameters={"permeability": K})
 
 
@@ -40,7 +40,8 @@ def one_number(**options):
     model = pag.models.Darcy(grid, [well], fixed_pressure={"x_min": 0.0})
     points = np.linspace(0.1, 0.9, 5)[:, None]
     data = pag.synthetic.observe(model, {"permeability": 2.0}, points, noise=0.1, engine="embedded")
-    control = pag.Control("permeability", 1.0, transform="log", basis="constant")
+    prior = options.pop("prior", pag.Independent(1.0))
+    control = pag.Control("permeability", 1.0, transform="log", basis="constant", prior=prior)
     return pag.Problem(
         model,
         control,
@@ -50,58 +51,28 @@ def one_number(**options):
     )
 
 
-@double
-def matrix(smc):
-    return np.asarray(jax.vmap(smc._change_of)(jnp.eye(smc.problem.size))).T
+def matrix(problem):
+    """R with the prior's covariance R R^T."""
+    return problem.prior.root(np.eye(problem.size)).T
 
 
 # Priors
 
 
-@pytest.mark.slow
 @double
-@pytest.mark.parametrize("sides", [None, ("x_min", "y_max")])
-def test_the_prior_is_that_of_an_elliptic_operator(sides):
+def test_the_prior_of_boundary_values_is_that_of_an_elliptic_operator():
     """theta - theta_0 = D (1 / length^2 + K)^-1 x, with K of the space's own Dirichlet integral and
     D such that the standard deviation is as given."""
-    sd = 0.5
-    if sides is None:
-        model = pag.models.Darcy(GRID, [pag.Well((0.5, 0.5), 1.0), pag.Well((0.5, 1.0), -1.0)])
-        control, name = pag.Control("permeability", 1.0, transform="log"), "permeability"
-        sd = 0.5 + np.random.default_rng(3).random(GRID.shape)
-        known = {}
-    else:
-        model = pag.models.Darcy(GRID, fixed_pressure=dict.fromkeys(sides, 0.0))
-        control, name = pag.Control("boundary_pressure", 0.0), "boundary_pressure"
-        known = {"permeability": K}
-    problem = pag.Problem(model, control, lambda state: 0.0, parameters=known)
-    smc = ProblemSMC(problem, FieldPrior(name, sd=sd, length=0.4))
+    model = pag.models.Darcy(GRID, fixed_pressure=dict.fromkeys(("x_min", "y_max"), 0.0))
+    control = pag.Control("boundary_pressure", 0.0, prior=pag.Matern(0.5, length=0.4))
+    problem = pag.Problem(model, control, lambda state: 0.0, parameters={"permeability": K})
     space = problem.controls[0].space
-    stiffness = jax.hessian(lambda x: 0.5 * space.dirichlet(x.reshape(space.shape)))(
-        jnp.zeros(space.size)
-    )
+    stiffness = jax.hessian(lambda x: 0.5 * space.dirichlet(x))(jnp.zeros(space.size))
     root = np.linalg.inv(0.4**-2 * np.eye(space.size) + stiffness / space.measure)
     covariance = root @ root.T
-    scale = np.ravel(sd) / np.sqrt(np.diag(covariance))
-    s = matrix(smc)
+    scale = 0.5 / np.sqrt(np.diag(covariance))
+    s = matrix(problem)
     np.testing.assert_allclose(s @ s.T, scale[:, None] * covariance * scale, rtol=1e-9, atol=1e-12)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("n", [32, 64])
-def test_the_correlation_length_does_not_depend_on_the_grid(n):
-    grid = pag.Grid((n, n), (1.0, 1.0))
-    model = pag.models.Darcy(grid, [pag.Well((0.3, 0.3), 1.0), pag.Well((0.7, 0.7), -1.0)])
-    problem = pag.Problem(
-        model, pag.Control("permeability", 1.0, transform="log"), lambda state: 0.0
-    )
-    smc = ProblemSMC(problem, FieldPrior("permeability", sd=1.0, length=0.125))
-    # A quarter of the side from one point of the middle row to another.
-    draws = smc.theta(np.random.default_rng(0).standard_normal((4000, n * n))).reshape(-1, n, n)
-    a, b = draws[:, n // 2, 3 * n // 8], draws[:, n // 2, 5 * n // 8]
-    # r K_1(r) at r = 2
-    assert np.mean(a * b) == pytest.approx(0.28, abs=0.06)
-    assert np.std(draws) == pytest.approx(1.0, abs=0.02)
 
 
 @double
@@ -109,21 +80,12 @@ def test_the_ends_of_a_line_are_independent():
     model = pag.models.Darcy(pag.Grid((8,), (1.0,)), fixed_pressure={"x_min": 0.0, "x_max": 1.0})
     problem = pag.Problem(
         model,
-        pag.Control("boundary_pressure"),
+        pag.Control("boundary_pressure", prior=pag.Matern(sd=2.0, length=0.3)),
         lambda state: 0.0,
         parameters={"permeability": 1.0},
     )
-    smc = ProblemSMC(problem, FieldPrior("boundary_pressure", sd=2.0, length=0.3))
-    s = matrix(smc)
+    s = matrix(problem)
     np.testing.assert_allclose(s @ s.T, 4.0 * np.eye(2), atol=1e-12)
-
-
-@pytest.mark.slow
-def test_draws_are_physical_fields():
-    smc = ProblemSMC(one_number(), FieldPrior("permeability", sd=0.3))
-    draws = [smc.draw(seed)["permeability"] for seed in range(3)]
-    assert all(d.shape == (8,) and np.all(d == d[0]) and d[0] > 0 for d in draws)
-    assert len({d[0] for d in draws}) == 3
 
 
 # Many evaluations
@@ -163,7 +125,7 @@ def test_where_nothing_can_be_solved_j_is_infinite(solver):
     assert problem.engine.side_by_side(problem.model) == (solver == "multigrid")
     assert np.all(np.isinf(found.objective)) and np.all(found.gradient == 0.0)
     with pytest.raises(ConvergenceError, match="could be solved for no particle of the prior"):
-        ProblemSMC(problem, FieldPrior("permeability", sd=0.5), particles=4).run(progress=False)
+        ProblemSMC(problem, particles=4).run(progress=False)
 
 
 # Posteriors
@@ -172,11 +134,9 @@ def test_where_nothing_can_be_solved_j_is_infinite(solver):
 @pytest.mark.slow
 @pytest.mark.parametrize(("leapfrogs", "moves"), [(4, 2), (1, 6)])
 def test_a_gaussian_posterior_in_closed_form(leapfrogs, moves):
-    problem = linear()
-    smc = ProblemSMC(
-        problem, PRIOR, particles=96, leapfrogs=leapfrogs, moves=moves, batch=96, ess=0.4
-    )
-    s, at = matrix(smc), problem.initial
+    problem = linear(pag.Matern(sd=0.7, length=0.2))
+    smc = ProblemSMC(problem, particles=96, leapfrogs=leapfrogs, moves=moves, batch=96, ess=0.4)
+    s, at = matrix(problem), problem.initial
     sigma = problem.misfit.sigma
 
     def predicted(theta):
@@ -206,7 +166,7 @@ def test_a_gaussian_posterior_in_closed_form(leapfrogs, moves):
 @pytest.mark.slow
 def test_a_nonlinear_posterior_by_quadrature():
     problem = one_number()
-    smc = ProblemSMC(problem, FieldPrior("permeability", sd=1.0), particles=200, batch=200)
+    smc = ProblemSMC(problem, particles=200, batch=200)
     at = np.linspace(-4.0, 4.0, 401)
     logs = -problem.evaluate_many(at[:, None], batch=200).misfit - 0.5 * at**2
     constant = -np.sum(np.log(problem.misfit.sigma)) - 2.5 * np.log(2 * np.pi)
@@ -234,13 +194,13 @@ def usual():
 
 def small(**options):
     given = {"particles": 16, "leapfrogs": 2, "batch": 16}
-    return ProblemSMC(one_number(), FieldPrior("permeability", sd=1.0), **(given | options))
+    return ProblemSMC(one_number(), **(given | options))
 
 
 def test_nothing_is_computed_twice(usual):
     smc, asked = small(), []
-    evaluate = smc.problem.evaluate_many
-    smc.problem.evaluate_many = lambda rows, batch: (
+    evaluate = smc._likelihood.evaluate_many
+    smc._likelihood.evaluate_many = lambda rows, batch: (
         asked.extend(rows) or evaluate(rows, batch=batch)
     )
     found = smc.run(progress=False)
@@ -255,7 +215,7 @@ def test_the_journal_goes_on_where_it_was(tmp_path, usual):
         pass
 
     smc, calls = small(), []
-    evaluate = smc.problem.evaluate_many
+    evaluate = smc._likelihood.evaluate_many
 
     def dies(rows, batch):
         calls.append(1)
@@ -263,7 +223,7 @@ def test_the_journal_goes_on_where_it_was(tmp_path, usual):
             raise Killed
         return evaluate(rows, batch=batch)
 
-    smc.problem.evaluate_many = dies
+    smc._likelihood.evaluate_many = dies
     for _ in range(40):
         try:
             found = smc.run(journal=tmp_path / "run.h5", progress=False)
@@ -273,7 +233,7 @@ def test_the_journal_goes_on_where_it_was(tmp_path, usual):
     assert len(calls) > 12
     for name in usual.data_vars:
         np.testing.assert_array_equal(found[name], usual[name], err_msg=name)
-    smc.problem.evaluate_many = evaluate
+    smc._likelihood.evaluate_many = evaluate
     with pytest.raises(DataError, match="made with other inputs than now: other moves;"):
         small(moves=3).run(journal=tmp_path / "run.h5", progress=False)
 
@@ -281,61 +241,51 @@ def test_the_journal_goes_on_where_it_was(tmp_path, usual):
 @pytest.mark.slow
 def test_engines_that_solve_one_by_one(usual):
     problem = one_number(solver="pseudo-transient", tolerance=1e-10)
-    smc = ProblemSMC(
-        problem, FieldPrior("permeability", sd=1.0), particles=16, leapfrogs=2, batch=16
-    )
+    smc = ProblemSMC(problem, particles=16, leapfrogs=2, batch=16)
     found = smc.run(progress=False)
     np.testing.assert_allclose(found["permeability"], usual["permeability"], rtol=1e-5)
 
 
-PENALTY = pag.Smoothness("permeability", weight=1.0, length=0.1)
+def rough(controls):
+    return jnp.sum(controls["permeability"])
+
+
+SMOOTH = pag.Smoothness("permeability", weight=1.0, length=0.1)
 WRONG = [
     (lambda: small(particles=1), ConfigError, "particles: found 1, expected 2 or more"),
     (lambda: small(moves=0), ConfigError, "moves: found 0"),
     (lambda: small(leapfrogs=1.5), ConfigError, "leapfrogs: found 1.5"),
     (lambda: small(ess=1.0), ConfigError, "ess: found 1.0"),
-    (lambda: ProblemSMC(3, PRIOR), ConfigError, "problem: found int"),  # type: ignore[arg-type]
+    (lambda: ProblemSMC(3), ConfigError, "problem: found int"),  # type: ignore[arg-type]
     (
-        lambda: ProblemSMC(one_number(penalty=PENALTY), FieldPrior("permeability", sd=1.0)),
+        lambda: ProblemSMC(one_number(penalty=SMOOTH)),
         ConfigError,
-        "penalty: a prior takes its place",
+        "permeability.prior: found a prior and a penalty",
     ),
     (
-        lambda: ProblemSMC(one_number(), FieldPrior("permeabilty", sd=1.0)),
+        lambda: ProblemSMC(one_number(penalty=rough)),
         ConfigError,
-        "'permeabilty' is not a control.*permeability",
+        "penalty: 'rough' is a function, which has no known normaliser",
     ),
-    (lambda: ProblemSMC(one_number(), []), ConfigError, "none is given for 'permeability'"),
     (
-        lambda: ProblemSMC(one_number(), [FieldPrior("permeability", sd=1.0)] * 2),
+        lambda: ProblemSMC(one_number(prior=None, penalty=replace(SMOOTH, weight=0.0))),
         ConfigError,
-        "one is given twice",
+        "penalty.permeability.weight: found 0, expected > 0",
     ),
+    (lambda: ProblemSMC(one_number(prior=None)), ConfigError, "permeability.prior is missing"),
     (
-        lambda: ProblemSMC(one_number(), FieldPrior("permeability", sd=1.0, length=1.0)),
+        lambda: one_number(prior=pag.Matern(sd=1.0, length=1.0)),
         ConfigError,
-        "length: the control is not a field",
+        "controls.permeability.prior: Matern is of a field, found basis 'constant'",
     ),
-    (
-        lambda: ProblemSMC(one_number(), FieldPrior("permeability", sd=-1.0)),
-        DataError,
-        "sd: found -1",
-    ),
-    (
-        lambda: ProblemSMC(one_number(), FieldPrior("permeability", sd="wide")),
-        ConfigError,
-        "sd: found 'wide'",
-    ),
-    (
-        lambda: ProblemSMC(linear(), FieldPrior("boundary_pressure", sd=1.0)),
-        ConfigError,
-        "length: found None, expected a number > 0",
-    ),
-    (
-        lambda: ProblemSMC(linear(), FieldPrior("boundary_pressure", sd=1.0, length=-0.1)),
-        ConfigError,
-        "length: found -0.1",
-    ),
+    (lambda: one_number(prior=pag.Independent(-1.0)), DataError, "sd: found -1"),
+    (lambda: one_number(prior=pag.Independent("wide")), DataError, "sd: found 'wide'"),
+    (lambda: one_number(prior=pag.Independent(np.ones(3))), ConfigError, "sd: found ndarray"),
+    (lambda: linear(pag.Matern(1.0, None)), ConfigError, "length: found None, expected a number"),
+    (lambda: linear(pag.Matern(1.0, -0.1)), ConfigError, "length: found -0.1"),
+    (lambda: linear(pag.Matern(1.0, [0.1])), ConfigError, "length: found 1 numbers"),
+    (lambda: linear(pag.Matern(1.0, [0.1, 0.2])), ConfigError, "expected one number for"),
+    (lambda: linear(pag.Dense(np.eye(3))), DataError, r"covariance: found shape \(3, 3\)"),
 ]
 
 
@@ -349,8 +299,8 @@ def test_what_is_wrong_is_refused_by_name(make, error, match):
 def test_bounds_are_refused():
     control = pag.Control("boundary_pressure", initial=0.2, bounds=(-1.0, 1.0))
     problem = pag.Problem(MODEL, control, lambda state: 0.0, parameters={"permeability": K})
-    with pytest.raises(ConfigError, match="bounds: a Gaussian prior has none"):
-        ProblemSMC(problem, PRIOR)
+    with pytest.raises(ConfigError, match="bounds: no density is known between"):
+        ProblemSMC(problem)
 
 
 @pytest.mark.slow
@@ -364,7 +314,10 @@ def test_warnings_that_matter():
     with pytest.warns(SamplingWarning, match="40% of trajectories were accepted"):
         checks.check_trajectories(0.4, 1.75, 1.75)
     # Most of the prior's particles cannot be solved for.
-    tight = one_number(misfit=lambda state: jnp.where(state["pressure"][-1] > 0.02, jnp.inf, 0.0))
-    smc = ProblemSMC(tight, FieldPrior("permeability", sd=3.0), particles=32, leapfrogs=1, moves=1)
+    tight = one_number(
+        prior=pag.Independent(3.0),
+        misfit=lambda state: jnp.where(state["pressure"][-1] > 0.02, jnp.inf, 0.0),
+    )
+    smc = ProblemSMC(tight, particles=32, leapfrogs=1, moves=1)
     with pytest.warns(SamplingWarning, match="ESS fell"):
         smc.run(progress=False)

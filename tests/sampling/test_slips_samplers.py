@@ -10,7 +10,6 @@ import shutil
 import warnings
 from collections.abc import Callable
 from copy import copy
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +24,6 @@ import pyadjoint_gpu as pag
 from pyadjoint_gpu.core.errors import ConfigError, DataError
 from pyadjoint_gpu.runfiles.schema import read
 from pyadjoint_gpu.sampling import (
-    FieldPrior,
-    GaussianPrior,
     HierarchicalSMC,
     LinearSMC,
     ProblemSMC,
@@ -35,6 +32,7 @@ from pyadjoint_gpu.sampling import (
     journal,
     pseudo_marginal,
 )
+from pyadjoint_gpu.statistics import Dense, Independent, Matern, Uniform
 
 G = np.vander(np.linspace(0.0, 1.0, 6), 3)
 PRIOR = {"shift": scipy.stats.norm(0.0, 0.1)}
@@ -45,25 +43,24 @@ def shifted(theta):
 
 
 def linear(**change: Any) -> LinearSMC:
-    given = {"green": G, "data": np.ones(6), "noise": 0.1, "slip_prior": np.ones(3)}
+    given = {"green": G, "data": np.ones(6), "noise": 0.1, "prior": np.ones(3)}
     return LinearSMC(**(given | change))
 
 
 def smc(**change: Any) -> HierarchicalSMC:
     given: dict[str, Any] = {"forward": shifted, "data": np.ones(6), "noise": 0.1}
-    given |= {"slip_prior": np.ones(3), "theta_prior": PRIOR, "particles": 4, "batch": 4}
+    given |= {"prior": np.ones(3), "theta_prior": PRIOR, "particles": 4, "batch": 4}
     return HierarchicalSMC(**(given | {"inner": Settings(8, 1, 2)} | change))
 
 
-@cache
-def problem() -> pag.Problem:
+def problem(**options: Any) -> pag.Problem:
     model = pag.models.Darcy(pag.Grid((8,), (1.0,)), fixed_pressure={"x_min": 0.0})
-    control = pag.Control("permeability", 1.0, transform="log", basis="constant")
+    control = pag.Control("permeability", 1.0, transform="log", basis="constant", **options)
     return pag.Problem(model, control, lambda state: 0.0, engine="embedded")
 
 
-def fields(**change: Any) -> ProblemSMC:
-    given: dict[str, Any] = {"problem": problem(), "prior": FieldPrior("permeability", 1.0)}
+def fields(prior: Any = None, **change: Any) -> ProblemSMC:
+    given: dict[str, Any] = {"problem": problem(prior=prior or pag.Independent(1.0))}
     return ProblemSMC(**(given | {"particles": 4} | change))
 
 
@@ -170,23 +167,40 @@ ROWS: list[Row] = [
     (lambda: linear(noise=in_units(np.ones(6), "m2")), DataError, "'m2'.*variances.*square roots"),
     (lambda: linear(noise=in_units(0.1, "mm^2")), DataError, r"noise: found 'mm\^2'.*variances"),
     (lambda: linear(noise=in_units(np.eye(6), "m")), DataError, "noise: .*covariance in 'm'.*'m2'"),
-    (lambda: linear(slip_prior=in_units(np.ones(3), "m2")), DataError, "slip_prior: .*variances"),
-    (lambda: FAULT.smooth_prior(in_units(0.5, "m2"), 3.0), DataError, "sd: .*variances"),
-    (lambda: fields(prior=FieldPrior("permeability", in_units(1.0, "m2"))), DataError, "variances"),
+    (lambda: linear(prior=in_units(np.ones(3), "m2")), DataError, "prior: .*variances"),
+    (lambda: linear(prior=Independent(in_units(0.5, "m2"))), DataError, "sd: .*variances"),
+    (lambda: fields(prior=Independent(in_units(1.0, "m2"))), DataError, "variances"),
     # The prior of s
-    (lambda: linear(slip_prior=[]), DataError, "slip_prior: it is empty, expected one or more"),
-    (lambda: linear(slip_prior=[1, -1, 1]), DataError, "slip_prior: found -1, expected values > 0"),
-    (lambda: linear(slip_prior=GaussianPrior(CROOKED)), DataError, "precision: it is not symmetr"),
+    (lambda: linear(prior=[]), DataError, "prior: it is empty, expected one or more"),
+    (lambda: linear(prior=[1, -1, 1]), DataError, "prior.sd: found -1, expected finite values > 0"),
+    (lambda: linear(prior=CROOKED), DataError, "prior.covariance: the covariance is not symmetr"),
+    (lambda: linear(prior=Dense(CROOKED)), DataError, "covariance: the covariance is not symmetr"),
     (
-        lambda: linear(slip_prior=GaussianPrior(np.eye(3), np.zeros(2))),
-        DataError,
-        r"slip_prior\.mean: found an array of shape \(2,\), expected one number or 3",
+        lambda: linear(prior=Independent(np.ones(2))),
+        ConfigError,
+        r"prior\.sd: found .*, expected a number, or an array of shape \(3,\)",
     ),
     (
-        lambda: linear(slip_prior=GaussianPrior(np.eye(3), np.array([0, np.nan, 0]))),
+        lambda: linear(prior=Independent(1.0, mean=np.zeros(2))),
         DataError,
-        r"slip_prior\.mean: 1 values are not finite",
+        r"prior\.mean: found shape \(2,\), expected one number or \(3,\)",
     ),
+    (
+        lambda: linear(prior=Independent(1.0, mean=[0, np.nan, 0])),
+        DataError,
+        r"prior\.mean: 1 values are not finite",
+    ),
+    (lambda: linear(prior=Matern(1.0, 2.0)), ConfigError, r"needs a space.*\.on\(fault\.space\)"),
+    (lambda: linear(prior=Uniform(0.0, 1.0)), ConfigError, "prior: found Uniform.* Gaussian prior"),
+    (lambda: linear(prior="wide"), DataError, "prior: found 'wide', expected real numbers"),
+    (lambda: smc(prior=Independent(np.ones(4))), ConfigError, r"prior\.sd: .*shape \(3,\)"),
+    (
+        lambda: linear(prior=Matern(1.0, 1e7).on(FAULT.space), green=np.ones((6, 12))),
+        DataError,
+        "prior: it is improper.*shorter length",
+    ),
+    (lambda: Matern(1.0, np.inf).on(FAULT.space), ConfigError, "length: found inf, expected a num"),
+    (lambda: Matern([1.0, 2.0], 1.0).on(FAULT.space), ConfigError, r"sd: .*shape \(12,\)"),
     (lambda: linear(bounds=(50.0, 60.0)), ConfigError, "bounds: 50 to 60 .*50 standard dev.* 6 or"),
     (lambda: smc(bounds=([0, 0, -9], [1, 1, -7])), ConfigError, "component 2 is 7 standard dev"),
     (lambda: linear(bounds=(0.0, np.nan)), ConfigError, "bounds: found a lower bound that is not"),
@@ -195,10 +209,9 @@ ROWS: list[Row] = [
     (
         lambda: fields(prior="permeability"),
         ConfigError,
-        "prior: found 'permeability', expected a F",
+        "controls.permeability.prior: found str 'permeability', expected a Prior",
     ),
-    (lambda: fields(prior=[1.0]), ConfigError, r"prior: found \[1.0\], expected a FieldPrior"),
-    (lambda: fields(prior=FieldPrior("permeabilty", 1.0)), ConfigError, "did you mean 'permeabil"),
+    (lambda: fields(prior=pag.Matern), ConfigError, "found the class Matern.*Matern\\(...\\)"),
     (lambda: fields(problem={}), ConfigError, "problem: found dict, expected a Problem"),
 ]
 

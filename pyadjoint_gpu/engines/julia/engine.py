@@ -26,7 +26,8 @@ from ...core.texts import sizes
 from ...models.base import Fields, Model
 from ...models.explicit import Explicit
 from ...solvers.base import Convergence, Spectrum
-from ..base import Adjoint, Engine, Solution
+from ..base import Engine
+from ..solutions import Adjoint, Solution
 from . import installation
 
 # Calls of Julia come one at a time, from any thread.

@@ -1,0 +1,65 @@
+"""Priors of controls as plain tables and back, for run files, journals and results."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from ..core.guards import is_mapping
+from ..core.quantities import converter, numbers, power, stated
+from ..statistics.priors import Dense, Independent, Matern, Prior, Uniform
+from ..statistics.space_time import SpaceTime
+from .control import BoundControl
+
+PRIORS: dict[str, type[Prior]] = {
+    "independent": Independent,
+    "matern": Matern,
+    "dense": Dense,
+    "uniform": Uniform,
+    "space-time": SpaceTime,
+}
+"""Priors by the ``kind`` of their tables."""
+
+
+def prior_of(table: Mapping[str, Any]) -> Prior:
+    """The prior of its table: the arguments of its class, and its ``kind``."""
+    options = dict(table)
+    kind = PRIORS[options.pop("kind")]
+    if "space" in options:
+        options["space"] = prior_of(options["space"])
+    return kind(**options)
+
+
+def prior_table(prior: Prior, control: BoundControl) -> dict[str, Any]:
+    """The table from which `prior_of` makes a control's prior, with numbers in the control's
+    units."""
+    own = control.units
+    units = {"sd": own, "length": control.space.grid.units, "covariance": power((own, 2))}
+    out: dict[str, Any] = {"kind": next(k for k, v in PRIORS.items() if type(prior) is v)}
+    for field in fields(prior):
+        value = getattr(prior, field.name)
+        if isinstance(value, Prior):
+            out[field.name] = prior_table(value, control)
+        elif field.name == "mean" and value is not None and control.prior is not None:
+            out["mean"] = short(np.asarray(control.physical(np.asarray(control.prior.mean))))
+        elif value is not None:
+            how = converter(field.name, stated(value), units.get(field.name, "1"))
+            out[field.name] = how.difference(_plain(value))
+    return out
+
+
+def _plain(value: Any) -> Any:
+    """A number, a mapping of them, or an array of NumPy."""
+    if is_mapping(value) or (np.ndim(value) == 0 and stated(value) is None):
+        return value
+    array = numbers("prior", value)
+    return array if array.ndim else array.item()
+
+
+def short(field: Float[np.ndarray, "*shape"]) -> float | Float[np.ndarray, "*shape"]:
+    """The field, or its value if it is constant."""
+    return float(field.flat[0]) if np.all(field == field.flat[0]) else field
