@@ -108,7 +108,7 @@ class Control(Frozen):
 def _uniform(key: str, control: Control, prior: Uniform) -> dict[str, Any]:
     """The bounds and transform of a control with a uniform prior."""
     given = None if prior.low is None and prior.high is None else (prior.low, prior.high)
-    if given is not None and control.bounds not in (None, given):
+    if given is not None and control.bounds is not None and tuple(control.bounds) != given:
         raise ConfigError(
             f"{key}.prior: found bounds {given} beside the control's own, {control.bounds}"
         )
@@ -188,6 +188,8 @@ class BoundControl:
         mean square of the start.
     prior : BoundPrior or None
         The density of theta.
+    prior_mean : array or None
+        The physical field in its middle, where the prior has its own.
 
     Raises
     ------
@@ -229,14 +231,17 @@ class BoundControl:
         if control.transform == "identity":
             self.typical = float(np.sqrt(np.mean(np.square(self.initial)))) or 1.0
         self.prior: BoundPrior | None = None
+        self.prior_mean: Float[np.ndarray, "*shape"] | None = None
         if control.prior is not None:
-            self.prior = self._bound(control.prior, model)
+            given = control.prior.mean
+            if given is not None:
+                self.prior_mean = model.field(name, given, f"controls.{name}.prior.mean")
+            self.prior = self._bound(control.prior)
 
-    def _bound(self, prior: Prior, model: Model) -> BoundPrior:
+    def _bound(self, prior: Prior) -> BoundPrior:
         """A prior on the space of theta, with its mean transformed."""
-        key, mean = f"controls.{self.name}.prior", self.initial
-        if prior.mean is not None:
-            mean = model.field(self.name, prior.mean, f"{key}.mean")
+        key = f"controls.{self.name}.prior"
+        mean = self.initial if self.prior_mean is None else self.prior_mean
         if self.control.basis != "field" and isinstance(prior, Matern):
             raise ConfigError(
                 f"{key}: Matern is of a field, found basis {self.control.basis!r}; take Independent"
@@ -261,9 +266,8 @@ class BoundControl:
             k: v for k, v in known.items() if callable(getattr(self.control, k))
         }
         prior = self.control.prior
-        if self.prior is not None and prior is not None and callable(prior.mean):
-            mean = np.asarray(self.physical(self.prior.mean))
-            called["prior"] = replace(prior, mean=mean)
+        if prior is not None and callable(prior.mean):
+            called["prior"] = replace(prior, mean=self.prior_mean)
         return self.__dict__ | {"control": replace(self.control, **called)}
 
     def __repr__(self) -> str:

@@ -44,8 +44,8 @@ def prior_table(prior: Prior, control: BoundControl) -> dict[str, Any]:
         value = getattr(prior, field.name)
         if isinstance(value, Prior):
             out[field.name] = prior_table(value, control)
-        elif field.name == "mean" and value is not None and control.prior is not None:
-            out["mean"] = short(np.asarray(control.physical(np.asarray(control.prior.mean))))
+        elif field.name == "mean" and control.prior_mean is not None:
+            out["mean"] = short(control.prior_mean)
         elif value is not None:
             how = converter(field.name, stated(value), units.get(field.name, "1"))
             out[field.name] = how.difference(_plain(value))
@@ -53,8 +53,8 @@ def prior_table(prior: Prior, control: BoundControl) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """A number, a mapping of them, or an array of NumPy."""
-    if is_mapping(value) or (np.ndim(value) == 0 and stated(value) is None):
+    """A number or an array of NumPy; a mapping as it is."""
+    if is_mapping(value):
         return value
     array = numbers("prior", value)
     return array if array.ndim else array.item()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
-from pydantic import AfterValidator, Field, SkipValidation, Strict, model_validator
+from pydantic import AfterValidator, Field, SkipValidation, Strict, field_validator, model_validator
 
 from ..core.errors import ConfigError, shown
 from ..core.quantities import numbers
@@ -22,7 +22,7 @@ from ..problem.specification import build_problem
 from ..statistics.noise import Noise
 from .files import fields, load_model, open_dataset, reference
 from .kind import Case, EngineName, Kind
-from .prior import PriorTable
+from .prior import PriorTable, of_known_kind
 from .tables import GridTable, ModelTable, Text, expected, table_of
 
 _CONTROL = {
@@ -54,6 +54,11 @@ class ControlTable(
 
     prior: PriorTable | None = None
     """What is known of it before the data: a density of the transformed control."""
+
+    @field_validator("prior", mode="before")
+    @classmethod
+    def _known(cls, prior: Any) -> Any:
+        return of_known_kind(prior)
 
 
 class PenaltyTable(table_of(Smoothness, "weight", "length")):

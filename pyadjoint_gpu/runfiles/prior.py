@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Discriminator, Tag
+from pydantic import Field
 
 from ..core.errors import ConfigError, nearest, shown
 from ..core.guards import is_mapping
@@ -43,21 +43,16 @@ class UniformTable(table_of(Uniform, "low", "high")):
     """Upper bound, in physical units."""
 
 
-def _kind(table: object) -> str:
-    """The kind of a prior's table."""
-    kinds = ("independent", "matern", "uniform")
+PriorTable = Annotated[IndependentTable | MaternTable | UniformTable, Field(discriminator="kind")]
+KINDS = "independent", "matern", "uniform"
+
+
+def of_known_kind(table: object) -> object:
+    """The table of a prior, or a `ConfigError` unless its kind is known."""
     if not is_mapping(table):
         raise ConfigError(f": found {shown(table)}, expected a table")
     if "kind" not in table:
-        raise ConfigError(f"kind is missing, expected one of {', '.join(kinds)}")
-    if table["kind"] not in kinds:
-        raise ConfigError(f"kind: found {shown(table['kind'])}{nearest(str(table['kind']), kinds)}")
-    return table["kind"]
-
-
-PriorTable = Annotated[
-    Annotated[IndependentTable, Tag("independent")]
-    | Annotated[MaternTable, Tag("matern")]
-    | Annotated[UniformTable, Tag("uniform")],
-    Discriminator(_kind),
-]
+        raise ConfigError(f"kind is missing, expected one of {', '.join(KINDS)}")
+    if table["kind"] not in KINDS:
+        raise ConfigError(f"kind: found {shown(table['kind'])}{nearest(str(table['kind']), KINDS)}")
+    return table
