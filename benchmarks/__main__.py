@@ -19,6 +19,7 @@ from . import (
     scaling,
     solve,
     throughput,
+    uncertainty,
 )
 from .report import document
 
@@ -28,6 +29,7 @@ SECTIONS = {
     "scaling": ("Multigrid as the grid grows, and an adaptive tolerance", scaling),
     "memory": ("Memory of a gradient", memory),
     "physics": ("Each physics", physics),
+    "uncertainty": ("Priors, whitened inversions and Laplace approximations", uncertainty),
     "sampling": ("Sampling of linear problems", sampling),
     "calibration": ("Calibration of hierarchical sampling", calibration),
     "placement": ("Sensor selection", placement),
