@@ -15,7 +15,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Array, Bool, Float
 
-from ..core.checks import check_iterations, check_kind, check_mapping, check_tolerance
+from ..core.checks import check_iterations, check_kind, check_tolerance
 from ..core.errors import ConfigError, ConvergenceError, DataError
 from ..core.precision import double
 from ..core.progress import first_use
@@ -41,7 +41,8 @@ from .control import Control
 from .evaluation import Evaluation, Evaluations, Member
 from .hessian import Hessian
 from .likelihood import BoundLeastSquares, LeastSquares
-from .penalty import BoundSmoothness, Smoothness
+from .penalty import Smoothness
+from .unknowns import Unknowns
 from .variables import direction_of, gradient_dataset, product_dataset
 from .whiten import JointPrior
 
@@ -50,7 +51,7 @@ TIGHTEST = 1e-8
 """The smallest adaptive tolerance."""
 
 
-class Problem:
+class Problem(Unknowns):
     """The minimisation of an objective subject to a PDE,
 
         min J(theta) = misfit(u) - ln p(theta) + penalties(theta)   with   R(u, m(theta)) = 0,
@@ -236,65 +237,6 @@ class Problem:
         other = copy(self)
         other.objective = replace(self.objective, priors={}, penalties=())
         return other
-
-    # Vectors
-
-    @property
-    def initial(self) -> Float[np.ndarray, " n"]:
-        """theta at the start."""
-        return np.concatenate([np.ravel(c.theta) for c in self.controls])
-
-    @property
-    def box(self) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
-        """Lower and upper bounds on theta."""
-        pairs = [np.broadcast_to(np.array(c.box), (math.prod(c.shape), 2)) for c in self.controls]
-        both = np.concatenate(pairs)
-        return both[:, 0], both[:, 1]
-
-    @property
-    def weight(self) -> Float[np.ndarray, " n"]:
-        """Weights of theta in the L2 inner product, see `BoundControl.weight`."""
-        return self._each({c.name: c.weight for c in self.controls})
-
-    @property
-    def typical(self) -> Float[np.ndarray, " n"]:
-        """Typical changes of theta, see `BoundControl`; at most those with a penalty of 1/2."""
-        found = {c.name: c.typical for c in self.controls}
-        for p in self._penalties:
-            if isinstance(p, BoundSmoothness):
-                found[p.name] = min(found[p.name], p.typical)
-        return self._each(found)
-
-    def _each(self, numbers: Mapping[str, float]) -> Float[np.ndarray, " n"]:
-        """A vector like theta from one number a control."""
-        return np.concatenate([np.full(math.prod(c.shape), numbers[c.name]) for c in self.controls])
-
-    def split(self, theta: Float[Array | np.ndarray, " n"]) -> Fields:
-        """theta, or a gradient, by control."""
-        return self.objective.split(theta)
-
-    @double
-    def physical(self, theta: Float[np.ndarray, " n"]) -> dict[str, Float[np.ndarray, "*shape"]]:
-        """The controls' physical fields."""
-        parts = self.split(theta)
-        return {c.name: np.asarray(c.physical(parts[c.name])) for c in self.controls}
-
-    def theta(self, controls: Mapping[str, Any] | None = None) -> Float[np.ndarray, " n"]:
-        """theta of physical fields by control; those not given are at their start."""
-        check_mapping("controls", {} if controls is None else controls, "physical fields by name")
-        given = dict(controls or {})
-        parts = [
-            c.coefficients(self.model.field(c.name, given.pop(c.name)))
-            if c.name in given
-            else c.theta
-            for c in self.controls
-        ]
-        if given:
-            raise ConfigError(
-                f"controls: {next(iter(given))!r} is not one of"
-                f" {', '.join(c.name for c in self.controls)}"
-            )
-        return np.concatenate([np.ravel(part) for part in parts])
 
     # Evaluation
 
