@@ -128,6 +128,12 @@ def problem_smc() -> xr.Dataset:
     return pag.sample(problem(prior=pag.Matern(sd=0.5, length=0.5)), particles=8, progress=False)
 
 
+def around() -> xr.Dataset:
+    asked = problem(prior=pag.Matern(sd=0.5, length=0.5))
+    best = pag.invert(asked, tolerance=1e-5, max_iterations=200, progress=False)
+    return pag.laplace(asked, best, rank=8, draws=2, predict=[(0.5, 0.5)], progress=False)
+
+
 def slip_run(folder: Path) -> xr.Dataset:
     write(folder)
     return slip.run(read(folder / "run.toml", FIXED).build())
@@ -180,6 +186,7 @@ RESULTS: dict[str, tuple[str, Callable[[Path], xr.Dataset]]] = {
     "HierarchicalSMC": ("sampling", lambda _: hierarchical()),
     "LinearSMC": ("sampling", lambda _: linear_smc()),
     "ProblemSMC": ("sampling", lambda _: problem_smc()),
+    "laplace": ("laplace", lambda _: around()),
     "run, slip": ("sampling", slip_run),
 }
 

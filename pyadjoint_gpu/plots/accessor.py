@@ -165,6 +165,8 @@ def _kind(data: xr.Dataset) -> str:
         return "block-column"
     if {"integral", "integral_sd"} <= names:
         return "linear-inversion"
+    if "eigenvalue" in names:
+        return "laplace"
     if "convergence" in names:
         return "forward"
     if any(f"{n}_sigma" in names for n in names):
