@@ -19,10 +19,9 @@ from ..core.errors import ConfigError, ConvergenceWarning
 from ..core.precision import compiled, double
 from ..core.progress import progress_bar
 from ..core.quantities import points as positions
-from ..engines.solutions import Many
 from ..lti.rows import BlockRows, followed
 from ..models.base import Fields
-from ..problem.objective import Objective, vjps
+from ..problem.objective import Objective
 from ..problem.observation import Observation, axis_units, check_inside, point_coordinates
 from ..problem.problem import Problem
 from ..problem.specification import problem_parts
@@ -108,8 +107,7 @@ def laplace(
         ``predicted_sd``. Attributes: ``log_evidence``, ln of the integral of
         p(d | u(theta)) p(theta) with all constants, and ``log_evidence_error``, by which it may be
         too large; ``information_gain``, ln det(I + L) / 2, the expected information gain from prior
-        to posterior in nats; ``decrement``, half the decrease of J by a Newton step, zero at a
-        minimum.
+        to posterior in nats; ``decrement``, the decrease of J by a Newton step, zero at a minimum.
 
     Raises
     ------
@@ -168,6 +166,7 @@ class _Curvature:
         self.problem, self.theta = problem, theta
         self.prior: JointPrior = problem.prior.near(theta)
         self.evaluation = problem.evaluate(theta)
+        self.state = {k: jnp.asarray(a) for k, a in self.evaluation.solution.fields.items()}
         self.hessian = problem.likelihood.hessian(theta, self.evaluation, gauss_newton=True)
 
     def products(
@@ -183,23 +182,11 @@ class _Curvature:
 
     def sensitivities(self, observation: Observation) -> Iterator[Float[np.ndarray, "some n"]]:
         """R^T dq/dtheta of observed values q, some of them at a time."""
-        of, problem = self.problem.objective, self.problem
-        u = {k: jnp.asarray(a) for k, a in self.evaluation.solution.fields.items()}
-        x = jnp.asarray(self.theta)
-        m = problem.parameters(self.theta)
+        of, x = self.problem.objective, jnp.asarray(self.theta)
         units = jnp.eye(len(observation.indices))
         for first in range(0, len(units), BATCH):
-            sources, direct = _sources(of, observation, u, x, units[first : first + BATCH])
-            found: Many = problem.engine.adjoints(
-                problem.model,
-                m,
-                self.evaluation.solution,
-                sources,
-                tolerance=problem.adjoint_tolerance,
-                max_iterations=problem.max_iterations,
-            )
-            rows = vjps(of, x, {k: jnp.asarray(a) for k, a in found.fields.items()}) + direct
-            yield self.prior.root_transposed(rows)
+            sources, direct = _sources(of, observation, self.state, x, units[first : first + BATCH])
+            yield self.prior.root_transposed(self.hessian.transposed(sources) + direct)
 
 
 @compiled
@@ -259,8 +246,7 @@ def _dataset(
     rest = float(all_of_it.values[rank]) if len(all_of_it.values) > rank else 0.0
     modes = prior.root(posterior.vectors.T)
     before = prior.variance
-    shrunk = posterior.values / (1.0 + posterior.values)
-    variance = np.maximum(before - np.square(modes).T @ shrunk, 0.0)
+    variance = np.maximum(before - np.square(modes).T @ posterior.shrinkage, 0.0)
     left = np.maximum(before - np.sum(np.square(modes), axis=0), 0.0) * rest / (1.0 + rest)
     sd = np.sqrt(variance)
     columns = {
@@ -329,10 +315,7 @@ def _informed(problem: Problem) -> int:
 def _predictions(
     of: _Curvature, posterior: LowRank, observation: Observation, where: _Where
 ) -> dict[str, Any]:
-    state = of.problem.objective.state(
-        {k: jnp.asarray(a) for k, a in of.evaluation.solution.fields.items()},
-        jnp.asarray(of.theta),
-    )
+    state = of.problem.objective.state(of.state, jnp.asarray(of.theta))
     variance = np.concatenate(
         [
             np.sum(np.square(rows), axis=1) - posterior.reduction(rows)

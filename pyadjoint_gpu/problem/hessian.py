@@ -24,6 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from ..core.errors import ConvergenceError
 from ..core.precision import double
 from ..engines.base import Engine
 from ..engines.choose import of_tangents
@@ -160,6 +161,25 @@ class Hessian:
         for k in np.flatnonzero(~np.asarray(tangents.usable & found.usable)).tolist():
             out[k] = self.product(directions[k]).vector
         return out
+
+    def transposed(self, sources: Fields) -> Float[np.ndarray, "members n"]:
+        """(du/dtheta)^T source for sources by u, arrays with a first axis of members, by an adjoint
+        solve each.
+
+        Raises
+        ------
+        ConvergenceError
+            If a solve does not converge.
+        """
+        found = self._engine.adjoints(
+            self._model, self._m, self._state, sources, wanted=self._wanted, **self._limits
+        )
+        if not np.all(found.usable):
+            missed = np.count_nonzero(~np.asarray(found.usable))
+            raise ConvergenceError(
+                f"{missed} of {len(found.usable)} adjoint solves did not converge"
+            )
+        return np.asarray(objective.vjps(self._objective, self._theta, self._fields(found.fields)))
 
     def _fields(self, given: Fields) -> Fields:
         return {k: jnp.asarray(a, self._theta.dtype) for k, a in given.items()}

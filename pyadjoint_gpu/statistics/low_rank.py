@@ -49,6 +49,11 @@ class LowRank:
         return cls(found[:rank], u[:, :rank])
 
     @property
+    def shrinkage(self) -> Float[np.ndarray, " r"]:
+        """The fraction of the variance along each vector that the data take away."""
+        return self.values / (1.0 + self.values)
+
+    @property
     def log_determinant(self) -> float:
         """ln det(I + V diag(values) V^T)."""
         return float(np.sum(np.log1p(self.values)))
@@ -59,4 +64,4 @@ class LowRank:
 
     def reduction(self, rows: Float[np.ndarray, "rows n"]) -> Float[np.ndarray, " rows"]:
         """The variance of row @ x that the data take away."""
-        return np.square(rows @ self.vectors) @ (self.values / (1.0 + self.values))
+        return np.square(rows @ self.vectors) @ self.shrinkage

@@ -225,6 +225,23 @@ def test_the_journal_goes_on_to_the_same_bits(tmp_path, monkeypatch):
         pag.laplace(problem, {"boundary_pressure": 0.0}, rank=11, journal=path, progress=False)
 
 
+def test_a_prediction_whose_solve_fails_is_an_error(monkeypatch):
+    problem = linear(**PRIORS["matern"])
+    best = pag.invert(problem, progress=False)
+    adjoints = pag.EmbeddedEngine.adjoints
+    calls = []
+
+    def fails(self, *args, **options):
+        many = adjoints(self, *args, **options)
+        calls.append(len(many.usable))
+        # Products come first, 14 of them; predictions last.
+        return many if calls == [14] else many._replace(usable=np.zeros(calls[-1], bool))
+
+    monkeypatch.setattr(pag.EmbeddedEngine, "adjoints", fails)
+    with pytest.raises(pag.ConvergenceError, match="2 of 2 adjoint solves did not converge"):
+        pag.laplace(problem, best, rank=5, predict=AHEAD, progress=False)
+
+
 def test_what_is_wrong_is_refused_by_name():
     problem = linear(**PRIORS["matern"])
     start = {"boundary_pressure": 0.0}
