@@ -28,6 +28,21 @@ Function = Callable[[Fields], Any]
 """A misfit or penalty: a scalar from fields by name. Users' functions may return anything."""
 
 
+Shapes = tuple[tuple[str, tuple[int, ...]], ...]
+"""Name and shape of each control's part of theta."""
+
+
+def split(shapes: Shapes, x: Float[Array | np.ndarray, "*batch n"]) -> Fields:
+    """Vectors like theta by control."""
+    out: Fields = {}
+    start = 0
+    for name, shape in shapes:
+        size = math.prod(shape)
+        out[name] = x[..., start : start + size].reshape((*x.shape[:-1], *shape))
+        start += size
+    return out
+
+
 @jax.tree_util.register_static
 class UserFunction:
     """A user's function as a static part of compiled code, by its identity."""
@@ -74,17 +89,11 @@ class Objective:
     penalties: tuple[Function, ...]
     transformations: dict[str, Transformation]
     priors: dict[str, BoundPrior]
-    shapes: tuple[tuple[str, tuple[int, ...]], ...]
+    shapes: Shapes
 
     def split(self, theta: Float[Array | np.ndarray, " n"]) -> Fields:
         """theta, or a gradient, by control."""
-        out: Fields = {}
-        start = 0
-        for name, shape in self.shapes:
-            size = math.prod(shape)
-            out[name] = theta[start : start + size].reshape(shape)
-            start += size
-        return out
+        return split(self.shapes, theta)
 
     def controls(self, theta: Float[Array, " n"]) -> Fields:
         """The controls' physical fields."""

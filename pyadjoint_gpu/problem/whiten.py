@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -17,6 +16,7 @@ from jaxtyping import Array, Float
 
 from ..core.precision import compiled, double
 from ..statistics.densities import AnyArray, BoundPrior
+from .objective import Shapes, split
 
 Vectors = Float[AnyArray, "*batch n"]
 
@@ -34,12 +34,11 @@ class JointPrior:
     ----------
     parts : dict of BoundPrior
         The priors by control, in the order of their parts of theta.
-    shapes : tuple of (str, tuple of int)
-        Name and shape of each part.
+    shapes : Shapes
     """
 
     parts: dict[str, BoundPrior]
-    shapes: tuple[tuple[str, tuple[int, ...]], ...]
+    shapes: Shapes
 
     @property
     def gaussian(self) -> bool:
@@ -51,46 +50,30 @@ class JointPrior:
         """Number of components of theta."""
         return sum(math.prod(shape) for _, shape in self.shapes)
 
-    def split(self, x: Vectors) -> Iterator[tuple[BoundPrior, Float[Array, "..."]]]:
-        """The priors and their parts of a vector."""
-        start, x = 0, jnp.asarray(x)
-        for name, shape in self.shapes:
-            size = math.prod(shape)
-            part = x[..., start : start + size]
-            yield self.parts[name], part.reshape(*x.shape[:-1], *shape)
-            start += size
-
-    def each(
-        self, of: Callable[[BoundPrior, Float[Array, "..."]], Float[Array, "..."]], x: Vectors
-    ) -> Float[Array, "*batch n"]:
-        """A function of a prior and its part of a vector, of all of them."""
-        batch = jnp.shape(x)[:-1]
-        return jnp.concatenate([of(p, part).reshape(*batch, -1) for p, part in self.split(x)], -1)
-
-    @double
     def theta(self, x: Vectors) -> Float[np.ndarray, "*batch n"]:
         """mu + R x."""
-        return np.asarray(_theta(self, jnp.asarray(x)))
+        return self._each("of_white", x)
 
-    @double
     def white(self, theta: Vectors) -> Float[np.ndarray, "*batch n"]:
         """x = R^-1 (theta - mu)."""
-        return np.asarray(_white(self, jnp.asarray(theta)))
+        return self._each("white", theta)
 
-    @double
     def root(self, x: Vectors) -> Float[np.ndarray, "*batch n"]:
         """R x."""
-        return np.asarray(_root(self, jnp.asarray(x)))
+        return self._each("root", x)
 
-    @double
     def root_transposed(self, slope: Vectors) -> Float[np.ndarray, "*batch n"]:
         """R^T slope: the derivative by x of what has the derivative `slope` by theta."""
-        return np.asarray(_root_transposed(self, jnp.asarray(slope)))
+        return self._each("root_transposed", slope)
 
-    @double
     def of_normal(self, z: Vectors) -> Float[np.ndarray, "*batch n"]:
         """Draws of theta from independent standard normal numbers."""
-        return np.asarray(_of_normal(self, jnp.asarray(z)))
+        return self._each("of_normal", z)
+
+    @double
+    def _each(self, name: str, x: Vectors) -> Float[np.ndarray, "*batch n"]:
+        """The method of that name of every part, of its part of the vectors."""
+        return np.asarray(_mapped(self, name, jnp.asarray(x)))
 
     @double
     def potential(
@@ -115,36 +98,15 @@ class JointPrior:
     @double
     def near(self, theta: Float[AnyArray, " n"]) -> JointPrior:
         """The Gaussian with the curvature of the potential at theta; a Gaussian prior itself."""
-        parts = {
-            name: p.near(part)
-            for (name, _), (p, part) in zip(self.shapes, self.split(theta), strict=True)
-        }
-        return JointPrior(parts, self.shapes)
+        parts = split(self.shapes, jnp.asarray(theta))
+        return JointPrior({k: p.near(parts[k]) for k, p in self.parts.items()}, self.shapes)
 
 
-@compiled
-def _theta(prior: JointPrior, x: Float[Array, "*batch n"]) -> Float[Array, "*batch n"]:
-    return prior.each(lambda p, part: jnp.asarray(p.mean) + p.root(part), x)
-
-
-@compiled
-def _white(prior: JointPrior, theta: Float[Array, "*batch n"]) -> Float[Array, "*batch n"]:
-    return prior.each(lambda p, part: p.inverse_root(part - p.mean), theta)
-
-
-@compiled
-def _root(prior: JointPrior, x: Float[Array, "*batch n"]) -> Float[Array, "*batch n"]:
-    return prior.each(lambda p, part: p.root(part), x)
-
-
-@compiled
-def _root_transposed(prior: JointPrior, x: Float[Array, "*batch n"]) -> Float[Array, "*batch n"]:
-    return prior.each(lambda p, part: p.root_transposed(part), x)
-
-
-@compiled
-def _of_normal(prior: JointPrior, z: Float[Array, "*batch n"]) -> Float[Array, "*batch n"]:
-    return prior.each(lambda p, part: p.of_normal(part), z)
+@partial(compiled, static_argnums=(1,))
+def _mapped(prior: JointPrior, name: str, x: Float[Array, "*batch n"]) -> Float[Array, "*batch n"]:
+    parts = split(prior.shapes, x)
+    found = (getattr(prior.parts[k], name)(part) for k, part in parts.items())
+    return jnp.concatenate([part.reshape(*x.shape[:-1], -1) for part in found], -1)
 
 
 @compiled
@@ -152,9 +114,8 @@ def _potential(
     prior: JointPrior, theta: Float[Array, "*batch n"]
 ) -> tuple[Float[Array, "*batch"], Float[Array, "*batch n"]]:
     def total(theta: Float[Array, "*batch n"]) -> tuple[Float[Array, ""], Float[Array, "*batch"]]:
-        each = sum(
-            (p.potential(part) for p, part in prior.split(theta)), jnp.zeros(theta.shape[:-1])
-        )
+        parts = split(prior.shapes, theta)
+        each = sum((p.potential(parts[k]) for k, p in prior.parts.items()), jnp.zeros(()))
         return jnp.sum(each), each
 
     (_, each), slope = jax.value_and_grad(total, has_aux=True)(theta)

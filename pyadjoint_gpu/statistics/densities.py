@@ -107,10 +107,19 @@ class BoundPrior(ABC):
         return self.inverse_root_transposed(self.inverse_root(x))
 
     @double
+    def of_white(self, x: Float[AnyArray, "*batch_and_shape"]) -> Float[Array, "*batch_and_shape"]:
+        """theta = mu + R x."""
+        return jnp.asarray(self.mean) + self.root(x)
+
+    @double
+    def white(self, theta: Float[AnyArray, "*batch_and_shape"]) -> Float[Array, "*batch_and_shape"]:
+        """x = R^-1 (theta - mu)."""
+        return self.inverse_root(jnp.asarray(theta) - self.mean)
+
+    @double
     def potential(self, theta: Float[AnyArray, "*batch_and_shape"]) -> Float[Array, "*batch"]:
         """-ln p(theta) up to a constant: |R^-1 (theta - mu)|^2 / 2."""
-        white = self.inverse_root(jnp.asarray(theta) - self.mean)
-        return 0.5 * jnp.sum(jnp.square(white), axis=self.axes)
+        return 0.5 * jnp.sum(jnp.square(self.white(theta)), axis=self.axes)
 
     @property
     @double
@@ -126,7 +135,7 @@ class BoundPrior(ABC):
     @double
     def of_normal(self, z: Float[AnyArray, "*batch_and_shape"]) -> Float[Array, "*batch_and_shape"]:
         """A draw of theta from independent standard normal numbers: mu + R z."""
-        return jnp.asarray(self.mean) + self.root(z)
+        return self.of_white(z)
 
     def draw(self, count: int = 1, seed: int = 0) -> Float[np.ndarray, " draws *shape"]:
         """Samples of theta."""
