@@ -30,6 +30,17 @@ Place = Space | Grid | int | tuple[int, ...]
 """Where a prior lives: a space, all cells of a grid, or a shape."""
 
 
+@dataclass(frozen=True, eq=False)
+class Placed:
+    """What a prior is bound to: its space or shape, the mean, the units of theta, and the key of
+    the prior in messages."""
+
+    space: Space | tuple[int, ...]
+    mean: Float[np.ndarray, "*shape"]
+    units: str
+    where: str
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Prior(ABC):
     """A prior of theta, a control's transformed field or any other array of unknowns.
@@ -44,6 +55,7 @@ class Prior(ABC):
     _: KW_ONLY
     mean: Any = None
 
+    @double
     def on(
         self,
         place: Place,
@@ -75,28 +87,18 @@ class Prior(ABC):
         space = (space,) if isinstance(space, int) else space
         if mean is None:
             mean = _filled(f"{where}.mean", 0.0 if self.mean is None else self.mean, space, units)
-        shape = shape_of(space)
-        return self._on(space, np.broadcast_to(np.asarray(mean, float), shape), units, where)
+        shape = space.shape if isinstance(space, Space) else space
+        everywhere = np.broadcast_to(np.asarray(mean, float), shape)
+        return self._on(Placed(space, everywhere, units, where))
 
     @abstractmethod
-    def _on(
-        self,
-        space: Space | tuple[int, ...],
-        mean: Float[np.ndarray, "*shape"],
-        units: str,
-        where: str,
-    ) -> BoundPrior: ...
+    def _on(self, at: Placed) -> BoundPrior: ...
 
     def __repr__(self) -> str:
         """The call that makes it, with arrays by their shapes."""
         given = {f.name: getattr(self, f.name) for f in fields(self)}
         said = (f"{k}={shown(v)}" for k, v in given.items() if v is not None)
         return f"{type(self).__name__}({', '.join(said)})"
-
-
-def shape_of(space: Space | tuple[int, ...]) -> tuple[int, ...]:
-    """Shape of the arrays of a space."""
-    return space.shape if isinstance(space, Space) else space
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -113,14 +115,8 @@ class Independent(Prior):
 
     sd: Any
 
-    def _on(
-        self,
-        space: Space | tuple[int, ...],
-        mean: Float[np.ndarray, "*shape"],
-        units: str,
-        where: str,
-    ) -> BoundPrior:
-        return Diagonal(mean, deviations(f"{where}.sd", self.sd, mean.shape, units))
+    def _on(self, at: Placed) -> BoundPrior:
+        return Diagonal(at.mean, deviations(self.sd, at))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -156,39 +152,23 @@ class Matern(Prior):
     sd: Any
     length: Any
 
-    def _on(
-        self,
-        space: Space | tuple[int, ...],
-        mean: Float[np.ndarray, "*shape"],
-        units: str,
-        where: str,
-    ) -> BoundPrior:
+    def _on(self, at: Placed) -> BoundPrior:
+        space, where = at.space, at.where
         if not isinstance(space, Space):
             raise ConfigError(
                 f"{where}: a Matern prior needs a space, found values of shape {space}; bind it to"
                 ' one, prior.on(model.space("source")) or prior.on(fault.space)'
             )
         if isinstance(space, ForcingSpace):  # times are independent
-            return Separable.of(mean, self.on(space.spatial, mean=0.0, units=units, where=where))
+            spatial = self.on(space.spatial, mean=0.0, units=at.units, where=where)
+            return Separable.of(at.mean, spatial)
         if isinstance(space, SiteSpace) and space.sites.at_points:
             raise ConfigError(f"{where}.length: points have no neighbours; take Independent")
         lengths = _lengths(f"{where}.length", self.length, space)
-        sd = deviations(f"{where}.sd", self.sd, mean.shape, units)
-        return matern(space, sd, lengths, mean, where)
-
-
-@double
-def matern(
-    space: Space,
-    sd: Float[np.ndarray, "*shape"],
-    lengths: tuple[float, ...],
-    mean: Float[np.ndarray, "*shape"],
-    where: str,
-) -> Spectral:
-    """`Matern` on a space, of arguments that are checked."""
-    modes, power = matern_spectrum(space, lengths, where)
-    own = np.sqrt(np.asarray(modes.squares(power)))
-    return Spectral(mean, sd / own, np.sqrt(power), modes)
+        sd = deviations(self.sd, at)
+        modes, power = matern_spectrum(space, lengths, where)
+        own = np.sqrt(np.asarray(modes.squares(power)))
+        return Spectral(at.mean, sd / own, np.sqrt(power), modes)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -205,22 +185,16 @@ class Dense(Prior):
 
     covariance: Any
 
-    def _on(
-        self,
-        space: Space | tuple[int, ...],
-        mean: Float[np.ndarray, "*shape"],
-        units: str,
-        where: str,
-    ) -> BoundPrior:
-        key = f"{where}.covariance"
+    def _on(self, at: Placed) -> BoundPrior:
+        key, n = f"{at.where}.covariance", at.mean.size
         given = finite_array(key, self.covariance)
-        if given.shape != (mean.size, mean.size):
-            raise DataError(f"{key}: found shape {given.shape}, expected {(mean.size,) * 2}")
+        if given.shape != (n, n):
+            raise DataError(f"{key}: found shape {given.shape}, expected {(n, n)}")
         check_units(key, self.covariance)
         own = stated(self.covariance)
-        if own is not None and spelling(units) != "1":
-            given = converter(key, own, power((units, 2))).difference(given)
-        return Full(mean, factor(key, given, mean.size))
+        if own is not None and spelling(at.units) != "1":
+            given = converter(key, own, power((at.units, 2))).difference(given)
+        return Full(at.mean, factor(key, given, n))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -242,29 +216,22 @@ class Uniform(Prior):
         if self.mean is not None:
             raise ConfigError(f"prior.mean: found {shown(self.mean)}, a uniform prior takes none")
 
-    def _on(
-        self,
-        space: Space | tuple[int, ...],
-        mean: Float[np.ndarray, "*shape"],
-        units: str,
-        where: str,
-    ) -> BoundPrior:
-        return Logistic(np.zeros(mean.shape))
+    def _on(self, at: Placed) -> BoundPrior:
+        return Logistic(np.zeros(at.mean.shape))
 
 
-def deviations(
-    key: str, sd: Any, shape: tuple[int, ...], units: str
-) -> Float[np.ndarray, "*shape"]:
-    """Standard deviations in `units`, one a component.
+def deviations(sd: Any, at: Placed) -> Float[np.ndarray, "*shape"]:
+    """Standard deviations in the units of theta, one a component.
 
     Raises
     ------
     ConfigError, DataError
         If they are not positive, of another shape, or their units do not convert.
     """
+    key, shape = f"{at.where}.sd", at.mean.shape
     check_units(key, sd)
     try:
-        own = converter(key, stated(sd), units).difference(real_array(key, sd))
+        own = converter(key, stated(sd), at.units).difference(real_array(key, sd))
         out = np.broadcast_to(own, shape)
     except (TypeError, ValueError) as error:
         if isinstance(error, DataError):

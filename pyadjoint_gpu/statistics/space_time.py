@@ -6,15 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 
 from ..core.checks import check_kind, positive
 from ..core.errors import ConfigError, shown
 from ..core.frozen import Frozen
-from ..core.spaces import Space
 from ..models.forcing import ForcingSpace
 from .densities import BoundPrior
-from .priors import Prior
+from .priors import Placed, Prior
 from .separable import Separable
 
 
@@ -56,13 +54,8 @@ class SpaceTime(Prior, Frozen):
         if self.mean is None:
             self._set(mean=self.space.mean)
 
-    def _on(
-        self,
-        space: Space | tuple[int, ...],
-        mean: Float[np.ndarray, " steps *sites"],
-        units: str,
-        where: str,
-    ) -> BoundPrior:
+    def _on(self, at: Placed) -> BoundPrior:
+        space, mean, where = at.space, at.mean, at.where
         if mean.ndim < 2:
             raise ConfigError(
                 f"{where}: found an array of shape {mean.shape}, expected (steps, *sites) for a"
@@ -78,7 +71,7 @@ class SpaceTime(Prior, Frozen):
             rate = space.interval / self.duration
             correlation = np.exp(-rate * np.arange(space.count))
         sites = space.spatial if isinstance(space, ForcingSpace) else mean.shape[1:]
-        spatial = self.space.on(sites, mean=0.0, units=units, where=where)
+        spatial = self.space.on(sites, mean=0.0, units=at.units, where=where)
         if not spatial.gaussian:
             raise ConfigError(f"{where}: found {shown(self.space)}, expected a Gaussian prior")
         return Separable.of(mean, spatial, correlation, where)
