@@ -35,7 +35,7 @@ class Direct:
     """
 
     def __init__(self, matrix: sp.csr_array):
-        self._factor = splu(
+        self._factor: Any = splu(  # whose types do not know `trans`
             sp.csc_array(matrix)[1:, 1:],
             permc_spec="MMD_AT_PLUS_A",
             diag_pivot_thresh=0.0,

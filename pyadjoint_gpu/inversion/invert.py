@@ -207,6 +207,9 @@ def _optimise(run: Run) -> tuple[str, str]:
     if np.isfinite(low).any() or np.isfinite(high).any():
         bounds = Bounds(low, high)  # type: ignore[arg-type]  # scipy's untyped defaults are floats
     start = run.variables.of(run.problem.initial)
+    # scipy's types know the arguments of each method, these are of any.
+    accept: Any = run.accept
+    settings: Any = METHODS[method]
     try:
         found = minimize(
             run.objective,
@@ -215,8 +218,8 @@ def _optimise(run: Run) -> tuple[str, str]:
             hessp=run.product if method == NEWTON else None,
             method=method,
             bounds=bounds,
-            callback=run.accept,
-            options=METHODS[method],
+            callback=accept,
+            options=settings,
         )
     except Stop as stop:
         status, message = stop.args

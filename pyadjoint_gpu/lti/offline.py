@@ -100,7 +100,7 @@ def solve_lower(
 ) -> Float[np.ndarray, " data *columns"]:
     """L^-1 times a matrix, or L^-T times it."""
     return scipy.linalg.solve_triangular(
-        factor, right, lower=True, trans=int(transposed), check_finite=False
+        factor, right, lower=True, trans=1 if transposed else 0, check_finite=False
     )
 
 

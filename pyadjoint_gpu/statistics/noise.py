@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import reduce
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import scipy.sparse
@@ -57,7 +57,7 @@ class Layout:
     def covariance(self, given: Any) -> Errors:
         """The covariance of all data, in the square of their units."""
         if scipy.sparse.issparse(given):
-            return scipy.sparse.csr_array(given)
+            return scipy.sparse.csr_array(cast("Any", given))
         array = self._in_units(given, power((self.units, 2)))
         check_errors(self.name, array, self.size)
         check_symmetric_matrix(self.name, array)
@@ -77,7 +77,8 @@ class Layout:
             apart = np.abs(self.times[which, None] - self.times[which])
             parts.append(sd[which, None] * np.exp(-apart / length) * sd[which])
         back = np.argsort(order)
-        return scipy.sparse.csr_array(scipy.sparse.block_diag(parts, format="csr"))[back][:, back]
+        blocks = cast("Any", scipy.sparse.block_diag(parts))
+        return scipy.sparse.csr_array(blocks)[back][:, back]
 
     def length(self, duration: Any) -> float:
         """A duration in the unit of the data's times."""
