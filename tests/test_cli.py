@@ -371,17 +371,6 @@ def test_a_reader_that_has_seen_enough():
     assert (ended.returncode, ended.stderr) == (1, "")
 
 
-def test_help_is_quick():
-    times = []
-    for _ in range(5):
-        start = time.perf_counter()
-        ended = subprocess.run([*COMMAND, "--help"], capture_output=True, text=True)
-        times.append(time.perf_counter() - start)
-        assert ended.returncode == 0
-        assert ended.stderr == ""
-    assert min(times) < 0.3
-
-
 def packages(*arguments: str) -> set[str]:
     """Names of all modules that ``python ARGUMENTS`` imports."""
     ended = subprocess.run(

@@ -28,6 +28,7 @@ from ..results.dataset import (
     used_and_missing,
 )
 from .journal import Evaluations, inputs, made_with, started
+from .newton import newton
 from .optimisers import METHODS, NEWTON, check, fit, options
 from .run import Iteration, Run, Stop
 
@@ -211,16 +212,19 @@ def _optimise(run: Run) -> tuple[str, str]:
     accept: Any = run.accept
     settings: Any = METHODS[method]
     try:
-        found = minimize(
-            run.objective,
-            np.clip(start, run.variables.low, run.variables.high),
-            jac=True,
-            hessp=run.product if method == NEWTON else None,
-            method=method,
-            bounds=bounds,
-            callback=accept,
-            options=settings,
-        )
+        if method == NEWTON:
+            ending = newton(run.objective, run.product, start, run.accept)
+        else:
+            found = minimize(
+                run.objective,
+                np.clip(start, run.variables.low, run.variables.high),
+                jac=True,
+                method=method,
+                bounds=bounds,
+                callback=accept,
+                options=settings,
+            )
+            ending = str(found.message).strip()
     except Stop as stop:
         status, message = stop.args
         return status, message
@@ -235,7 +239,7 @@ def _optimise(run: Run) -> tuple[str, str]:
             raise
         return "failed", f"a trial step could not be evaluated: {error}"
     limit = f"the solves' tolerance, {run.problem.tolerance:.0e}, may be the limit"
-    return "stalled", f"no further decrease was found ({str(found.message).strip()}); {limit}"
+    return "stalled", f"no further decrease was found ({ending}); {limit}"
 
 
 def _result(run: Run, status: str, message: str) -> xr.Dataset:

@@ -1,4 +1,5 @@
-"""The optimisers of scipy: their options, checks, and advice on the fit they reach."""
+"""The optimisers, of scipy but for Newton's: their options, checks, and advice on the fit they
+reach."""
 
 from __future__ import annotations
 
@@ -27,7 +28,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "TNC": {"maxfun": _NEVER, "ftol": 0.0, "gtol": 0.0, "xtol": 0.0},
     "CG": {"maxiter": _NEVER, "gtol": 0.0},
     "BFGS": {"maxiter": _NEVER, "gtol": 0.0},
-    NEWTON: {"maxiter": _NEVER, "xtol": 0.0},
+    NEWTON: {},
     "SLSQP": {"maxiter": _NEVER, "ftol": 1e-300},
     "trust-constr": {"maxiter": _NEVER, "gtol": 0.0, "xtol": 0.0, "barrier_tol": 0.0},
 }

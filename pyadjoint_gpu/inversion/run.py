@@ -18,6 +18,7 @@ from ..problem.hessian import Hessian
 from ..problem.problem import Problem
 from .adaptive import evaluate
 from .journal import Evaluations, Multiplied, Record, digest
+from .optimisers import NEWTON
 from .variables import variables
 
 REFUSALS = 10
@@ -71,7 +72,7 @@ class Run:
         self.journal = journal
         self.recorded = journal.count if journal else 0
         self.multiplied = journal.products if journal else 0
-        self.variables = variables(problem)
+        self.variables = variables(problem, smooth=settings["method"] == NEWTON)
         self.unit = 1.0  # unit of J, set by the first evaluation
         self.evaluations = self.products = 0
         self.warm: Evaluation | None = None

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Protocol
 
 import numpy as np
 from jaxtyping import Float
 
+from ..core.errors import ConfigError
 from ..problem.problem import Problem
 from ..problem.whiten import JointPrior
 
@@ -46,10 +48,16 @@ class Variables(Protocol):
         ...
 
 
-def variables(problem: Problem) -> Variables:
-    """`Whitened` where every control has a prior and none has bounds on theta, else `Scaled`."""
+def variables(problem: Problem, *, smooth: bool = False) -> Variables:
+    """`Whitened` where every control has a prior, or with `smooth` a `Smoothness`, and none has
+    bounds on theta; else `Scaled`."""
+    if np.any(np.isfinite(problem.box)):
+        return Scaled(problem)
+    if smooth:
+        with suppress(ConfigError):  # raised where a control has neither
+            return Whitened(problem.prior)
     priors = {c.name: c.prior for c in problem.controls if c.prior is not None}
-    if len(priors) < len(problem.controls) or np.any(np.isfinite(problem.box)):
+    if len(priors) < len(problem.controls):
         return Scaled(problem)
     return Whitened(JointPrior(priors, problem.objective.shapes))
 

@@ -125,6 +125,7 @@ def test_resume_is_exact_with_other_methods(method, tmp_path):
     "name",
     ["darcy", *(pytest.param(n, marks=pytest.mark.slow) for n in ("channel", "steps", "sound"))],
 )
+@pytest.mark.filterwarnings("ignore:a trial step could not be evaluated")
 def test_hessian_products_go_on_with_the_same_bits(name, tmp_path, monkeypatch):
     """Ended within conjugate gradients, on steady models and over time steps: products then start
     from the recorded state."""
