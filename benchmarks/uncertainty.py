@@ -33,25 +33,18 @@ def run(*, quick: bool = False) -> dict[str, Any]:
 
 def _case(n: int, *, slow: bool) -> dict[str, Any]:
     """One size; the variable of theta where it does not take too long."""
-    grid = pag.Grid((n, 2 * n), (1.0, 2.0))
-    model = pag.models.Darcy(grid, fixed_pressure={"x_min": 1.0, "x_max": 0.0})
-    points = [(y, x) for y in np.linspace(0.1, 0.9, 5) for x in np.linspace(0.1, 1.9, 10)]
-    truth = {"permeability": lambda y, x: np.exp(np.sin(5 * x) * np.cos(4 * y))}
-    data = pag.synthetic.observe(model, truth, points, noise=0.01)
-    prior = pag.Matern(sd=1.0, length=0.3)
-    control = pag.Control("permeability", 1.0, transform="log", prior=prior)
-    problem = pag.Problem(model, control, pag.LeastSquares(data), tolerance=1e-13)
+    problem = channel(n, tolerance=1e-13)
     start = time.process_time()
     result, whitened = _inverted(problem)
     seconds = time.process_time() - start
     scaled = None
     if slow:
-        with patch.object(runs, "variables", Scaled):
+        with patch.object(runs, "variables", lambda problem, **_: Scaled(problem)):
             scaled = _inverted(problem)[1]
     start = time.process_time()
     post = pag.laplace(problem, result, rank=RANK, progress=False)
     return {
-        "shape": grid.shape,
+        "shape": problem.model.grid.shape,
         "whitened": whitened,
         "scaled": scaled,
         "seconds": seconds,
@@ -60,6 +53,18 @@ def _case(n: int, *, slow: bool) -> dict[str, Any]:
         "gain": float(post.attrs["information_gain"]),
         "log_evidence": float(post.attrs["log_evidence"]),
     }
+
+
+def channel(n: int, tolerance: float = 1e-8) -> pag.Problem:
+    """The inversion, on n x 2 n cells."""
+    grid = pag.Grid((n, 2 * n), (1.0, 2.0))
+    model = pag.models.Darcy(grid, fixed_pressure={"x_min": 1.0, "x_max": 0.0})
+    points = [(y, x) for y in np.linspace(0.1, 0.9, 5) for x in np.linspace(0.1, 1.9, 10)]
+    truth = {"permeability": lambda y, x: np.exp(np.sin(5 * x) * np.cos(4 * y))}
+    data = pag.synthetic.observe(model, truth, points, noise=0.01)
+    prior = pag.Matern(sd=1.0, length=0.3)
+    control = pag.Control("permeability", 1.0, transform="log", prior=prior)
+    return pag.Problem(model, control, pag.LeastSquares(data), tolerance=tolerance)
 
 
 def _inverted(problem: pag.Problem) -> tuple[Any, list[int | None]]:
