@@ -57,7 +57,9 @@ def invert(
     problem : Problem
     method : str
         "L-BFGS-B", "TNC", "CG", "BFGS", "newton-cg", "SLSQP" or "trust-constr", in any case.
-        "newton-cg" uses Hessian products (see `Problem.hessian_product`), each of two solves.
+        "newton-cg" is Newton's method with a trust region from Hessian products, each of two
+        solves (see `inversion.newton`), in whitened variables where every control has a prior or
+        a `Smoothness`; the others are scipy's.
     max_iterations : int
         Largest number of iterations of the optimiser.
     tolerance : float
