@@ -47,9 +47,9 @@ class Variables(Protocol):
 
 
 def variables(problem: Problem) -> Variables:
-    """`Whitened` where every control has a prior and none has bounds on theta, else `Scaled`."""
-    priors = {c.name: c.prior for c in problem.controls if c.prior is not None}
-    if len(priors) < len(problem.controls) or np.any(np.isfinite(problem.box)):
+    """`Whitened` where all of theta has a prior, and nothing has bounds, else `Scaled`."""
+    priors = {c.name: c.prior for c in problem.parts if c.prior is not None}
+    if len(priors) < len(problem.parts) or np.any(np.isfinite(problem.box)):
         return Scaled(problem)
     return Whitened(JointPrior(priors, problem.objective.shapes))
 
