@@ -93,8 +93,9 @@ def invert(
         Where the noise has an unknown scale s, ``noise_scale`` is that of the joint minimum: s^2 is
         |w|^2 / n of n data and their residuals w, whitened by sigma as it was given, pulled to the
         prior of ln s. That is smaller than the unbiased |w|^2 / (n - k), where the controls fit k
-        of the n: where they can fit all data, only the prior holds s up, and `sample` is better. ``sigma``, ``residual_whitened``, ``chi2``, ``chi2_p`` and ``runs_test_p`` are
-        with this s, so that chi2 is about 1 and tells nothing.
+        of the n: where they can fit all data, only the prior holds s up, and `sample` is better.
+        ``sigma``, ``residual_whitened``, ``chi2``, ``chi2_p`` and ``runs_test_p`` are with this s,
+        so that chi2 is about 1 and tells nothing.
 
     Raises
     ------

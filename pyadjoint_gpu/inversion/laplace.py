@@ -104,11 +104,12 @@ def laplace(
     Dataset
         ``<control>``, the minimum; ``<control>_sd``, the standard deviation of the transformed
         control (of ln K under transform "log"), ``<control>_sd_error``, by which it may be too
-        large, ``<control>_prior_sd``; ``<control>_draw``; these of ``noise_scale`` too, where it is
-        unknown; ``eigenvalue``; ``predicted`` and ``predicted_sd``. Attributes: ``log_evidence``, ln of the integral of
-        p(d | u(theta)) p(theta) with all constants, and ``log_evidence_error``, by which it may be
-        too large; ``information_gain``, ln det(I + L) / 2, the expected information gain from prior
-        to posterior in nats; ``decrement``, the decrease of J by a Newton step, zero at a minimum.
+        large, ``<control>_prior_sd``; ``<control>_draw``; the same of ``noise_scale``, where that
+        is unknown; ``eigenvalue``; ``predicted`` and ``predicted_sd``. Attributes:
+        ``log_evidence``, ln of the integral of p(d | u(theta)) p(theta) with all constants, and
+        ``log_evidence_error``, by which it may be too large; ``information_gain``,
+        ln det(I + L) / 2, the expected information gain from prior to posterior in nats;
+        ``decrement``, the decrease of J by a Newton step, zero at a minimum.
 
     Raises
     ------

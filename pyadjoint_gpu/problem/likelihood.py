@@ -250,7 +250,7 @@ class BoundLeastSquares:
         of = self.variable
         missing = f", {self.missing} more missing" if self.missing else ""
         correlated = "" if isinstance(self.noise, IndependentNoise) else " (correlated)"
-        scale = "" if self.scale is None else f" times a scale, ln of prior {self.scale!r}"
+        scale = "" if self.scale is None else f" times s, ln s of prior {self.scale!r}"
         return (
             f"least squares of {counted(self.size, 'value')} of {of.name} [{of.units}],"
             f" {span(self.observed)}, sigma {span(self.sigma)}{correlated}{scale}{missing}"

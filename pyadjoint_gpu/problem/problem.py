@@ -58,9 +58,9 @@ class Problem(Unknowns):
 
         min J(theta) = misfit(u) - ln p(theta) + penalties(theta)   with   R(u, m(theta)) = 0,
 
-    where theta are the transformed controls, one vector for all of them, and ln s where a `Noise` has
-    an unknown scale s, p the priors that these have, up to their normalisers, and m all parameters
-    of the model, controls and known ones.
+    where theta are the transformed controls, one vector for all of them, with ln s at its end where
+    a `Noise` has an unknown scale s, p the priors that these have, up to their normalisers, and m
+    all parameters of the model, controls and known ones.
     `invert` finds its minimum, `laplace` its curvature there, `sample` draws from exp(-J).
 
     Parameters

@@ -87,8 +87,8 @@ class NoiseTable(table_of(Noise, "duration", told=_NOISE)):
     """Standard deviation: a number, or a list of one for each datum, in the units of the
     variable."""
     scale: ScaleTable | None = None
-    """Prior of ln s, where the standard deviation is s sd with an unknown s, which is estimated with
-    the controls."""
+    """Prior of ln s, where the standard deviation is s sd with an unknown s, which is estimated
+    with the controls."""
 
     @field_validator("scale", mode="before")
     @classmethod

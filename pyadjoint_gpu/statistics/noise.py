@@ -217,8 +217,8 @@ class Noise:
         """The errors of data: standard deviations or a covariance, in the data's units."""
         if self.scale is not None:
             raise ConfigError(
-                f"{data.name}.scale: found {self.scale!r}, which is inferred here by nothing, only"
-                " where the noise is that of a LeastSquares; leave it out"
+                f"{data.name}.scale: found {shown(self.scale)}, expected none: an unknown scale is"
+                " inferred by a Problem, of a LeastSquares with this noise"
             )
         if isinstance(self.sd, Noise):
             return self.sd.errors(data)
@@ -293,7 +293,7 @@ def _without_scale(noise: Noise, what: str) -> None:
     """Raise a `ConfigError` if a part of a noise has a scale of its own."""
     if noise.scale is not None:
         raise ConfigError(
-            f"noise.scale: found {noise.scale!r} in {what}, expected one scale, of the whole:"
+            f"noise.scale: found {shown(noise.scale)} in {what}, expected one scale, of the whole:"
             " Noise(a + b, scale=...)"
         )
 
