@@ -56,7 +56,9 @@ class ProblemSMC(AsGiven, Frozen):
     Particles are followed from the prior to the posterior by tempering, and moved by Hamiltonian
     Monte Carlo beside a Gaussian that is fitted to them at every stage, with values and gradients
     from one forward and one adjoint solve a step. All happens in the whitened variable x,
-    theta = mu + R x, so that it does not depend on the grid.
+    theta = mu + R x, so that it does not depend on the grid. With an unknown scale of the noise the
+    width of the posterior differs from particle to particle: where data are informative, ln Z then
+    needs more particles, or moves, such as 10.
 
     Parameters
     ----------

@@ -14,11 +14,11 @@ import scipy.stats
 import pyadjoint_gpu as pag
 from pyadjoint_gpu.core.errors import ConfigError
 
-GRID = pag.Grid((6, 8), (1.0, 1.5))
+GRID = pag.Grid((4, 4), (1.0, 1.5))
 MODEL = pag.models.Darcy(GRID, fixed_pressure={"x_min": 0.0, "x_max": 0.0, "y_min": 0.0})
 K = np.exp(0.5 * np.random.default_rng(0).standard_normal(GRID.shape))
 POINTS = np.random.default_rng(1).uniform([0.0, 0.0], [1.0, 1.5], (30, 2))
-SD, MEAN = 0.6, 0.2
+STATED, SD, MEAN = 0.1, 0.6, 0.2
 TIMES = 3.0
 """Size of the noise in the data, in units of the one that is stated."""
 
@@ -30,8 +30,8 @@ def linear() -> pag.Problem:
     known = {"permeability": K}
     truth = pag.Matern(0.7, 0.5).on(MODEL.space("boundary_pressure")).draw(seed=3)[0]
     data = pag.synthetic.observe(MODEL, known | {"boundary_pressure": truth}, POINTS, noise=0.0)
-    data["pressure"] = data["pressure"] + 0.05 * TIMES * generator.standard_normal(30)
-    noise = pag.Noise(0.05, scale=pag.Independent(SD, mean=MEAN))
+    data["pressure"] = data["pressure"] + STATED * TIMES * generator.standard_normal(30)
+    noise = pag.Noise(STATED, scale=pag.Independent(SD, mean=MEAN))
     return pag.Problem(
         MODEL,
         pag.Control("boundary_pressure", 0.2, prior=pag.Matern(0.7, 0.5)),
@@ -58,7 +58,7 @@ class Dense:
         columns = np.stack([whitened(theta) for theta in thetas])
         self.g = (columns[1:] - columns[0]).T
         self.off = of.misfit.observed / of.misfit.sigma - columns[0]
-        self.jacobian = len(self.off) * np.log(0.05)
+        self.jacobian = len(self.off) * np.log(STATED)
 
     def x(self, t: float) -> np.ndarray:
         """The most probable x at ln s = t."""
@@ -112,8 +112,8 @@ def test_what_a_result_has_of_it():
     s = float(result["noise_scale"])
     assert float(result["noise_scale_initial"]) == pytest.approx(np.exp(MEAN))
     assert abs(float(result["noise_scale_gradient"])) < 1e-6
-    np.testing.assert_allclose(result["sigma"], 0.05 * s)
-    white = result["residual"].values / (0.05 * s)
+    np.testing.assert_allclose(result["sigma"], STATED * s)
+    white = result["residual"].values / (STATED * s)
     np.testing.assert_allclose(result["residual_whitened"], white, rtol=1e-12)
     assert result.attrs["chi2"] == pytest.approx(np.mean(white**2), rel=1e-9)
     misfit = 15 * np.mean(white**2) + 30 * np.log(s)
@@ -122,14 +122,21 @@ def test_what_a_result_has_of_it():
     assert result["noise_scale"].dims == () and result["noise_scale"].attrs["units"] == "1"
 
 
+def test_a_misfit_below_zero_is_drawn():
+    for offset, scale in ((0.0, "log"), (-1e6, "linear")):
+        figure = inverted().assign(misfit=inverted()["misfit"] + offset).pag.plot()
+        axes = [ax for ax in figure.axes if ax.get_xlabel() == "iteration"]
+        assert [ax.get_yscale() for ax in axes] == [scale]
+
+
 def test_laplace_has_the_fisher_information():
     post = pag.laplace(linear(), inverted(), rank=30, draws=300, progress=False)
     t = np.log(float(inverted()["noise_scale"]))
     assert float(post["noise_scale_sd"]) == pytest.approx((2 * 30 + SD**-2) ** -0.5, rel=1e-9)
     assert float(post["noise_scale_prior_sd"]) == pytest.approx(SD)
     assert np.std(np.log(post["noise_scale_draw"])) == pytest.approx(0.125, rel=0.2)
-    precision = np.eye(20) + dense().g.T @ dense().g * np.exp(-2 * t)
-    root = linear().prior.root(np.eye(21))[:20, :20].T
+    precision = np.eye(linear().size - 1) + dense().g.T @ dense().g * np.exp(-2 * t)
+    root = linear().prior.root(np.eye(linear().size))[:-1, :-1].T
     sd = np.sqrt(np.diag(root @ np.linalg.solve(precision, root.T)))
     np.testing.assert_allclose(post["boundary_pressure_sd"], sd, rtol=1e-8)
     # ln Z of that Gaussian, with all constants.
@@ -145,23 +152,25 @@ def test_laplace_has_the_fisher_information():
 
 
 def test_a_large_noise_is_found():
-    """ln K of two layers of Darcy's from many data, whose noise is three times what is stated."""
-    grid = pag.Grid((8, 10), (1.0, 2.0))
+    """A plane of ln K from many pressures, whose noise is three times what is stated."""
+    grid = pag.Grid((4, 6), (1.0, 2.0))
     model = pag.models.Darcy(grid, [pag.Well((0.5, 0.6), 1.0)], fixed_pressure={"x_max": 0.0})
     points = np.random.default_rng(0).uniform((0.1, 0.1), (0.9, 1.9), (80, 2))
     data = pag.synthetic.observe(model, {"permeability": 2.0}, points, noise=0.0)
-    data["pressure"] = data["pressure"] + 0.03 * np.random.default_rng(1).standard_normal(80)
+    z = np.random.default_rng(1).standard_normal(80)
+    data["pressure"] = data["pressure"] + 0.03 * z / np.sqrt(np.mean(z**2))
+    prior = pag.Independent(0.7)
     tested = pag.Problem(
         model,
-        pag.Control("permeability", 1.0, transform="log", prior=pag.Matern(0.7, 1.0)),
+        pag.Control("permeability", 1.0, transform="log", basis="plane", prior=prior),
         pag.LeastSquares(data[["pressure"]], noise=pag.Noise(0.01, scale=pag.Independent(1.0))),
         engine="embedded",
         tolerance=1e-10,
     )
-    result = pag.invert(tested, tolerance=1e-5, max_iterations=100, progress=False)
-    post = pag.laplace(tested, result, rank=20, progress=False)
+    result = pag.invert(tested, max_iterations=100, progress=False)
+    post = pag.laplace(tested, result, progress=False)
     off = np.log(float(result["noise_scale"]) / 3.0) / float(post["noise_scale_sd"])
-    assert abs(off) < 1.0 and float(post["noise_scale_sd"]) < 0.09
+    assert abs(off) < 1.0 and float(post["noise_scale_sd"]) < 0.08
 
 
 @pytest.mark.parametrize("method", ["L-BFGS-B", "newton-cg"])
@@ -179,7 +188,7 @@ def test_a_journal_goes_on_to_the_same_bits(tmp_path, method):
     assert whole["objective"][-1] < whole["objective"][3]
     other = pag.LeastSquares(
         linear().misfit.dataset()[["pressure"]],
-        noise=pag.Noise(0.05, scale=pag.Independent(SD, mean=0.3)),
+        noise=pag.Noise(STATED, scale=pag.Independent(SD, mean=0.3)),
     )
     control = linear().controls[0].control
     known = {"permeability": K}
@@ -191,7 +200,7 @@ def test_a_journal_goes_on_to_the_same_bits(tmp_path, method):
 
 
 def test_the_discrepancy_principle_needs_a_known_noise():
-    with pytest.raises(ConfigError, match="discrepancy.*the scale of the noise is unknown"):
+    with pytest.raises(ConfigError, match=r"discrepancy.*the scale of the noise is unknown"):
         pag.invert(linear(), discrepancy=True)
 
 
