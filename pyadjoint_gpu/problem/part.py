@@ -193,13 +193,12 @@ class Nuisance(Part):
     which has a Gaussian prior and starts at its mean."""
 
     field_dims = ()
-    prior: BoundPrior
 
     def __init__(self, parameter: Variable, prior: Independent, where: str):
         self.parameter, self.name = parameter, parameter.name
         self.coordinates = {}
-        self.prior = prior.on((), where=where)
-        self.initial = np.exp(np.asarray(self.prior.mean))
+        self.prior = bound = prior.on((), where=where)
+        self.initial = np.exp(np.asarray(bound.mean))
         self.physical = Transformation(None, (), "log", "field", ())
 
     def field(self, value: Any) -> Float[np.ndarray, ""]:

@@ -452,14 +452,3 @@ class Problem(Unknowns):
             limits,
             gauss_newton=gauss_newton,
         )
-
-    def misfit_at(self, theta: Float[np.ndarray, " n"]) -> Misfit:
-        """The misfit as a function of the state alone, with the scale of the noise in theta."""
-        of = self.misfit
-        return of.at(self.split(theta)) if isinstance(of, BoundLeastSquares) else of
-
-    def chi2(self, misfit: float, theta: Float[np.ndarray, " n"]) -> float | None:
-        """|w|^2 / n of n data whose misfit at theta this is, w their whitened residuals: 1 where
-        the fit is as good as the data; None without data."""
-        of = self.misfit_at(theta)
-        return of.chi2(misfit) if isinstance(of, BoundLeastSquares) else None

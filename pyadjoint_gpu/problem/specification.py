@@ -156,8 +156,10 @@ def _noise(misfit: BoundLeastSquares) -> dict[str, Any]:
     errors = misfit.errors
     if isinstance(errors, np.ndarray) and not misfit.nuisances:
         return {}
+    noise: dict[str, Any]
     noise = {"sd": errors} if isinstance(errors, np.ndarray) else arrays(errors)
     for scale in misfit.nuisances:
+        assert scale.prior is not None
         mean, sd = scale.prior.mean, scale.prior.root(np.ones(()))
         noise["scale"] = {"kind": "independent", "sd": float(sd), "mean": float(mean)}
     return {"noise": noise}

@@ -14,7 +14,8 @@ from ..core.checks import check_mapping
 from ..core.errors import ConfigError
 from ..core.precision import double
 from ..models.base import Fields, Model
-from .binding import BoundPenalty
+from .binding import BoundPenalty, Misfit
+from .likelihood import BoundLeastSquares
 from .objective import Objective
 from .part import Part
 from .penalty import BoundSmoothness
@@ -25,6 +26,7 @@ class Unknowns:
 
     model: Model
     parts: tuple[Part, ...]
+    misfit: Misfit
     objective: Objective
     _penalties: tuple[BoundPenalty, ...]
 
@@ -82,3 +84,14 @@ class Unknowns:
                 f" {', '.join(c.name for c in self.parts)}"
             )
         return np.concatenate([np.ravel(part) for part in parts])
+
+    def misfit_at(self, theta: Float[np.ndarray, " n"]) -> Misfit:
+        """The misfit as a function of the state alone, with the scale of the noise in theta."""
+        of = self.misfit
+        return of.at(self.split(theta)) if isinstance(of, BoundLeastSquares) else of
+
+    def chi2(self, misfit: float, theta: Float[np.ndarray, " n"]) -> float | None:
+        """|w|^2 / n of n data whose misfit at theta this is, w their whitened residuals: 1 where
+        the fit is as good as the data; None without data."""
+        of = self.misfit_at(theta)
+        return of.chi2(misfit) if isinstance(of, BoundLeastSquares) else None
