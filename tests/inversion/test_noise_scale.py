@@ -118,6 +118,8 @@ def test_what_a_result_has_of_it():
     assert result.attrs["chi2"] == pytest.approx(np.mean(white**2), rel=1e-9)
     misfit = 15 * np.mean(white**2) + 30 * np.log(s)
     assert float(result["misfit"][-1]) == pytest.approx(misfit, rel=1e-9)
+    pulled = 1 + (np.log(s) - MEAN) / (30 * SD**2)
+    assert result.attrs["chi2"] == pytest.approx(pulled, rel=1e-6)
     assert 0.05 < result.attrs["chi2_p"] < 0.95
     assert result["noise_scale"].dims == () and result["noise_scale"].attrs["units"] == "1"
 
