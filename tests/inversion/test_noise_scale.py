@@ -153,6 +153,7 @@ def test_laplace_has_the_fisher_information():
     assert post.attrs["log_evidence"] == pytest.approx(exact, abs=0.5)
 
 
+@pytest.mark.slow
 def test_a_large_noise_is_found():
     """A plane of ln K from many pressures, whose noise is three times what is stated."""
     grid = pag.Grid((4, 6), (1.0, 2.0))
@@ -175,7 +176,7 @@ def test_a_large_noise_is_found():
     assert abs(off) < 1.0 and float(post["noise_scale_sd"]) < 0.08
 
 
-@pytest.mark.parametrize("method", ["L-BFGS-B", "newton-cg"])
+@pytest.mark.parametrize("method", ["L-BFGS-B", pytest.param("newton-cg", marks=pytest.mark.slow)])
 def test_a_journal_goes_on_to_the_same_bits(tmp_path, method):
     options = {"method": method, "progress": False, "tolerance": 1e-7}
     whole = pag.invert(linear(), max_iterations=8, **options)
