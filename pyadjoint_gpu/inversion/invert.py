@@ -18,7 +18,7 @@ from ..core.progress import progress_bar
 from ..problem.likelihood import BoundLeastSquares
 from ..problem.problem import Problem
 from ..problem.specification import build_problem
-from ..problem.variables import control_variables, observation_variables, residual_attributes
+from ..problem.variables import observation_variables, part_variables, residual_attributes
 from ..results.dataset import (
     describe,
     history_variables,
@@ -92,6 +92,14 @@ def invert(
         is the probability of a larger ``chi2`` by chance, ``runs_test_p`` that of residuals which
         change sign as seldom along the data, or more so; ``observation_set_chi2`` is chi2 by set,
         where a text coordinate of the data, such as a network, has labels that repeat.
+
+        Where the noise has an unknown scale s, ``noise_scale`` is that of the joint minimum: s^2 is
+        |w|^2 / n of n data and their residuals w, whitened by sigma as it was given, pulled to the
+        prior of ln s. That is smaller than the unbiased |w|^2 / (n - k), where the controls fit k
+        of the n: where they can fit all data, only the prior holds s up, and `sample` is better.
+        ``sigma``, ``residual_whitened``, ``chi2``, ``chi2_p`` and ``runs_test_p`` are with this s.
+        At the minimum chi2 is then 1 + (ln s - mean) / (n sd^2), with the mean and sd of that
+        prior: it tells how far s is from there, not whether the data are fitted.
 
     Raises
     ------
@@ -255,13 +263,13 @@ def _result(run: Run, status: str, message: str) -> xr.Dataset:
     solution = engine.solve(
         model, m, tolerance=problem.tolerance, max_iterations=problem.max_iterations
     )
-    misfit, counts = problem.misfit, {}
+    misfit, counts = problem.misfit_at(theta), {}
     if isinstance(misfit, BoundLeastSquares):
         counts = used_and_missing(misfit.size, misfit.missing)
         if misfit.missing:
             total = misfit.size + misfit.missing
             message += f"; {misfit.missing} of {total} observations are missing"
-    chi2 = problem.chi2(record.misfit)
+    chi2 = problem.chi2(record.misfit, theta)
     state = solution.fields | model.outputs(solution.fields, m)
     residuals = residual_attributes(misfit, state)
     message += fit(
@@ -269,10 +277,8 @@ def _result(run: Run, status: str, message: str) -> xr.Dataset:
     )
     variables, coordinates = parameter_variables(model, problem.known)
     for more in (
-        control_variables(
-            problem.controls, problem.physical(theta), problem.split(record.gradient)
-        ),
-        observation_variables(problem.misfit, state),
+        part_variables(problem.parts, problem.physical(theta), problem.split(record.gradient)),
+        observation_variables(misfit, state),
     ):
         variables |= more[0]
         coordinates |= more[1]

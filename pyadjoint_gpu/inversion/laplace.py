@@ -65,7 +65,8 @@ def laplace(
         p(theta | d) ~ N(theta*, R (I + V L V^T)^-1 R^T),
 
     R R^T the prior's covariance, V and L the first eigenvectors and eigenvalues of R^T H R, H the
-    Gauss-Newton Hessian of the misfit. It is exact where u depends linearly on theta and the prior
+    Gauss-Newton Hessian of the misfit; of the unknown scale of the noise it has the Fisher
+    information, whatever the data. It is exact where u depends linearly on theta and the prior
     is Gaussian. Where `rank` is less than the number of directions that data inform, standard
     deviations are too large, by a bound that is given.
 
@@ -103,11 +104,12 @@ def laplace(
     Dataset
         ``<control>``, the minimum; ``<control>_sd``, the standard deviation of the transformed
         control (of ln K under transform "log"), ``<control>_sd_error``, by which it may be too
-        large, ``<control>_prior_sd``; ``eigenvalue``; ``<control>_draw``; ``predicted`` and
-        ``predicted_sd``. Attributes: ``log_evidence``, ln of the integral of
-        p(d | u(theta)) p(theta) with all constants, and ``log_evidence_error``, by which it may be
-        too large; ``information_gain``, ln det(I + L) / 2, the expected information gain from prior
-        to posterior in nats; ``decrement``, the decrease of J by a Newton step, zero at a minimum.
+        large, ``<control>_prior_sd``; ``<control>_draw``; the same of ``noise_scale``, where that
+        is unknown; ``eigenvalue``; ``predicted`` and ``predicted_sd``. Attributes:
+        ``log_evidence``, ln of the integral of p(d | u(theta)) p(theta) with all constants, and
+        ``log_evidence_error``, by which it may be too large; ``information_gain``,
+        ln det(I + L) / 2, the expected information gain from prior to posterior in nats;
+        ``decrement``, the decrease of J by a Newton step, zero at a minimum.
 
     Raises
     ------
@@ -128,7 +130,7 @@ def laplace(
             "bounds: a Gaussian has none; use transform 'logistic', or the prior Uniform(low, high)"
         )
     observation, where = _observation(problem, predict)
-    theta = problem.theta({c.name: _field(result, c.name) for c in problem.controls})
+    theta = problem.theta({c.name: _field(result, c.name) for c in problem.parts})
     of = _Curvature(problem, theta)
     probes = min(rank + OVERSAMPLED, problem.size)
     directions = _probes(problem.size, probes, seed)
@@ -262,7 +264,7 @@ def _dataset(
     drawn = [problem.physical(of.theta + prior.root(row)) for row in posterior.root(z)]
     fields, variables = problem.physical(of.theta), dict[str, Any]()
     coordinates: Variables = grid_coordinates(problem.model.domain)
-    for c in problem.controls:
+    for c in problem.parts:
         about, label = transformed_attributes(c), c.name.replace("_", " ")
         variables[c.name] = (
             c.field_dims,
@@ -309,7 +311,8 @@ def _dataset(
 
 def _informed(problem: Problem) -> int:
     """The most directions that data can inform."""
-    return int(getattr(problem.misfit, "size", problem.size))
+    nuisances = len(problem.parts) - len(problem.controls)
+    return int(getattr(problem.misfit, "size", problem.size)) + nuisances
 
 
 def _predictions(

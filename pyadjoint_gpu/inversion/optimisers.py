@@ -54,6 +54,8 @@ def check(problem: Problem, settings: dict[str, Any], callback: object = None) -
         )
     if settings["discrepancy"] and not isinstance(problem.misfit, BoundLeastSquares):
         raise ConfigError("discrepancy: needs a LeastSquares misfit, which knows its errors")
+    if settings["discrepancy"] and len(problem.parts) > len(problem.controls):
+        raise ConfigError("discrepancy: found True, but the scale of the noise is unknown")
 
 
 def options(

@@ -34,13 +34,13 @@ class Iteration:
     iteration : int
         Its number; the start has 0.
     controls : dict
-        Physical fields by control.
+        Physical fields by control, and the ``noise_scale`` where it is unknown.
     objective, misfit, penalty : float
         J and its parts.
     gradient_norm : float
         L2 norm over the domain of the (projected) gradient.
     chi2 : float or None
-        2 misfit / number of data.
+        |w|^2 / n of n data, w their whitened residuals.
     """
 
     iteration: int
@@ -227,7 +227,7 @@ class Run:
 
     def _stop_if_done(self, theta: Float[np.ndarray, " n"], record: Record, norm: float) -> None:
         iteration = len(self.rows) - 1
-        chi2 = self.problem.chi2(record.misfit)
+        chi2 = self.problem.chi2(record.misfit, theta)
         self.bar.update(iteration - self.bar.done, J=record.objective, gradient_norm=norm)
         if self.callback is not None and self.callback(
             Iteration(

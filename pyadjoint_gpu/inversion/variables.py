@@ -49,15 +49,15 @@ class Variables(Protocol):
 
 
 def variables(problem: Problem, *, smooth: bool = False) -> Variables:
-    """`Whitened` where every control has a prior, or with `smooth` a `Smoothness`, and none has
+    """`Whitened` where all of theta has a prior, or with `smooth` a `Smoothness`, and none has
     bounds on theta; else `Scaled`."""
     if np.any(np.isfinite(problem.box)):
         return Scaled(problem)
     if smooth:
-        with suppress(ConfigError):  # raised where a control has neither
+        with suppress(ConfigError):  # raised where a part has neither
             return Whitened(problem.prior)
-    priors = {c.name: c.prior for c in problem.controls if c.prior is not None}
-    if len(priors) < len(problem.controls):
+    priors = {c.name: c.prior for c in problem.parts if c.prior is not None}
+    if len(priors) < len(problem.parts):
         return Scaled(problem)
     return Whitened(JointPrior(priors, problem.objective.shapes))
 

@@ -86,12 +86,14 @@ def _fit(ax: Axes, result: xr.Dataset) -> None:
 def _history(ax: Axes, result: xr.Dataset) -> None:
     misfit = result["misfit"].values
     iteration = result["iteration"].values
-    ax.semilogy(iteration, misfit, color=RED, lw=1.8, label="misfit")
+    if np.all(misfit > 0):  # n ln s of a noise of unknown scale may be less than 0
+        ax.set_yscale("log")
+    ax.plot(iteration, misfit, color=RED, lw=1.8, label="misfit")
     penalty = result["penalty"].values
-    shown = penalty > 1e-3 * misfit.min()  # not zeros or round-off, as at the start
+    shown = penalty > 1e-3 * np.min(np.abs(misfit))  # not zeros or round-off, as at the start
     if np.any(shown):
-        ax.semilogy(iteration, np.where(shown, penalty, np.nan), "--", color=GREY, lw=1.2,
-                    label="penalty")  # fmt: skip
+        ax.plot(iteration, np.where(shown, penalty, np.nan), "--", color=GREY, lw=1.2,
+                label="penalty")  # fmt: skip
         legend(ax)
     ax.set_xlabel("iteration")
     integers(ax)

@@ -14,9 +14,11 @@ from ..models.base import Fields, Model
 from ..statistics.densities import BoundPrior
 from .control import BoundControl, Control
 from .likelihood import BoundLeastSquares, LeastSquares
-from .objective import UserFunction
+from .objective import Shapes, UserFunction
+from .part import Nuisance, Part
 from .penalty import BoundSmoothness, Smoothness, smoothness_prior
 from .traced import check_signature
+from .whiten import JointPrior
 
 Misfit = BoundLeastSquares | Callable[[Fields], Any]
 Penalty = Smoothness | Callable[[Fields], Any]
@@ -70,6 +72,18 @@ def bound_misfit(model: Model, misfit: LeastSquares | Callable[[Fields], Any]) -
     return bound
 
 
+def bound_nuisances(model: Model, misfit: Misfit) -> tuple[Nuisance, ...]:
+    """The unknowns of the data, under names that the model does not have."""
+    found = misfit.nuisances if isinstance(misfit, BoundLeastSquares) else ()
+    for name in (n.name for n in found):
+        if name in model.observables or name in (p.name for p in model.parameters):
+            raise ConfigError(
+                f"misfit.noise: a result has a variable {name!r} of its own, like a field of model"
+                f" {model.name!r}; rename that"
+            )
+    return found
+
+
 def all_penalties(penalty: Penalty | Sequence[Penalty]) -> tuple[Penalty, ...]:
     """The penalties of one or a sequence of them."""
     if callable(penalty) or isinstance(penalty, Smoothness):
@@ -98,14 +112,27 @@ def bound_penalty(controls: Sequence[BoundControl], penalty: Penalty) -> BoundPe
     return penalty
 
 
-def control_prior(control: BoundControl, penalties: Sequence[BoundPenalty]) -> BoundPrior:
-    """The density of a control: its prior, or that of its `Smoothness`.
+def joint_prior(
+    parts: Sequence[Part], penalties: Sequence[BoundPenalty], shapes: Shapes
+) -> JointPrior:
+    """The density of all parts of theta, by their priors or `Smoothness`.
 
     Raises
     ------
     ConfigError
-        If the control has neither, or both.
+        If a control has neither, or both, or there is a penalty that is a user's function.
     """
+    for p in penalties:
+        if not isinstance(p, BoundSmoothness):
+            raise ConfigError(
+                f"penalty: {getattr(p, '__name__', type(p).__name__)!r} is a function, which"
+                " has no known normaliser as a density; state it as the prior of a control"
+            )
+    return JointPrior({c.name: _prior(c, penalties) for c in parts}, shapes)
+
+
+def _prior(control: Part, penalties: Sequence[BoundPenalty]) -> BoundPrior:
+    """The density of a control: its prior, or that of its `Smoothness`."""
     smooth = [p for p in penalties if isinstance(p, BoundSmoothness) and p.name == control.name]
     key = f"controls.{control.name}.prior"
     if control.prior is not None and smooth:
@@ -118,10 +145,17 @@ def control_prior(control: BoundControl, penalties: Sequence[BoundPenalty]) -> B
             f"{key} is missing: Matern(sd=1.0, length=...) for a field, Independent(sd=1.0) for"
             " other bases, Uniform() between bounds"
         )
-    return control.prior or smoothness_prior(control, smooth)
+    if control.prior is not None:
+        return control.prior
+    assert isinstance(control, BoundControl)  # nuisances have priors
+    return smoothness_prior(control, smooth)
 
 
-def as_pytree(function: Misfit | BoundPenalty) -> Callable[[Fields], Any]:
-    """A misfit or penalty as a part of an `Objective`."""
-    data = isinstance(function, BoundLeastSquares | BoundSmoothness)
-    return function if data else UserFunction(function)
+def misfit_pytree(misfit: Misfit) -> BoundLeastSquares | UserFunction:
+    """A misfit as a part of an `Objective`."""
+    return misfit if isinstance(misfit, BoundLeastSquares) else UserFunction(misfit)
+
+
+def penalty_pytree(penalty: BoundPenalty) -> BoundSmoothness | UserFunction:
+    """A penalty as a part of an `Objective`."""
+    return penalty if isinstance(penalty, BoundSmoothness) else UserFunction(penalty)

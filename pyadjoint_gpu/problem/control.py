@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, replace
-from functools import partial
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.nn import sigmoid
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from ..core.checks import as_text, check_choice, check_kind, number
-from ..core.errors import ConfigError, DataError, shown
+from ..core.errors import ConfigError, shown
 from ..core.frozen import Frozen
 from ..core.spaces import Space
 from ..core.texts import sizes, span
@@ -22,6 +17,7 @@ from ..models.base import Model
 from ..results.dataset import layout
 from ..statistics.densities import BoundPrior
 from ..statistics.priors import Matern, Prior, Uniform
+from .part import Part, Transformation
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -118,78 +114,16 @@ def _uniform(key: str, control: Control, prior: Uniform) -> dict[str, Any]:
     return {"bounds": given or control.bounds, "transform": "logistic"}
 
 
-@partial(
-    jax.tree_util.register_dataclass,
-    data_fields=["bounds", "slopes"],
-    meta_fields=["transform", "basis", "shape"],
-)
-@dataclass(frozen=True, eq=False)
-class Transformation:
-    """The map m = T(B theta) from a control's theta to its physical field, differentiable by JAX.
+class BoundControl(Part):
+    """A `Control` on a model.
 
     Attributes
     ----------
-    bounds : (float, float) or None
-        Limits (a, b) of the transform "logistic".
-    slopes : sequence of array
-        For the basis "plane", the fields that multiply theta[1:]: columns of B.
-    transform, basis : str
-    shape : tuple of int
-        The shape of m.
-    """
-
-    bounds: tuple[float, float] | None
-    slopes: Sequence[Float[np.ndarray, "*shape"]]
-    transform: str
-    basis: str
-    shape: tuple[int, ...]
-
-    def expand(
-        self, theta: Float[Array | np.ndarray, " ..."]
-    ) -> Float[Array | np.ndarray, "*shape"]:
-        """The transformed field B theta."""
-        if self.basis == "field":
-            return theta
-        if self.basis == "constant":
-            return jnp.broadcast_to(theta, self.shape)
-        out = theta[0] + jnp.zeros(self.shape)
-        for k, slope in enumerate(self.slopes):
-            out = out + theta[1 + k] * slope
-        return out
-
-    def __call__(
-        self, theta: Float[Array | np.ndarray, " ..."]
-    ) -> Float[Array | np.ndarray, "*shape"]:
-        field = self.expand(theta)
-        if self.transform == "log":
-            return jnp.exp(field)
-        if self.transform == "logistic":
-            assert self.bounds is not None
-            low, high = self.bounds
-            return low + (high - low) * sigmoid(field)
-        return field
-
-
-class BoundControl:
-    """A `Control` on a model: conversions between theta and the physical field.
-
-    Attributes
-    ----------
-    initial, truth : array
-        Physical fields, of the shape of `space` (truth None if unknown).
-    field_dims : tuple of str
-        Their dimensions in a Dataset.
-    coordinates : dict
-        Coordinates of these dimensions, beside the cells' own.
-    physical : Transformation
-        The map from theta to the physical field.
-    typical : float
-        A typical change of theta, the optimiser's unit: 1 for transformed controls, else the root
-        mean square of the start.
-    prior : BoundPrior or None
-        The density of theta.
+    control : Control
+    space : Space
+        Where its physical field lives.
     prior_mean : array or None
-        The physical field in its middle, where the prior has its own.
+        The physical field in the middle of the prior, where it has its own.
 
     Raises
     ------
@@ -198,16 +132,16 @@ class BoundControl:
     """
 
     def __init__(self, control: Control, model: Model):
-        self.control = control
+        self.control, self._model = control, model
         self.name = name = control.name
-        self.parameter = model.parameter(name)
+        self.parameter = parameter = model.parameter(name)
         self.space: Space = model.space(name)
         self.field_dims, self.coordinates = layout(model)[name]
-        start = self.parameter.default if control.initial is None else control.initial
+        start = parameter.default if control.initial is None else control.initial
         if start is None:
             raise ConfigError(f"controls.{name}.initial is missing")
         if (
-            self.parameter.positive
+            parameter.positive
             and control.transform == "identity"
             and (control.bounds is None or control.bounds[0] <= 0)
         ):
@@ -216,7 +150,6 @@ class BoundControl:
                 " with low > 0"
             )
         self.initial = model.field(name, start, f"controls.{name}.initial")
-        self.truth: Float[np.ndarray, "*shape"] | None = None
         if control.truth is not None:
             self.truth = model.field(name, control.truth, f"controls.{name}.truth")
         box, slopes = model.domain, list[Float[np.ndarray, "*shape"]]()
@@ -227,16 +160,17 @@ class BoundControl:
             control.bounds, slopes, control.transform, control.basis, self.space.shape
         )
         _ = self.theta  # refuse a start without one now
-        self.typical = 1.0
         if control.transform == "identity":
             self.typical = float(np.sqrt(np.mean(np.square(self.initial)))) or 1.0
-        self.prior: BoundPrior | None = None
         self.prior_mean: Float[np.ndarray, "*shape"] | None = None
         if control.prior is not None:
             given = control.prior.mean
             if given is not None:
                 self.prior_mean = model.field(name, given, f"controls.{name}.prior.mean")
             self.prior = self._bound(control.prior)
+
+    def field(self, value: Any) -> Float[np.ndarray, "*shape"]:
+        return self._model.field(self.name, value)
 
     def _bound(self, prior: Prior) -> BoundPrior:
         """A prior on the space of theta, with its mean transformed."""
@@ -252,11 +186,6 @@ class BoundControl:
             units=self.units,
             where=key,
         )
-
-    @property
-    def units(self) -> str:
-        """Units of theta."""
-        return self.parameter.units if self.control.transform == "identity" else "1"
 
     def __getstate__(self) -> dict[str, Any]:
         """The state with values for functions that give the start or the truth, which pickle may
@@ -280,73 +209,3 @@ class BoundControl:
             said.append(f"bounds {control.bounds[0]:g} to {control.bounds[1]:g}")
         said += [] if control.prior is None else [f"prior {control.prior!r}"]
         return ", ".join([*said, f"starts at {span(self.initial)}"])
-
-    @property
-    def theta(self) -> Float[np.ndarray, " ..."]:
-        """theta at the start."""
-        return self.coefficients(self.initial)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of theta."""
-        sizes = {
-            "field": self.space.shape,
-            "constant": (),
-            "plane": (1 + len(self.physical.slopes),),
-        }
-        return sizes[self.control.basis]
-
-    @property
-    def dims(self) -> tuple[str, ...]:
-        """Dimensions of theta in a Dataset."""
-        names = {"field": self.field_dims, "constant": (), "plane": (f"{self.name}_coefficient",)}
-        return names[self.control.basis]
-
-    @property
-    def weight(self) -> float:
-        """Weight of one component of theta in the L2 inner product: a cell's share of the domain's
-        volume, so that gradients and steps do not depend on the grid."""
-        return 1.0 / self.space.size if self.control.basis == "field" else 1.0
-
-    @property
-    def box(self) -> tuple[float, float]:
-        """Bounds on theta."""
-        if self.control.bounds is None or self.control.transform == "logistic":
-            return -np.inf, np.inf
-        low, high = self.control.bounds
-        return (np.log(low), np.log(high)) if self.control.transform == "log" else (low, high)
-
-    def transformed(self, field: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
-        """T^-1 of a physical field, or a `DataError` if a value has none."""
-        name, transform = self.name, self.control.transform
-        low, high = self.control.bounds or (-np.inf, np.inf)
-        if transform == "log" and not np.all(field > 0):
-            raise DataError(
-                f"{name}: smallest value {np.min(field):g}, expected > 0 under transform 'log'"
-            )
-        if transform == "logistic":
-            outside = (field <= low) | (field >= high)
-        else:
-            outside = (field < low - 1e-12 * abs(low)) | (field > high + 1e-12 * abs(high))
-        if np.any(outside):
-            raise DataError(
-                f"{name}: values from {np.min(field):g} to {np.max(field):g} leave the bounds"
-                f" ({low:g}, {high:g})"
-            )
-        if transform == "log":
-            return np.log(field)
-        if transform == "logistic":
-            return np.log((field - low) / (high - field))
-        return field
-
-    def coefficients(self, field: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, " ..."]:
-        """theta of a physical field, or a `DataError` if the basis does not contain the field."""
-        value = self.transformed(field)
-        if self.control.basis == "field":
-            return value
-        columns = [np.ones(value.size), *(np.ravel(s) for s in self.physical.slopes)]
-        design = np.stack(columns, axis=1)
-        theta = np.linalg.lstsq(design, value.ravel(), rcond=None)[0]
-        if np.max(np.abs(design @ theta - value.ravel())) > 1e-9 * (1.0 + np.max(np.abs(value))):
-            raise DataError(f"{self.name}: the field is not a {self.control.basis}")
-        return theta.reshape(self.shape)

@@ -10,10 +10,13 @@ With R(u, m(theta)) = 0 and the adjoint equation (dR/du)^T lambda = partial J/pa
 where d[...] is the derivative along (du, v). The Gauss-Newton product leaves out the curvature of
 the map S from theta to the state, outputs included, and with it lambda:
 
-    H_GN v = S^T (d^2 misfit/d state^2) S v + (d^2 penalties/d theta^2) v,
+    H_GN v = S^T (d^2 misfit/d state^2) S v + F v + (d^2 penalties/d theta^2) v,
 
-which is positive semidefinite for convex misfits and penalties, and equal to H v where the misfit
-has no slope. (Hinze, Pinnau, Ulbrich and Ulbrich 2009, Optimization with PDE Constraints, 1.6.5.)
+which is positive semidefinite for convex misfits and penalties, and without nuisances equal to H v
+where the misfit has no slope. F is the Fisher information of nuisances: 2 n of ln s, for n data
+whose noise has an unknown scale s, without a term mixed with u. It is the mean over data of the
+misfit's curvature, which itself need not be positive. (Hinze, Pinnau, Ulbrich and Ulbrich 2009,
+Optimization with PDE Constraints, 1.6.5.)
 """
 
 from __future__ import annotations
@@ -82,7 +85,7 @@ class Hessian:
         self._objective, self._model = J, model
         self._engine, self._limits = engine, limits
         self._theta = jnp.asarray(theta)
-        self._wanted = [name for name, _ in J.shapes]
+        self._wanted = list(J.transformations)
         self._m = objective.parameters(J, self._theta)
         self._u = self._fields(evaluation.solution.fields)
         source = objective.slopes(J, self._u, self._theta)[1][0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
@@ -15,12 +16,17 @@ from numpy.typing import ArrayLike
 
 from ..core.errors import ConfigError, DataError, nearest, shown
 from ..core.texts import counted, sizes, span
-from ..models.base import Fields, Model
+from ..models.base import Fields, Model, Variable
 from ..results.dataset import MISSING, named
 from ..statistics.bound_noise import Errors, IndependentNoise, bound, scaled, seen, select
 from ..statistics.noise import Noise
+from ..statistics.priors import Independent
 from . import columns
 from .observation import Observation, check_inside, point_coordinates, point_layout
+from .part import Nuisance
+
+NOISE_SCALE = Variable("noise_scale", "1", "scale of the noise")
+"""s, by which the standard deviations of the data are to be multiplied."""
 
 
 @dataclass(eq=False, repr=False)
@@ -35,7 +41,12 @@ class LeastSquares:
 
     where predicted_k is the state interpolated (multi)linearly between the points where it lives
     (cell centres, or faces for fluxes) and constant beyond the outermost ones; w_k = 1 unless
-    given, else Sigma_kl is divided by the root of w_k w_l.
+    given, else Sigma_kl is divided by the root of w_k w_l. Of n data whose noise has an unknown
+    scale s,
+
+        J = 1/2 |L^-1 (predicted - observed)|^2 / s^2 + n ln s,
+
+    and ln s is an unknown of the problem, after its controls, under the name ``noise_scale``.
 
     Parameters
     ----------
@@ -55,7 +66,7 @@ class LeastSquares:
         default the variable ``<variable>_sigma``.
     noise : Noise, optional
         In place of `sigma` the `Noise` of the data, which may be correlated: in time between data
-        at the same point, or by any covariance.
+        at the same point, or by any covariance, or have an unknown scale.
 
     Raises
     ------
@@ -110,8 +121,8 @@ class LeastSquares:
         if self.noise is None:
             errors: Errors = columns.sigmas(data, name, self.sigma, of.units)
         else:
-            layout = point_layout(model, points, of.units)
-            errors = columns.noise_errors(data, name, Noise.of(self.noise), layout)
+            layout, noise = point_layout(model, points, of.units), Noise.of(self.noise)
+            errors = columns.noise_errors(data, name, noise.unscaled, layout)
         used = seen(values, errors)
         if not np.any(used):
             raise DataError(
@@ -130,6 +141,7 @@ class LeastSquares:
             scaled(errors, how.difference(1.0)),
             labels={k: v[used] for k, v in columns.labels(data, dim).items()},
             missing=int(np.count_nonzero(~used) + data.attrs.get(MISSING, 0)),
+            scale=None if self.noise is None else Noise.of(self.noise).scale,
         )
 
     @property
@@ -196,6 +208,13 @@ class BoundLeastSquares:
         Texts along the data, such as names of wells.
     missing : int
         Number of missing values, which are not among the data.
+    scale : Independent, optional
+        Prior of ln s, where the scale s of the noise is unknown.
+
+    Attributes
+    ----------
+    nuisances : tuple of Nuisance
+        The unknowns of the data, which come after the controls in theta.
     """
 
     def __init__(
@@ -208,6 +227,7 @@ class BoundLeastSquares:
         *,
         labels: Mapping[str, np.ndarray] | None = None,
         missing: int = 0,
+        scale: Independent | None = None,
     ):
         self.model = model
         self.variable = model.observables[observed][0]
@@ -218,6 +238,11 @@ class BoundLeastSquares:
         self.noise = bound(errors, "noise", times)
         self.labels = dict(labels or {})
         self.missing = missing
+        self.scale = scale
+        self.nuisances = () if scale is None else (Nuisance(NOISE_SCALE, scale, "noise.scale"),)
+        # ln s where s is unknown: that of the errors as given, until `at` others.
+        self.log_scale: Float[Array | np.ndarray, ""] | float | None
+        self.log_scale = None if scale is None else 0.0
         self.observation = Observation.at(model, observed, points)
 
     def __repr__(self) -> str:
@@ -225,9 +250,10 @@ class BoundLeastSquares:
         of = self.variable
         missing = f", {self.missing} more missing" if self.missing else ""
         correlated = "" if isinstance(self.noise, IndependentNoise) else " (correlated)"
+        scale = "" if self.scale is None else f" times s, ln s of prior {self.scale!r}"
         return (
             f"least squares of {counted(self.size, 'value')} of {of.name} [{of.units}],"
-            f" {span(self.observed)}, sigma {span(self.sigma)}{correlated}{missing}"
+            f" {span(self.observed)}, sigma {span(self.sigma)}{correlated}{scale}{missing}"
         )
 
     @property
@@ -238,27 +264,46 @@ class BoundLeastSquares:
     @property
     def sigma(self) -> Float[np.ndarray, " n"]:
         """Standard deviations of the data, divided by the roots of the weights."""
-        return np.asarray(self.noise.sd)
+        return np.asarray(self.noise.sd) * np.exp(self.log_scale or 0.0)
+
+    def at(self, parts: Fields) -> BoundLeastSquares:
+        """The misfit at the nuisances among the parts of theta: sigma multiplied by the scale."""
+        if self.log_scale is None:
+            return self
+        out = copy(self)
+        out.log_scale = parts[NOISE_SCALE.name]
+        return out
+
+    def information(self) -> dict[str, float]:
+        """The Fisher information of the nuisances: 2 n of ln s, without mixed terms. It is the mean
+        of the Hessian, 2 |w|^2 / s^2, over data with the noise."""
+        return {} if self.log_scale is None else {NOISE_SCALE.name: 2.0 * self.size}
+
+    def chi2(self, misfit: float) -> float:
+        """|w|^2 / n of the whitened residual w, of a misfit at these nuisances."""
+        return 2.0 * misfit / self.size - 2.0 * float(self.log_scale or 0.0)
 
     def predict(self, state: Fields) -> Float[Array, " n"]:
         """The state interpolated to the points."""
         return self.observation(state)
 
     def __call__(self, state: Fields) -> Float[Array, ""]:
-        return 0.5 * jnp.sum(jnp.square(self.whitened(state)))
+        white = 0.5 * jnp.sum(jnp.square(self.whitened(state)))
+        return white if self.log_scale is None else white + self.size * self.log_scale
 
     def whitened(self, state: Fields) -> Float[Array, " n"]:
-        """The residual L^-1 (observed - predicted): independent, of variance one, if state and
+        """The residual L^-1 (observed - predicted) / s: independent, of variance one, if state and
         noise are right."""
-        return jnp.asarray(self.noise.whiten(self.observed - self.predict(state)))
+        white = jnp.asarray(self.noise.whiten(self.observed - self.predict(state)))
+        return white if self.log_scale is None else white * jnp.exp(-self.log_scale)
 
     def tree_flatten(self) -> tuple[tuple[Any, ...], None]:
-        return (self.observation, self.observed, self.noise), None
+        return (self.observation, self.observed, self.noise, self.log_scale), None
 
     @classmethod
     def tree_unflatten(cls, _: None, arrays: tuple[Any, ...]) -> BoundLeastSquares:
         out = object.__new__(cls)
-        out.observation, out.observed, out.noise = arrays
+        out.observation, out.observed, out.noise, out.log_scale = arrays
         return out
 
     def dataset(self) -> xr.Dataset:

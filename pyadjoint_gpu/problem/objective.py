@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,7 @@ from jaxtyping import Array, Float
 from ..core.precision import compiled
 from ..models.base import Fields, Model
 from ..statistics.densities import BoundPrior
-from .control import Transformation
+from .part import Transformation
 from .traced import scalar
 
 Scalar = Float[Array, ""]
@@ -28,12 +28,27 @@ Function = Callable[[Fields], Any]
 """A misfit or penalty: a scalar from fields by name. Users' functions may return anything."""
 
 
+class Misfit(Protocol):
+    """A function of the state, and of nuisances of its own: parts of theta that no parameter of the
+    model depends on."""
+
+    def __call__(self, state: Fields, /) -> Any: ...
+
+    def at(self, parts: Fields, /) -> Misfit:
+        """The misfit at the nuisances among the parts of theta."""
+        ...
+
+    def information(self) -> dict[str, float]:
+        """The Fisher information of each component of the nuisances, which has no mixed terms."""
+        ...
+
+
 Shapes = tuple[tuple[str, tuple[int, ...]], ...]
-"""Name and shape of each control's part of theta."""
+"""Name and shape of each part of theta."""
 
 
 def split(shapes: Shapes, x: Float[Array | np.ndarray, "*batch n"]) -> Fields:
-    """Vectors like theta by control."""
+    """Vectors like theta by part."""
     out: Fields = {}
     start = 0
     for name, shape in shapes:
@@ -57,6 +72,12 @@ class UserFunction:
     def __call__(self, fields: Fields) -> Any:
         return self.function(fields)
 
+    def at(self, parts: Fields) -> UserFunction:
+        return self
+
+    def information(self) -> dict[str, float]:
+        return {}
+
 
 @partial(
     jax.tree_util.register_dataclass,
@@ -71,33 +92,34 @@ class Objective:
     ----------
     known : dict
         Parameters that are not controls.
-    misfit : callable
-        A function of the state, unknowns and outputs.
+    misfit : Misfit
+        A function of the state, unknowns and outputs, and of its nuisances.
     penalties : tuple of callable
         Functions of the transformed controls.
     transformations : dict of Transformation
         Maps from theta to physical fields by control, in the order of their parts in theta.
     priors : dict of BoundPrior
-        Densities of theta by control, which count by their potentials.
+        Densities of parts of theta, which count by their potentials.
     shapes : tuple
-        Name and shape of each control's part of theta.
+        Name and shape of each part of theta: the controls', then the misfit's nuisances.
     """
 
     model: Model
     known: Fields
-    misfit: Function
+    misfit: Misfit
     penalties: tuple[Function, ...]
     transformations: dict[str, Transformation]
     priors: dict[str, BoundPrior]
     shapes: Shapes
 
     def split(self, theta: Float[Array | np.ndarray, " n"]) -> Fields:
-        """theta, or a gradient, by control."""
+        """theta, or a gradient, by part."""
         return split(self.shapes, theta)
 
     def controls(self, theta: Float[Array, " n"]) -> Fields:
         """The controls' physical fields."""
-        return {k: self.transformations[k](part) for k, part in self.split(theta).items()}
+        parts = self.split(theta)
+        return {k: physical(parts[k]) for k, physical in self.transformations.items()}
 
     def parameters(self, theta: Float[Array, " n"]) -> Fields:
         """All parameters of the model."""
@@ -105,21 +127,27 @@ class Objective:
 
     def __call__(self, u: Fields, theta: Float[Array, " n"]) -> tuple[Value, tuple[Value, Value]]:
         """J, and its parts: misfit, and priors with penalties."""
-        misfit, penalty = self.fit(self.state(u, theta)), self.penalty(theta)
+        misfit, penalty = self.fit(self.state(u, theta), theta), self.penalty(theta)
         return misfit + penalty, (misfit, penalty)
 
     def state(self, u: Fields, theta: Float[Array, " n"]) -> Fields:
         """The unknowns and the outputs."""
         return u | self.model.outputs(u, self.parameters(theta))
 
-    def fit(self, state: Fields) -> Value:
-        """The misfit of a state."""
-        return scalar("misfit", self.misfit, state)
+    def fit(self, state: Fields, theta: Float[Array, " n"]) -> Value:
+        """The misfit of a state, and of the nuisances in theta."""
+        return scalar("misfit", self.misfit.at(self.split(theta)), state)
+
+    def information(self, v: Float[Array, " n"]) -> Float[Array, " n"]:
+        """The product of the misfit's Fisher information of its nuisances with v."""
+        known = self.misfit.information()
+        parts = [known.get(k, 0.0) * part for k, part in self.split(v).items()]
+        return jnp.concatenate([jnp.ravel(part) for part in parts])
 
     def penalty(self, theta: Float[Array, " n"]) -> Value:
         """Priors and penalties, the part of J that no solve is needed for."""
         parts = self.split(theta)
-        expanded = {k: self.transformations[k].expand(v) for k, v in parts.items()}
+        expanded = {k: physical.expand(parts[k]) for k, physical in self.transformations.items()}
         charges = [prior.potential(parts[k]) for k, prior in self.priors.items()]
         charges += [scalar("penalty", p, expanded) for p in self.penalties]
         return sum(charges, jnp.zeros(()))
@@ -164,10 +192,14 @@ def _gauss_newton(
     du: Fields,
     v: Float[Array, " n"],
 ) -> Slopes:
+    def slope(state: Fields) -> Fields:
+        return jax.grad(objective.fit)(state, theta)
+
     state, change = jax.jvp(objective.state, (u, theta), (du, v))
-    weighted = jax.jvp(jax.grad(objective.fit), (state,), (change,))[1]
+    weighted = jax.jvp(slope, (state,), (change,))[1]
     _, transposed = jax.vjp(objective.state, u, theta)
     by_u, by_theta = transposed(weighted)
+    by_theta = by_theta + objective.information(v)
     return by_u, by_theta + jax.jvp(jax.grad(objective.penalty), (theta,), (v,))[1]
 
 
@@ -195,8 +227,8 @@ direction = compiled(_direction)
 curvature = compiled(_curvature)
 """Derivatives of partial J/partial u and partial J/partial theta along (du, v)."""
 gauss_newton = compiled(_gauss_newton)
-"""`curvature` with S^T (d^2 misfit/d state^2) S in place of the misfit's part, S the derivative of
-the state, outputs included, by u and theta."""
+"""`curvature` with S^T (d^2 misfit/d state^2) S and the Fisher information of nuisances in place of
+the misfit's part, S the derivative of the state, outputs included, by u and theta."""
 vjp_change = compiled(_vjp_change)
 """The derivative of `vjp` along a change v of theta and a change of m_bar."""
 # The same of many members along the first axis.

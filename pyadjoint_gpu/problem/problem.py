@@ -30,12 +30,14 @@ from .binding import (
     Misfit,
     Penalty,
     all_penalties,
-    as_pytree,
     bound_controls,
     bound_misfit,
+    bound_nuisances,
     bound_penalty,
-    control_prior,
+    joint_prior,
     known_parameters,
+    misfit_pytree,
+    penalty_pytree,
 )
 from .control import Control
 from .evaluation import Evaluation, Evaluations, Member
@@ -56,8 +58,9 @@ class Problem(Unknowns):
 
         min J(theta) = misfit(u) - ln p(theta) + penalties(theta)   with   R(u, m(theta)) = 0,
 
-    where theta are the transformed controls, one vector for all of them, p the priors that controls
-    have, up to their normalisers, and m all parameters of the model, controls and known ones.
+    where theta are the transformed controls, one vector for all of them, with ln s at its end where
+    a `Noise` has an unknown scale s, p the priors that these have, up to their normalisers, and m
+    all parameters of the model, controls and known ones.
     `invert` finds its minimum, `laplace` its curvature there, `sample` draws from exp(-J).
 
     Parameters
@@ -85,6 +88,8 @@ class Problem(Unknowns):
     Attributes
     ----------
     controls : tuple of BoundControl
+    parts : tuple of Part
+        The unknowns in the order of theta: the controls, then those of the misfit.
     known : dict of array
         Fields of the known parameters.
     misfit, penalties : callable, tuple
@@ -139,20 +144,21 @@ class Problem(Unknowns):
         self.controls = bound_controls(model, controls)
         self.known = known_parameters(model, self.controls, parameters or {})
         self.misfit = bound_misfit(model, misfit)
+        self.parts = (*self.controls, *bound_nuisances(model, self.misfit))
         self.penalties = all_penalties(penalty)
         self._penalties = tuple(bound_penalty(self.controls, p) for p in self.penalties)
-        self.size = sum(math.prod(c.shape) for c in self.controls)
+        self.size = sum(math.prod(c.shape) for c in self.parts)
         self._make_objective()
 
     def _make_objective(self) -> None:
         found = objective.Objective(
             self.model,
             self.known,
-            as_pytree(self.misfit),
-            tuple(as_pytree(p) for p in self._penalties),
+            misfit_pytree(self.misfit),
+            tuple(penalty_pytree(p) for p in self._penalties),
             {c.name: c.physical for c in self.controls},
-            {c.name: c.prior for c in self.controls if c.prior is not None},
-            tuple((c.name, c.shape) for c in self.controls),
+            {c.name: c.prior for c in self.parts if c.prior is not None},
+            tuple((c.name, c.shape) for c in self.parts),
         )
         # On the device, so that no call moves the arrays there.
         self.objective = jax.tree.map(jnp.asarray, found)
@@ -209,25 +215,13 @@ class Problem(Unknowns):
     @cached_property
     @double
     def prior(self) -> JointPrior:
-        """p(theta) of all controls, by their priors or `Smoothness`.
-
-        Raises
-        ------
-        ConfigError
-            If a control has neither, or there is a penalty that is a user's function.
-        """
-        for p in self.penalties:
-            if not isinstance(p, Smoothness):
-                raise ConfigError(
-                    f"penalty: {getattr(p, '__name__', type(p).__name__)!r} is a function, which"
-                    " has no known normaliser as a density; state it as the prior of a control"
-                )
-        parts = {c.name: control_prior(c, self._penalties) for c in self.controls}
-        return JointPrior(parts, self.objective.shapes)
+        """p(theta), by the priors of its parts or `Smoothness`; a `ConfigError` if a control has
+        neither, or there is a penalty that is a user's function."""
+        return joint_prior(self.parts, self._penalties, self.objective.shapes)
 
     @property
     def log_normaliser(self) -> float:
-        """ln p(d | u) + misfit, a constant; zero for a user's misfit, which is -ln p(d | u)."""
+        """ln p(d | u, s) + misfit, a constant; zero for a user's misfit, which is -ln p(d | u)."""
         misfit = self.misfit
         return float(misfit.noise.constant) if isinstance(misfit, BoundLeastSquares) else 0.0
 
@@ -397,7 +391,7 @@ class Problem(Unknowns):
         """
         evaluation = self.evaluate(self.theta(controls))
         return evaluation.objective, gradient_dataset(
-            self.controls, self.split(evaluation.gradient), self.model.domain
+            self.parts, self.split(evaluation.gradient), self.model.domain
         )
 
     def hessian_product(
@@ -435,9 +429,9 @@ class Problem(Unknowns):
         ConvergenceError
             If a solve does not converge.
         """
-        v = direction_of(self.controls, direction)
+        v = direction_of(self.parts, direction)
         product = self.hessian(self.theta(controls), gauss_newton=gauss_newton).product(v).vector
-        return product_dataset(self.controls, self.split(product), self.model.domain)
+        return product_dataset(self.parts, self.split(product), self.model.domain)
 
     def hessian(
         self,
@@ -458,9 +452,3 @@ class Problem(Unknowns):
             limits,
             gauss_newton=gauss_newton,
         )
-
-    def chi2(self, misfit: float) -> float | None:
-        """2 misfit / n for n data, 1 where the fit is as good as the data; None without data."""
-        if isinstance(self.misfit, BoundLeastSquares):
-            return 2.0 * misfit / self.misfit.size
-        return None

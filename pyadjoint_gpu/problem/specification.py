@@ -81,8 +81,11 @@ def _misfit(table: Mapping[str, Any]) -> LeastSquares:
     options = dict(table)
     data, missing = options.pop("observations"), options.pop("missing", None)
     if "noise" in options:
+        noise = dict(options["noise"])
         with keyed(_KEYS):
-            options["noise"] = Noise.of_table(options["noise"])
+            if "scale" in noise:
+                noise["scale"] = prior_of(noise["scale"])
+            options["noise"] = Noise.of_table(noise)
     data = data if isinstance(data, xr.Dataset) else as_dataset(data)
     return LeastSquares(
         data if missing is None else data.assign_attrs({MISSING: missing}), **options
@@ -104,7 +107,7 @@ def specification(problem: Problem) -> dict[str, Any] | None:
         or any(type(c.control.prior) not in known for c in problem.controls)
     ):
         return None
-    data, errors = problem.misfit.dataset(), problem.misfit.errors
+    data = problem.misfit.dataset()
     observations = {str(k): np.asarray(v.values) for k, v in data.variables.items()}
     controls: dict[str, dict[str, Any]] = {}
     for c in problem.controls:
@@ -133,7 +136,7 @@ def specification(problem: Problem) -> dict[str, Any] | None:
             "variable": problem.misfit.variable.name,
             "missing": problem.misfit.missing,
         }
-        | ({} if isinstance(errors, np.ndarray) else {"noise": arrays(errors)}),
+        | _noise(problem.misfit),
         "penalty": {
             p.name: {"kind": "smoothness", "weight": float(p.weight), "length": float(p.length)}
             for p in smooth
@@ -145,6 +148,21 @@ def specification(problem: Problem) -> dict[str, Any] | None:
         | ({} if problem.adaptive else {"adjoint_tolerance": problem.adjoint_tolerance})
         | engine["solver"],
     }
+
+
+def _noise(misfit: BoundLeastSquares) -> dict[str, Any]:
+    """The table of a noise that is correlated or of unknown scale; others are columns of the
+    observations."""
+    errors = misfit.errors
+    if isinstance(errors, np.ndarray) and not misfit.nuisances:
+        return {}
+    noise: dict[str, Any]
+    noise = {"sd": errors} if isinstance(errors, np.ndarray) else arrays(errors)
+    for scale in misfit.nuisances:
+        assert scale.prior is not None
+        mean, sd = scale.prior.mean, scale.prior.root(np.ones(()))
+        noise["scale"] = {"kind": "independent", "sd": float(sd), "mean": float(mean)}
+    return {"noise": noise}
 
 
 def plain(tables: Mapping[str, Any]) -> dict[str, Any]:
@@ -165,7 +183,8 @@ def problem_parts(problem: Problem) -> dict[str, Any]:
     number of ranks."""
     misfit, engine = problem.misfit, problem.engine
     if isinstance(misfit, BoundLeastSquares):
-        own = "model", "observation", "noise"  # what the others determine
+        # What the others determine.
+        own = "model", "observation", "noise", "nuisances", "log_scale"
         kept = {k: v for k, v in vars(misfit).items() if k not in own}
         misfit = [type(misfit), kept | {"errors": arrays(misfit.errors)}]
     found = engine.settings() or {"engine": type(engine)}

@@ -1,4 +1,4 @@
-"""Variables of results: controls and their gradients, observations and their predictions."""
+"""Variables of results: parts of theta and their gradients, observations and their predictions."""
 
 from __future__ import annotations
 
@@ -20,34 +20,32 @@ from .likelihood import BoundLeastSquares
 from .observation import point_coordinates
 
 if TYPE_CHECKING:
-    from .control import BoundControl
+    from .part import Part
 
 
-def gradient_dataset(controls: Sequence[BoundControl], gradients: Fields, grid: Grid) -> xr.Dataset:
-    """A gradient as a Dataset, one variable a control; `grid` is the model's domain."""
-    values = {c.name: (c.dims, gradients[c.name], gradient_attributes(c)) for c in controls}
-    return _dataset(controls, values, grid, "gradient")
+def gradient_dataset(parts: Sequence[Part], gradients: Fields, grid: Grid) -> xr.Dataset:
+    """A gradient as a Dataset, one variable a part of theta; `grid` is the model's domain."""
+    values = {c.name: (c.dims, gradients[c.name], gradient_attributes(c)) for c in parts}
+    return _dataset(parts, values, grid, "gradient")
 
 
-def product_dataset(controls: Sequence[BoundControl], products: Fields, grid: Grid) -> xr.Dataset:
+def product_dataset(parts: Sequence[Part], products: Fields, grid: Grid) -> xr.Dataset:
     """A Hessian product as a Dataset, likewise."""
-    values = {c.name: (c.dims, products[c.name], _product_attributes(c)) for c in controls}
-    return _dataset(controls, values, grid, "hessian product")
+    values = {c.name: (c.dims, products[c.name], _product_attributes(c)) for c in parts}
+    return _dataset(parts, values, grid, "hessian product")
 
 
-def _dataset(
-    controls: Sequence[BoundControl], values: dict[str, Any], grid: Grid, kind: str
-) -> xr.Dataset:
+def _dataset(parts: Sequence[Part], values: dict[str, Any], grid: Grid, kind: str) -> xr.Dataset:
     coordinates = {k: v for k, v in grid_coordinates(grid).items() if k in grid.dims}
-    for c in controls:
+    for c in parts:
         coordinates |= c.coordinates
     return xr.Dataset(values, coordinates, {"kind": kind})
 
 
 def direction_of(
-    controls: Sequence[BoundControl], given: Mapping[str, Any] | xr.Dataset
+    parts: Sequence[Part], given: Mapping[str, Any] | xr.Dataset
 ) -> Float[np.ndarray, " n"]:
-    """A change of theta from one by control, in the form of a gradient; zero where not given.
+    """A change of theta from one by part, in the form of a gradient; zero where not given.
 
     Raises
     ------
@@ -56,48 +54,49 @@ def direction_of(
     """
     by_name = dict(given.data_vars) if isinstance(given, xr.Dataset) else given
     check_mapping("direction", by_name, "changes of the transformed controls by name")
-    names = [c.name for c in controls]
+    names = [c.name for c in parts]
     for name in by_name:
         if name not in names:
             raise ConfigError(f"direction: {name!r} is not a control{nearest(str(name), names)}")
-    parts: list[Float[np.ndarray, " part"]] = []
-    for c in controls:
+    vector: list[Float[np.ndarray, " part"]] = []
+    for c in parts:
         value = by_name.get(c.name, np.zeros(c.shape))
         if isinstance(value, xr.DataArray) and set(value.dims) == set(c.dims):
             value = value.transpose(*c.dims)
         part = finite_array(f"direction.{c.name}", value)
         if part.shape != c.shape:
             raise DataError(f"direction.{c.name}: found shape {part.shape}, expected {c.shape}")
-        parts.append(part.ravel())
-    return np.concatenate(parts)
+        vector.append(part.ravel())
+    return np.concatenate(vector)
 
 
-def gradient_attributes(control: BoundControl) -> dict[str, str]:
+def gradient_attributes(part: Part) -> dict[str, str]:
     """Units and name of the derivative by theta."""
-    of = transformed_attributes(control)
+    of = transformed_attributes(part)
     return named(f"derivative of the objective by {of['long_name']}", inverse(of["units"]))
 
 
-def _product_attributes(control: BoundControl) -> dict[str, str]:
-    of = transformed_attributes(control)
+def _product_attributes(part: Part) -> dict[str, str]:
+    of = transformed_attributes(part)
     name = f"product of the objective's Hessian with a change, by {of['long_name']}"
     return named(name, inverse(of["units"]))
 
 
-def transformed_attributes(control: BoundControl) -> dict[str, str]:
+def transformed_attributes(part: Part) -> dict[str, str]:
     """Units and name of theta."""
-    transform = control.control.transform
+    transform = part.physical.transform
     inner = {"identity": "", "log": "ln ", "logistic": "logit "}[transform]
-    return named(f"{inner}{control.name}", control.units)
+    return named(f"{inner}{part.name}", part.units)
 
 
-def control_variables(
-    controls: Sequence[BoundControl], fields: Fields, gradients: Fields
+def part_variables(
+    parts: Sequence[Part], fields: Fields, gradients: Fields
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The recovered fields, their starts, truths and gradients, and their coordinates."""
+    """The recovered fields of parts of theta, their starts, truths and gradients, and their
+    coordinates."""
     variables: dict[str, Any] = {}
     coordinates: dict[str, Any] = {}
-    for c in controls:
+    for c in parts:
         label = c.name.replace("_", " ")
         for suffix, text, value in (
             ("", "recovered", fields[c.name]),
@@ -114,7 +113,8 @@ def control_variables(
 
 def observation_variables(misfit: object, state: Fields) -> tuple[dict[str, Any], dict[str, Any]]:
     """The data, their predictions, residuals, sigmas and whitened residuals, and their coordinates;
-    chi2 and the number of data by set, where labels divide the data. None for a user's misfit."""
+    chi2 and the number of data by set, where labels divide the data. None for a user's misfit.
+    Those of a noise of unknown scale are of the scale that the misfit is at."""
     if not isinstance(misfit, BoundLeastSquares):
         return {}, {}
     units, name = misfit.variable.units, misfit.variable.name

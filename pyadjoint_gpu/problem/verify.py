@@ -230,9 +230,9 @@ def _direction(
     generator = np.random.default_rng(seed)
     out: list[np.ndarray] = []
     parts = problem.split(theta)
-    for c in problem.controls:
+    for c in problem.parts:
         part, size = np.asarray(parts[c.name]), 1.0
-        if c.control.transform == "identity":
+        if c.physical.transform == "identity":
             size = float(np.sqrt(np.mean(np.square(part)))) or 1.0
         out.append(size * generator.standard_normal(part.size))
     return np.concatenate(out)

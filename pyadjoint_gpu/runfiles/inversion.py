@@ -22,7 +22,7 @@ from ..problem.specification import build_problem
 from ..statistics.noise import Noise
 from .files import fields, load_model, open_dataset, reference
 from .kind import Case, EngineName, Kind
-from .prior import PriorTable, of_known_kind
+from .prior import PriorTable, ScaleTable, of_known_kind
 from .tables import GridTable, ModelTable, Text, expected, table_of
 
 _CONTROL = {
@@ -80,12 +80,20 @@ Sigma = Annotated[SkipValidation[float | list[float]], AfterValidator(_positive)
 
 
 class NoiseTable(table_of(Noise, "duration", told=_NOISE)):
-    """Noise of the data that is correlated in time: sd^2 exp(-|t - t'| / duration) between data at
-    the same point."""
+    """Noise of the data that is correlated in time, sd^2 exp(-|t - t'| / duration) between data at
+    the same point, or of unknown size."""
 
     sd: Sigma
     """Standard deviation: a number, or a list of one for each datum, in the units of the
     variable."""
+    scale: ScaleTable | None = None
+    """Prior of ln s, where the standard deviation is s sd with an unknown s, which is estimated
+    with the controls."""
+
+    @field_validator("scale", mode="before")
+    @classmethod
+    def _known(cls, scale: Any) -> Any:
+        return of_known_kind(scale, ("independent",))
 
 
 class MisfitTable(table_of(LeastSquares, "observes")):
@@ -98,7 +106,7 @@ class MisfitTable(table_of(LeastSquares, "observes")):
     """Standard deviation of the errors: a number, or a list of one for each datum, in the units of
     the variable; without it, the variable <variable>_sigma."""
     noise: NoiseTable | None = None
-    """In place of sigma, noise that is correlated in time."""
+    """In place of sigma, noise that is correlated in time, or of unknown size."""
 
     @model_validator(mode="after")
     def _one(self) -> Self:

@@ -17,6 +17,11 @@ _MEAN = {
     "sd": 'Standard deviation of the transformed control, such as ln K under transform "log".',
 }
 
+_SCALE = {
+    "mean": "Mean of ln s; 0 unless given.",
+    "sd": "Standard deviation of ln s: with 0.5, s is right to a factor of 1.6.",
+}
+
 
 class MaternTable(table_of(Matern, told=_MEAN)):
     """Prior of a smooth field."""
@@ -47,12 +52,19 @@ PriorTable = Annotated[IndependentTable | MaternTable | UniformTable, Field(disc
 KINDS = "independent", "matern", "uniform"
 
 
-def of_known_kind(table: object) -> object:
+class ScaleTable(table_of(Independent, "sd", "mean", told=_SCALE)):
+    """Prior of ln s, where the noise is s times as large as its sd says, with an unknown s."""
+
+    kind: Literal["independent"]
+    """Gaussian number."""
+
+
+def of_known_kind(table: object, kinds: tuple[str, ...] = KINDS) -> object:
     """The table of a prior, or a `ConfigError` unless its kind is known."""
     if not is_mapping(table):
         raise ConfigError(f": found {shown(table)}, expected a table")
     if "kind" not in table:
-        raise ConfigError(f"kind is missing, expected one of {', '.join(KINDS)}")
-    if table["kind"] not in KINDS:
-        raise ConfigError(f"kind: found {shown(table['kind'])}{nearest(str(table['kind']), KINDS)}")
+        raise ConfigError(f"kind is missing, expected one of {', '.join(kinds)}")
+    if table["kind"] not in kinds:
+        raise ConfigError(f"kind: found {shown(table['kind'])}{nearest(str(table['kind']), kinds)}")
     return table

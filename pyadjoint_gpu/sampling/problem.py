@@ -48,14 +48,17 @@ class State(Tempered):
 
 @dataclass(frozen=True)
 class ProblemSMC(AsGiven, Frozen):
-    """Sampler of the posterior of a problem's controls,
+    """Sampler of the posterior of a problem's controls, and of the scale of the noise where that is
+    unknown,
 
         p(theta | d) = p(d | u(theta)) p(theta) / Z ~ exp(-J(theta)).
 
     Particles are followed from the prior to the posterior by tempering, and moved by Hamiltonian
     Monte Carlo beside a Gaussian that is fitted to them at every stage, with values and gradients
     from one forward and one adjoint solve a step. All happens in the whitened variable x,
-    theta = mu + R x, so that it does not depend on the grid.
+    theta = mu + R x, so that it does not depend on the grid. With an unknown scale of the noise the
+    width of the posterior differs from particle to particle: where data are informative, ln Z then
+    needs more particles, or moves, such as 10.
 
     Parameters
     ----------
@@ -100,9 +103,9 @@ class ProblemSMC(AsGiven, Frozen):
     def _check_names(self) -> None:
         """Check that no two variables, coordinates or dimensions of results have the same name."""
         taken = {"turn", *grid_coordinates(self.problem.model.grid)}
-        for c in self.problem.controls:
-            taken |= {*c.space.dims, *c.space.coordinates()}
-        for c in self.problem.controls:
+        for c in self.problem.parts:
+            taken |= {*c.field_dims, *c.coordinates}
+        for c in self.problem.parts:
             label = transformed_attributes(c)["long_name"].replace(" ", "_")
             names = [c.name, *(f"{label}_{end}" for end in ("mean", "sd", "true"))]
             check_names("controls", names, taken)
@@ -154,7 +157,8 @@ class ProblemSMC(AsGiven, Frozen):
         Returns
         -------
         xr.Dataset
-            Samples of equal weight of each control (dimension ``sample``); mean, standard
+            Samples of equal weight of each control, and of the ``noise_scale`` where it is unknown
+            (dimension ``sample``); mean, standard
             deviation and, where known, truth of theta (``ln_permeability_mean``, ``_sd``,
             ``_true`` under transform "log"); ln Z and how it was computed.
 
@@ -249,7 +253,7 @@ class ProblemSMC(AsGiven, Frozen):
         }
         physical = [self.problem.physical(row) for row in theta]
         parts = [self.problem.split(row) for row in theta]
-        for c in self.problem.controls:
+        for c in self.problem.parts:
             of = transformed_attributes(c)
             coordinates |= c.coordinates
             own = np.stack([p[c.name] for p in parts])
@@ -258,7 +262,7 @@ class ProblemSMC(AsGiven, Frozen):
                 "mean": (np.mean(own, axis=0), "mean of {}"),
                 "sd": (np.std(own, axis=0), "standard deviation of {}"),
             }
-            if c.truth is not None and c.control.basis == "field":
+            if c.truth is not None and c.physical.basis == "field":
                 columns["true"] = c.transformed(c.truth), "true {}"
             variables |= {
                 f"{label}_{k}": (c.dims, a, of | {"long_name": text.format(of["long_name"])})

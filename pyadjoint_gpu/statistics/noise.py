@@ -17,6 +17,7 @@ from ..core.errors import ConfigError, DataError, shown
 from ..core.quantities import converter, power, spelling, stated
 from .bound_noise import BoundNoise, Errors, added, as_covariance, bound
 from .observed import check_errors, check_symmetric_matrix, check_units
+from .priors import Independent
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,40 +111,62 @@ class Noise:
         Noise(covariance=Sigma)         any covariance;
         a + b                           the sum of two independent ones: that of an instrument and
                                         that of a model, whose covariances add;
-        Noise.blocks((a, 40), (b, 7))   data sets one after another, each with its own noise.
+        Noise.blocks((a, 40), (b, 7))   data sets one after another, each with its own noise;
+        Noise(a, scale=prior)           any of them, of unknown size: e ~ N(0, s^2 Sigma).
 
     Parameters
     ----------
-    sd : float or array, shape (n,)
+    sd : float, array of shape (n,), or Noise
         Standard deviation, one or one a datum; infinite or NaN where nothing is observed. For
         sensors of a linear time-invariant system also one a sensor, or of the shape of the data. In
-        the units of the data, unless it states others.
+        the units of the data, unless it states others. Or the noise whose `scale` is unknown.
     covariance : array, shape (n, n)
         Sigma, in the square of the data's units. For sensors also those of each, (C, T, T), or
         that of all, (C, T, C, T).
     duration : float, optional
         tau, in the unit of the data's times.
+    scale : Independent, optional
+        Prior of ln s, as ``Independent(sd=0.5)`` (s is right to a factor of 1.6), of mean 0 unless
+        it says otherwise: a `LeastSquares` of such a noise makes ln s an unknown of its `Problem`.
+        Sigma has one scale in all: that of a sum or of blocks is given to the whole.
 
     Raises
     ------
     ConfigError, DataError
-        If not one of `sd` and `covariance` is given, or one holds no numbers. On use: if shapes do
-        not fit the data, units do not convert, a standard deviation is not positive or the
-        covariance not symmetric and positive definite.
+        If not one of `sd` and `covariance` is given, one holds no numbers, or `scale` is no prior
+        of one number. On use: if shapes do not fit the data, units do not convert, a standard
+        deviation is not positive or the covariance not symmetric and positive definite; and where
+        there is a `scale`, but nothing that infers it.
     """
 
-    def __init__(self, sd: Any = None, *, covariance: Any = None, duration: Any = None):
+    scale: Independent | None = None
+
+    def __init__(
+        self,
+        sd: Any = None,
+        *,
+        covariance: Any = None,
+        duration: Any = None,
+        scale: Independent | None = None,
+    ):
         if (sd is None) == (covariance is None):
             found = "neither" if sd is None else "both"
             raise ConfigError(f"noise: found {found} of sd and covariance, expected one of them")
         if duration is not None and sd is None:
             raise ConfigError("noise.duration: found beside a covariance, expected a sd")
         name = "noise.sd" if covariance is None else "noise.covariance"
-        if not scipy.sparse.issparse(covariance):
+        if isinstance(sd, Noise):
+            _without_scale(sd, "a noise that is given another")
+            if duration is not None:
+                raise ConfigError("noise.duration: found beside a Noise, which has its own or none")
+        elif not scipy.sparse.issparse(covariance):
             real_array(name, sd if covariance is None else covariance)
         if duration is not None:
             _positive("noise.duration", duration)
-        self.sd, self._covariance, self.duration = sd, covariance, duration
+        if scale is not None:
+            check_kind("noise.scale", scale, Independent, ", the prior of ln s, such as (sd=0.5)")
+            scale.on((), where="noise.scale")  # refuse what is no number now
+        self.sd, self._covariance, self.duration, self.scale = sd, covariance, duration, scale
 
     @classmethod
     def of(cls, given: Any, name: str = "noise") -> Noise:
@@ -159,7 +182,8 @@ class Noise:
         if "row" not in table:
             return cls(**table)
         where = table["row"], table["column"]
-        return cls(covariance=scipy.sparse.csr_array((table["covariance"], where)))
+        found = scipy.sparse.csr_array((table["covariance"], where))
+        return cls(covariance=found, scale=table.get("scale"))
 
     @staticmethod
     def blocks(*parts: tuple[Noise, int]) -> Noise:
@@ -169,10 +193,17 @@ class Noise:
 
     def __add__(self, other: Noise) -> Noise:
         check_kind("noise", other, Noise)
+        for part in (self, other):
+            _without_scale(part, "a part of a sum")
         return _Sum(self, other)
 
     def __repr__(self) -> str:
-        given = {"sd": self.sd, "covariance": self._covariance, "duration": self.duration}
+        given = {
+            "sd": self.sd,
+            "covariance": self._covariance,
+            "duration": self.duration,
+            "scale": self.scale,
+        }
         said = (f"{k}={shown(v)}" for k, v in given.items() if v is not None)
         return f"Noise({', '.join(said)})"
 
@@ -184,14 +215,31 @@ class Noise:
 
     def errors(self, data: Layout) -> Errors:
         """The errors of data: standard deviations or a covariance, in the data's units."""
+        if self.scale is not None:
+            raise ConfigError(
+                f"{data.name}.scale: found {shown(self.scale)}, expected none: an unknown scale is"
+                " inferred by a Problem, of a LeastSquares with this noise"
+            )
+        if isinstance(self.sd, Noise):
+            return self.sd.errors(data)
         if self._covariance is not None:
             return data.covariance(self._covariance)
         sd = data.deviations(self.sd)
         return sd if self.duration is None else data.correlated(sd, self.duration)
 
+    @property
+    def unscaled(self) -> Noise:
+        """The noise of scale one, N(0, Sigma)."""
+        if self.scale is None:
+            return self
+        return Noise(self.sd, covariance=self._covariance, duration=self.duration)
+
     def each(self, of: Callable[[Any], Any]) -> Noise:
         """The noise with `of(sd)` in place of its standard deviations."""
-        return self if self.sd is None else Noise(of(self.sd), duration=self.duration)
+        if self.sd is None:
+            return self
+        sd = self.sd.each(of) if isinstance(self.sd, Noise) else of(self.sd)
+        return Noise(sd, duration=self.duration, scale=self.scale)
 
 
 class _Sum(Noise):
@@ -215,6 +263,7 @@ class _Blocks(Noise):
         for part in parts:
             check_kind("noise", part, tuple, " of a Noise and a number of data")
             check_kind("noise", part[0], Noise)
+            _without_scale(part[0], "a block")
             count("noise", part[1])
         self.parts = parts
 
@@ -238,6 +287,15 @@ class _Blocks(Noise):
 
     def each(self, of: Callable[[Any], Any]) -> Noise:
         return self
+
+
+def _without_scale(noise: Noise, what: str) -> None:
+    """Raise a `ConfigError` if a part of a noise has a scale of its own."""
+    if noise.scale is not None:
+        raise ConfigError(
+            f"noise.scale: found {shown(noise.scale)} in {what}, expected one scale, of the whole:"
+            " Noise(a + b, scale=...)"
+        )
 
 
 def _positive(name: str, given: Any) -> float:

@@ -78,7 +78,8 @@ class SensorLayout(Layout):
     def by_sensor(self, noise: Noise) -> Float[np.ndarray, " ..."]:
         """The errors of a noise in the smallest of the shapes."""
         c, t = self.sensors, self.steps
-        if type(noise) is Noise and noise.duration is not None:  # not by way of a sparse matrix
+        plain = type(noise) is Noise and noise.scale is None
+        if plain and noise.duration is not None:  # not by way of a sparse matrix
             assert self.times is not None
             sd = finite_array(self.name, self.deviations(noise.sd)).reshape(t, c).T[:, :, None]
             apart = np.abs(self.times[::c, None] - self.times[::c])

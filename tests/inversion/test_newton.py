@@ -42,7 +42,7 @@ def minimised(value, gradient, product, start, tolerance=1e-10):
 @pytest.mark.parametrize("n", [2, 10, 40])
 def test_rosenbrock(n):
     """A curved valley: in far fewer evaluations than steps of a fixed length would take."""
-    x, (evaluations, products, steps) = minimised(
+    x, (evaluations, _products, steps) = minimised(
         rosen, rosen_der, rosen_hess_prod, np.full(n, -1.2)
     )
     np.testing.assert_allclose(rosen_der(x), 0.0, atol=1e-6)
@@ -112,7 +112,7 @@ def test_refused_steps_take_no_products():
     def gradient(x):
         return 30.0 * np.sinh(30.0 * x) + 1.0
 
-    x, (evaluations, products, steps) = minimised(
+    x, (_evaluations, products, steps) = minimised(
         value, gradient, lambda x, v: 900.0 * np.cosh(30.0 * x) * v, np.full(3, -0.4)
     )
     np.testing.assert_allclose(gradient(x), 0.0, atol=1e-4)

@@ -298,7 +298,7 @@ def test_names_of_controls(name, monkeypatch):
     sampler = fields()
     renamed = copy(sampler.problem.controls[0])
     renamed.name = name
-    monkeypatch.setattr(sampler.problem, "controls", [renamed])
+    monkeypatch.setattr(sampler.problem, "parts", [renamed])
     with pytest.raises(
         ConfigError, match=rf"controls\.{name}: the name is one of the result's own"
     ):
