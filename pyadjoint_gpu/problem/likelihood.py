@@ -20,7 +20,8 @@ from ..results.dataset import MISSING, named
 from ..statistics.bound_noise import Errors, IndependentNoise, bound, scaled, seen, select
 from ..statistics.noise import Noise
 from . import columns
-from .observation import Observation, check_inside, point_coordinates, point_layout
+from .observation import Observation
+from .support import Support
 
 
 @dataclass(eq=False, repr=False)
@@ -103,14 +104,13 @@ class LeastSquares:
         values = columns.vector(data, name)
         if not values.size:
             raise DataError(f"observations: {name!r} is empty, expected at least one value")
-        dim = data[name].dims[0]
-        points = np.stack([columns.coordinate(data, d, dim, model) for d in model.dims], axis=1)
-        of = model.observables[observed][0]
+        support = columns.support(data, name, model)
+        of = support.measured(model.observables[observed][0])
         how = columns.to_model(data, name, of)
         if self.noise is None:
             errors: Errors = columns.sigmas(data, name, self.sigma, of.units)
         else:
-            layout = point_layout(model, points, of.units)
+            layout = support.layout(of.units)
             errors = columns.noise_errors(data, name, Noise.of(self.noise), layout)
         used = seen(values, errors)
         if not np.any(used):
@@ -118,17 +118,18 @@ class LeastSquares:
                 f"observations: none of {values.size} values of {name!r} is observed (each"
                 " missing, of sigma inf or NaN, or of weight 0), expected at least one finite value"
             )
-        values, errors, points = values[used], select(errors, used), points[used]
+        values, errors, support = values[used], select(errors, used), support[used]
         numbers = np.flatnonzero(used)
-        columns.check_finite({name: values} | dict(zip(model.dims, points.T, strict=True)), numbers)
-        check_inside(model, points, "observation", numbers)
+        positions = dict(zip(model.dims, support.points.T, strict=True))
+        columns.check_finite({name: values} | positions, numbers)
+        support.check(model, "observation", numbers)
         return BoundLeastSquares(
             model,
             observed,
-            points,
+            support,
             how(values),
             scaled(errors, how.difference(1.0)),
-            labels={k: v[used] for k, v in columns.labels(data, dim).items()},
+            labels={k: v[used] for k, v in columns.labels(data, data[name].dims[0]).items()},
             missing=int(np.count_nonzero(~used) + data.attrs.get(MISSING, 0)),
         )
 
@@ -186,7 +187,7 @@ class BoundLeastSquares:
     model : Model
     observed : str
         Name of the observed field of the state.
-    points : array, shape (n, number of `Model.dims`)
+    support : Support
         In the units of the model's domain and times.
     values : array, shape (n,)
         Data, in the model's units.
@@ -202,7 +203,7 @@ class BoundLeastSquares:
         self,
         model: Model,
         observed: str,
-        points: Float[np.ndarray, "n dims"],
+        support: Support,
         values: Float[np.ndarray, " n"],
         errors: Errors,
         *,
@@ -210,15 +211,14 @@ class BoundLeastSquares:
         missing: int = 0,
     ):
         self.model = model
-        self.variable = model.observables[observed][0]
-        self.points = points
+        self.variable = support.measured(model.observables[observed][0])
+        self.support = support
         self.observed = values
         self.errors = errors
-        times = None if model.times is None else points[:, 0]
-        self.noise = bound(errors, "noise", times)
+        self.noise = bound(errors, "noise", support.times)
         self.labels = dict(labels or {})
         self.missing = missing
-        self.observation = Observation.at(model, observed, points)
+        self.observation = Observation.at(model, observed, support)
 
     def __repr__(self) -> str:
         """The observed field and the data's size and range, on one line."""
@@ -241,7 +241,7 @@ class BoundLeastSquares:
         return np.asarray(self.noise.sd)
 
     def predict(self, state: Fields) -> Float[Array, " n"]:
-        """The state interpolated to the points."""
+        """The data that the state would give."""
         return self.observation(state)
 
     def __call__(self, state: Fields) -> Float[Array, ""]:
@@ -265,12 +265,13 @@ class BoundLeastSquares:
         """The data in the form that `LeastSquares` reads."""
         name = self.variable.name
         sigma = named(f"standard deviation of {name}", self.variable.units)
+        attributes = self.variable.attributes | self.support.attributes()
         return xr.Dataset(
             {
-                name: ("observation", self.observed, self.variable.attributes),
+                name: ("observation", self.observed, attributes),
                 f"{name}_sigma": ("observation", self.sigma, sigma),
             },
-            point_coordinates(self.model, self.points) | self.label_coordinates(),
+            self.support.coordinates() | self.label_coordinates(),
             {MISSING: self.missing} if self.missing else None,
         )
 
