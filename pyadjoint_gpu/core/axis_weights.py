@@ -42,8 +42,9 @@ def of_linear(low: Ends, high: Ends, nodes: Nodes) -> AxisWeights:
     """Integrals from `low` to `high` of a function that is linear between its values at nodes."""
     first, count, left, right = _overlaps(low, high, nodes)
     # The midpoint rule is exact on each piece.
-    at = np.interp(0.5 * (left + right), nodes, np.arange(len(nodes)))
-    s = at - (first[:, None] + np.arange(left.shape[1]))
+    index = np.arange(len(nodes), dtype=float)
+    at = np.asarray(np.interp(0.5 * (left + right), nodes, index), dtype=float)
+    s = at - first[:, None] - index[: left.shape[1]]
     weights = np.zeros((len(low), left.shape[1] + 1))
     weights[:, :-1] += (right - left) * (1.0 - s)
     weights[:, 1:] += (right - left) * s

@@ -93,6 +93,7 @@ def _observations(
     observed = result["observed"]
     own = str(observed.attrs.get("long_name")) == f"observed {name}"
     own = own and "observation_time" not in result  # the map is at one time, these at many
+    own = own and "sum" not in str(observed.attrs.get("cell_methods"))  # which has other units
     if own:
         shown = {"norm": norm, "cmap": image.cmap}
         mark(ax, result, observed.values, length_unit(result)[0], 16.0, linewidths=0.7, **shown)
@@ -125,7 +126,7 @@ def mark(
     if values is None:  # so that the map is seen
         style |= {"facecolors": "none", "edgecolors": "white"}
         style["path_effects"] = [withStroke(linewidth=2.5, foreground="black")]
-    marks = PolyCollection(corners.reshape(-1, 4, 2), array=values, **style)
+    marks = PolyCollection([*corners.reshape(-1, 4, 2)], array=values, **style)
     ax.add_collection(marks)
     ax.autoscale_view()
     return marks

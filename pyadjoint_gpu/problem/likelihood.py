@@ -1,4 +1,4 @@
-"""Misfits of data at points: weighted least squares, on any model and on a given one."""
+"""Misfits of data: weighted least squares, on any model and on a given one."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from .support import Support
 
 @dataclass(eq=False, repr=False)
 class LeastSquares:
-    """Weighted least squares of observations at points,
+    """Weighted least squares of observations at points, or over boxes,
 
         J = 1/2 sum_k w_k ((predicted_k - observed_k) / sigma_k)^2,
 
@@ -35,15 +35,19 @@ class LeastSquares:
         J = 1/2 |L^-1 (predicted - observed)|^2,
 
     where predicted_k is the state interpolated (multi)linearly between the points where it lives
-    (cell centres, or faces for fluxes) and constant beyond the outermost ones; w_k = 1 unless
-    given, else Sigma_kl is divided by the root of w_k w_l.
+    (cell centres, or faces for fluxes) and constant beyond the outermost ones, or its mean or
+    integral over intervals (see `Observation`); w_k = 1 unless given, else Sigma_kl is divided by
+    the root of w_k w_l.
 
     Parameters
     ----------
     observations : Dataset
         One-dimensional (``observation``), with a coordinate for every axis of the grid and a
         variable that has the name of an unknown of the model, or of another field of its state; or
-        a map, whose dimensions are these coordinates. Values in other units are converted.
+        a map, whose dimensions are these coordinates. Values in other units are converted. A
+        coordinate may name its bounds, ``bounds="x_bounds"``, of shape (n, 2); the variable then
+        has ``cell_methods``: ``"x: y: mean"`` for averages over boxes, ``"time: mean"`` over spans
+        of time, ``"x: y: sum"`` for integrals, whose units are multiplied by those of the axes.
         ``<variable>_sigma`` are the standard deviations of the errors, ``<variable>_weight`` the
         w_k. A value that is NaN or masked, or has an infinite sigma or a weight of zero, is not
         observed. Texts along the dimension (names of wells) are carried to the results.
@@ -63,8 +67,8 @@ class LeastSquares:
     ConfigError, DataError
         If both `sigma` and `noise` are given. On binding to a model: if a variable or coordinate is
         missing or not one-dimensional, the model has no field of its name, nothing is observed, a
-        sigma is not positive, a covariance not positive definite, a unit cannot be converted, or a
-        point lies outside the grid.
+        sigma is not positive, a covariance not positive definite, a unit cannot be converted, a
+        point or box lies outside the grid, or no ``cell_methods`` say what bounds mean.
     """
 
     observations: xr.Dataset

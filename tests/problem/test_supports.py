@@ -12,6 +12,7 @@ import pytest
 import xarray as xr
 
 import pyadjoint_gpu as pag
+from pyadjoint_gpu.cli import main
 from pyadjoint_gpu.core.errors import DataError
 from pyadjoint_gpu.problem.observation import LONGEST
 from pyadjoint_gpu.problem.specification import build_problem, problem_parts, specification
@@ -43,6 +44,23 @@ def places(methods: str | None, units: str = "km", **ends: Any) -> xr.Dataset:
 def seen(field: np.ndarray, at: Any, variable: str = "pressure", model: Any = MODEL) -> np.ndarray:
     with jax.enable_x64(True):
         return np.asarray(pag.Observation.at(model, variable, at)({variable: field}))
+
+
+@pytest.mark.parametrize("shape", [(7,), (5, 6), (4, 5, 6)])
+def test_points_see_linear_fields_and_what_is_constant_beyond_the_centres(shape: tuple[int, ...]):
+    generator = np.random.default_rng(0)
+    grid = pag.Grid(shape, [2.0] * len(shape), [-1.0] * len(shape))
+    slope = generator.standard_normal(len(shape))
+    field = sum(
+        s * c for s, c in zip(slope, np.meshgrid(*grid.centers, indexing="ij"), strict=True)
+    )
+    inside = [(c[0], c[-1]) for c in grid.centers]
+    points = generator.uniform(-1, 1, (50, len(shape)))
+    model = pag.models.Diffusion(grid, {"x_min": 1.0})
+    np.testing.assert_allclose(seen(np.ones(shape), points, "height", model), 1.0)
+    value = seen(np.asarray(field), points, "height", model)
+    clipped = np.stack([np.clip(p, *i) for p, i in zip(points.T, inside, strict=True)], axis=1)
+    np.testing.assert_allclose(value, clipped @ slope, atol=1e-13)
 
 
 def integral(field: np.ndarray, edges: tuple[np.ndarray, ...], box: Any) -> float:
@@ -243,6 +261,52 @@ def test_results_say_the_boxes(data: xr.Dataset):
         assert said == f"observation_y: observation_x: {method}"
     figure = result.pag.plot()
     assert any(len(ax.patches) or len(ax.collections) for ax in figure.axes)
+
+
+RUN_FILE = """\
+[grid]
+shape = [6, 8]
+extent = [1.0, 2.0]
+origin = [0.0, -1.0]
+units = "km"
+
+[model]
+name = "darcy"
+fixed_pressure = {x_min = 1.0, x_max = 0.0}
+
+[controls.permeability]
+initial = 1.0
+transform = "log"
+
+[misfit]
+observations = "data.nc"
+
+[inversion]
+max_iterations = 2
+
+[output]
+path = "result.nc"
+journal = "result.h5"
+"""
+
+
+def test_a_run_file_and_its_journal(data: xr.Dataset, tmp_path: Any):
+    data.pag.save(tmp_path / "data.nc")
+    (tmp_path / "run.toml").write_text(RUN_FILE)
+    assert main(["run", str(tmp_path / "run.toml"), "--quiet"]) in (0, 1)
+    result = xr.load_dataset(tmp_path / "result.nc")
+    expected = pag.invert(
+        pag.Problem(
+            MODEL, pag.Control("permeability", 1.0, transform="log"), pag.LeastSquares(data)
+        ),
+        max_iterations=2,
+        progress=False,
+    )
+    np.testing.assert_array_equal(result["observation_y_bounds"], BOXES["y"])
+    np.testing.assert_allclose(result["predicted"], expected["predicted"], rtol=1e-10)
+    again = pag.resume(tmp_path / "result.h5", progress=False)
+    np.testing.assert_array_equal(again["predicted"], result["predicted"])
+    assert again["observed"].attrs == result["observed"].attrs
 
 
 def outside() -> xr.Dataset:
