@@ -20,6 +20,7 @@ from ..results.dataset import MISSING, named
 from ..statistics.bound_noise import Errors, IndependentNoise, bound, scaled, seen, select
 from ..statistics.noise import Noise
 from . import columns
+from .cell_methods import cell_methods
 from .observation import Observation
 from .support import Support
 
@@ -139,12 +140,16 @@ class LeastSquares:
 
     @property
     def units(self) -> dict[str, str]:
-        """Units that the data state, by the field of the state that they may belong to."""
+        """Units that the data state, by the field of the state that they may belong to; those of
+        integrals are not the field's."""
         names = self.observations.data_vars if self.variable is None else [self.variable]
         if self.observes is not None:
             names = [self.variable or self.observes]
+        found = {n: self.observations[n] for n in names if n in self.observations}
         stated = {
-            n: self.observations[n].attrs.get("units") for n in names if n in self.observations
+            n: data.attrs.get("units")
+            for n, data in found.items()
+            if "sum" not in cell_methods("observations", data).values()
         }
         return {self.observes or str(n): u for n, u in stated.items() if u is not None}
 
