@@ -10,6 +10,7 @@ import jax
 import numpy as np
 import pytest
 import xarray as xr
+from matplotlib.collections import PolyCollection
 
 import pyadjoint_gpu as pag
 from pyadjoint_gpu.cli import main
@@ -259,8 +260,12 @@ def test_results_say_the_boxes(data: xr.Dataset):
     for name in ("observed", "predicted"):
         said = result[name].attrs["cell_methods"]
         assert said == f"observation_y: observation_x: {method}"
-    figure = result.pag.plot()
-    assert any(len(ax.patches) or len(ax.collections) for ax in figure.axes)
+    for figure in (result.pag.plot(), result.pag.plot(kind="residuals"), data.pag.plot()):
+        drawn = [c for ax in figure.axes for c in ax.collections if isinstance(c, PolyCollection)]
+        corners = [c.get_paths()[1].vertices for c in drawn if len(c.get_paths()) == 3]
+        assert corners
+        for box in corners:
+            assert {tuple(v) for v in box} == {(x, y) for x in (0.2, 0.33) for y in (0.5, 1.0)}
 
 
 RUN_FILE = """\
