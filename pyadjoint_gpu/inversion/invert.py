@@ -255,7 +255,7 @@ def _result(run: Run, status: str, message: str) -> xr.Dataset:
         if misfit.missing:
             total = misfit.size + misfit.missing
             message += f"; {misfit.missing} of {total} observations are missing"
-    chi2 = problem.chi2(record.misfit)
+    chi2 = problem.experiment.chi2(record.misfit)
     state = solution.fields | model.outputs(solution.fields, m)
     residuals = residual_attributes(misfit, state)
     message += fit(

@@ -226,7 +226,7 @@ class Run:
 
     def _stop_if_done(self, theta: Float[np.ndarray, " n"], record: Record, norm: float) -> None:
         iteration = len(self.rows) - 1
-        chi2 = self.problem.chi2(record.misfit)
+        chi2 = self.problem.experiment.chi2(record.misfit)
         self.bar.update(iteration - self.bar.done, J=record.objective, gradient_norm=norm)
         if self.callback is not None and self.callback(
             Iteration(

@@ -10,11 +10,12 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ..core.checks import check_mapping
-from ..core.errors import ConfigError
+from ..core.errors import ConfigError, DataError
 from ..core.precision import double
-from ..models.base import Fields, Model
+from ..models.base import Fields
 from .binding import BoundPenalty
 from .control import BoundControl
+from .experiment import BoundExperiment
 from .objective import Objective
 from .penalty import BoundSmoothness
 
@@ -22,15 +23,27 @@ from .penalty import BoundSmoothness
 class Unknowns:
     """Vectors theta of a problem, and what belongs to their components."""
 
-    model: Model
+    experiment: BoundExperiment
     controls: tuple[BoundControl, ...]
     objective: Objective
+    size: int
     _penalties: tuple[BoundPenalty, ...]
 
     @property
     def initial(self) -> Float[np.ndarray, " n"]:
         """theta at the start."""
         return np.concatenate([np.ravel(c.theta) for c in self.controls])
+
+    def _check(self, theta: Float[np.ndarray, " n"]) -> None:
+        """Raise an error unless theta is a finite vector of the problem's size."""
+        if np.shape(theta) != (self.size,):
+            raise ConfigError(
+                f"theta: found shape {np.shape(theta)}, expected {(self.size,)}, all controls"
+                " transformed (`theta` makes it of physical fields)"
+            )
+        bad = np.count_nonzero(~np.isfinite(theta))
+        if bad:
+            raise DataError(f"theta: {bad} of {self.size} values are not finite")
 
     @property
     def box(self) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
@@ -72,7 +85,7 @@ class Unknowns:
         check_mapping("controls", {} if controls is None else controls, "physical fields by name")
         given = dict(controls or {})
         parts = [
-            c.coefficients(self.model.field(c.name, given.pop(c.name)))
+            c.coefficients(self.experiment.model.field(c.name, given.pop(c.name)))
             if c.name in given
             else c.theta
             for c in self.controls
