@@ -180,6 +180,7 @@ def _check_times(
     what: str,
     names: Int[np.ndarray, " n"] | None,
 ) -> None:
+    """Raise a `DataError` that names the first time `found` outside those of the state."""
     slack = 1e-9 * times[-1]
     bad = np.flatnonzero((found < times[0] - slack) | (found > times[-1] + slack))
     if bad.size:
