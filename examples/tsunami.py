@@ -62,14 +62,16 @@ rupture = Rupture(
     centre=(200 * km, 190 * km), origin=(215 * km, 140 * km), strike=90.0, uplift=3.0,
     length=170 * km, width=100 * km, speed=2 * km, rise_time=180.0,
 )  # fmt: skip
-state = pag.solve(model, {"depth": depth, "source": rupture})["elevation"]
+state = pag.solve(model, {"depth": depth, "source": rupture})
 
 
 def at(places):
     """Records there, by time and place."""
-    indices, weights = grid.interpolation(places)
-    flat = state.values[1:].reshape(model.intervals, -1)
-    return np.einsum("tnk,nk->tn", flat[:, indices], weights)
+    each = [(time, *place) for time in model.times[1:] for place in places]
+    observation = pag.Observation.at(model, "elevation", each)
+    return np.asarray(observation({"elevation": state["elevation"].values})).reshape(
+        model.intervals, -1
+    )
 
 
 records = at(candidates[order])

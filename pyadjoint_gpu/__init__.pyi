@@ -18,6 +18,7 @@ from .lti.block_column import block_column
 from .models import Well
 from .problem import synthetic
 from .problem.control import Control
+from .problem.experiment import Experiment
 from .problem.forward import solve
 from .problem.functional import solve_fields
 from .problem.likelihood import LeastSquares
@@ -41,6 +42,7 @@ __all__ = [
     "EmbeddedEngine",
     "Engine",
     "EngineError",
+    "Experiment",
     "Grid",
     "Independent",
     "JuliaEngine",

@@ -208,39 +208,6 @@ class Grid(Frozen):
         index = np.floor((point - self.origin) / self.spacing).astype(int)
         return tuple(int(i) for i in np.clip(index, 0, np.asarray(self.shape) - 1))
 
-    def interpolation(
-        self, points: Float[np.ndarray, "points ndim"], on_faces: Sequence[bool] = ()
-    ) -> tuple[Int[np.ndarray, "points corners"], Float[np.ndarray, "points corners"]]:
-        """Multilinear interpolation of a field at `points`:
-
-        ``value[k] = sum_j weights[k, j] * field.ravel()[indices[k, j]]``; beyond the outermost
-        centres the value is that of the nearest centre.
-
-        Parameters
-        ----------
-        points : array, shape (n, ndim)
-            Positions in array order.
-        on_faces : sequence of bool, optional
-            Whether the field sits on the faces across each axis, one more than cells; by default at
-            cell centres.
-
-        Returns
-        -------
-        indices, weights : arrays, shape (n, 2 ** ndim)
-        """
-        indices = np.zeros((len(points), 1), dtype=np.int64)
-        weights = np.ones((len(points), 1))
-        faces = on_faces or (False,) * self.ndim
-        for axis, (n, h, o) in enumerate(zip(self.shape, self.spacing, self.origin, strict=True)):
-            s = (points[:, axis] - o) / h
-            s, n = (s, n + 1) if faces[axis] else (s - 0.5, n)
-            s = np.clip(s, 0.0, n - 1.0)
-            left = np.minimum(s.astype(np.int64), n - 2)
-            w = s - left
-            indices = np.concatenate([indices * n + (left + k)[:, None] for k in (0, 1)], axis=1)
-            weights = np.concatenate([weights * f[:, None] for f in (1.0 - w, w)], axis=1)
-        return indices, weights
-
     def check_inside(
         self,
         points: Float[np.ndarray, "points ndim"],

@@ -18,13 +18,13 @@ from ..core.checks import check_kind, count
 from ..core.errors import ConfigError, ConvergenceWarning
 from ..core.precision import compiled, double
 from ..core.progress import progress_bar
-from ..core.quantities import points as positions
 from ..lti.rows import BlockRows, followed
 from ..models.base import Fields
 from ..problem.objective import Objective
-from ..problem.observation import Observation, axis_units, check_inside, point_coordinates
+from ..problem.observation import Observation
 from ..problem.problem import Problem
 from ..problem.specification import problem_parts
+from ..problem.support import Support
 from ..problem.variables import transformed_attributes
 from ..problem.whiten import JointPrior
 from ..results.dataset import Variables, describe, grid_coordinates, named
@@ -85,8 +85,8 @@ def laplace(
     draws : int
         Number of draws from the posterior in the result.
     predict : points or Observation, optional
-        Where to predict the state, as `synthetic.observe` takes points (of the first unknown), or
-        an `Observation`; one adjoint solve for each.
+        Where to predict the first unknown: at points or over boxes, as `synthetic.observe` takes
+        them; or an `Observation`. One adjoint solve for each.
     seed : int
         Seed of random directions and draws.
     journal : path, optional
@@ -185,7 +185,7 @@ class _Curvature:
     def sensitivities(self, observation: Observation) -> Iterator[Float[np.ndarray, "some n"]]:
         """R^T dq/dtheta of observed values q, some of them at a time."""
         of, x = self.problem.objective, jnp.asarray(self.theta)
-        units = jnp.eye(len(observation.indices))
+        units = jnp.eye(observation.size)
         for first in range(0, len(units), BATCH):
             sources, direct = _sources(of, observation, self.state, x, units[first : first + BATCH])
             yield self.prior.root_transposed(self.hessian.transposed(sources) + direct)
@@ -201,34 +201,35 @@ def _sources(
 ) -> tuple[Fields, Float[Array, "some n"]]:
     """Derivatives of observed values by u and theta."""
 
-    def observed(u: Fields, theta: Float[Array, " n"]) -> Float[Array, " values"]:
-        return observation(of.state(u, theta))
+    def observed(u: Fields, theta: Float[Array, " n"]) -> Float[Array, " *field"]:
+        return observation.field(of.state(u, theta))
 
-    return jax.vmap(jax.vjp(observed, u, theta)[1])(units)
+    by_field = jax.vmap(observation.transposed)(units)
+    return jax.vmap(jax.vjp(observed, u, theta)[1])(by_field)
 
 
 @dataclass(frozen=True)
 class _Where:
-    """Coordinates and name of predictions."""
+    """Name, units and coordinates of predictions, and their `cell_methods`."""
 
     name: str
     units: str
     coordinates: Variables
+    methods: dict[str, str]
 
 
 def _observation(problem: Problem, predict: Any) -> tuple[Observation | None, _Where]:
     model = problem.model
-    if predict is None or isinstance(predict, Observation):
-        name = model.unknowns[0].name if predict is None else predict.variable
-        return predict, _Where(name, model.observables[name][0].units, {})
-    where = positions("predict", predict, {d: axis_units(model, d) for d in model.dims})
-    check_inside(model, where, "prediction")
-    of = model.unknowns[0]
-    coordinates = {
-        f"prediction_{d}": ("prediction", *rest)
-        for d, (_, *rest) in point_coordinates(model, where).items()
-    }
-    return Observation.at(model, of.name, where), _Where(of.name, of.units, coordinates)
+    name = model.unknowns[0].name
+    if predict is None:
+        return None, _Where(name, "1", {}, {})
+    if isinstance(predict, Observation):
+        return predict, _Where(predict.variable, predict.units, {}, {})
+    support = Support.of(model, predict, "predict", "prediction")
+    observation = Observation.at(model, name, support)
+    coordinates = support.coordinates("prediction", "prediction_")
+    methods = support.attributes("prediction_")
+    return observation, _Where(name, observation.units, coordinates, methods)
 
 
 def _dataset(
@@ -326,7 +327,7 @@ def _predictions(
         ]
     )
     sd = np.sqrt(np.maximum(variance, 0.0))
-    told = named(f"predicted {where.name}", where.units)
+    told = named(f"predicted {where.name}", where.units) | where.methods
     of_sd = named(f"standard deviation of predicted {where.name}", where.units)
     return {
         "predicted": ("prediction", np.asarray(observation(state)), told),

@@ -23,6 +23,7 @@ from ..engines.choose import get_engine, running
 from ..models.base import Fields, Model
 from ..models.explicit import Explicit
 from ..models.forcing import ForcingSpace
+from ..problem.observation import Observation
 from ..results.dataset import Variables, describe, grid_coordinates, named
 from ..solvers.base import default_iterations, require
 from .rows import BlockRows, followed
@@ -169,13 +170,17 @@ class _Column:
         options: dict[str, Any] = {"tolerance": 1e-8, "max_iterations": default_iterations(model)}
         solution = engine.solve(model, self.m, **options)
         require(solution.convergence, "the forward solve", solution)
-        near = model.domain.interpolation(self.sensors[which])
-        for indices, weights in zip(*near, strict=True):
-            impulse = np.zeros(model.shape)
-            np.add.at(impulse[-1].reshape(-1), indices, weights)
-            last = {model.unknowns[0].name: impulse}
+        name, sensors = model.unknowns[0].name, self.sensors[which]
+        points = np.column_stack([np.full(len(sensors), model.times[-1]), sensors])
+        last = Observation.at(model, name, points)
+        for impulse in np.eye(last.size):
             adjoint = engine.adjoint(
-                model, self.m, solution, last, wanted=(self.parameter,), **options
+                model,
+                self.m,
+                solution,
+                {name: last.transposed(impulse)},
+                wanted=(self.parameter,),
+                **options,
             )
             yield np.asarray(adjoint.gradient[self.parameter])
 

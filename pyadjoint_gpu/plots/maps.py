@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
 from jaxtyping import Float
 
 from ..core.quantities import power
+from ..problem.cell_methods import bounds_name
 from ..results.dataset import named
 from .style import BLUE, color_bar, name_of, open_axes, titled, units_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.collections import QuadMesh
+    from matplotlib.collections import Collection, QuadMesh
     from matplotlib.colorbar import Colorbar
     from matplotlib.colors import Normalize
 
@@ -89,21 +90,46 @@ def _observations(
     ax: Axes, result: xr.Dataset, name: str, image: QuadMesh, norm: Normalize, points: bool
 ) -> None:
     """Mark the observations: of this field, in its colours; of another, with `points` alone."""
-    unit, _ = length_unit(result)
     observed = result["observed"]
     own = str(observed.attrs.get("long_name")) == f"observed {name}"
     own = own and "observation_time" not in result  # the map is at one time, these at many
-    if points or own:
-        ax.scatter(
-            result["observation_x"] / unit,
-            result["observation_y"] / unit,
-            s=16 if own else 10,
-            c=observed.values if own else "white",
-            norm=norm if own else None,
-            cmap=image.cmap if own else None,
-            edgecolors="black",
-            linewidths=0.7,
-        )
+    own = own and "sum" not in str(observed.attrs.get("cell_methods"))  # which has other units
+    if own:
+        shown = {"norm": norm, "cmap": image.cmap}
+        mark(ax, result, observed.values, length_unit(result)[0], 16.0, linewidths=0.7, **shown)
+    elif points:
+        mark(ax, result, None, length_unit(result)[0], 10.0, linewidths=0.7)
+
+
+def mark(
+    ax: Axes,
+    data: xr.Dataset,
+    values: Float[np.ndarray, " n"] | None,
+    unit: float,
+    size: float,
+    prefix: str = "observation_",
+    **style: Any,
+) -> Collection:
+    """Mark observations by dots of `size`, or by rectangles where they have bounds, in the colours
+    of `values`; white without these. The `style` is that of matplotlib's collections."""
+    from matplotlib.collections import PolyCollection
+    from matplotlib.patheffects import withStroke
+
+    x, y = (data[f"{prefix}{d}"] for d in ("x", "y"))
+    ends = [data[bounds_name(a)].values if bounds_name(a) else np.stack([a, a], 1) for a in (x, y)]
+    style.setdefault("edgecolors", "black")
+    if all(bounds_name(a) is None for a in (x, y)):
+        return ax.scatter(x / unit, y / unit, s=size, c="white" if values is None else values,
+                          **style)  # fmt: skip
+    (left, right), (low, high) = (e.T / unit for e in ends)
+    corners = np.stack([left, low, right, low, right, high, left, high], axis=1)
+    if values is None:  # so that the map is seen
+        style |= {"facecolors": "none", "edgecolors": "white"}
+        style["path_effects"] = [withStroke(linewidth=2.5, foreground="black")]
+    marks = PolyCollection([*corners.reshape(-1, 4, 2)], array=values, **style)
+    ax.add_collection(marks)
+    ax.autoscale_view()
+    return marks
 
 
 def cut(result: xr.Dataset, name: str) -> tuple[xr.DataArray, str]:

@@ -11,7 +11,7 @@ from scipy.stats import chi2 as chi_squared
 from ..core.errors import DataError
 from ..statistics.residuals import BAND, chi2_p, normal_quantiles, runs_test, series_order
 from .figure import Panel, arranged
-from .maps import length_unit
+from .maps import length_unit, mark
 from .style import BLUE, FAINT, GREY, INK, PALE, RED, color_bar, legend, name_of, open_axes, titled
 
 if TYPE_CHECKING:
@@ -78,18 +78,20 @@ def _in_order(ax: Axes, result: xr.Dataset) -> None:
 
 
 def _map(ax: Axes, result: xr.Dataset) -> None:
+    from matplotlib.colors import Normalize
+
     unit, suffix = length_unit(result)
     w = result[NAME].values
     largest = float(np.max(np.abs(w)))
     limit = min(max(largest, 1.0), SHOWN)
-    marks = ax.scatter(
-        result["observation_x"] / unit,
-        result["observation_y"] / unit,
-        c=w,
-        s=26 if w.size < 500 else 6,
+    marks = mark(
+        ax,
+        result,
+        w,
+        unit,
+        26.0 if w.size < 500 else 6.0,
         cmap="RdBu_r",
-        vmin=-limit,
-        vmax=limit,
+        norm=Normalize(-limit, limit),
         edgecolors=INK,
         linewidths=0.4 if w.size < 500 else 0.0,
         rasterized=True,

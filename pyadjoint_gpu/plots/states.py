@@ -11,7 +11,7 @@ from jaxtyping import Float
 from ..core.errors import DataError
 from .curves import profile, series
 from .figure import Panel, arranged
-from .maps import aspect, cut, draw_map, edges, over_all_time, value_range
+from .maps import aspect, cut, draw_map, edges, mark, over_all_time, value_range
 from .style import (
     GREY,
     RED,
@@ -103,7 +103,7 @@ def _convergence(ax: Axes, state: xr.Dataset) -> None:
 
 def _seen_in_plane(ax: Axes, data: xr.Dataset, name: str) -> None:
     values = data[name]
-    marks = ax.scatter(data["x"], data["y"], c=values, s=36, edgecolors="black", linewidths=0.6)
+    marks = mark(ax, data, values.values, 1.0, 36.0, "", linewidths=0.6)
     color_bar(ax, marks, labelled(name.replace("_", " "), values))
     ax.set_aspect("equal")
     ax.margins(0.1)

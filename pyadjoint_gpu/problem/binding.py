@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-from jaxtyping import Float
-
-from ..core.checks import check_kind, check_mapping
+from ..core.checks import check_kind
 from ..core.errors import ConfigError, nearest
 from ..models.base import Fields, Model
 from ..statistics.densities import BoundPrior
 from .control import BoundControl, Control
-from .likelihood import BoundLeastSquares, LeastSquares
+from .experiment import Misfit
+from .likelihood import BoundLeastSquares
 from .objective import Shapes, UserFunction
-from .part import Nuisance, Part
+from .part import Part
 from .penalty import BoundSmoothness, Smoothness, smoothness_prior
 from .traced import check_signature
 from .whiten import JointPrior
 
-Misfit = BoundLeastSquares | Callable[[Fields], Any]
 Penalty = Smoothness | Callable[[Fields], Any]
 BoundPenalty = BoundSmoothness | Callable[[Fields], Any]
 
@@ -45,43 +42,6 @@ def bound_controls(model: Model, controls: Control | Sequence[Control]) -> tuple
                 f" model {model.name!r}; rename that"
             )
     return tuple(BoundControl(c, model) for c in given)
-
-
-def known_parameters(
-    model: Model, controls: Sequence[BoundControl], parameters: Mapping[str, Any]
-) -> dict[str, Float[np.ndarray, "*shape"]]:
-    """The fields of all parameters that are not controls."""
-    check_mapping("parameters", parameters, "parameter fields by name")
-    names = [c.name for c in controls]
-    for name in parameters:
-        if name in names:
-            raise ConfigError(f"{name!r} is both a known parameter and a control")
-    everything = model.fields({**parameters, **{c.name: c.initial for c in controls}})
-    return {k: v for k, v in everything.items() if k not in names}
-
-
-def bound_misfit(model: Model, misfit: LeastSquares | Callable[[Fields], Any]) -> Misfit:
-    """The misfit as a function of the state."""
-    bound = misfit.bind(model) if isinstance(misfit, LeastSquares) else misfit
-    if not callable(bound):
-        raise ConfigError(
-            f"misfit: found {type(misfit).__name__}, expected LeastSquares(observations) or a"
-            " function of the state"
-        )
-    check_signature("misfit", bound)
-    return bound
-
-
-def bound_nuisances(model: Model, misfit: Misfit) -> tuple[Nuisance, ...]:
-    """The unknowns of the data, under names that the model does not have."""
-    found = misfit.nuisances if isinstance(misfit, BoundLeastSquares) else ()
-    for name in (n.name for n in found):
-        if name in model.observables or name in (p.name for p in model.parameters):
-            raise ConfigError(
-                f"misfit.noise: a result has a variable {name!r} of its own, like a field of model"
-                f" {model.name!r}; rename that"
-            )
-    return found
 
 
 def all_penalties(penalty: Penalty | Sequence[Penalty]) -> tuple[Penalty, ...]:
@@ -159,3 +119,10 @@ def misfit_pytree(misfit: Misfit) -> BoundLeastSquares | UserFunction:
 def penalty_pytree(penalty: BoundPenalty) -> BoundSmoothness | UserFunction:
     """A penalty as a part of an `Objective`."""
     return penalty if isinstance(penalty, BoundSmoothness) else UserFunction(penalty)
+
+
+def described(function: Misfit | Penalty) -> str:
+    """A misfit or penalty on one line."""
+    bound = isinstance(function, BoundLeastSquares | Smoothness)
+    name = getattr(function, "__name__", type(function).__name__)
+    return repr(function) if bound else f"{name}, a function"

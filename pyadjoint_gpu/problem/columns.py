@@ -16,7 +16,8 @@ from ..core.quantities import Conversion, converter, numbers, spelling, stated
 from ..models.base import Model, Variable
 from ..statistics.bound_noise import Errors, scaled
 from ..statistics.noise import Layout, Noise
-from .observation import axis_units
+from .cell_methods import bounds_name, cell_methods
+from .support import Support, axis_units
 
 _STANDARD_NAMES = {
     "x": ("projection_x_coordinate",),
@@ -42,6 +43,10 @@ def as_dataset(observations: Mapping[str, Any]) -> xr.Dataset:
         if array.dtype.kind != "U":
             array = numbers(f"misfit.observations.{name}", column)
         columns[name] = ("observation", array)
+        if f"{name}_bounds" in observations:
+            columns[name] += ({"bounds": f"{name}_bounds"},)
+        if array.ndim == 2:
+            columns[name] = ("observation", "bounds"), array
     try:
         return xr.Dataset(columns)
     except ValueError as error:
@@ -70,11 +75,21 @@ def labels(observations: xr.Dataset, dim: Hashable) -> dict[str, np.ndarray]:
     }
 
 
-def coordinate(
-    observations: xr.Dataset, axis: str, dim: Hashable, model: Model
-) -> Float[np.ndarray, " n"]:
-    """Positions along an axis of the model's states, in its units: the column of the axis's name,
-    or the one whose attributes ``axis`` or ``standard_name`` say so."""
+def support(observations: xr.Dataset, name: str, model: Model) -> Support:
+    """The support of the data of a variable: positions along the axes of the model's states, in its
+    units, and the bounds of averages and integrals."""
+    dim = observations[name].dims[0]
+    columns = {d: _column(observations, d) for d in model.dims}
+    each = [_coordinate(observations, d, column, dim, model) for d, column in columns.items()]
+    methods = cell_methods("observations", observations[name])
+    return Support.read(
+        model, np.stack(each, axis=1), observations, columns, methods, "observations"
+    )
+
+
+def _column(observations: xr.Dataset, axis: str) -> str:
+    """The name of the coordinate along an axis: the axis's own, or that of the one whose attributes
+    ``axis`` or ``standard_name`` say so."""
     columns = observations.variables
     candidates = (
         [axis]
@@ -90,7 +105,13 @@ def coordinate(
         raise DataError(
             f"observations: no coordinate {axis!r}; found {', '.join(sorted(map(str, columns)))}"
         )
-    name = candidates[0]
+    return candidates[0]
+
+
+def _coordinate(
+    observations: xr.Dataset, axis: str, name: str, dim: Hashable, model: Model
+) -> Float[np.ndarray, " n"]:
+    """Positions along an axis of the model's states, in its units."""
     values = vector(observations, name)
     if observations[name].dims[0] != dim:
         raise DataError(
@@ -208,7 +229,13 @@ def listed(observations: xr.Dataset, name: str, dims: tuple[str, ...]) -> xr.Dat
         if key in observations and set(observations[key].dims) == set(array.dims)
     ]
     maps = observations[columns].reset_coords(drop=True)
-    return maps.stack({"observation": array.dims}, create_index=False)
+    bounds = {d: bounds_name(observations[d]) for d in map(str, array.dims)}
+    for d, own in bounds.items():
+        if own in observations.variables and observations[own].dims[:1] == (d,):
+            ends = observations[own].reset_coords(drop=True)
+            maps[own] = ends.expand_dims({k: array.sizes[k] for k in array.dims if k != d})
+    stacked = maps.stack({"observation": array.dims}, create_index=False)
+    return stacked.transpose("observation", ...)
 
 
 def listed_sigma(observations: xr.Dataset, name: str, sigma: Any) -> Any:

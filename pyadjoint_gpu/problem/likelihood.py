@@ -1,4 +1,4 @@
-"""Misfits of data at points: weighted least squares, on any model and on a given one."""
+"""Misfits of data: weighted least squares, on any model and on a given one."""
 
 from __future__ import annotations
 
@@ -22,8 +22,10 @@ from ..statistics.bound_noise import Errors, IndependentNoise, bound, scaled, se
 from ..statistics.noise import Noise
 from ..statistics.priors import Independent
 from . import columns
-from .observation import Observation, check_inside, point_coordinates, point_layout
+from .cell_methods import cell_methods
+from .observation import Observation
 from .part import Nuisance
+from .support import Support
 
 NOISE_SCALE = Variable("noise_scale", "1", "scale of the noise")
 """s, by which the standard deviations of the data are to be multiplied."""
@@ -31,7 +33,7 @@ NOISE_SCALE = Variable("noise_scale", "1", "scale of the noise")
 
 @dataclass(eq=False, repr=False)
 class LeastSquares:
-    """Weighted least squares of observations at points,
+    """Weighted least squares of observations at points, or over boxes,
 
         J = 1/2 sum_k w_k ((predicted_k - observed_k) / sigma_k)^2,
 
@@ -40,9 +42,9 @@ class LeastSquares:
         J = 1/2 |L^-1 (predicted - observed)|^2,
 
     where predicted_k is the state interpolated (multi)linearly between the points where it lives
-    (cell centres, or faces for fluxes) and constant beyond the outermost ones; w_k = 1 unless
-    given, else Sigma_kl is divided by the root of w_k w_l. Of n data whose noise has an unknown
-    scale s,
+    (cell centres, or faces for fluxes) and constant beyond the outermost ones, or its mean or
+    integral over intervals (see `Observation`); w_k = 1 unless given, else Sigma_kl is divided by
+    the root of w_k w_l. Of n data whose noise has an unknown scale s,
 
         J = 1/2 |L^-1 (predicted - observed)|^2 / s^2 + n ln s,
 
@@ -53,7 +55,10 @@ class LeastSquares:
     observations : Dataset
         One-dimensional (``observation``), with a coordinate for every axis of the grid and a
         variable that has the name of an unknown of the model, or of another field of its state; or
-        a map, whose dimensions are these coordinates. Values in other units are converted.
+        a map, whose dimensions are these coordinates. Values in other units are converted. A
+        coordinate may name its bounds, ``bounds="x_bounds"``, of shape (n, 2); the variable then
+        has ``cell_methods``: ``"x: y: mean"`` for averages over boxes, ``"time: mean"`` over spans
+        of time, ``"x: y: sum"`` for integrals, whose units are multiplied by those of the axes.
         ``<variable>_sigma`` are the standard deviations of the errors, ``<variable>_weight`` the
         w_k. A value that is NaN or masked, or has an infinite sigma or a weight of zero, is not
         observed. Texts along the dimension (names of wells) are carried to the results.
@@ -73,8 +78,8 @@ class LeastSquares:
     ConfigError, DataError
         If both `sigma` and `noise` are given. On binding to a model: if a variable or coordinate is
         missing or not one-dimensional, the model has no field of its name, nothing is observed, a
-        sigma is not positive, a covariance not positive definite, a unit cannot be converted, or a
-        point lies outside the grid.
+        sigma is not positive, a covariance not positive definite, a unit cannot be converted, a
+        point or box lies outside the grid, or no ``cell_methods`` say what bounds mean.
     """
 
     observations: xr.Dataset
@@ -114,14 +119,13 @@ class LeastSquares:
         values = columns.vector(data, name)
         if not values.size:
             raise DataError(f"observations: {name!r} is empty, expected at least one value")
-        dim = data[name].dims[0]
-        points = np.stack([columns.coordinate(data, d, dim, model) for d in model.dims], axis=1)
-        of = model.observables[observed][0]
+        support = columns.support(data, name, model)
+        of = support.measured(model.observables[observed][0])
         how = columns.to_model(data, name, of)
         if self.noise is None:
             errors: Errors = columns.sigmas(data, name, self.sigma, of.units)
         else:
-            layout, noise = point_layout(model, points, of.units), Noise.of(self.noise)
+            layout, noise = support.layout(of.units), Noise.of(self.noise)
             errors = columns.noise_errors(data, name, noise.unscaled, layout)
         used = seen(values, errors)
         if not np.any(used):
@@ -129,29 +133,34 @@ class LeastSquares:
                 f"observations: none of {values.size} values of {name!r} is observed (each"
                 " missing, of sigma inf or NaN, or of weight 0), expected at least one finite value"
             )
-        values, errors, points = values[used], select(errors, used), points[used]
+        values, errors, support = values[used], select(errors, used), support[used]
         numbers = np.flatnonzero(used)
-        columns.check_finite({name: values} | dict(zip(model.dims, points.T, strict=True)), numbers)
-        check_inside(model, points, "observation", numbers)
+        positions = dict(zip(model.dims, support.points.T, strict=True))
+        columns.check_finite({name: values} | positions, numbers)
+        support.check(model, "observation", numbers)
         return BoundLeastSquares(
             model,
             observed,
-            points,
+            support,
             how(values),
             scaled(errors, how.difference(1.0)),
-            labels={k: v[used] for k, v in columns.labels(data, dim).items()},
+            labels={k: v[used] for k, v in columns.labels(data, data[name].dims[0]).items()},
             missing=int(np.count_nonzero(~used) + data.attrs.get(MISSING, 0)),
             scale=None if self.noise is None else Noise.of(self.noise).scale,
         )
 
     @property
     def units(self) -> dict[str, str]:
-        """Units that the data state, by the field of the state that they may belong to."""
+        """Units that the data state, by the field of the state that they may belong to; those of
+        integrals are not the field's."""
         names = self.observations.data_vars if self.variable is None else [self.variable]
         if self.observes is not None:
             names = [self.variable or self.observes]
+        found = {n: self.observations[n] for n in names if n in self.observations}
         stated = {
-            n: self.observations[n].attrs.get("units") for n in names if n in self.observations
+            n: data.attrs.get("units")
+            for n, data in found.items()
+            if "sum" not in cell_methods("observations", data).values()
         }
         return {self.observes or str(n): u for n, u in stated.items() if u is not None}
 
@@ -198,7 +207,7 @@ class BoundLeastSquares:
     model : Model
     observed : str
         Name of the observed field of the state.
-    points : array, shape (n, number of `Model.dims`)
+    support : Support
         In the units of the model's domain and times.
     values : array, shape (n,)
         Data, in the model's units.
@@ -221,7 +230,7 @@ class BoundLeastSquares:
         self,
         model: Model,
         observed: str,
-        points: Float[np.ndarray, "n dims"],
+        support: Support,
         values: Float[np.ndarray, " n"],
         errors: Errors,
         *,
@@ -230,12 +239,11 @@ class BoundLeastSquares:
         scale: Independent | None = None,
     ):
         self.model = model
-        self.variable = model.observables[observed][0]
-        self.points = points
+        self.variable = support.measured(model.observables[observed][0])
+        self.support = support
         self.observed = values
         self.errors = errors
-        times = None if model.times is None else points[:, 0]
-        self.noise = bound(errors, "noise", times)
+        self.noise = bound(errors, "noise", support.times)
         self.labels = dict(labels or {})
         self.missing = missing
         self.scale = scale
@@ -243,7 +251,7 @@ class BoundLeastSquares:
         # ln s where s is unknown: that of the errors as given, until `at` others.
         self.log_scale: Float[Array | np.ndarray, ""] | float | None
         self.log_scale = None if scale is None else 0.0
-        self.observation = Observation.at(model, observed, points)
+        self.observation = Observation.at(model, observed, support)
 
     def __repr__(self) -> str:
         """The observed field and the data's size and range, on one line."""
@@ -284,7 +292,7 @@ class BoundLeastSquares:
         return 2.0 * misfit / self.size - 2.0 * float(self.log_scale or 0.0)
 
     def predict(self, state: Fields) -> Float[Array, " n"]:
-        """The state interpolated to the points."""
+        """The data that the state would give."""
         return self.observation(state)
 
     def __call__(self, state: Fields) -> Float[Array, ""]:
@@ -310,12 +318,13 @@ class BoundLeastSquares:
         """The data in the form that `LeastSquares` reads."""
         name = self.variable.name
         sigma = named(f"standard deviation of {name}", self.variable.units)
+        attributes = self.variable.attributes | self.support.attributes()
         return xr.Dataset(
             {
-                name: ("observation", self.observed, self.variable.attributes),
+                name: ("observation", self.observed, attributes),
                 f"{name}_sigma": ("observation", self.sigma, sigma),
             },
-            point_coordinates(self.model, self.points) | self.label_coordinates(),
+            self.support.coordinates() | self.label_coordinates(),
             {MISSING: self.missing} if self.missing else None,
         )
 

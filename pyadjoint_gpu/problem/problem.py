@@ -15,7 +15,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Array, Bool, Float
 
-from ..core.checks import check_iterations, check_kind, check_tolerance
+from ..core.checks import check_iterations, check_tolerance
 from ..core.errors import ConfigError, ConvergenceError, DataError
 from ..core.precision import double
 from ..core.progress import first_use
@@ -27,23 +27,20 @@ from ..models.base import Fields, Model
 from ..solvers.base import Limits, default_iterations, require
 from . import objective
 from .binding import (
-    Misfit,
     Penalty,
     all_penalties,
     bound_controls,
-    bound_misfit,
-    bound_nuisances,
     bound_penalty,
+    described,
     joint_prior,
-    known_parameters,
     misfit_pytree,
     penalty_pytree,
 )
 from .control import Control
 from .evaluation import Evaluation, Evaluations, Member
+from .experiment import Experiment, Misfit, one_experiment
 from .hessian import Hessian
 from .likelihood import BoundLeastSquares, LeastSquares
-from .penalty import Smoothness
 from .unknowns import Unknowns
 from .variables import direction_of, gradient_dataset, product_dataset
 from .whiten import JointPrior
@@ -65,16 +62,14 @@ class Problem(Unknowns):
 
     Parameters
     ----------
-    model : Model
+    model, misfit, parameters
+        The `Experiment`, or else
+    experiments : mapping
+        the one of any name.
     controls : sequence of Control
         The parameters to be recovered.
-    misfit : LeastSquares or callable
-        A callable takes the state, a dict of JAX arrays named as in the Dataset of `solve`
-        (``pressure``, ``flux_x``, ...), and returns a number, by JAX operations.
     penalty : Smoothness or callable, or a sequence of them
         A callable takes the transformed controls, a dict of JAX arrays.
-    parameters : mapping
-        The known parameters: numbers, arrays, DataArrays or functions of the coordinates.
     engine : str or Engine
     solver : {"auto", "multigrid", "pseudo-transient"}
         As for `solve`.
@@ -90,10 +85,10 @@ class Problem(Unknowns):
     controls : tuple of BoundControl
     parts : tuple of Part
         The unknowns in the order of theta: the controls, then those of the misfit.
-    known : dict of array
-        Fields of the known parameters.
-    misfit, penalties : callable, tuple
-        The misfit on the model, and the penalties as they were given.
+    experiment : BoundExperiment
+        The model, fields of the known parameters, and the misfit.
+    penalties : tuple
+        As they were given.
     objective : Objective
         J as a function of u and theta, an argument of compiled code.
     size : int
@@ -108,20 +103,21 @@ class Problem(Unknowns):
     @double
     def __init__(
         self,
-        model: Model,
-        controls: Control | Sequence[Control],
-        misfit: LeastSquares | Callable[[Fields], Any],
+        model: Model | None = None,
+        controls: Control | Sequence[Control] = (),
+        misfit: LeastSquares | Callable[[Fields], Any] | None = None,
         penalty: Penalty | Sequence[Penalty] = (),
         *,
         parameters: Mapping[str, Any] | None = None,
+        experiments: Mapping[str, Experiment] | None = None,
         engine: str | Engine = "auto",
         solver: str = "auto",
         tolerance: float | str = 1e-8,
         adjoint_tolerance: float | None = None,
         max_iterations: int | None = None,
     ):
-        check_kind("model", model, Model)
-        self.model = model
+        given = one_experiment(experiments, model=model, misfit=misfit, parameters=parameters)
+        model = given.model
         self._engine = get_engine(engine, model, solver=solver)
         self._runs: tuple[Engine, Engine] | None = None
         self.adaptive = isinstance(tolerance, str) and tolerance == ADAPTIVE
@@ -142,9 +138,8 @@ class Problem(Unknowns):
             "max_iterations", max_iterations, default_iterations(model)
         )
         self.controls = bound_controls(model, controls)
-        self.known = known_parameters(model, self.controls, parameters or {})
-        self.misfit = bound_misfit(model, misfit)
-        self.parts = (*self.controls, *bound_nuisances(model, self.misfit))
+        self.experiment = given.bind(self.controls)
+        self.parts = (*self.controls, *self.experiment.nuisances)
         self.penalties = all_penalties(penalty)
         self._penalties = tuple(bound_penalty(self.controls, p) for p in self.penalties)
         self.size = sum(math.prod(c.shape) for c in self.parts)
@@ -165,16 +160,10 @@ class Problem(Unknowns):
 
     def __repr__(self) -> str:
         """The model, controls, misfit, penalties, known parameters and engine, a line each."""
-
-        def named(function: Misfit | Penalty) -> str:
-            bound = isinstance(function, BoundLeastSquares | Smoothness)
-            name = getattr(function, "__name__", type(function).__name__)
-            return repr(function) if bound else f"{name}, a function"
-
         lines = [("model", self.model.text)]
         lines += [("control", repr(c)) for c in self.controls]
-        lines += [("misfit", named(self.misfit))]
-        lines += [("penalty", named(p)) for p in self.penalties]
+        lines += [("misfit", described(self.misfit))]
+        lines += [("penalty", described(p)) for p in self.penalties]
         lines += [("known", ", ".join(f"{k} {span(v)}" for k, v in self.known.items()))]
         tolerance = ADAPTIVE if self.adaptive else f"{self.tolerance:g}"
         lines += [("engine", f"{self._engine.name}, tolerance {tolerance}")]
@@ -196,6 +185,21 @@ class Problem(Unknowns):
         other = object.__new__(type(self))
         other.__dict__.update(self.__dict__)
         return other
+
+    @property
+    def model(self) -> Model:
+        """The experiment's model."""
+        return self.experiment.model
+
+    @property
+    def known(self) -> dict[str, Float[np.ndarray, "*shape"]]:
+        """Fields of its known parameters."""
+        return self.experiment.known
+
+    @property
+    def misfit(self) -> Misfit:
+        """Its misfit, on the model."""
+        return self.experiment.misfit
 
     @property
     def engine(self) -> Engine:
@@ -307,16 +311,6 @@ class Problem(Unknowns):
             adjoint = replace(adjoint, gradient=own)
             slope = np.asarray(objective.vjp(self.objective, x, adjoint.gradient) + direct)
         return Evaluation(float(value), float(misfit), float(penalty), slope, solution, adjoint)
-
-    def _check(self, theta: Float[np.ndarray, " n"]) -> None:
-        if np.shape(theta) != (self.size,):
-            raise ConfigError(
-                f"theta: found shape {np.shape(theta)}, expected {(self.size,)}, all controls"
-                " transformed (`theta` makes it of physical fields)"
-            )
-        bad = np.count_nonzero(~np.isfinite(theta))
-        if bad:
-            raise DataError(f"theta: {bad} of {self.size} values are not finite")
 
     @double
     def evaluate_many(

@@ -80,6 +80,7 @@ def build_grid(table: Mapping[str, Any]) -> Grid:
 def _misfit(table: Mapping[str, Any]) -> LeastSquares:
     options = dict(table)
     data, missing = options.pop("observations"), options.pop("missing", None)
+    methods = options.pop("cell_methods", None)
     if "noise" in options:
         noise = dict(options["noise"])
         with keyed(_KEYS):
@@ -87,6 +88,9 @@ def _misfit(table: Mapping[str, Any]) -> LeastSquares:
                 noise["scale"] = prior_of(noise["scale"])
             options["noise"] = Noise.of_table(noise)
     data = data if isinstance(data, xr.Dataset) else as_dataset(data)
+    if methods is not None:
+        name = str(options["variable"])
+        data = data.assign({name: data[name].assign_attrs(cell_methods=methods)})
     return LeastSquares(
         data if missing is None else data.assign_attrs({MISSING: missing}), **options
     )
@@ -136,6 +140,7 @@ def specification(problem: Problem) -> dict[str, Any] | None:
             "variable": problem.misfit.variable.name,
             "missing": problem.misfit.missing,
         }
+        | problem.misfit.support.attributes()
         | _noise(problem.misfit),
         "penalty": {
             p.name: {"kind": "smoothness", "weight": float(p.weight), "length": float(p.length)}

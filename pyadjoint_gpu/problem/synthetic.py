@@ -9,15 +9,15 @@ import numpy as np
 import xarray as xr
 
 from ..core.checks import check_kind, count, finite
-from ..core.errors import ConfigError, nearest
+from ..core.errors import ConfigError
 from ..core.precision import double
-from ..core.quantities import points as positions
 from ..engines.base import Engine
 from ..models.base import Model
 from ..statistics.noise import Noise
 from .forward import solve
 from .likelihood import BoundLeastSquares
-from .observation import Observation, axis_units, check_inside, point_layout
+from .observation import Observation
+from .support import Support
 
 
 @double
@@ -41,7 +41,8 @@ def observe(
     points : array, shape (n, ndim), or Dataset
         Positions in array order, ``(y, x)``; ``(time, y, x)`` for a transient model; or by name
         (``x``, ``y``, ...). In the grid's unit, and the model's unit of time, unless they state
-        others.
+        others. A Dataset may have bounds of its coordinates, as CF says them, and the attribute
+        ``cell_methods``, as `LeastSquares` takes them.
     noise : float or Noise
         Standard deviation of independent noise, as a fraction of the largest absolute value
         observed; with 0 the values are exact, and the sigmas 1. Or a `Noise`, in the units of the
@@ -65,26 +66,23 @@ def observe(
         If the solve does not converge.
     """
     check_kind("model", model, Model)
-    where = positions("points", points, {d: axis_units(model, d) for d in model.dims})
     seed = count("seed", seed, 0)
     if not isinstance(noise, Noise):
         noise = finite("noise", noise, "a number >= 0")
         if not noise >= 0:
             raise ConfigError(f"noise: found {noise!r}, expected a number >= 0")
-    check_inside(model, where, "point")
+    support = Support.of(model, points, "points", "point")
     name = model.unknowns[0].name if variable is None else variable
-    if name not in model.observables:
-        raise ConfigError(f"variable: found {name!r}{nearest(str(name), model.observables)}")
-    layout = point_layout(model, where, model.observables[name][0].units)
+    observation = Observation.at(model, name, support)
+    layout = support.layout(observation.units)
     errors = noise.on(layout) if isinstance(noise, Noise) else None
     state = solve(model, parameters, engine=engine, tolerance=tolerance)
-    observation = Observation.at(model, name, where)
     values = np.asarray(observation({str(k): v.values for k, v in state.data_vars.items()}))
     if errors is None:
         errors = Noise(noise * np.max(np.abs(values)) or 1.0).on(layout)
     if noise:
         values = values + errors.draw(np.random.default_rng(seed), 1)[0]
-    data = BoundLeastSquares(model, name, where, values, np.asarray(errors.sd)).dataset()
+    data = BoundLeastSquares(model, name, support, values, np.asarray(errors.sd)).dataset()
     data.attrs = {
         "kind": "observations",
         "title": f"synthetic {name}, noise {noise if isinstance(noise, Noise) else f'{noise:g}'}",

@@ -11,10 +11,11 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ..core.checks import check_mapping
-from ..core.errors import ConfigError
+from ..core.errors import ConfigError, DataError
 from ..core.precision import double
-from ..models.base import Fields, Model
-from .binding import BoundPenalty, Misfit
+from ..models.base import Fields
+from .binding import BoundPenalty
+from .experiment import BoundExperiment, Misfit
 from .likelihood import BoundLeastSquares
 from .objective import Objective
 from .part import Part
@@ -24,16 +25,27 @@ from .penalty import BoundSmoothness
 class Unknowns:
     """Vectors theta of a problem, and what belongs to their components."""
 
-    model: Model
+    experiment: BoundExperiment
     parts: tuple[Part, ...]
-    misfit: Misfit
     objective: Objective
+    size: int
     _penalties: tuple[BoundPenalty, ...]
 
     @property
     def initial(self) -> Float[np.ndarray, " n"]:
         """theta at the start."""
         return np.concatenate([np.ravel(c.theta) for c in self.parts])
+
+    def _check(self, theta: Float[np.ndarray, " n"]) -> None:
+        """Raise an error unless theta is a finite vector of the problem's size."""
+        if np.shape(theta) != (self.size,):
+            raise ConfigError(
+                f"theta: found shape {np.shape(theta)}, expected {(self.size,)}, all controls"
+                " transformed (`theta` makes it of physical fields)"
+            )
+        bad = np.count_nonzero(~np.isfinite(theta))
+        if bad:
+            raise DataError(f"theta: {bad} of {self.size} values are not finite")
 
     @property
     def box(self) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
@@ -87,7 +99,7 @@ class Unknowns:
 
     def misfit_at(self, theta: Float[np.ndarray, " n"]) -> Misfit:
         """The misfit as a function of the state alone, with the scale of the noise in theta."""
-        of = self.misfit
+        of = self.experiment.misfit
         return of.at(self.split(theta)) if isinstance(of, BoundLeastSquares) else of
 
     def chi2(self, misfit: float, theta: Float[np.ndarray, " n"]) -> float | None:

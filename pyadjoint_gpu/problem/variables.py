@@ -17,7 +17,6 @@ from ..models.base import Fields
 from ..results.dataset import grid_coordinates, named
 from ..statistics.residuals import chi2_p, data_sets, runs_test, series_order
 from .likelihood import BoundLeastSquares
-from .observation import point_coordinates
 
 if TYPE_CHECKING:
     from .part import Part
@@ -128,11 +127,13 @@ def observation_variables(misfit: object, state: Fields) -> tuple[dict[str, Any]
     variables: dict[str, Any] = {
         k: ("observation", v, named(text, units)) for k, (v, text) in columns.items()
     }
+    for k in ("observed", "predicted"):
+        variables[k][2].update(misfit.support.attributes("observation_"))
     white = np.asarray(misfit.whitened(state))
     text = f"residual of {name}, whitened: independent, of variance one, if sigma is right"
     variables["residual_whitened"] = "observation", white, named(text)
-    points = point_coordinates(misfit.model, misfit.points)
-    coordinates = {f"observation_{d}": at for d, at in points.items()} | misfit.label_coordinates()
+    points = misfit.support.coordinates(prefix="observation_")
+    coordinates = points | misfit.label_coordinates()
     by_set = _data_set_variables(misfit, white)
     return variables | by_set[0], coordinates | by_set[1]
 
@@ -163,8 +164,7 @@ def residual_attributes(misfit: object, state: Fields) -> dict[str, float]:
     if not isinstance(misfit, BoundLeastSquares):
         return {}
     white = np.asarray(misfit.whitened(state))
-    times = None if misfit.model.times is None else misfit.points[:, 0]
-    order = series_order(misfit.points[:, -misfit.model.grid.ndim :], times)
+    order = series_order(misfit.support.places, misfit.support.times)
     return {
         "chi2_p": chi2_p(float(np.mean(np.square(white))), misfit.size),
         "runs_test_p": runs_test(white[order]),

@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
+from ..core.precision import double
 from ..lti.inversion import LinearInversion
 from ..lti.toeplitz import ToeplitzMap
 from ..problem.forward import solve
+from ..problem.observation import Observation
 from ..results.dataset import NINETY, named
 from .placement import SOURCE, PlacementCase
 
@@ -29,15 +31,14 @@ def trial(
     """
     wave = case.model.unknowns[0]
     state = solve(case.model, case.parameters | {SOURCE: case.truth}, engine=case.engine)
-    waves = state[wave.name].values[1:]
     generator = np.random.default_rng([case.choice["seed"], 1])
-    data = _at(case, waves, case.candidates)
+    data = _at(case, state, case.candidates)
     data = data + case.sigma * generator.standard_normal(data.shape)
     total = of.interval * np.sum(np.asarray(case.truth), axis=0)
     units, text = integrated(case, of)
     true = {"integral": (total, units, text)}
     if forecast is not None:
-        true["forecast"] = (_at(case, waves, case.points), wave.units, wave.name)
+        true["forecast"] = (_at(case, state, case.points), wave.units, wave.name)
 
     def inverted(chosen: np.ndarray) -> xr.Dataset:
         network = np.array([*case.choice["existing"], *chosen])
@@ -77,8 +78,10 @@ def integrated(case: PlacementCase, of: ToeplitzMap) -> tuple[str, str]:
     return of.units[2], f"total {source.removesuffix(' rate').removesuffix(' a time')}"
 
 
-def _at(case: PlacementCase, values: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Fields at each time at some points, of shape (T, n)."""
-    indices, weights = case.model.domain.interpolation(points)
-    flat = values.reshape(len(values), -1)
-    return np.einsum("tnk,nk->tn", flat[:, indices], weights)
+@double
+def _at(case: PlacementCase, state: xr.Dataset, points: np.ndarray) -> np.ndarray:
+    """The waves at some points at the end of each interval, of shape (T, n)."""
+    name, times = case.model.unknowns[0].name, case.model.times[1:]
+    series = np.column_stack([np.repeat(times, len(points)), np.tile(points, (len(times), 1))])
+    observation = Observation.at(case.model, name, series)
+    return np.asarray(observation({name: state[name].values})).reshape(len(times), -1)

@@ -17,23 +17,6 @@ def test_cells_and_centers():
     assert grid.cell_containing((3.0, 5.0)) == (3, 4)  # the upper corner is in the last cell
 
 
-@pytest.mark.parametrize("shape", [(7,), (5, 6), (4, 5, 6)])
-def test_interpolation_reproduces_linear_fields_and_is_constant_beyond_the_centres(shape):
-    generator = np.random.default_rng(0)
-    grid = pag.Grid(shape, [2.0] * len(shape), [-1.0] * len(shape))
-    slope = generator.standard_normal(len(shape))
-    field = sum(
-        s * c for s, c in zip(slope, np.meshgrid(*grid.centers, indexing="ij"), strict=True)
-    )
-    inside = [(c[0], c[-1]) for c in grid.centers]
-    points = generator.uniform(-1, 1, (50, len(shape)))
-    indices, weights = grid.interpolation(points)
-    np.testing.assert_allclose(weights.sum(axis=1), 1.0)
-    value = (field.ravel()[indices] * weights).sum(axis=1)
-    clipped = np.stack([np.clip(p, *i) for p, i in zip(points.T, inside, strict=True)], axis=1)
-    np.testing.assert_allclose(value, clipped @ slope, atol=1e-13)
-
-
 def test_fill_takes_numbers_arrays_functions_planes_and_dataarrays():
     grid = pag.Grid((3, 4), (3.0, 4.0))
     space = CellSpace(grid)

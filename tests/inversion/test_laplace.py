@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 import scipy.stats
+import xarray as xr
 
 import pyadjoint_gpu as pag
 from pyadjoint_gpu.core.errors import ConfigError, ConvergenceWarning, DataError
@@ -39,7 +40,7 @@ def linear(prior=None, penalty=()):
     )
 
 
-def closed_form(problem):
+def closed_form(problem, predicted=AHEAD):
     """Posterior mean and covariance, ln Z, and the mean and sd of predictions."""
     n, prior, misfit = problem.size, problem.prior, problem.misfit
 
@@ -48,7 +49,7 @@ def closed_form(problem):
         found = problem.engine.solve(SIDES, m, tolerance=1e-14, max_iterations=10000)
         return {k: np.asarray(v) for k, v in found.fields.items()}
 
-    ahead = pag.Observation.at(SIDES, "pressure", np.array(AHEAD))
+    ahead = pag.Observation.at(SIDES, "pressure", predicted)
     mu = prior.theta(np.zeros(n))
     with jax.enable_x64(True):
         both = [
@@ -66,6 +67,30 @@ def closed_form(problem):
     mean = mu + gain @ off
     ahead_sd = np.sqrt(np.diag(q @ covariance @ q.T))
     return mean, covariance, log_evidence, ahead + q @ (mean - mu), ahead_sd
+
+
+def test_the_mean_in_a_region_in_closed_form():
+    problem = linear(**PRIORS["dense"])
+    dims = "observation", "bounds"
+    region = xr.Dataset(
+        {
+            "x_bounds": (dims, [(0.2, 0.9), (0.0, 1.5)]),
+            "y_bounds": (dims, [(0.1, 0.5), (0.0, 1.0)]),
+            "x": ("observation", [0.5, 0.75], {"bounds": "x_bounds"}),
+            "y": ("observation", [0.3, 0.5], {"bounds": "y_bounds"}),
+        },
+        attrs={"cell_methods": "area: sum"},
+    )
+    mean, *_, ahead, ahead_sd = closed_form(problem, region)
+    result = {"boundary_pressure": problem.physical(mean)["boundary_pressure"]}
+    post = pag.laplace(problem, result, rank=20, predict=region, progress=False)
+    np.testing.assert_allclose(post["predicted"], ahead, atol=1e-6 * np.max(ahead_sd))
+    np.testing.assert_allclose(post["predicted_sd"], ahead_sd, rtol=1e-6)
+    assert post["predicted"].attrs["units"] == post["predicted_sd"].attrs["units"] == "Pa m2"
+    assert post["prediction_x"].attrs["bounds"] in post.coords
+    own = pag.Observation.at(SIDES, "pressure", region)
+    again = pag.laplace(problem, result, rank=20, predict=own, progress=False)
+    np.testing.assert_array_equal(again["predicted_sd"], post["predicted_sd"])
 
 
 @pytest.mark.parametrize("name", PRIORS)
