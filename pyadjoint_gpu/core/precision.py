@@ -11,8 +11,12 @@ from typing import Any, ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from .compilation import keep_compiled
+
+AnyArray = jax.Array | np.ndarray
+"""An array of JAX, or of NumPy on the host."""
 
 P = ParamSpec("P")
 T = TypeVar("T")

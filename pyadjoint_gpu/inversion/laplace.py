@@ -125,10 +125,6 @@ def laplace(
     """
     check_kind("problem", problem, Problem)
     rank, draws, seed = count("rank", rank), count("draws", draws, 0), count("seed", seed, 0)
-    if np.any(np.isfinite(problem.box)):
-        raise ConfigError(
-            "bounds: a Gaussian has none; use transform 'logistic', or the prior Uniform(low, high)"
-        )
     observation, where = _observation(problem, predict)
     theta = problem.theta({c.name: _field(result, c.name) for c in problem.parts})
     of = _Curvature(problem, theta)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from ..core.checks import check_kind
 from ..core.errors import ConfigError, nearest
 from ..models.base import Fields, Model
@@ -80,13 +82,20 @@ def joint_prior(
     Raises
     ------
     ConfigError
-        If a control has neither, or both, or there is a penalty that is a user's function.
+        If a control has neither, or both, or bounds on theta, or there is a penalty that is a
+        user's function.
     """
     for p in penalties:
         if not isinstance(p, BoundSmoothness):
             raise ConfigError(
                 f"penalty: {getattr(p, '__name__', type(p).__name__)!r} is a function, which"
                 " has no known normaliser as a density; state it as the prior of a control"
+            )
+    for part in parts:
+        if np.any(np.isfinite(part.box)):
+            raise ConfigError(
+                f"controls.{part.name}.bounds: no density is known between them; use transform"
+                " 'logistic', or the prior Uniform(low, high)"
             )
     return JointPrior({c.name: _prior(c, penalties) for c in parts}, shapes)
 

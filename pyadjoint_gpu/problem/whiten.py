@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ..core.precision import compiled, double
-from ..statistics.densities import AnyArray, BoundPrior
+from ..core.precision import AnyArray, compiled, double
+from ..statistics.densities import BoundPrior
 from .objective import Shapes, split
 
 Vectors = Float[AnyArray, "*batch n"]

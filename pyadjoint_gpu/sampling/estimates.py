@@ -20,8 +20,7 @@ from jaxtyping import Array, Float, Int, Key
 from numpy.typing import ArrayLike
 
 from ..core.errors import ConfigError, EngineError
-from ..core.precision import compiled_loop, double
-from .hmc import AnyArray
+from ..core.precision import AnyArray, compiled_loop, double
 from .inputs import Fixed
 from .linear import Settings, posterior
 from .theta_prior import Theta

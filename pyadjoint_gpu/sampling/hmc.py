@@ -23,9 +23,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
+
+from ..core.precision import AnyArray
 
 LENGTH = 1.75
 """Length of a trajectory in marginal standard deviations: between pi/2 and 2."""
@@ -35,10 +36,6 @@ POWERS = 30
 """Power iterations for the largest frequency."""
 SAFE = (0.5 * math.pi * 0.8, 2.0 * 1.2)
 """Lengths of trajectories beyond which to warn."""
-
-
-AnyArray = Array | np.ndarray
-"""An array of JAX, or of NumPy on the host."""
 
 
 Columns = Float[Array, "components particles"]

@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from ..core.checks import check_kind, count, fraction
-from ..core.errors import ConfigError, ConvergenceError
+from ..core.errors import ConvergenceError
 from ..core.frozen import Frozen
 from ..core.pickling import AsGiven
 from ..problem.problem import Problem
@@ -92,11 +92,6 @@ class ProblemSMC(AsGiven, Frozen):
         set_counts(self, particles=2, moves=1, leapfrogs=1, batch=1)
         fraction("ess", self.ess)
         check_kind("problem", self.problem, Problem)
-        if np.any(np.isfinite(self.problem.box)):
-            raise ConfigError(
-                "bounds: no density is known between them; use transform 'logistic', or the prior"
-                " Uniform(low, high)"
-            )
         _ = self.problem.prior
         self._check_names()
 

@@ -22,10 +22,8 @@ from scipy.sparse.csgraph import connected_components
 
 from ..core.checks import finite_array
 from ..core.errors import DataError
-from ..core.precision import double
+from ..core.precision import AnyArray, double
 
-AnyArray = Array | np.ndarray
-"""An array of JAX, or of NumPy on the host."""
 Errors: TypeAlias = Float[np.ndarray, " n"] | csr_array
 """Errors of n data: standard deviations, shape (n,), where they are independent, else their
 covariance (n, n)."""

@@ -14,8 +14,8 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from ..core.errors import DataError, shown
-from ..core.precision import double
-from .densities import AnyArray, BoundPrior, Scalar
+from ..core.precision import AnyArray, double
+from .densities import BoundPrior, Scalar
 from .observed import factor
 
 TOGETHER = 64

@@ -19,10 +19,9 @@ from jax.scipy.special import logit, ndtr
 from jaxtyping import Array, Float
 
 from ..core.checks import count as count_of
-from ..core.precision import double
+from ..core.precision import AnyArray, double
 from .matern import Modes
 
-AnyArray = Array | np.ndarray
 Scalar = Float[Array, ""]
 LN_2PI = float(np.log(2.0 * np.pi))
 

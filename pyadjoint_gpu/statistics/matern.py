@@ -22,6 +22,7 @@ from jax.scipy.fft import dctn, idctn
 from jaxtyping import Array, Float
 
 from ..core.errors import ConfigError
+from ..core.precision import AnyArray
 from ..core.spaces import Space
 
 DENSE = 4000
@@ -29,9 +30,6 @@ DENSE = 4000
 
 ALIASES = 2
 """Most multiples of the sampled waves, along an axis, that count in a Matern field."""
-
-AnyArray = Array | np.ndarray
-
 
 Transform = Callable[..., Array]
 

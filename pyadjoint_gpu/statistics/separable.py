@@ -17,9 +17,9 @@ from jaxtyping import Array, Bool, Float
 
 from ..core.checks import finite_array
 from ..core.errors import DataError
-from ..core.precision import double
+from ..core.precision import AnyArray, double
 from .conditional import Conditional
-from .densities import AnyArray, BoundPrior, Scalar
+from .densities import BoundPrior, Scalar
 from .observed import factor
 
 

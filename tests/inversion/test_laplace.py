@@ -281,7 +281,7 @@ def test_what_is_wrong_is_refused_by_name():
         pag.laplace(linear(), start)
     with pytest.raises(DataError, match=r"prediction 0 .*lies outside"):
         pag.laplace(problem, start, predict=[(5.0, 5.0)])
-    with pytest.raises(ConfigError, match="bounds: a Gaussian has none"):
+    with pytest.raises(ConfigError, match="bounds: no density is known between"):
         given = {"parameters": {"permeability": K}}
         pag.laplace(pag.Problem(SIDES, bounded, problem.misfit, **given), start)
     with pytest.warns(ConvergenceWarning, match="not a minimum: a Newton step would lower J by"):

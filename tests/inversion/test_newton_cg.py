@@ -1,11 +1,19 @@
 """Newton's method: the trust-region problem, its Krylov spaces, and hard functions."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy.optimize import rosen, rosen_der, rosen_hess_prod
 
+import pyadjoint_gpu as pag
 from pyadjoint_gpu.inversion import newton as module
 from pyadjoint_gpu.inversion.newton import _Krylov, newton
+from pyadjoint_gpu.problem.specification import build_problem
+from pyadjoint_gpu.runfiles.schema import read
+
+SHIPPED = Path(__file__).parents[2] / "examples"
+METHODS = ("L-BFGS-B", "newton-cg")
 
 
 class Done(Exception):
@@ -164,3 +172,22 @@ def test_no_step_lowers_j():
 def test_zero_gradient():
     text = newton(lambda x: (0.0, np.zeros(3)), lambda x, v: v, np.ones(3), lambda x: None)
     assert text == "the gradient is zero"
+
+
+@pytest.mark.slow
+def test_half_the_solves_of_lbfgs():
+    """Wolfcamp's transmissivity: solves until J is within 0.01 nats of the minimum, and all until
+    the gradient is 1e-6 of the first."""
+    made = read(SHIPPED / "wolfcamp" / "wolfcamp.toml", []).tables()
+    options = {"max_iterations": 400, "tolerance": 1e-6, "progress": False}
+    found = {m: pag.invert(build_problem(made), method=m, **options) for m in METHODS}
+    lowest = min(r["objective"].values.min() for r in found.values())
+    solves = {}
+    for method, result in found.items():
+        all_of_them = 2 * (result["evaluations"] + result["products"]).values
+        near = result["objective"].values <= lowest + 0.01
+        solves[method] = all_of_them[np.argmax(near)], all_of_them[-1]
+        assert near.any()
+    assert found["newton-cg"].attrs["status"] == "converged"
+    half = np.array(solves["L-BFGS-B"]) / 2
+    assert np.all(solves["newton-cg"] <= half), solves
