@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from ..core.checks import check_choice, check_iterations, check_tolerance
 from ..core.errors import ConfigError, shown
@@ -19,6 +20,8 @@ FITTED = (0.5, 2.0)
 CHANCE = 0.01
 """Probability of advice although the errors are right: of that on a low chi2, on a high one, and on
 signs that are not random."""
+HELD = 2.5
+"""Standard deviations below its prior from which the scale of the noise is advised on."""
 NEWTON = "newton-cg"
 """The method that uses Hessian products."""
 _NEVER = 10**9
@@ -79,6 +82,24 @@ def options(
     }
 
 
+def held(problem: Problem, theta: Float[np.ndarray, " n"]) -> str:
+    """The advice in a result's message if a nuisance is far below its prior; else an empty text.
+
+    Of controls that can fit all data there is no minimum in the scale of the noise but for the
+    prior's sake (see `invert`)."""
+    parts = problem.split(theta)
+    for nuisance in problem.experiment.nuisances:
+        assert nuisance.prior is not None
+        away = float(nuisance.prior.white(parts[nuisance.name]))
+        if away < -HELD:
+            return (
+                f"; {nuisance.name} {np.exp(float(parts[nuisance.name])):.2g} is {-away:.1f}"
+                " standard deviations below its prior: the controls can fit the data however small"
+                " the errors are; use sample, or a scale with a smaller sd"
+            )
+    return ""
+
+
 def fit(
     problem: Problem, chi2: float | None, status: str, discrepancy: bool, runs_p: float = 1.0
 ) -> str:
@@ -93,14 +114,15 @@ def fit(
     priors = len(free) < len(problem.controls)
     # The most probable field under a prior takes some of the noise up, so that chi2 is below 1.
     by_design = priors and all(c.control.basis != "field" for c in free)
-    if chi2 < FITTED[0] and not chance and not by_design:
+    known = not problem.experiment.nuisances  # else chi2 is 1 but for the prior of the scale
+    if known and chi2 < FITTED[0] and not chance and not by_design:
         smooth = any(isinstance(p, Smoothness) for p in problem.penalties)
         lever = "raise the penalty's weight" if smooth else "give a penalty"
         lever += "" if discrepancy else " or use discrepancy=True"
         return f"; chi2 {chi2:.2g}: the data are fitted beyond their errors; {lever}"
     if status not in ("converged", "stalled", "max_iterations"):
         return ""  # the message says why the run ended early
-    if chi2 > FITTED[1] and not chance:
+    if known and chi2 > FITTED[1] and not chance:
         levers = ["take more iterations"] if status == "max_iterations" else []
         levers += ["lower the penalty's weight"] if problem.penalties else []
         levers += ["widen the prior"] if priors else []

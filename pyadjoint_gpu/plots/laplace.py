@@ -61,10 +61,16 @@ def _band(ax: Axes, result: xr.Dataset, name: str) -> None:
     at = np.arange(len(after))
     ax.bar(at, before, color=PALE, label="before the data")
     ax.bar(at, after, width=0.5, color=BLUE, label="after")
-    ax.set_ylabel(labelled("standard deviation", result[f"{name}_sd"]))
-    ax.set_xlabel("component")
-    integers(ax)
-    titled(ax, name_of(result[name]))
+    ax.set_ylabel(labelled(name_of(result[f"{name}_sd"]), result[f"{name}_sd"]))
+    ax.set_xlim(-0.7, len(after) - 0.3)
+    if len(after) > 1:
+        ax.set_xlabel("component")
+        integers(ax)
+        titled(ax, name_of(result[name]))
+    else:
+        ax.set_xticks([])
+        titled(ax, f"{name_of(result[name])} {float(np.mean(result[name])):.3g}")
+    ax.set_ylim(0.0, 1.25 * float(np.max(before)))  # room for the legend
     legend(ax)
     open_axes(ax)
 

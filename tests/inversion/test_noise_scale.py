@@ -229,3 +229,20 @@ def test_sampled_as_by_quadrature():
     assert np.max(np.abs(below - np.linspace(0, 1, len(t)))) < 0.12
     # The joint minimum is at a smaller scale, as its documentation says.
     assert np.log(float(inverted()["noise_scale"])) < mean
+
+
+def test_a_scale_that_only_its_prior_holds_is_said():
+    """A field that can fit all data, so that the joint minimum has next to no noise."""
+    grid = pag.Grid((4, 6), (1.0, 2.0))
+    model = pag.models.Darcy(grid, fixed_pressure={"x_min": 1.0, "x_max": 0.0})
+    data = pag.synthetic.observe(model, {"permeability": 2.0}, [(0.4, 0.5), (0.6, 1.2)], noise=0.01)
+    tested = pag.Problem(
+        model,
+        pag.Control("permeability", 1.0, transform="log", prior=pag.Matern(1.0, 0.4)),
+        pag.LeastSquares(data, noise=pag.Noise(0.01, scale=pag.Independent(1.5))),
+    )
+    result = pag.invert(tested, max_iterations=60, progress=False)
+    assert "standard deviations below its prior: the controls can fit the data" in (
+        result.attrs["message"]
+    )
+    assert "standard deviations below" not in inverted().attrs["message"]
