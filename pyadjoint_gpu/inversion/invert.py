@@ -96,7 +96,9 @@ def invert(
         Where the noise has an unknown scale s, ``noise_scale`` is that of the joint minimum: s^2 is
         |w|^2 / n of n data and their residuals w, whitened by sigma as it was given, pulled to the
         prior of ln s. That is smaller than the unbiased |w|^2 / (n - k), where the controls fit k
-        of the n: where they can fit all data, only the prior holds s up, and `sample` is better.
+        of the n. Where they can fit all data, as fields with many cells can, only the prior holds
+        s up, and the message says so: then `sample`, which finds s as it is, or compare ln Z by
+        `laplace` of problems with known noise.
         ``sigma``, ``residual_whitened``, ``chi2``, ``chi2_p`` and ``runs_test_p`` are with this s.
         At the minimum chi2 is then 1 + (ln s - mean) / (n sd^2), with the mean and sd of that
         prior: it tells how far s is from there, not whether the data are fitted.

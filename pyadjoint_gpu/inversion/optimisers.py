@@ -95,7 +95,7 @@ def held(problem: Problem, theta: Float[np.ndarray, " n"]) -> str:
             return (
                 f"; {nuisance.name} {np.exp(float(parts[nuisance.name])):.2g} is {-away:.1f}"
                 " standard deviations below its prior: the controls can fit the data however small"
-                " the errors are; use sample, or a scale with a smaller sd"
+                " the errors are; use sample, or take the sd with the largest ln Z of laplace"
             )
     return ""
 
