@@ -131,6 +131,7 @@ def test_a_misfit_below_zero_is_drawn():
         assert [ax.get_yscale() for ax in axes] == [scale]
 
 
+@pytest.mark.slow
 def test_laplace_has_the_fisher_information():
     post = pag.laplace(linear(), inverted(), rank=30, draws=300, progress=False)
     t = np.log(float(inverted()["noise_scale"]))
