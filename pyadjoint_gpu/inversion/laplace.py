@@ -308,8 +308,8 @@ def _dataset(
 
 def _informed(problem: Problem) -> int:
     """The most directions that data can inform."""
-    nuisances = len(problem.parts) - len(problem.controls)
-    return int(getattr(problem.misfit, "size", problem.size)) + nuisances
+    data = int(getattr(problem.misfit, "size", problem.size))
+    return data + len(problem.experiment.nuisances)
 
 
 def _predictions(

@@ -105,7 +105,7 @@ def _trial(
     for k in range(TRIALS):
         model = space.minimum(radius)
         found = _evaluated(objective, space, x, value, model)
-        length = float(np.linalg.norm(model.step))
+        length = model.length
         if best is not None and not found.value < best.value:
             return best
         if found.ratio <= ACCEPTED:
@@ -137,7 +137,7 @@ def _evaluated(
     if model.inside or not -WORST < trial.ratio < GOOD:
         return trial
     correction = space.correction(trial.gradient, model.shift)
-    if np.linalg.norm(correction) > 0.5 * np.linalg.norm(model.step):
+    if np.linalg.norm(correction) > 0.5 * model.length:
         return trial
     corrected = at(trial.x + correction)
     return corrected if corrected.value < trial.value else trial
@@ -145,14 +145,25 @@ def _evaluated(
 
 @dataclass(frozen=True)
 class _Minimum:
-    """The minimum of the model, the decrease that it predicts, the residual of H s = -g, and the
-    shift of H that holds it within the radius, if it is not inside."""
+    """The minimum of the model, by its coordinates in the basis of the space, the decrease that it
+    predicts, the residual of H s = -g, and the shift of H that holds it within the radius, if it
+    is not inside."""
 
-    step: Vector
+    coordinates: Float[np.ndarray, " k"]
+    basis: Float[np.ndarray, "k n"]
     decrease: float
     residual: float
     shift: float
     inside: bool
+
+    @property
+    def step(self) -> Vector:
+        return self.coordinates @ self.basis
+
+    @property
+    def length(self) -> float:
+        """|step|, the basis being orthonormal."""
+        return float(np.linalg.norm(self.coordinates))
 
 
 class _Krylov:
@@ -165,6 +176,8 @@ class _Krylov:
         self.basis[0] = gradient / self.norm
         self.diagonal: list[float] = []
         self.beside: list[float] = []
+        # Eigenvalues, ascending, and eigenvectors of T.
+        self.spectrum: tuple[Float[np.ndarray, " k"], Float[np.ndarray, "k k"]]
 
     @property
     def size(self) -> int:
@@ -193,10 +206,11 @@ class _Krylov:
         norm = float(np.linalg.norm(v))
         self.beside.append(norm)
         self.basis[k + 1] = v / norm if norm else 0.0
+        self.spectrum = scipy.linalg.eigh_tridiagonal(self.diagonal, self.beside[:-1])
 
     def minimum(self, radius: float) -> _Minimum:
         """The minimum of the model in the space within a radius."""
-        values, vectors = self._spectrum()
+        values, vectors = self.spectrum
         slope = self.norm * vectors[0]
 
         def excess(shift: float) -> float:
@@ -204,27 +218,24 @@ class _Krylov:
             return 1.0 / float(np.linalg.norm(slope / (values + shift))) - 1.0 / radius
 
         shift = max(0.0, -float(values[0])) + np.finfo(float).eps * float(np.max(np.abs(values)))
-        inside = excess(shift) >= 0.0 and values[0] > 0
-        if excess(shift) < 0.0:
+        short = excess(shift) >= 0.0
+        if not short:
             above = shift + self.norm / radius
             shift = float(scipy.optimize.brentq(excess, shift, above, rtol=1e-12))
         along = -slope / (values + shift)
         y = vectors @ along
         return _Minimum(
-            step=y @ self.basis[: self.size],
+            coordinates=y,
+            basis=self.basis[: self.size],
             decrease=-float(slope @ along + 0.5 * values @ along**2),
             residual=self.beside[-1] * abs(float(y[-1])),
             shift=shift,
-            inside=inside,
+            inside=bool(short and values[0] > 0),
         )
 
     def correction(self, gradient: Vector, shift: float) -> Vector:
         """The Newton step in the space from a point nearby, with the Hessian of here."""
-        values, vectors = self._spectrum()
+        values, vectors = self.spectrum
         basis = self.basis[: self.size]
         stiff = np.maximum(values + shift, 1e-3 * values[-1])
         return -(vectors @ ((vectors.T @ (basis @ gradient)) / stiff)) @ basis
-
-    def _spectrum(self) -> tuple[Float[np.ndarray, " k"], Float[np.ndarray, "k k"]]:
-        """Eigenvalues, ascending, and eigenvectors of T."""
-        return scipy.linalg.eigh_tridiagonal(self.diagonal, self.beside[:-1])

@@ -57,7 +57,7 @@ def check(problem: Problem, settings: dict[str, Any], callback: object = None) -
         )
     if settings["discrepancy"] and not isinstance(problem.misfit, BoundLeastSquares):
         raise ConfigError("discrepancy: needs a LeastSquares misfit, which knows its errors")
-    if settings["discrepancy"] and len(problem.parts) > len(problem.controls):
+    if settings["discrepancy"] and problem.experiment.nuisances:
         raise ConfigError("discrepancy: found True, but the scale of the noise is unknown")
 
 

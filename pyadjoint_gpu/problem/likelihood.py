@@ -122,10 +122,11 @@ class LeastSquares:
         support = columns.support(data, name, model)
         of = support.measured(model.observables[observed][0])
         how = columns.to_model(data, name, of)
-        if self.noise is None:
+        noise = None if self.noise is None else Noise.of(self.noise)
+        if noise is None:
             errors: Errors = columns.sigmas(data, name, self.sigma, of.units)
         else:
-            layout, noise = support.layout(of.units), Noise.of(self.noise)
+            layout = support.layout(of.units)
             errors = columns.noise_errors(data, name, noise.unscaled, layout)
         used = seen(values, errors)
         if not np.any(used):
@@ -146,7 +147,7 @@ class LeastSquares:
             scaled(errors, how.difference(1.0)),
             labels={k: v[used] for k, v in columns.labels(data, data[name].dims[0]).items()},
             missing=int(np.count_nonzero(~used) + data.attrs.get(MISSING, 0)),
-            scale=None if self.noise is None else Noise.of(self.noise).scale,
+            scale=noise and noise.scale,
         )
 
     @property

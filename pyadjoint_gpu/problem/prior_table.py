@@ -13,7 +13,6 @@ from ..core.guards import is_mapping
 from ..core.quantities import converter, numbers, power, stated
 from ..statistics.priors import Dense, Independent, Matern, Prior, Uniform
 from ..statistics.space_time import SpaceTime
-from .control import BoundControl
 
 PRIORS: dict[str, type[Prior]] = {
     "independent": Independent,
@@ -34,18 +33,22 @@ def prior_of(table: Mapping[str, Any]) -> Prior:
     return kind(**options)
 
 
-def prior_table(prior: Prior, control: BoundControl) -> dict[str, Any]:
-    """The table from which `prior_of` makes a control's prior, with numbers in the control's
-    units."""
-    own = control.units
-    units = {"sd": own, "length": control.space.grid.units, "covariance": power((own, 2))}
+def prior_table(
+    prior: Prior,
+    own: str,
+    lengths: str = "1",
+    mean: Float[np.ndarray, "*shape"] | None = None,
+) -> dict[str, Any]:
+    """The table from which `prior_of` makes a prior, with numbers in units of its `own` and of
+    `lengths`; its mean is `mean`, if that is given."""
+    units = {"sd": own, "length": lengths, "covariance": power((own, 2))}
     out: dict[str, Any] = {"kind": next(k for k, v in PRIORS.items() if type(prior) is v)}
     for field in fields(prior):
         value = getattr(prior, field.name)
         if isinstance(value, Prior):
-            out[field.name] = prior_table(value, control)
-        elif field.name == "mean" and control.prior_mean is not None:
-            out["mean"] = short(control.prior_mean)
+            out[field.name] = prior_table(value, own, lengths, mean)
+        elif field.name == "mean" and mean is not None:
+            out["mean"] = short(mean)
         elif value is not None:
             how = converter(field.name, stated(value), units.get(field.name, "1"))
             out[field.name] = how.difference(_plain(value))

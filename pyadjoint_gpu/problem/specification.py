@@ -125,7 +125,8 @@ def specification(problem: Problem) -> dict[str, Any] | None:
         if c.truth is not None:
             options["truth"] = short(c.truth)
         if c.control.prior is not None:
-            options["prior"] = prior_table(c.control.prior, c)
+            lengths = c.space.grid.units
+            options["prior"] = prior_table(c.control.prior, c.units, lengths, c.prior_mean)
         controls[c.name] = options
     return {
         **engine,
@@ -159,14 +160,12 @@ def _noise(misfit: BoundLeastSquares) -> dict[str, Any]:
     """The table of a noise that is correlated or of unknown scale; others are columns of the
     observations."""
     errors = misfit.errors
-    if isinstance(errors, np.ndarray) and not misfit.nuisances:
+    if isinstance(errors, np.ndarray) and misfit.scale is None:
         return {}
     noise: dict[str, Any]
     noise = {"sd": errors} if isinstance(errors, np.ndarray) else arrays(errors)
-    for scale in misfit.nuisances:
-        assert scale.prior is not None
-        mean, sd = scale.prior.mean, scale.prior.root(np.ones(()))
-        noise["scale"] = {"kind": "independent", "sd": float(sd), "mean": float(mean)}
+    if misfit.scale is not None:
+        noise["scale"] = prior_table(misfit.scale, "1")
     return {"noise": noise}
 
 
