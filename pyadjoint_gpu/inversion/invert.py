@@ -29,7 +29,7 @@ from ..results.dataset import (
 )
 from .journal import Evaluations, inputs, made_with, started
 from .newton import newton
-from .optimisers import METHODS, NEWTON, check, fit, held, options
+from .optimisers import METHODS, NEWTON, check, collapse, fit, options
 from .run import Iteration, Run, Stop
 
 _FAR = 1e30
@@ -274,7 +274,7 @@ def _result(run: Run, status: str, message: str) -> xr.Dataset:
     chi2 = problem.chi2(record.misfit, theta)
     state = solution.fields | model.outputs(solution.fields, m)
     residuals = residual_attributes(misfit, state)
-    message += held(problem, theta) or fit(
+    message += collapse(problem, theta) or fit(
         problem, chi2, status, run.settings["discrepancy"], residuals.get("runs_test_p", 1.0)
     )
     variables, coordinates = parameter_variables(model, problem.known)

@@ -20,7 +20,7 @@ FITTED = (0.5, 2.0)
 CHANCE = 0.01
 """Probability of advice although the errors are right: of that on a low chi2, on a high one, and on
 signs that are not random."""
-HELD = 2.5
+COLLAPSED = 2.5
 """Standard deviations below its prior from which the scale of the noise is advised on."""
 NEWTON = "newton-cg"
 """The method that uses Hessian products."""
@@ -82,7 +82,7 @@ def options(
     }
 
 
-def held(problem: Problem, theta: Float[np.ndarray, " n"]) -> str:
+def collapse(problem: Problem, theta: Float[np.ndarray, " n"]) -> str:
     """The advice in a result's message if a nuisance is far below its prior; else an empty text.
 
     Of controls that can fit all data there is no minimum in the scale of the noise but for the
@@ -91,7 +91,7 @@ def held(problem: Problem, theta: Float[np.ndarray, " n"]) -> str:
     for nuisance in problem.experiment.nuisances:
         assert nuisance.prior is not None
         away = float(nuisance.prior.white(parts[nuisance.name]))
-        if away < -HELD:
+        if away < -COLLAPSED:
             return (
                 f"; {nuisance.name} {np.exp(float(parts[nuisance.name])):.2g} is {-away:.1f}"
                 " standard deviations below its prior: the controls can fit the data however small"

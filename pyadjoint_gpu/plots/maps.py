@@ -116,11 +116,13 @@ def mark(
     from matplotlib.patheffects import withStroke
 
     x, y = (data[f"{prefix}{d}"] for d in ("x", "y"))
-    ends = [data[bounds_name(a)].values if bounds_name(a) else np.stack([a, a], 1) for a in (x, y)]
+    bounds = [bounds_name(a) for a in (x, y)]
     style.setdefault("edgecolors", "black")
-    if all(bounds_name(a) is None for a in (x, y)):
-        return ax.scatter(x / unit, y / unit, s=size, c="white" if values is None else values,
-                          **style)  # fmt: skip
+    if bounds == [None, None]:
+        colours = "white" if values is None else values
+        return ax.scatter(x / unit, y / unit, s=size, c=colours, **style)
+    each = zip((x, y), bounds, strict=True)
+    ends = [np.stack([a, a], axis=1) if name is None else data[name].values for a, name in each]
     (left, right), (low, high) = (e.T / unit for e in ends)
     corners = np.stack([left, low, right, low, right, high, left, high], axis=1)
     if values is None:  # so that the map is seen

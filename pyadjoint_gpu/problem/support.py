@@ -153,19 +153,19 @@ class Support:
     def check(self, model: Model, what: str, names: Int[np.ndarray, " n"] | None = None) -> None:
         """Raise a `DataError` that names the first datum whose support is empty or lies outside the
         grid or the times, by its number among `names` (0, 1, ... if not given)."""
+        names = np.arange(len(self)) if names is None else names
         for axis, ends in self.intervals.items():
-            k = self.axes.index(axis)
+            at = self.points[:, self.axes.index(axis)]
             slack = 1e-9 * (ends[:, 1] - ends[:, 0])
-            off = np.abs(self.points[:, k] - np.clip(self.points[:, k], *ends.T))
             for wrong, expected in (
                 (ends[:, 0] == ends[:, 1], "two different numbers (a point has no bounds)"),
-                (~(off <= slack), f"{axis} between them"),
+                (~(np.abs(at - np.clip(at, *ends.T)) <= slack), f"{axis} between them"),
             ):
-                for n in np.flatnonzero(wrong)[:1].tolist():
+                if np.any(wrong):
+                    n = np.argmax(wrong)
                     raise DataError(
-                        f"{what} {n if names is None else names[n]}: found {axis} ="
-                        f" {self.points[n, k]:g} with bounds {ends[n, 0]:g} and {ends[n, 1]:g},"
-                        f" expected {expected}"
+                        f"{what} {names[n]}: found {axis} = {at[n]:g} with bounds {ends[n, 0]:g}"
+                        f" and {ends[n, 1]:g}, expected {expected}"
                     )
         corner = what if not self.intervals else f"a corner of {what}"
         for corners in np.moveaxis(self.bounds, 2, 0)[: 1 + bool(self.intervals)]:
@@ -178,14 +178,14 @@ def _check_times(
     times: Float[np.ndarray, " times"],
     found: Float[np.ndarray, " n"],
     what: str,
-    names: Int[np.ndarray, " n"] | None,
+    names: Int[np.ndarray, " n"],
 ) -> None:
     """Raise a `DataError` that names the first time `found` outside those of the state."""
     slack = 1e-9 * times[-1]
-    bad = np.flatnonzero((found < times[0] - slack) | (found > times[-1] + slack))
-    if bad.size:
-        first = bad[0] if names is None else names[bad[0]]
+    bad = (found < times[0] - slack) | (found > times[-1] + slack)
+    if np.any(bad):
+        n = np.argmax(bad)
         raise DataError(
-            f"{what} {first} (time={found[bad[0]]:g}) lies outside the times of the state,"
+            f"{what} {names[n]} (time={found[n]:g}) lies outside the times of the state,"
             f" {times[0]:g} to {times[-1]:g}"
         )
