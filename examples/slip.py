@@ -97,13 +97,15 @@ result.pag.plot("slip.png")
 # How much of the truth lies where 90 % of the samples do?
 print(f"sampled in {time.perf_counter() - began:.1f} s")
 inside = []
+weight = result.get("weight", xr.ones_like(result["chain"]))  # of each run, by its evidence
+ends, samples = (0.05, 0.95), ("chain", "draw")
 for name, true in truth.items():
-    low, high = np.quantile(result[name], (0.05, 0.95))
+    low, high = result[name].weighted(weight).quantile(ends, dim=samples).values
     inside.append(low <= true <= high)
     print(
         f"{name:7} {low:6.2f} to {high:6.2f}, true {true:6.2f} {'' if inside[-1] else '(outside)'}"
     )
-low, high = result["slip"].quantile((0.05, 0.95), ("sample", "draw")).values
+low, high = result["slip"].weighted(weight).quantile(ends, dim=(*samples, "slip_draw")).values
 covered = (low <= slip.ravel()) & (slip.ravel() <= high)
 print(f"90 % intervals hold {sum(inside)} of {len(inside)} truths of the geometry")
 print(f"and {covered.sum()} of {covered.size} of slip")

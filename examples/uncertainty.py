@@ -31,7 +31,7 @@ result = pag.sample(problem, particles=particles, leapfrogs=leapfrogs)
 result.pag.save("uncertainty.nc")
 result.pag.plot("uncertainty.png")
 fields = np.log(result["permeability"].values)
-low, high = np.quantile(fields, [0.05, 0.95], axis=0)
+low, high = np.quantile(fields, [0.05, 0.95], axis=(0, 1))  # of all chains and draws
 within = np.mean((low <= np.log(truth)) & (np.log(truth) <= high))
 spread = result["ln_permeability_sd"].values
 print(f"sd of ln K: 1 before, {spread.min():.2f} to {spread.max():.2f} after")

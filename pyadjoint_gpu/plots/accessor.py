@@ -103,7 +103,7 @@ class PagAccessor:
         On the diagonal are histograms, with the median and the 90 % interval as titles and dashed
         lines; below it contours that contain 50 % and 90 % of the samples. Labels are the
         variables' `long_name` (if it is long, the name) and `units` (``result["strike"].attrs[
-        "units"] = "degree"``). Samples are the values along a dimension ``sample``, weighted by
+        "units"] = "degree"``). Samples are the values along ``chain`` and ``draw``, weighted by
         the variable ``weight``, if there is one; of several draws of slip for each theta the first
         counts.
 
@@ -155,7 +155,7 @@ def _kind(data: xr.Dataset) -> str:
     from ..core.errors import DataError
 
     names = {str(n) for n in data.data_vars}
-    if "sample" in data.dims:
+    if {"chain", "draw"} <= set(data.dims) or "sample" in data.dims:  # of earlier versions
         return "sampling"
     if "candidate" in data.dims or {"order", "integral_sd"} <= names:
         return "placement"

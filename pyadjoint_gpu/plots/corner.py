@@ -111,17 +111,25 @@ def _range(number: Number, truth: float | None) -> tuple[float, float]:
     return low - margin, high + margin
 
 
+def _extent(number: Number) -> tuple[float, float]:
+    """Least and greatest sample on the axis, beyond which lie runs of hardly any weight."""
+    low, high = _range(number, None)
+    shown = number.shown[(low <= number.shown) & (number.shown <= high)]
+    return float(np.min(shown)), float(np.max(shown))
+
+
 def _effective(number: Number) -> float:
     """Effective sample size of the weights."""
     return 1.0 / float(np.sum(number.weights**2))
 
 
 def _marginal(ax: Axes, number: Number, prior: Any) -> None:
-    values, low, high = number.shown, float(np.min(number.shown)), float(np.max(number.shown))
+    values, (low, high) = number.shown, _extent(number)
     if high > low:
         width = 3.49 * number.scale * _effective(number) ** (-1 / 3)  # Scott 1979
         bins = int(np.clip(np.ceil((high - low) / width), 5, 60))
-        options: dict[str, Any] = {"bins": bins, "weights": number.weights, "density": True}
+        options: dict[str, Any] = {"bins": bins, "range": (low, high), "density": True}
+        options["weights"] = number.weights
         ax.hist(values, histtype="stepfilled", color=LIGHT, **options)
         top = float(np.max(ax.hist(values, histtype="step", color=BLUE, lw=1.2, **options)[0]))
         ax.set_ylim(0.0, 1.08 * top)
@@ -166,7 +174,8 @@ def _density(
     narrower where the two are correlated, since it is aligned with the axes.
     """
     x, y = across.shown, up.shown
-    counts, *edges = np.histogram2d(x, y, CELLS, weights=across.weights)
+    extent = [_extent(across), _extent(up)]
+    counts, *edges = np.histogram2d(x, y, CELLS, extent, weights=across.weights)
     correlation = np.cov(x, y, aweights=across.weights)[0, 1] / (across.spread * up.spread)
     across_ridge = np.sqrt(max(1.0 - correlation**2, 1e-2))
     width = _effective(across) ** (-1 / 6) * across_ridge

@@ -10,7 +10,7 @@ import xarray as xr
 from jaxtyping import Float
 
 from ..core.errors import ConfigError, DataError, nearest
-from ..results.samples import ABOUT, samples_of, scalars, weights_of
+from ..results.samples import ABOUT, DIMS, samples_of, scalars, weights_of
 from .style import name_of
 
 LONGEST = 18
@@ -94,7 +94,7 @@ def numbers(result: xr.Dataset, names: str | Iterable[str] | None = None) -> lis
     names = [names] if isinstance(names, str) else list(names)
     if not names:
         raise ConfigError("names: expected one or more")
-    size, weights = samples.sizes["sample"], weights_of(samples)
+    weights = weights_of(result).ravel()
     out: list[Number] = []
     for name in names:
         if name not in known:
@@ -103,7 +103,7 @@ def numbers(result: xr.Dataset, names: str | Iterable[str] | None = None) -> lis
         text, units = name_of(field), str(field.attrs.get("units", "1"))
         if len(text) > LONGEST:
             text = name.replace("_", " ")
-        columns = field.transpose("sample", ...).values.reshape(size, -1)
+        columns = field.values.reshape(len(weights), -1)
         if len(out) + columns.shape[1] > MOST:
             raise ConfigError(
                 f"names: found {len(out) + columns.shape[1]} numbers, a figure shows {MOST} at"
@@ -112,7 +112,7 @@ def numbers(result: xr.Dataset, names: str | Iterable[str] | None = None) -> lis
         if not np.all(np.isfinite(columns)):
             raise DataError(f"{name}: some samples are not finite")
         for k, values in enumerate(columns.T.astype(float)):
-            one = field.ndim == 1
+            one = field.dims == DIMS
             out.append(
                 Number(
                     name if one else f"{name}[{k}]",

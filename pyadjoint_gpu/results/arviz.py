@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
-from jaxtyping import Int
+from jaxtyping import Float
 
-from ..core.errors import DataError, EngineError
+from ..core.errors import EngineError
 from ..statistics.resampling import systematic
-from .samples import ABOUT, samples_of, weights_of
+from .samples import ABOUT, DIMS, samples_of, weights_of
 
 NOTE = (
     "particles of sequential Monte Carlo, not a Markov chain: chains are independent runs, draws"
@@ -23,14 +23,15 @@ NOTE = (
 def to_datatree(result: xr.Dataset) -> xr.DataTree:
     """Samples in ArviZ's groups, which ArviZ 1 takes as they are.
 
-    Runs are chains, particles draws: r_hat says whether runs agree, but ArviZ's statistics of
-    autocorrelation (ESS, MCSE) are meaningless, since particles have no order.
+    Of sequential Monte Carlo, runs are chains, particles draws: r_hat says whether runs agree, but
+    ArviZ's statistics of autocorrelation (ESS, MCSE) are meaningless, since particles have no
+    order. ArviZ has no weights: those of chains, in ``sample_stats``, do not count in its moments.
 
     Parameters
     ----------
     result : Dataset
         A sampler's result. Of several draws of slip for each theta the first is taken, so that both
-        are of the joint posterior. Weighted samples (``weight``) are resampled, run by run.
+        are of the joint posterior. Samples with a ``weight`` each are resampled, chain by chain.
 
     Returns
     -------
@@ -41,7 +42,7 @@ def to_datatree(result: xr.Dataset) -> xr.DataTree:
     Raises
     ------
     DataError
-        If there are no samples, or runs have different sizes.
+        If there are no samples.
     """
     groups, attributes = _groups(result)
     tree = xr.DataTree.from_dict(groups)
@@ -73,25 +74,35 @@ def to_arviz(result: xr.Dataset) -> Any:
 
 def _groups(result: xr.Dataset) -> tuple[dict[str, xr.Dataset], dict[str, Any]]:
     samples = samples_of(result)
-    indices, runs = _by_run(samples)
-    chosen = xr.DataArray(
-        indices, dims=("chain", "draw"), coords={"chain": runs, "draw": range(indices.shape[1])}
-    )
-    samples = samples.drop_vars("run", errors="ignore").isel(sample=chosen)
-    samples = _labelled(samples.transpose("chain", "draw", ...))
-    stats = samples[[n for n in samples.data_vars if n in ABOUT and n != "weight"]]
-    by_run = result[[n for n in result.data_vars if "repeat" in result[n].dims]]
-    if by_run.sizes.get("repeat") == len(runs):
-        stats = stats.merge(by_run.rename(repeat="chain").assign_coords(chain=runs))
+    if "weight" in result and "draw" in result["weight"].dims:
+        samples = _resampled(samples, weights_of(result))
+    numbered = {d: range(samples.sizes[d]) for d in DIMS if d not in samples.coords}
+    samples = _labelled(samples.assign_coords(numbered))
+    about = [n for n in samples.data_vars if n in ABOUT]
+    by_chain = [
+        n for n in result.data_vars if "chain" in result[n].dims and "draw" not in result[n].dims
+    ]
+    stats = samples[about].merge(result[by_chain])
     attributes = {
         **result.attrs,
         "inference_library": "pyadjoint_gpu",
         "inference_library_version": result.attrs.get("pyadjoint_gpu_version", ""),
-        "comment": NOTE,
     }
-    posterior = samples.drop_vars([n for n in ABOUT if n in samples])
-    groups = {"posterior": posterior, "sample_stats": stats}
+    if result.attrs.get("method") == "smc":
+        attributes["comment"] = NOTE
+    groups = {"posterior": samples.drop_vars(about), "sample_stats": stats}
     return {k: v.assign_attrs(attributes) for k, v in groups.items() if v.data_vars}, attributes
+
+
+def _resampled(samples: xr.Dataset, weights: Float[np.ndarray, "chains draws"]) -> xr.Dataset:
+    """Samples of equal weight, each chain drawn again from its own by their weights."""
+    keys = jax.random.split(jax.random.key(0), len(weights))
+    order = np.asarray(jax.vmap(systematic)(keys, jnp.log(weights)))
+
+    def drawn(a: xr.DataArray) -> xr.DataArray:
+        return a.copy(data=np.stack([v[w] for v, w in zip(a.values, order, strict=True)]))
+
+    return samples.drop_vars("weight", errors="ignore").map(drawn, keep_attrs=True)
 
 
 def _labelled(samples: xr.Dataset) -> xr.Dataset:
@@ -110,21 +121,3 @@ def _labelled(samples: xr.Dataset) -> xr.Dataset:
 
 def _word(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _by_run(
-    samples: xr.Dataset,
-) -> tuple[Int[np.ndarray, "runs draws"], Int[np.ndarray, " runs"]]:
-    """Indices of the samples of each run, one run a row, and the runs."""
-    size = samples.sizes["sample"]
-    run = samples["run"].values if "run" in samples.coords else np.zeros(size, int)
-    runs, counts = np.unique(run, return_counts=True)
-    if np.ptp(counts):
-        raise DataError(f"run: found {counts.tolist()} samples a run, ArviZ takes equal numbers")
-    indices = np.argsort(run, kind="stable").reshape(len(runs), -1)
-    if "weight" in samples:
-        keys = jax.random.split(jax.random.key(0), len(runs))
-        logs = jnp.log(weights_of(samples)[indices])
-        order = jax.vmap(systematic)(keys, logs)
-        indices = np.take_along_axis(indices, np.asarray(order), axis=1)
-    return indices, runs

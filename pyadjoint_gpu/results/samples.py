@@ -1,4 +1,4 @@
-"""Results of samplers, as Datasets."""
+"""Results of samplers, as Datasets: samples along ``chain``, an independent run, and ``draw``."""
 
 from __future__ import annotations
 
@@ -10,12 +10,22 @@ import xarray as xr
 from jaxtyping import Float
 
 from ..core.errors import DataError
-from .dataset import provenance
+from .dataset import Variables, named, provenance
 
-ABOUT = ("log_likelihood", "misfit", "weight")
+DIMS = ("chain", "draw")
+"""Dimensions of samples, before their own."""
+ABOUT = ("log_density", "log_likelihood", "misfit", "weight")
 """Variables of a sample other than the unknowns."""
 
 KIND, TITLE = "sampling", "pyadjoint_gpu samples"
+
+
+def sample_coordinates(chains: int, draws: int) -> Variables:
+    """Numbers of the chains and of the draws."""
+    return {
+        "chain": ("chain", np.arange(chains), named("independent run")),
+        "draw": ("draw", np.arange(draws), named("sample of a run")),
+    }
 
 
 def evidence(log_evidence: Float[np.ndarray, " runs"]) -> dict[str, float | None]:
@@ -31,6 +41,14 @@ def evidence(log_evidence: Float[np.ndarray, " runs"]) -> dict[str, float | None
     return {"log_evidence": together, "log_evidence_error": error}
 
 
+def weights_of_runs(log_evidence: Float[np.ndarray, " runs"]) -> Float[np.ndarray, " runs"]:
+    """Z of each run over their mean, the weights by which particles of independent runs are pooled
+    (Verge, Dubarry, Del Moral and Moulines 2015, Stat. Comput. 25, 243)."""
+    logs = np.asarray(log_evidence, float)
+    z = np.exp(logs - np.max(logs))
+    return z / np.mean(z)
+
+
 def attributes(event: str, **more: Any) -> dict[str, Any]:
     """Global attributes of a sampler's Dataset."""
     device = jax.devices()[0]
@@ -39,25 +57,33 @@ def attributes(event: str, **more: Any) -> dict[str, Any]:
 
 
 def samples_of(result: xr.Dataset) -> xr.Dataset:
-    """The variables with a value for each sample, one draw of each."""
-    if "sample" not in result.dims or result.sizes["sample"] == 0:
-        raise DataError("not a sampler's result: it has no samples (dimension 'sample')")
-    if "draw" in result.dims:
-        result = result.isel(draw=0, drop=True)
-    return result[[n for n in result.data_vars if "sample" in result[n].dims]]
+    """The variables with a value for each sample, ``chain`` and ``draw`` first; of several draws of
+    slip for each theta the first."""
+    if "sample" in result.dims:
+        raise DataError(
+            "samples: found the dimension 'sample', of an earlier version, expected 'chain' and"
+            " 'draw': sample again"
+        )
+    if not all(result.sizes.get(d) for d in DIMS):
+        raise DataError("not a sampler's result: it has no samples (dimensions 'chain', 'draw')")
+    result = result.isel(slip_draw=0, drop=True, missing_dims="ignore")
+    names = [n for n in result.data_vars if set(DIMS) <= set(result[n].dims)]
+    return result[names].transpose(*DIMS, ...)
 
 
 def scalars(samples: xr.Dataset) -> list[str]:
     """Names of the scalar unknowns."""
-    return [str(n) for n in samples.data_vars if samples[n].ndim == 1 and n not in ABOUT]
+    return [str(n) for n in samples.data_vars if samples[n].dims == DIMS and n not in ABOUT]
 
 
-def weights_of(samples: xr.Dataset) -> Float[np.ndarray, " samples"]:
-    """Normalised weights of the samples: equal, unless there is a variable ``weight``."""
-    size = samples.sizes["sample"]
-    if "weight" not in samples:
-        return np.full(size, 1.0 / size)
-    weights = np.asarray(samples["weight"], float)
+def weights_of(result: xr.Dataset) -> Float[np.ndarray, "chains draws"]:
+    """Normalised weights of the samples: equal, unless there is a variable ``weight``, of chains or
+    of single samples."""
+    equal = xr.DataArray(np.ones([result.sizes[d] for d in DIMS]), dims=DIMS)
+    given = result.get("weight", equal)
+    if not set(given.dims) <= set(DIMS):
+        raise DataError(f"weight: found the dimensions {given.dims}, expected 'chain' and 'draw'")
+    weights = (equal * given).transpose(*DIMS).values
     total = float(np.sum(weights))
     if not (np.all(weights >= 0) and 0 < total < np.inf):
         raise DataError("weight: expected numbers that are not negative, nor all zero")

@@ -14,6 +14,7 @@ from ..core.precision import double
 from ..core.progress import phase, progress_bar
 from ..geophysics.slip_data import AXES, DISPLACEMENT
 from ..results.dataset import MISSING, clean, named
+from ..results.samples import DIMS, weights_of
 from ..sampling.checks import SamplingWarning
 from ..sampling.fixed import LinearSMC
 from ..sampling.hierarchical import HierarchicalSMC
@@ -88,9 +89,11 @@ def summary(result: xr.Dataset) -> list[str]:
         else f" +- {error:.2f}"
     )
     lines = [f"{a['status']}: {a['message']}, {a['wall_time']:.1f} s", evidence]
+    weights = xr.DataArray(weights_of(result), dims=DIMS)
     for name in _TEXTS:
-        if name in result and result[name].dims == ("sample",):
-            mean, sd = float(result[name].mean()), float(result[name].std())
+        if name in result and result[name].dims == DIMS:
+            numbers = result[name].weighted(weights)
+            mean, sd = float(numbers.mean()), float(numbers.std())
             digits = max(0, 1 - int(np.floor(np.log10(sd)))) if sd > 0 else 3
             units = result[name].attrs["units"]
             lines.append(f"{name} {mean:.{digits}f} +- {sd:.{digits}f} {units}")
@@ -130,11 +133,11 @@ def plan(case: SlipCase, *, overwrite: bool = False) -> tuple[str, str]:
 
 
 def _message(result: xr.Dataset, fault: FaultTable | None) -> str:
-    runs, samples, stages = (result.sizes[d] for d in ("repeat", "sample", "stage"))
+    runs, draws, stages = (result.sizes[d] for d in (*DIMS, "stage"))
     what = f"{result.sizes['component']} components of slip"
     if fault is not None and fault.priors:
         what = f"{', '.join(fault.priors)} and {what}"
-    each = f"{samples // runs} samples"
+    each = f"{draws} samples"
     return f"{each if runs == 1 else f'{runs} runs of {each}'} of {what}, {stages} stages"
 
 
@@ -149,13 +152,13 @@ def _with_data(result: xr.Dataset, case: SlipCase) -> xr.Dataset:
     fixed = _fixed(sampler)
     if isinstance(sampler, HierarchicalSMC):
         batch = sampler.batch
-        theta = np.column_stack([result[k].values for k in sampler.theta_prior])
-        slips = result["slip"].mean("draw").values
+        theta = np.column_stack([result[k].values.ravel() for k in sampler.theta_prior])
+        slips = result["slip"].mean("slip_draw").values.reshape(len(theta), -1)
+        slips = weights_of(result).reshape(-1, 1) * slips
         white = np.zeros_like(fixed.data)
         for i in range(0, len(theta), batch):
             rows = slice(i, i + batch)
             white += np.einsum("bmn,bn->m", sampler._work.design_matrix(theta[rows]), slips[rows])
-        white /= len(theta)
     else:
         white = sampler._white @ result["slip_mean"].values
     noise, d = fixed.noise, np.asarray(sampler.data, dtype=float)[fixed.used]

@@ -16,14 +16,14 @@ from ..core.frozen import Frozen
 from ..core.pickling import AsGiven
 from ..core.precision import double
 from ..results.dataset import Variables, named
-from ..results.samples import attributes, evidence
+from ..results.samples import DIMS, attributes, sample_coordinates
 from ..statistics.densities import BoundPrior
 from ..statistics.noise import Noise
 from ..statistics.priors import Prior
 from .checks import check_trajectories
 from .inputs import Fixed, fixed, on_components
 from .linear import USUAL, Sampled, Settings, checked_settings, sample
-from .runs import run_coordinate, run_variables
+from .runs import pooled, run_attributes, run_variables
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,9 @@ class LinearSMC(AsGiven, Frozen):
         Returns
         -------
         xr.Dataset
-            Samples of equal weight, `repeats` times the settings' particles; their moments; ln Z
-            and how it was computed.
+            Samples of s, ``slip``: the particles, ``draw``, of each run, ``chain``; several runs
+            have a ``weight`` each, Z over its mean. Without bounds, ``log_density``,
+            ln p(d | s) + ln p(s). Moments of s; ln Z and how it was computed.
 
         Warns
         -----
@@ -98,12 +99,16 @@ class LinearSMC(AsGiven, Frozen):
         path = np.stack(found.stages, axis=-1)[:, : np.max(found.count)]
         acceptance, length = path[..., 2], path[..., 3]
         check_trajectories(np.nanmin(acceptance), np.nanmin(length), np.nanmax(length))
-        s = np.concatenate([run.T for run in np.asarray(found.s)])
+        s = np.swapaxes(np.asarray(found.s), 1, 2)
+        mean, variance = pooled(s, log_evidence)
         variables: Variables = {
-            "slip": (("sample", "component"), s, named("s")),
-            "slip_mean": ("component", np.mean(s, axis=0), named("mean of s")),
-            "slip_sd": ("component", np.std(s, axis=0), named("standard deviation of s")),
+            "slip": ((*DIMS, "component"), s, named("s")),
+            "slip_mean": ("component", mean, named("mean of s")),
+            "slip_sd": ("component", np.sqrt(variance), named("standard deviation of s")),
         }
+        if self.bounds is None:
+            log_density = self._fixed.log_density(self._white, s)
+            variables["log_density"] = DIMS, log_density, named("ln p(d | s) + ln p(s)")
         variables |= run_variables(
             log_evidence,
             path,
@@ -112,10 +117,10 @@ class LinearSMC(AsGiven, Frozen):
         )
         return xr.Dataset(
             variables,
-            {"run": run_coordinate(repeats, self.settings.particles)},
+            sample_coordinates(repeats, self.settings.particles),
             attributes(
                 "SMC of a linear problem",
-                **evidence(log_evidence),
+                **run_attributes(log_evidence),
                 **self._fixed.counts,
                 seed=seed,
             ),

@@ -18,6 +18,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike
@@ -28,18 +29,18 @@ from ..core.frozen import Frozen
 from ..core.pickling import AsGiven
 from ..core.spaces import Space
 from ..results.dataset import Variables, named
-from ..results.samples import attributes, evidence
+from ..results.samples import DIMS, attributes, sample_coordinates
 from ..statistics.densities import BoundPrior
 from ..statistics.noise import Noise
 from ..statistics.priors import Prior
 from . import journal as journals
 from .checks import check_collapse, check_diversity, check_noise, check_possible, check_trajectories
-from .estimates import Forward, Work, joined, workers
+from .estimates import Forward, Work, workers
 from .inputs import fixed, on_components
 from .linear import USUAL, Settings, checked_settings
 from .options import set_counts
 from .pseudo_marginal import PseudoMarginal, State
-from .runs import paths, run_coordinate, run_variables
+from .runs import paths, pooled, run_attributes, run_variables
 from .theta_prior import ThetaPrior
 
 OWN = ("component", "slip", "slip_mean", "slip_sd", "slip_kind", "along", "down", "observed")
@@ -195,8 +196,11 @@ class HierarchicalSMC(AsGiven, Frozen):
         Returns
         -------
         xr.Dataset
-            Joint samples of equal weight (dimension ``sample``), their moments, ln Z and how it
-            was computed; the attribute ``not_finite`` counts the G that were not finite.
+            Joint samples: the particles, ``draw``, of each run, ``chain``, with several draws of
+            slip for each theta, ``slip_draw``; several runs have a ``weight`` each, Z over its
+            mean. ``log_density``, the estimate of ln p(d | theta) + ln p(theta). Moments of slip,
+            ln Z and how it was computed; the attribute ``not_finite`` counts the G that were not
+            finite.
 
         Raises
         ------
@@ -269,29 +273,37 @@ class HierarchicalSMC(AsGiven, Frozen):
         check_possible(impossible, sum(now.step for now in states) * self.particles, example)
 
     def _dataset(self, states: list[State], seed: int, noise: float) -> xr.Dataset:
-        theta = np.concatenate([now.theta for now in states])
-        found = joined([now.estimates for now in states])
+        theta = np.stack([now.theta for now in states])
+        log_prior = np.stack([now.log_prior for now in states])
+        found = jax.tree.map(lambda *runs: np.stack(runs), *[now.estimates for now in states])
         log_evidence = np.array([now.log_evidence for now in states])
-        spread = np.mean(found.sd**2, axis=0) + np.var(found.mean, axis=0)
+        mean, between = pooled(found.mean, log_evidence)
+        within, _ = pooled(found.sd**2, log_evidence)
         variables: Variables = {
-            name: ("sample", theta[:, k], named(name.replace("_", " ")))
+            name: (DIMS, theta[..., k], named(name.replace("_", " ")))
             for k, name in enumerate(self.theta_prior)
         }
+        likelihood = "estimate of ln p(d | theta)"
         variables |= {
-            "log_likelihood": ("sample", found.log_evidence, named("estimate of ln p(d | theta)")),
-            "slip": (("sample", "draw", "component"), found.draws, named("s, draws given theta")),
-            "slip_mean": ("component", np.mean(found.mean, axis=0), named("mean of s")),
-            "slip_sd": ("component", np.sqrt(spread), named("standard deviation of s")),
+            "log_likelihood": (DIMS, found.log_evidence, named(likelihood)),
+            "log_density": (
+                DIMS,
+                found.log_evidence + log_prior,
+                named(f"{likelihood} + ln p(theta)"),
+            ),
+            "slip": ((*DIMS, "slip_draw", "component"), found.draws, named("s, draws given theta")),
+            "slip_mean": ("component", mean, named("mean of s")),
+            "slip_sd": ("component", np.sqrt(within + between), named("standard deviation of s")),
         }
         variables |= run_variables(
             log_evidence, paths(states), acceptance=named("accepted moves of theta")
         )
         return xr.Dataset(
             variables,
-            {"run": run_coordinate(len(states), self.particles)},
+            sample_coordinates(len(states), self.particles),
             attributes(
                 f"hierarchical SMC of {', '.join(self.theta_prior)}",
-                **evidence(log_evidence),
+                **run_attributes(log_evidence),
                 **self._work.fixed.counts,
                 log_likelihood_noise=noise,
                 inner_acceptance=min(now.worst[0] for now in states),

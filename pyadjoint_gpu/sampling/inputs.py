@@ -17,7 +17,7 @@ from ..core.quantities import spelling, stated
 from ..core.spaces import Space
 from ..results.dataset import used_and_missing
 from ..statistics.bound_noise import BoundNoise, bound, observed
-from ..statistics.densities import BoundPrior
+from ..statistics.densities import LN_2PI, BoundPrior
 from ..statistics.noise import Layout, Noise
 from ..statistics.observed import check_units
 from ..statistics.priors import Dense, Independent, Prior
@@ -69,6 +69,19 @@ class Fixed(NamedTuple):
             )
         rows = np.moveaxis(design_matrix[..., self.used, :], -2, 0)
         return np.moveaxis(np.asarray(self.noise.whiten(rows)), 0, -2)
+
+    def log_density(
+        self,
+        white: Float[np.ndarray, "data components"],
+        s: Float[np.ndarray, "*batch components"],
+    ) -> Float[np.ndarray, "*batch"]:
+        """ln N(d; G s, Sigma) + ln p(s) without bounds, for the whitened G."""
+        root = np.linalg.cholesky(self.prior.matrix)
+        mean = np.linalg.solve(self.prior.matrix, self.prior.vector)
+        off = np.sum((self.data - s @ white.T) ** 2, axis=-1)
+        off = off + np.sum(((s - mean) @ root) ** 2, axis=-1)
+        normaliser = np.sum(np.log(np.diag(root))) - 0.5 * len(mean) * LN_2PI
+        return self.constant + normaliser - 0.5 * off
 
 
 @double

@@ -11,8 +11,8 @@ from ..core.frozen import Frozen
 
 RESERVED = frozenset(
     (
-        *("sample", "repeat", "stage", "run", "chain", "draw", "observation"),
-        *("weight", "misfit", "log_likelihood", "log_evidence", "gamma", "ess", "acceptance"),
+        *("chain", "draw", "slip_draw", "stage", "observation", "weight", "misfit"),
+        *("log_density", "log_likelihood", "log_evidence", "gamma", "ess", "acceptance"),
     )
 )
 """Names of variables, coordinates and dimensions of samplers' results, reserved for them."""

@@ -18,13 +18,13 @@ from ..problem.problem import Problem
 from ..problem.specification import problem_parts
 from ..problem.variables import transformed_attributes
 from ..results.dataset import Variables, describe, grid_coordinates, named
-from ..results.samples import KIND, TITLE, evidence
+from ..results.samples import DIMS, KIND, TITLE, sample_coordinates
 from . import journal as journals
 from . import tempering
 from .checks import check_collapse, check_diversity, check_turns
 from .options import check_names, set_counts
 from .reference import Particles, Points, Reference, reference, trajectory
-from .runs import Tempered, paths, run_coordinate, run_variables, taken
+from .runs import Tempered, paths, pooled, run_attributes, run_variables, taken
 
 TURN = 1.5
 """Angle of a trajectory, unless acceptance requires a smaller one."""
@@ -152,10 +152,11 @@ class ProblemSMC(AsGiven, Frozen):
         Returns
         -------
         xr.Dataset
-            Samples of equal weight of each control, and of the ``noise_scale`` where it is unknown
-            (dimension ``sample``); mean, standard
-            deviation and, where known, truth of theta (``ln_permeability_mean``, ``_sd``,
-            ``_true`` under transform "log"); ln Z and how it was computed.
+            Samples of each control, and of the ``noise_scale`` where it is unknown: the particles,
+            ``draw``, of each run, ``chain``; several runs have a ``weight`` each, Z over its mean.
+            ``log_density``, ln p(d | theta) + ln p(theta). Mean, standard deviation and, where
+            known, truth of theta (``ln_permeability_mean``, ``_sd``, ``_true`` under transform
+            "log"); ln Z and how it was computed.
 
         Raises
         ------
@@ -241,21 +242,23 @@ class ProblemSMC(AsGiven, Frozen):
         }
 
     def _dataset(self, states: list[State], seed: int) -> xr.Dataset:
-        theta = np.concatenate([self.problem.prior.theta(now.points.x) for now in states])
+        prior, constant = self.problem.prior, self.problem.log_normaliser
+        theta = np.concatenate([prior.theta(now.points.x) for now in states])
+        log_evidence = np.array([now.log_evidence for now in states]) + constant
+        runs = len(states), self.particles
         variables: Variables = {}
-        coordinates: Variables = grid_coordinates(self.problem.model.domain) | {
-            "run": run_coordinate(len(states), self.particles)
-        }
+        coordinates = grid_coordinates(self.problem.model.domain) | sample_coordinates(*runs)
         physical = [self.problem.physical(row) for row in theta]
         parts = [self.problem.split(row) for row in theta]
         for c in self.problem.parts:
             of = transformed_attributes(c)
             coordinates |= c.coordinates
             own = np.stack([p[c.name] for p in parts])
+            mean, variance = pooled(own.reshape(*runs, *own.shape[1:]), log_evidence)
             label = of["long_name"].replace(" ", "_")
             columns = {
-                "mean": (np.mean(own, axis=0), "mean of {}"),
-                "sd": (np.std(own, axis=0), "standard deviation of {}"),
+                "mean": (mean, "mean of {}"),
+                "sd": (np.sqrt(variance), "standard deviation of {}"),
             }
             if c.truth is not None and c.physical.basis == "field":
                 columns["true"] = c.transformed(c.truth), "true {}"
@@ -264,10 +267,13 @@ class ProblemSMC(AsGiven, Frozen):
                 for k, (a, text) in columns.items()
             }
             fields = np.stack([p[c.name] for p in physical])
-            variables[c.name] = (("sample", *c.field_dims), fields, c.parameter.attributes)
-        misfit = np.concatenate([now.points.value for now in states])
-        log_evidence = np.array([now.log_evidence for now in states]) + self.problem.log_normaliser
-        variables["misfit"] = "sample", misfit, named("misfit of the data")
+            fields = fields.reshape(*runs, *fields.shape[1:])
+            variables[c.name] = ((*DIMS, *c.field_dims), fields, c.parameter.attributes)
+        misfit = np.stack([now.points.value for now in states])
+        potential = np.stack([now.points.prior for now in states])
+        log_density = constant + prior.log_normaliser - misfit - potential
+        variables["misfit"] = DIMS, misfit, named("misfit of the data")
+        variables["log_density"] = DIMS, log_density, named("ln p(d | theta) + ln p(theta)")
         variables |= run_variables(
             log_evidence,
             paths(states),
@@ -283,7 +289,7 @@ class ProblemSMC(AsGiven, Frozen):
                 self.problem.engine,
                 kind=KIND,
                 title=TITLE,
-                **evidence(log_evidence),
+                **run_attributes(log_evidence),
                 gradients=gradients,
                 seed=seed,
             ),

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from ..results.dataset import Variables, named
+from ..results.samples import evidence, weights_of_runs
 from .tempering import Stage
 
 P = TypeVar("P")
@@ -74,22 +75,33 @@ def run_variables(
     path: Float[np.ndarray, "runs stages statistics"],
     **statistics: dict[str, str],
 ) -> Variables:
-    """Variables of a result by run and stage: ln Z, gamma, ESS / N, and further statistics, which
-    are the columns of `path` after these two, by name with their attributes."""
+    """Variables of a result by run and stage: ln Z, weights of several runs, gamma, ESS / N, and
+    further statistics, which are the columns of `path` after these two, by name with their
+    attributes."""
     columns = {
         "gamma": named("exponent of the likelihood"),
         "ess": named("ESS of the stage's weights over N"),
         **statistics,
     }
-    return {
-        "log_evidence": ("repeat", log_evidence, named("ln Z of each run")),
-        **{
-            name: (("repeat", "stage"), path[..., k], about)
-            for k, (name, about) in enumerate(columns.items())
-        },
+    found: Variables = {"log_evidence": ("chain", log_evidence, named("ln Z of each run"))}
+    if len(log_evidence) > 1:
+        weights = weights_of_runs(log_evidence)
+        found["weight"] = "chain", weights, named("weight of each run's samples")
+    return found | {
+        name: (("chain", "stage"), path[..., k], about)
+        for k, (name, about) in enumerate(columns.items())
     }
 
 
-def run_coordinate(runs: int, particles: int) -> tuple[str, Int[np.ndarray, " samples"]]:
-    """The run of each sample, for a coordinate ``run``."""
-    return "sample", np.repeat(np.arange(runs), particles)
+def run_attributes(log_evidence: Float[np.ndarray, " runs"]) -> dict[str, Any]:
+    """Attributes of a result: the method, ln Z of all runs together, and its error."""
+    return {"method": "smc", **evidence(log_evidence)}
+
+
+def pooled(
+    x: Float[np.ndarray, "runs particles *shape"], log_evidence: Float[np.ndarray, " runs"]
+) -> tuple[Float[np.ndarray, "*shape"], Float[np.ndarray, "*shape"]]:
+    """Mean and variance over the particles of all runs, each weighted by its Z."""
+    weights = weights_of_runs(log_evidence).reshape(-1, *[1] * (x.ndim - 1))
+    mean = np.mean(weights * x, axis=(0, 1))
+    return mean, np.mean(weights * (x - mean) ** 2, axis=(0, 1))

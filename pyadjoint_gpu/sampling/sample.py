@@ -42,9 +42,10 @@ def sample(
     Returns
     -------
     Dataset
-        As from `ProblemSMC.run`: samples of the physical fields, moments of theta, and the
-        attributes ``log_evidence``, ``log_evidence_error``: ln Z with all constants, so that models
-        with other priors can be compared.
+        As from `ProblemSMC.run`: samples of the physical fields, along ``chain`` and ``draw``,
+        ``log_density``, moments of theta, and the attributes ``log_evidence``,
+        ``log_evidence_error``: ln Z with all constants, so that models with other priors can be
+        compared.
 
     Raises
     ------

@@ -34,6 +34,8 @@ from pyadjoint_gpu.cli import main
 from pyadjoint_gpu.core.errors import DataError
 from pyadjoint_gpu.geophysics import Fault, slip_data
 from pyadjoint_gpu.geophysics.faults import GEOMETRY
+from pyadjoint_gpu.runfiles.sampling_run import run, summary
+from pyadjoint_gpu.runfiles.schema import read
 from pyadjoint_gpu.sampling import (
     HierarchicalSMC,
     LinearSMC,
@@ -239,12 +241,28 @@ def test_a_run_file_makes_the_samples_of_the_python_api(done):
     # And what they predict.
     total = np.zeros(22)
     for k in range(8):
-        at = {name: float(result[name][k]) for name in ("east", "dip")}
-        total += green(**at) @ result["slip"].values[k].mean(axis=0)
+        at = {name: float(result[name][0, k]) for name in ("east", "dip")}
+        total += green(**at) @ result["slip"].values[0, k].mean(axis=0)
     np.testing.assert_allclose(result["predicted"], total / 8, rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(result["residual"], result["observed"] - result["predicted"])
     chi2 = np.mean((result["residual"] / result["sigma"]) ** 2)
     assert result.attrs["chi2"] == pytest.approx(float(chi2))
+
+
+def test_runs_count_by_their_evidence_in_what_is_told(folder):
+    case = read(folder / "run.toml", ["sampler.repeats=2"]).build()
+    result = run(case, progress=False)
+    weights, total = result["weight"].values, np.zeros(22)
+    assert weights.min() < 0.9 < 1.1 < weights.max()  # that they matter
+    for c, k in np.ndindex(2, 8):
+        at = {name: float(result[name][c, k]) for name in ("east", "dip")}
+        s = result["slip"].values[c, k].mean(axis=0)
+        total += weights[c] / 16.0 * (green(**at) @ s)
+    np.testing.assert_allclose(result["predicted"], total, rtol=1e-9, atol=1e-12)
+    east = weights @ result["east"].values.mean(axis=1) / 2.0
+    (said,) = (line for line in summary(result) if line.startswith("east "))
+    assert float(said.split()[1]) == pytest.approx(east, rel=0.05)
+    assert result.attrs["message"].startswith("2 runs of 8 samples of east, dip and 12 components")
 
 
 def test_a_result_says_what_it_is_of(done):
@@ -260,7 +278,7 @@ def test_a_result_says_what_it_is_of(done):
         assert result[name].attrs.get("units") and result[name].attrs.get("long_name"), name
     assert result["east"].attrs["units"] == "km" and result["dip"].attrs["units"] == "degree"
     assert result["slip"].attrs["units"] == "m"
-    assert float(result["north"]) == -2.0 and result["east"].dims == ("sample",)
+    assert float(result["north"]) == -2.0 and result["east"].dims == ("chain", "draw")
     maps = result["slip_mean"].set_index(component=["slip_kind", "along", "down"]).unstack()
     np.testing.assert_allclose(maps["along"], [-10 / 3, 0.0, 10 / 3], atol=1e-12)
     np.testing.assert_allclose(maps["down"], [1.5, 4.5])
@@ -351,7 +369,7 @@ def test_a_fixed_geometry_and_bounds(folder, capsys):
     expected = smc.run(seed=3, repeats=2)
     # G comes from another compilation.
     np.testing.assert_allclose(result["slip"], expected["slip"], rtol=1e-6, atol=1e-9)
-    assert result["slip"].values[:, 6:].min() >= 0 > result["slip"].values[:, :6].min()
+    assert result["slip"].values[..., 6:].min() >= 0 > result["slip"].values[..., :6].min()
     np.testing.assert_allclose(result["predicted"], green() @ result["slip_mean"].values)
     assert float(result["dip"]) == 55.0
 

@@ -86,7 +86,7 @@ def test_against_quadrature():
     log_evidence, mean, sd, s_mean, s_sd = quadrature(smc)
     found = quietly(smc, repeats=2)
     theta = found["log_width"].values
-    assert theta.shape == (600,)
+    assert theta.shape == (2, 300)
     assert np.mean(theta) == pytest.approx(mean, abs=0.25 * sd)
     assert np.std(theta) == pytest.approx(sd, rel=0.15)
     assert found.attrs["log_evidence"] == pytest.approx(log_evidence, abs=0.25)
@@ -308,6 +308,6 @@ def test_one_geometry():
     sd = np.sqrt(np.diag(np.eye(4) - gain @ g))
     assert np.max(np.abs(found["slip_mean"].values - gain @ smc.data) / sd) < 0.1
     np.testing.assert_allclose(found["slip_sd"], sd, rtol=0.05)
-    assert found["slip"].shape == (6000, 4)
+    assert found["slip"].shape == (6, 1000, 4)
     alone = LinearSMC(g, smc.data, SIGMA, np.ones(4)).run()
     assert "log_evidence_error" not in alone.attrs

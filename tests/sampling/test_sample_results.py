@@ -12,8 +12,9 @@ import pyadjoint_gpu as pag
 from pyadjoint_gpu.cli import main
 from pyadjoint_gpu.core.errors import ConfigError, DataError, EngineError
 from pyadjoint_gpu.geophysics import Fault
-from pyadjoint_gpu.plots.numbers import MOST
+from pyadjoint_gpu.plots.numbers import MOST, numbers
 from pyadjoint_gpu.results.dataset import grid_coordinates
+from pyadjoint_gpu.results.samples import DIMS, sample_coordinates, weights_of
 from pyadjoint_gpu.sampling import HierarchicalSMC, SamplingWarning, Settings
 
 X = np.linspace(0.0, 1.0, 12)
@@ -39,15 +40,20 @@ def joint():
 @pytest.fixture
 def linear(joint):
     """As of a problem with one G: slip alone, in three runs."""
-    slip = np.random.default_rng(0).standard_normal((96, 6))
+    slip = np.random.default_rng(0).standard_normal((3, 32, 6))
     variables = {
-        "slip": (("sample", "component"), slip),
-        "slip_mean": ("component", slip.mean(axis=0)),
-        "slip_sd": ("component", slip.std(axis=0)),
-        "log_evidence": ("repeat", [-3.0, -3.1, -2.9]),
-        "gamma": (("repeat", "stage"), np.tile([0.1, 0.5, 1.0], (3, 1))),
+        "slip": ((*DIMS, "component"), slip),
+        "slip_mean": ("component", slip.mean(axis=(0, 1))),
+        "slip_sd": ("component", slip.std(axis=(0, 1))),
+        "log_evidence": ("chain", [-3.0, -3.1, -2.9]),
+        "gamma": (("chain", "stage"), np.tile([0.1, 0.5, 1.0], (3, 1))),
     }
-    return xr.Dataset(variables, {"run": ("sample", np.repeat(range(3), 32))}, joint.attrs)
+    return xr.Dataset(variables, sample_coordinates(3, 32), joint.attrs)
+
+
+def chain(values):
+    """Samples of one chain."""
+    return DIMS, np.asarray(values)[None]
 
 
 def made(size=400, **units):
@@ -60,7 +66,7 @@ def made(size=400, **units):
     }
     return xr.Dataset(
         {
-            name: ("sample", v, {"units": units.get(name, "1"), "long_name": name})
+            name: (*chain(v), {"units": units.get(name, "1"), "long_name": name})
             for name, v in found.items()
         }
     )
@@ -89,25 +95,30 @@ def test_a_tree_has_the_joint_samples(joint):
     assert posterior["slope"].dims == ("chain", "draw")
     assert posterior["slip"].dims == ("chain", "draw", "component")
     for run in range(2):
-        own = joint.isel(sample=joint["run"].values == run)
+        own = joint.sel(chain=run)
         np.testing.assert_array_equal(posterior["slope"].sel(chain=run), own["slope"])
         np.testing.assert_array_equal(posterior["slip"].sel(chain=run), own["slip"][:, 0])
     assert posterior["slope"].attrs == joint["slope"].attrs
     stats = tree["sample_stats"]
-    assert stats["log_likelihood"].dims == ("chain", "draw")
+    assert stats["log_likelihood"].dims == stats["log_density"].dims == ("chain", "draw")
+    assert stats["weight"].dims == ("chain",)
     np.testing.assert_array_equal(stats["log_evidence"], joint["log_evidence"])
     assert stats["gamma"].dims == ("chain", "stage")
     assert tree.attrs["log_evidence_error"] == joint.attrs["log_evidence_error"]
     assert "not a Markov chain" in tree["posterior"].attrs["comment"]
+    others = joint.assign_attrs(method="nuts").pag.to_datatree()
+    assert "comment" not in others["posterior"].attrs and "comment" not in others.attrs
 
 
 def test_any_variable_of_samples_is_converted():
-    """Fields on a grid, with their coordinates; without runs there is one chain."""
+    """Fields on a grid, with their coordinates."""
     grid = pag.Grid((2, 3), (1.0, 1.0))
     values = np.arange(24.0).reshape(4, 2, 3)
     axes = {d: grid_coordinates(grid)[d] for d in grid.dims}
     data = xr.Dataset(
-        {"k": (("sample", "y", "x"), values), "k_mean": (("y", "x"), values[0])}, axes
+        {"k": (("y", "x", *DIMS), np.moveaxis(values, 0, -1)[:, :, None])}
+        | {"k_mean": (("y", "x"), values[0])},
+        axes,
     )
     tree = data.pag.to_datatree()
     assert set(tree.children) == {"posterior"}
@@ -117,13 +128,17 @@ def test_any_variable_of_samples_is_converted():
 
 
 def test_weighted_samples_are_drawn_again():
-    data = xr.Dataset(
-        {"a": ("sample", np.arange(6.0)), "weight": ("sample", [0.0, 1.0, 0.0, 0.0, 3.0, 1.0])},
-        {"run": ("sample", [0, 0, 0, 1, 1, 1])},
-    )
-    found = data.pag.to_datatree()["posterior"]["a"]
+    weights = [[0.0, 1.0, 0.0], [0.0, 3.0, 1.0]]
+    data = xr.Dataset({"a": (DIMS, np.arange(6.0).reshape(2, 3)), "weight": (DIMS, weights)})
+    tree = data.pag.to_datatree()
+    found = tree["posterior"]["a"]
     np.testing.assert_array_equal(found[0], 1.0)
     assert 2 <= np.sum(found[1] == 4.0) <= 3 and 3.0 not in found[1]
+    assert set(tree.children) == {"posterior"} and list(found["draw"]) == [0, 1, 2]
+    # Those of chains are told, but change nothing.
+    chains = data.assign(weight=("chain", [0.0, 2.0])).pag.to_datatree()
+    np.testing.assert_array_equal(chains["posterior"]["a"], data["a"])
+    np.testing.assert_array_equal(chains["sample_stats"]["weight"], [0.0, 2.0])
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")
@@ -135,7 +150,7 @@ def test_arviz_summarises(joint, linear, tmp_path):
     assert float(table.loc["slope", "mean"]) == pytest.approx(
         float(joint["slope"].mean()), abs=0.01
     )
-    np.testing.assert_array_equal(found.posterior["start"].values.ravel(), joint["start"])
+    np.testing.assert_array_equal(found.posterior["start"], joint["start"])
     kinds, along = ["strike"] * 3 + ["dip"] * 3, [0, 1, 2] * 2
     patches = linear.assign_coords(slip_kind=("component", kinds), along=("component", along))
     found = patches.pag.to_arviz()
@@ -144,7 +159,7 @@ def test_arviz_summarises(joint, linear, tmp_path):
     ]
     found.to_netcdf(tmp_path / "samples.nc")
     read = xr.load_dataset(tmp_path / "samples.nc", group="posterior", engine="h5netcdf")
-    np.testing.assert_array_equal(read["slip"].values.reshape(96, 6), linear["slip"])
+    np.testing.assert_array_equal(read["slip"], linear["slip"])
 
 
 def test_without_arviz(linear, monkeypatch):
@@ -153,10 +168,11 @@ def test_without_arviz(linear, monkeypatch):
         linear.pag.to_arviz()
 
 
-def test_runs_of_different_sizes():
+def test_samples_of_an_earlier_version_are_refused():
     data = xr.Dataset({"a": ("sample", np.zeros(3))}, {"run": ("sample", [0, 0, 1])})
-    with pytest.raises(DataError, match=r"run: found \[2, 1\] samples a run"):
-        data.pag.to_datatree()
+    for use in (data.pag.to_datatree, data.pag.corner, data.pag.plot):
+        with pytest.raises(DataError, match=r"^samples: .* earlier version.*: sample again$"):
+            use()
 
 
 # Corner plots
@@ -170,7 +186,7 @@ def test_corner():
     assert len(axes) == 6
     titles = {k: axes[k, k].get_title().split("\n") for k in range(3)}
     assert [titles[k][0] for k in range(3)] == ["strike", "east", "modulus"]
-    low, middle, high = np.quantile(data["strike"], [0.05, 0.5, 0.95], method="inverted_cdf")
+    low, middle, high = np.quantile(data["strike"][0], [0.05, 0.5, 0.95], method="inverted_cdf")
     said = f"${middle:.2f}_{{-{middle - low:.2f}}}^{{+{high - middle:.2f}}}$ °"
     assert titles[0][1] == said
     assert titles[1][1].startswith("$1200") and titles[1][1].endswith("$ m")
@@ -203,7 +219,7 @@ def test_contours_hold_what_they_say():
     data = made(4000)
     ax = panels(data.pag.corner(["strike", "east"]))[1, 0]
     contours = ax.collections[-1]
-    points = np.stack([data["strike"], data["east"]], axis=1)
+    points = np.stack([data["strike"][0], data["east"][0]], axis=1)
     for paths, inside in zip(contours.get_paths(), (0.9, 0.5), strict=True):
         assert np.mean(paths.contains_points(points)) == pytest.approx(inside, abs=0.03)
 
@@ -211,14 +227,45 @@ def test_contours_hold_what_they_say():
 def test_weights_count():
     """Samples of a uniform distribution, weighted to be of a triangle's."""
     a = np.linspace(0.0, 1.0, 2000)
-    data = xr.Dataset({"a": ("sample", a), "weight": ("sample", a)})
+    data = xr.Dataset({"a": chain(a), "weight": chain(a)})
     figure = data.pag.corner()
     assert len(figure.axes) == 1
     assert figure.axes[0].get_title() == "a\n$0.71_{-0.48}^{+0.27}$"
 
 
+def test_chains_count_by_their_weight():
+    """Quantiles and moments are those of the heavier chain."""
+    values = np.stack([np.linspace(0.0, 1.0, 101), np.linspace(10.0, 11.0, 101)])
+    data = xr.Dataset({"a": (DIMS, values), "weight": ("chain", [2.0 - 1e-9, 1e-9])})
+    (number,) = numbers(data)
+    assert number.quantiles(0.05, 0.5, 0.95) == pytest.approx([0.05, 0.5, 0.95], abs=0.011)
+    assert number.spread == pytest.approx(np.std(values[0]), rel=1e-5)
+    (number,) = numbers(data.drop_vars("weight"))
+    assert number.spread == pytest.approx(np.std(values))
+    for both in (weights_of(data), weights_of(data.transpose("draw", "chain"))):
+        np.testing.assert_allclose(both.sum(axis=1), [1.0, 5e-10], rtol=1e-6)
+
+
+def test_a_run_of_no_weight_does_not_blur_a_plot():
+    """However far away it is: the panels are those of the other run."""
+    one = np.random.default_rng(0).standard_normal((2, 500))
+    far = np.stack([one, one + 1e4], axis=1)
+    data = xr.Dataset(
+        {n: (DIMS, v) for n, v in zip("ab", far, strict=True)} | {"weight": ("chain", [2.0, 0.0])}
+    )
+    alone = xr.Dataset({n: (DIMS, v[:1]) for n, v in zip("ab", far, strict=True)})
+    found, expected = panels(data.pag.corner()), panels(alone.pag.corner())
+    for k in range(2):
+        both = [axes[k, k].patches[0].get_xy() for axes in (found, expected)]
+        np.testing.assert_allclose(*both, rtol=1e-6)
+        assert found[k, k].get_xlim() == pytest.approx(expected[k, k].get_xlim())
+    both = [axes[1, 0].collections[-1].get_paths() for axes in (found, expected)]
+    for a, b in zip(*both, strict=True):
+        np.testing.assert_allclose(a.vertices, b.vertices, atol=1e-6)
+
+
 def test_one_number_and_constants():
-    data = xr.Dataset({"a": ("sample", np.full(9, 2.0)), "b": ("sample", np.arange(9.0))})
+    data = xr.Dataset({"a": chain(np.full(9, 2.0)), "b": chain(np.arange(9.0))})
     assert data.pag.corner("a").axes[0].get_title() == "a\n2"
     assert len(data.pag.corner().axes) == 3
 
@@ -250,14 +297,16 @@ def test_what_cannot_be_drawn(linear):
         data.pag.corner(prior={"south": PRIOR["slope"]})
     with pytest.raises(DataError, match="it has no samples"):
         xr.Dataset({"strike": 1.0}).pag.corner()
-    many = xr.Dataset({"slip": (("sample", "component"), np.zeros((3, 40)))})
+    many = xr.Dataset({"slip": ((*DIMS, "component"), np.zeros((1, 3, 40)))})
     with pytest.raises(ConfigError, match=f"names: found 40 numbers, a figure shows {MOST}"):
         many.pag.corner()
-    data["strike"][3] = np.nan
+    data["strike"][0, 3] = np.nan
     with pytest.raises(DataError, match="strike: some samples are not finite"):
         data.pag.corner()
     with pytest.raises(DataError, match="weight: expected numbers that are not negative"):
-        xr.Dataset({n: ("sample", [-1.0, 0.0]) for n in ("a", "weight")}).pag.corner()
+        xr.Dataset({n: chain([-1.0, 0.0]) for n in ("a", "weight")}).pag.corner()
+    with pytest.raises(DataError, match=r"weight: found the dimensions \('x',\), expected 'chain'"):
+        xr.Dataset({"a": chain([1.0, 2.0]), "weight": ("x", [1.0, 2.0])}).pag.corner()
 
 
 # All of it
@@ -286,7 +335,7 @@ def test_slip_on_a_fault():
     mean, order = np.r_[np.arange(1.0, 7.0), np.arange(-2.0, 4.0)], np.argsort(np.arange(12) % 5)
     data = xr.Dataset(
         {
-            "slip": (("sample", "component"), np.zeros((2, 12))),
+            "slip": ((*DIMS, "component"), np.zeros((1, 2, 12))),
             "slip_mean": ("component", mean, {"units": "m"}),
             "slip_sd": ("component", np.full(12, 0.1), {"units": "m"}),
         },
@@ -315,7 +364,7 @@ def test_slip_on_a_fault():
 def test_fields(shape):
     grid = pag.Grid(shape, (1.0, 2.0)[-len(shape) :])
     values = np.random.default_rng(0).standard_normal((6, *shape))
-    variables = {"k": (("sample", *grid.dims), values)} | {
+    variables = {"k": ((*DIMS, *grid.dims), values[None])} | {
         f"k_{n}": (grid.dims, v, {"long_name": f"{n} of k", "units": "m"})
         for n, v in {"mean": values[0], "sd": values[1] ** 2, "true": values[2]}.items()
     }
@@ -333,7 +382,7 @@ def test_nothing_to_draw():
     with pytest.raises(DataError, match="not a result of pyadjoint_gpu"):
         xr.Dataset().pag.plot()
     with pytest.raises(DataError, match="nothing to draw"):
-        xr.Dataset({"k": (("sample", "x"), np.zeros((2, 3)))}).pag.plot()
+        xr.Dataset({"k": ((*DIMS, "x"), np.zeros((1, 2, 3)))}).pag.plot()
 
 
 def test_from_the_command_line(joint, folder, capsys, refused):
@@ -341,5 +390,5 @@ def test_from_the_command_line(joint, folder, capsys, refused):
     assert main(["plot", str(folder / "samples.nc")]) == 0
     assert capsys.readouterr().out.endswith("samples.png\n")
     assert (folder / "samples.png").read_bytes().startswith(b"\x89PNG")
-    xr.Dataset({"k": (("sample", "x"), np.zeros((2, 3)))}).pag.save(folder / "none.nc")
+    xr.Dataset({"k": ((*DIMS, "x"), np.zeros((1, 2, 3)))}).pag.save(folder / "none.nc")
     refused(["plot", "none.nc"], "none.nc: nothing to draw")

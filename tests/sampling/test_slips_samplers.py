@@ -126,7 +126,16 @@ ROWS: list[Row] = [
     (lambda: smc(theta_prior={"shfit": PRIOR["shift"]}), ConfigError, "asks for 'shift'.*shfit"),
     *(
         (lambda name=name: smc(theta_prior=PRIOR | {name: PRIOR["shift"]}), ConfigError, match)
-        for name in ("slip", "log_likelihood", "gamma", "ess", "acceptance", "weight", "draw")
+        for name in (
+            "slip",
+            "log_likelihood",
+            "gamma",
+            "ess",
+            "acceptance",
+            "weight",
+            "draw",
+            "slip_draw",
+        )
         for match in (rf"theta_prior\.{name}: the name is one of the result's own.*'my_{name}'",)
     ),
     # G
@@ -274,14 +283,16 @@ def test_whole_numbers_of_numpy_will_do():
     assert type(smc(inner=inner).inner.particles) is int
     assert fields(particles=np.int64(20)).particles == 20
     found = linear(settings=inner).run(seed=np.int64(0), repeats=np.int8(1))
-    assert found.sizes["sample"] == 8
+    assert found.sizes["draw"] == 8
 
 
 @pytest.mark.slow
 def test_names_of_results_are_reserved():
     """All that results have, but the unknowns, is refused as a name; and what is not is kept."""
-    found = quietly(smc(theta_prior={"shift": PRIOR["shift"], "length": PRIOR["shift"]}))
-    assert found["length"].dims == ("sample",)
+    priors = {"shift": PRIOR["shift"], "length": PRIOR["shift"]}
+    found = quietly(smc(theta_prior=priors), repeats=2)
+    assert "weight" in found
+    assert found["length"].dims == ("chain", "draw")
     for name in {*found.variables, *found.dims} - {"shift", "length"}:
         with pytest.raises(ConfigError, match=rf"theta_prior\.{name}: "):
             smc(theta_prior={str(name): PRIOR["shift"]})
@@ -293,7 +304,7 @@ def quietly(sampler: Any, **options: Any) -> xr.Dataset:
         return sampler.run(progress=False, **options)
 
 
-@pytest.mark.parametrize("name", ["gamma", "turn", "misfit", "weight", "x"])
+@pytest.mark.parametrize("name", ["gamma", "turn", "misfit", "log_density", "weight", "x"])
 def test_names_of_controls(name, monkeypatch):
     sampler = fields()
     renamed = copy(sampler.problem.controls[0])
