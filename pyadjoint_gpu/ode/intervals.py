@@ -94,7 +94,7 @@ class Intervals:
         parts = zip(self.by_name.items(), split(rows, self._ends, axis=-1), strict=True)
         return {name: part.reshape(*part.shape[:-1], *i.shape) for (name, i), part in parts}
 
-    def values(self, z: Float[Array, "*starts n"]) -> dict[str, Float[Array, "*starts *shape"]]:
+    def values(self, z: Float[Array, "*starts n"]) -> dict[str, Float[Array, " ..."]]:
         """All parameters at fractions of their intervals."""
         return {name: self.by_name[name].value(part) for name, part in self.split(z).items()}
 

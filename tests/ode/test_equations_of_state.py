@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -123,3 +125,12 @@ def test_neutron_stars(log_pressure, gammas, mass, radius):
     assert float(curve["mass"][-1]) == pytest.approx(mass, rel=0.014)
     found = np.interp(1.4, curve["mass"], curve["radius"])
     assert found == pytest.approx(radius, rel=0.014)
+
+
+def test_copies():
+    """Through pickle, and as a pytree of its parameters."""
+    for eos in (TWO, SLY, pag.ode.Incompressible(1e-3)):
+        leaves, tree = jax.tree.flatten(eos)
+        for copy in (pickle.loads(pickle.dumps(eos)), jax.tree.unflatten(tree, leaves)):
+            assert type(copy) is type(eos)
+            np.testing.assert_array_equal(copy.pressure(H), eos.pressure(H))
