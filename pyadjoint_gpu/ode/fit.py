@@ -115,7 +115,7 @@ def fit(
         provenance(
             f"fit from {len(loss)} starts",
             kind=KIND,
-            title=title,
+            title=title or "pyadjoint_gpu fit",
             seed=None if isinstance(starts, Mapping) else seed,
             status="converged" if np.any(number >= 0) else "not converged",
             message=_message(number),

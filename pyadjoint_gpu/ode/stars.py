@@ -194,7 +194,9 @@ def _dataset(eos: EquationOfState, centre: Float[np.ndarray, " stars"], event: s
     }
     return xr.Dataset(
         {name: ("star", values, about) for name, (values, about) in columns.items()},
-        attrs=provenance(event, kind=KIND, equation_of_state=_described(eos)),
+        attrs=provenance(
+            event, kind=KIND, title="pyadjoint_gpu stars", equation_of_state=_described(eos)
+        ),
     )
 
 
