@@ -1,4 +1,4 @@
-from . import geophysics, lti, models, placement, sampling, statistics
+from . import geophysics, lti, models, ode, placement, sampling, statistics
 from .core.errors import (
     ConfigError,
     ConvergenceError,
@@ -66,6 +66,7 @@ __all__ = [
     "laplace",
     "lti",
     "models",
+    "ode",
     "placement",
     "resume",
     "sample",

@@ -15,7 +15,7 @@ from slip_files import FIXED, write
 import pyadjoint_gpu as pag
 from pyadjoint_gpu.cli import main
 
-EXTRAS = ("matplotlib", "arviz", "mpi4py")
+EXTRAS = ("matplotlib", "arviz", "mpi4py", "diffrax", "optax")
 NEEDS = r"matplotlib.*pip install 'pyadjoint_gpu\[plots\]'"
 
 

@@ -22,6 +22,7 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
     [
         ("channel", "wrote channel.png"),
         ("diffusion", "wrote diffusion.png"),
+        ("stars", "wrote stars.nc and stars.png"),
         ("tsunami", "wrote tsunami.png"),
         ("uncertainty", "wrote uncertainty.nc and uncertainty.png"),
         ("waves", "wrote waves.png"),

@@ -27,6 +27,8 @@ _PLOTS = {
     "block-column": (".linear", "plot_block_column"),
     "linear-inversion": (".linear", "plot_linear_inversion"),
     "placement": (".placement", "plot_placement"),
+    "stars": (".ode", "plot_stars"),
+    "fit": (".ode", "plot_fit"),
 }
 """Plotting functions by the attribute ``kind`` of a result."""
 
@@ -74,7 +76,7 @@ class PagAccessor:
         --------
         fields.plot, states.plot_state, states.plot_observations, samples.plot_samples,
         placement.plot_placement, linear.plot_block_column, linear.plot_linear_inversion,
-        residuals.plot_residuals
+        ode.plot_stars, ode.plot_fit, residuals.plot_residuals
         """
         from ..core.checks import check_choice
         from .figure import saved
