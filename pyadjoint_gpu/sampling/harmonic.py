@@ -17,9 +17,9 @@ The other half gives rho_j, the mean of phi_T / p over the n_j samples of chain 
     ln Z = -ln rho + ln(1 + sigma^2 / rho^2),     errors ln(1 -+ sigma / rho),
 
 with the diagnostics kurtosis kappa = sum n_j (rho_j - rho)^4 / (s^4 sum n_j), 3 for a normal
-distribution, and var(sigma^2) = sigma^4 (kappa - 1 + 2 / (n_eff - 1)) / n_eff. (McEwen, Wallis, Price
-and Spurio Mancini 2021, arXiv:2111.12720; Polanska, Price, Piras, Spurio Mancini and McEwen 2024,
-arXiv:2405.05969.)
+distribution, and var(sigma^2) = sigma^4 (kappa - 1 + 2 / (n_eff - 1)) / n_eff. (McEwen, Wallis,
+Price and Spurio Mancini 2021, arXiv:2111.12720; Polanska, Price, Piras, Spurio Mancini and McEwen
+2024, arXiv:2405.05969.)
 """
 
 from __future__ import annotations
@@ -254,7 +254,7 @@ def _judged(means: Means, t: float) -> Harmonic:
         reason = f"error: found {error:.3g} of Z, expected {LARGEST:g} or less: take more samples"
     about = t, means.kurtosis, means.variance_ratio, count, reason
     if reason:
-        return Harmonic(*[math.nan] * 4, *about)
+        return Harmonic(math.nan, math.nan, math.nan, math.nan, *about)
     lower, upper = math.log1p(-error), math.log1p(error)
     log_evidence = -means.log_rho + math.log1p(error**2)
     return Harmonic(log_evidence, lower, upper, 0.5 * (upper - lower), *about)

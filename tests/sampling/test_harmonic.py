@@ -225,7 +225,7 @@ def test_what_is_wrong_is_refused():
     ):
         with pytest.raises(DataError, match=match):
             learned_harmonic_mean(*bad)
-    with pytest.raises(ConfigError, match="temperature: found 1.5"):
+    with pytest.raises(ConfigError, match=r"temperature: found 1\.5"):
         learned_harmonic_mean(x, logs, temperature=1.5)
 
 

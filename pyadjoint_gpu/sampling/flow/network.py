@@ -44,6 +44,9 @@ class Spline(RationalQuadraticSpline):
     """flowjax's spline, whose forward map selects the bin by masks in place of indices: the
     gradients of indexing take most of the time of a training step on CPUs."""
 
+    def __init__(self, knots: int):
+        super().__init__(knots=knots, interval=REACH)
+
     def transform_and_log_det(self, x: Any, condition: Any = None) -> tuple[Any, Any]:
         inside = (self.interval[0] <= x) & (x <= self.interval[1])
         place = jnp.clip(x, *self.interval)
@@ -53,7 +56,8 @@ class Spline(RationalQuadraticSpline):
 
         def ends(values: Any) -> tuple[Any, Any]:
             values = values[: len(self.x_pos)]
-            return tuple(jnp.sum(jnp.where(here, v, 0.0)) for v in (values[:-1], values[1:]))
+            left = jnp.sum(jnp.where(here, values[:-1], 0.0))
+            return left, jnp.sum(jnp.where(here, values[1:], 0.0))
 
         (x0, x1), (y0, y1), (d0, d1) = map(ends, (self.x_pos, self.y_pos, self.derivatives))
         # Equations 4 and 5 of Durkan et al. (2019).
@@ -172,12 +176,12 @@ def _map(architecture: Architecture) -> AbstractBijection:
     # Before the spline, so that it can follow narrow and curved densities beyond its reach.
     if architecture.kind == "affine":
         return Affine()
-    return Chain([Affine(), Spline(knots=architecture.knots, interval=REACH)])
+    return Chain([Affine(), Spline(architecture.knots)])
 
 
 def _layer_of_one(architecture: Architecture, _: Array) -> Chain:
     """A spline of twice the knots and an affine map, as there is no other component to depend
     on."""
-    spline = Spline(knots=2 * architecture.knots, interval=REACH)
+    spline = Spline(2 * architecture.knots)
     one = eqx.filter_vmap(lambda: spline, axis_size=1)()
     return Chain([Vmap(one, in_axes=eqx.if_array(0)), Affine(jnp.zeros(1))])

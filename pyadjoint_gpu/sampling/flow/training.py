@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike
 
 from ...core.checks import count, finite_array, positive
 from ...core.errors import DataError
-from ...core.precision import compiled, double
+from ...core.precision import AnyArray, compiled, double
 from .architecture import Architecture
 from .model import Flow, base_of_whitened, network, whitened
 
@@ -136,23 +136,26 @@ def _moments(
 def _training(
     flow: Flow,
     batch: int,
-    used: tuple[Array, Array],
-    held: tuple[Array, Array],
+    used: tuple[AnyArray, AnyArray],
+    held: tuple[AnyArray, AnyArray],
     key: Array,
-    epochs: Array,
-    rate: Array,
-    patience: Array,
+    epochs: Array | int,
+    rate: Array | float,
+    patience: Array | int,
 ) -> Float[Array, " parameters"]:
     def loss(parameters: Array, x: Array, w: Array) -> Array:
         return -jnp.mean(w * base_of_whitened(flow.architecture, parameters, x)[1])
 
-    (x, w), (x_held, w_held) = ((whitened(flow, rows)[0], w) for rows, w in (used, held))
+    (x, w), (x_held, w_held) = (
+        (whitened(flow, rows)[0], jnp.asarray(w)) for rows, w in (used, held)
+    )
     batches = len(x) // batch
     adam = optax.scale_by_adam()
 
     def step(state: Any, which: Array) -> tuple[Any, None]:
         parameters, moments, done = state
         gradient = jax.grad(loss)(parameters, x[which], w[which])
+        change: Any
         change, moments = adam.update(gradient, moments)
         now = 0.5 * rate * (1.0 + jnp.cos(jnp.pi * done / (epochs * batches)))
         return (parameters - now * change, moments, done + 1), None
