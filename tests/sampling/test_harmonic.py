@@ -234,8 +234,8 @@ def test_what_is_wrong_is_refused():
     ("target", "chains", "draws", "most"),
     [
         (lambda: correlated(20), 40, 500, 0.02),
-        (Rosenbrock, 40, 500, 0.01),
-        (DualMoon, 40, 500, 0.02),
+        (Rosenbrock, 64, 300, 0.01),
+        (DualMoon, 64, 300, 0.02),
         (slip, 40, 500, 0.02),
         *((lambda k=k: NormalGamma(10.0**k), 40, 250, 0.01) for k in range(-4, 1)),
     ],
@@ -248,10 +248,10 @@ def test_exact_evidences(target, chains, draws, most):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("target", [lambda: correlated(8), lambda: NormalGamma(1e-4)])
+@pytest.mark.parametrize("target", [lambda: correlated(8), Rosenbrock, lambda: NormalGamma(1e-4)])
 def test_the_stated_error_in_repeats(target):
     target = target()
-    found = [estimate(target, 64, 200, seed=k) for k in range(20)]
+    found = [estimate(target, 64, 300, seed=k) for k in range(20)]
     assert not any(one.reason for one in found)
     off = np.array([(one.log_evidence - target.exact) / one.error for one in found])
     low, high = chi2.ppf([1e-3, 1 - 1e-3], 20)
