@@ -21,9 +21,9 @@ distribution, and var(sigma^2) = sigma^4 (kappa - 1 + 2 / (n_eff - 1)) / n_eff. 
 Price and Spurio Mancini 2021, arXiv:2111.12720; Polanska, Price, Piras, Spurio Mancini and McEwen
 2024, arXiv:2405.05969.)
 
-What phi has where no sample lies, such as between modes, is missing from rho: ln Z is then too large
-by about that part of phi, some hundredths for narrow modes, and no diagnostic of the samples shows
-it.
+What phi has where no sample lies, such as between modes, is missing from rho: ln Z is then too
+large by about that part of phi, some hundredths for narrow modes, and no diagnostic of the samples
+shows it.
 """
 
 from __future__ import annotations
