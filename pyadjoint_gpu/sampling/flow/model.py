@@ -1,0 +1,162 @@
+"""A density on R^n by a normalizing flow.
+
+A point z of the base, N(0, I), is mapped to w = f(z) by layers of a network, and w to
+
+    x = mean + factor w,    factor factor^T = covariance of the data,
+
+so that ln q(x) = ln N(z; 0, I) - ln |det df/dz| - ln det factor. (Papamakarios, Nalisnick, Rezende,
+Mohamed and Lakshminarayanan 2021, J. Mach. Learn. Res. 22, 57.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jax.scipy.linalg import solve_triangular
+from jaxtyping import Array, Float, Key
+
+from ...core.errors import DataError
+from ...core.precision import AnyArray, compiled, double
+from ..extras import needed
+from .architecture import KINDS, Architecture
+
+
+def network() -> Any:
+    """The module of the layers, or an `EngineError` without flowjax."""
+    needed("flowjax.flows", "sampling")
+    from . import network
+
+    return network
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["mean", "factor", "parameters"],
+    meta_fields=["architecture"],
+)
+@dataclass(frozen=True, eq=False)
+class Flow:
+    """A density on R^n, also inside of functions that JAX compiles or differentiates.
+
+    Attributes
+    ----------
+    mean, factor
+        Mean of the data, and the lower Cholesky factor of their covariance.
+    parameters
+        Trainable numbers of the network.
+    architecture
+        Sizes of the network.
+    """
+
+    mean: Float[AnyArray, " n"]
+    factor: Float[AnyArray, "n n"]
+    parameters: Float[AnyArray, " parameters"]
+    architecture: Architecture
+
+    @double
+    def base(
+        self, x: Float[AnyArray, "rows n"]
+    ) -> tuple[Float[Array, "rows n"], Float[Array, " rows"]]:
+        """Base points z of rows x, and ln q(x)."""
+        return _run(_base, _base_compiled, self, x)
+
+    @double
+    def log_density(self, x: Float[AnyArray, "rows n"]) -> Float[Array, " rows"]:
+        """ln q(x) of rows x."""
+        return self.base(x)[1]
+
+    @double
+    def draw(
+        self, key: Key[Array, ""], count: int
+    ) -> tuple[Float[Array, "count n"], Float[Array, " count"]]:
+        """Independent samples of q as rows, and ln q of each."""
+        return _run(_draw, _draw_compiled, self, key, count)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The flow as plain arrays, for files."""
+        a = self.architecture
+        sizes = [KINDS.index(a.kind), a.layers, a.width, a.knots]
+        return {
+            "mean": np.asarray(self.mean),
+            "factor": np.asarray(self.factor),
+            "parameters": np.asarray(self.parameters),
+            "architecture": np.asarray(sizes, dtype=np.int64),
+        }
+
+    @staticmethod
+    def of_arrays(arrays: Mapping[str, np.ndarray]) -> Flow:
+        """The flow of which these are the `arrays`, bit for bit.
+
+        Raises
+        ------
+        DataError
+            If the number of parameters is another than that of the architecture.
+        """
+        kind, *sizes = (int(size) for size in arrays["architecture"])
+        mean, factor, parameters = (
+            np.asarray(arrays[name], dtype=float) for name in ("mean", "factor", "parameters")
+        )
+        architecture = Architecture(len(mean), KINDS[kind], *sizes)
+        wanted = (network().number(architecture),)
+        if parameters.shape != wanted:
+            raise DataError(
+                f"flow: found parameters of shape {parameters.shape}, expected {wanted} for"
+                f" {architecture}"
+            )
+        return Flow(mean, factor, parameters, architecture)
+
+
+def whitened(
+    flow: Flow, x: Float[AnyArray, "rows n"]
+) -> tuple[Float[Array, "rows n"], Float[Array, ""]]:
+    """w of rows x, and ln det factor."""
+    factor = jnp.asarray(flow.factor)
+    w = solve_triangular(factor, (jnp.asarray(x) - flow.mean).T, lower=True).T
+    return w, jnp.sum(jnp.log(jnp.diag(factor)))
+
+
+def base_of_whitened(
+    architecture: Architecture,
+    parameters: Float[Array, " parameters"],
+    w: Float[Array, "rows n"],
+) -> tuple[Float[Array, "rows n"], Float[Array, " rows"]]:
+    """z of rows w, and the logarithm of their density."""
+    z, gain = jax.vmap(network().bijection(architecture, parameters).inverse_and_log_det)(w)
+    return z, _standard_normal(z) + gain
+
+
+def _base(flow: Flow, x: Float[Array, "rows n"]) -> tuple[Array, Array]:
+    w, scale = whitened(flow, x)
+    z, log_density = base_of_whitened(flow.architecture, jnp.asarray(flow.parameters), w)
+    return z, log_density - scale
+
+
+def _draw(flow: Flow, key: Array, count: int) -> tuple[Array, Array]:
+    z = jax.random.normal(key, (count, flow.architecture.n))
+    f = network().bijection(flow.architecture, jnp.asarray(flow.parameters))
+    w, gain = jax.vmap(f.transform_and_log_det)(z)
+    factor = jnp.asarray(flow.factor)
+    scale = jnp.sum(jnp.log(jnp.diag(factor)))
+    return flow.mean + w @ factor.T, _standard_normal(z) - gain - scale
+
+
+_base_compiled = compiled(_base)
+_draw_compiled = compiled(_draw, static_argnums=2)
+
+
+def _run(plain: Any, quick: Any, *args: Any) -> Any:
+    """The compiled function, or the plain one inside of another trace, where JAX refuses the
+    compiler's options."""
+    traced = any(isinstance(a, Tracer) for a in jax.tree.leaves(args))
+    return (plain if traced else quick)(*args)
+
+
+def _standard_normal(z: Float[Array, "rows n"]) -> Float[Array, " rows"]:
+    return -0.5 * jnp.sum(z**2 + jnp.log(2.0 * jnp.pi), axis=1)

@@ -1,0 +1,258 @@
+"""The learned harmonic mean, against evidences that are known exactly, from exact samples."""
+
+import os
+
+import numpy as np
+import pytest
+import xarray as xr
+from scipy.special import gammaln
+from scipy.stats import chi2
+
+pytest.importorskip("flowjax")
+
+from pyadjoint_gpu.core.errors import ConfigError, DataError
+from pyadjoint_gpu.sampling import harmonic
+from pyadjoint_gpu.sampling.harmonic import learned_harmonic_mean
+
+LN_2PI = np.log(2 * np.pi)
+
+
+class Gaussian:
+    """N(mean, covariance) times exp(exact)."""
+
+    def __init__(self, mean, covariance, exact):
+        self.mean, self.root, self.exact = mean, np.linalg.cholesky(covariance), exact
+
+    def draw(self, generator, count):
+        return self.mean + generator.standard_normal((count, len(self.mean))) @ self.root.T
+
+    def log_density(self, x):
+        z = np.linalg.solve(self.root, (x - self.mean).T)
+        ln = -0.5 * np.sum(z**2, axis=0) - np.sum(np.log(np.diag(self.root)))
+        return self.exact + ln - 0.5 * len(self.mean) * LN_2PI
+
+
+def correlated(n):
+    a = np.random.default_rng(7).standard_normal((n, n))
+    return Gaussian(np.full(n, 3.0), a @ a.T / n + 0.1 * np.eye(n), -12.5)
+
+
+class Rosenbrock:
+    exact = np.log(np.pi / 10)
+
+    @staticmethod
+    def draw(generator, count):
+        x = 1.0 + np.sqrt(0.5) * generator.standard_normal(count)
+        return np.stack([x, x**2 + np.sqrt(1 / 200) * generator.standard_normal(count)], axis=1)
+
+    @staticmethod
+    def log_density(x):
+        return -((1 - x[:, 0]) ** 2) - 100 * (x[:, 1] - x[:, 0] ** 2) ** 2
+
+
+class DualMoon:
+    """The target of flowMC's tutorial, in five dimensions: four equal modes on a thin shell."""
+
+    exact = -3.684231071
+
+    @staticmethod
+    def modes(x, y):
+        return sum(
+            np.logaddexp(-0.5 * ((a - 3.0) / s) ** 2, -0.5 * ((a + 3.0) / s) ** 2)
+            for a, s in ((x, 0.8), (y, 0.6))
+        )
+
+    @classmethod
+    def log_density(cls, x):
+        shell = -0.5 * ((np.linalg.norm(x, axis=1) - 2.0) / 0.1) ** 2
+        return shell + cls.modes(x[:, 0], x[:, 1])
+
+    @classmethod
+    def draw(cls, generator, count):
+        """By rejection from directions that are uniform, at each radius."""
+        r, angle = np.linspace(1.2, 2.8, 3201), np.linspace(0.0, np.pi / 2, 401)
+        ring = r[:, None] * np.array([np.cos(angle), np.sin(angle)])[:, None]
+        top = np.max(cls.modes(*ring), axis=1) + 0.01
+        ln = 4 * np.log(r) - 0.5 * ((r - 2.0) / 0.1) ** 2 + top
+        below = np.cumsum(np.exp(ln - ln.max()))
+        kept = []
+        while sum(map(len, kept)) < count:
+            radius = np.interp(generator.random(200_000), below / below[-1], r)
+            x = generator.standard_normal((200_000, 5))
+            x *= (radius / np.linalg.norm(x, axis=1))[:, None]
+            chance = cls.modes(x[:, 0], x[:, 1]) - np.interp(radius, r, top)
+            kept.append(x[np.log(generator.random(len(x))) < chance])
+        return np.concatenate(kept)[:count]
+
+
+class NormalGamma:
+    """x_i ~ N(mu, 1 / tau) with mean 0 and mean square 1, tau ~ Gamma(alpha, rate beta),
+    mu | tau ~ N(0, 1 / (tau0 tau)), of (mu, ln tau)."""
+
+    n, alpha, beta = 100, 1e-3, 1e-3
+
+    def __init__(self, tau0):
+        self.tau0 = tau0
+        self.shape, self.rate = self.alpha + self.n / 2, self.beta + self.n / 2
+        self.exact = (
+            gammaln(self.shape) - gammaln(self.alpha) + self.alpha * np.log(self.beta)
+            - self.shape * np.log(self.rate) + 0.5 * np.log(tau0 / (tau0 + self.n))
+            - 0.5 * self.n * LN_2PI
+        )  # fmt: skip
+
+    def draw(self, generator, count):
+        tau = generator.gamma(self.shape, 1.0 / self.rate, count)
+        sd = 1.0 / np.sqrt((self.tau0 + self.n) * tau)
+        return np.stack([sd * generator.standard_normal(count), np.log(tau)], axis=1)
+
+    def log_density(self, x):
+        mu, ln = x.T
+        tau = np.exp(ln)
+        data = 0.5 * self.n * (ln - LN_2PI - tau * (1.0 + mu**2))
+        gamma = self.alpha * (np.log(self.beta) + ln) - gammaln(self.alpha) - self.beta * tau
+        normal = 0.5 * (np.log(self.tau0) + ln - LN_2PI - self.tau0 * tau * mu**2)
+        return data + gamma + normal
+
+
+def slip():
+    folder = os.environ.get("PYADJOINT_GPU_DATA", "../shared/data")
+    path = os.path.join(folder, "slip_patch9.nc")
+    if not os.path.exists(path):
+        pytest.skip(f"{path} is not there (PYADJOINT_GPU_DATA says where data are)")
+    with xr.open_dataset(path, engine="h5netcdf") as file:
+        g, d, c = (file[k].values for k in ("green", "displacement", "displacement_covariance"))
+    covariance = np.linalg.inv(g.T @ np.linalg.solve(c, g) + 4.0 * np.eye(18))
+    whole = c + 0.25 * g @ g.T
+    exact = -0.5 * (d @ np.linalg.solve(whole, d) + np.linalg.slogdet(2 * np.pi * whole)[1])
+    assert exact == pytest.approx(413.60014, abs=1e-4)
+    return Gaussian(covariance @ g.T @ np.linalg.solve(c, d), covariance, exact)
+
+
+def estimate(target, chains, draws, *, seed=0, **options):
+    x = target.draw(np.random.default_rng(seed), chains * draws)
+    logs = target.log_density(x).reshape(chains, draws)
+    return learned_harmonic_mean(x.reshape(chains, draws, -1), logs, seed=seed, **options)
+
+
+def test_published_evidences_of_the_normal_gamma():
+    """The convention: -156.75211 to -152.15192 for tau0 = 1e-4 to 1."""
+    published = [-156.75211, -155.60082, -154.44958, -153.29873, -152.15192]
+    found = [NormalGamma(10.0**k).exact for k in range(-4, 1)]
+    np.testing.assert_allclose(found, published, atol=1e-5)
+
+
+@pytest.mark.parametrize("chains", [1, 40, pytest.param(4, marks=pytest.mark.slow)])
+def test_two_components(chains):
+    found = estimate(NormalGamma(1e-2), chains, 6000 // chains)
+    assert found.reason == "" and found.effective_chains >= 16
+    assert 0.5 <= found.temperature <= 0.9 and found.error < 0.02
+    assert abs(found.log_evidence - NormalGamma(1e-2).exact) < 4 * found.error
+    assert found.lower < 0.0 < found.upper
+    assert found.error == pytest.approx(0.5 * (found.upper - found.lower))
+
+
+def test_the_formula_of_concentration():
+    """phi_T is normalised, for any n: by the flow that is exact, of a standard normal."""
+    generator = np.random.default_rng(0)
+    z = generator.standard_normal((20, 20_000, 3))
+    squares, zero = np.sum(z**2, axis=2), np.zeros(z.shape[:2])
+    for t in (0.5, 0.8, 0.95):
+        means = harmonic._means(harmonic._concentrated(squares, zero, 3, t), np.zeros(0, int))
+        assert abs(means.log_rho) < 5 * means.error
+
+
+def test_the_formulas_of_the_mean():
+    ln = np.random.default_rng(1).standard_normal((3, 50))
+    ends = np.array([10, 30])
+    found = harmonic._means(ln + 1000.0, ends)
+    parts = [block[c] for block in np.split(np.exp(ln), ends, axis=1) for c in range(3)]
+    n, rho_j = np.array([len(p) for p in parts]), np.array([p.mean() for p in parts])
+    rho = np.sum(n * rho_j) / n.sum()
+    s2 = np.sum(n * (rho_j - rho) ** 2) / n.sum()
+    count = n.sum() ** 2 / np.sum(n**2)
+    kurtosis = np.sum(n * (rho_j - rho) ** 4) / n.sum() / s2**2
+    ratio = np.sqrt((kurtosis - 1 + 2 / (count - 1)) / count) / np.sqrt(2 / (count - 1))
+    expected = np.log(rho) + 1000.0, np.sqrt(s2 / (count - 1)) / rho, kurtosis, ratio, count
+    np.testing.assert_allclose(found, expected)
+
+
+def test_an_estimate_that_few_samples_dominate_is_refused():
+    target = correlated(2)
+    x = target.draw(np.random.default_rng(0), 40 * 150).reshape(40, 150, 2)
+    logs = target.log_density(x.reshape(-1, 2)).reshape(40, 150)
+    logs[0, 0] -= 8.0
+    found = learned_harmonic_mean(x, logs)
+    assert found.reason.startswith("kurtosis: found")
+    assert np.isnan(found.log_evidence) and np.isnan(found.error) and found.kurtosis > 7.4
+
+
+def test_a_variance_that_is_not_known_is_refused():
+    means = harmonic.Means(0.0, 0.1, 5.0, 2.1, 40.0)
+    assert harmonic._judged(means, 0.8).reason.startswith("variance of the variance: found 2.1")
+    assert harmonic._judged(means._replace(variance_ratio=1.1), 0.8).reason == ""
+    assert harmonic._judged(means._replace(variance_ratio=1.1, error=0.6), 0.8).reason.startswith(
+        "error: found 0.6"
+    )
+
+
+def test_too_few_effective_chains_are_refused():
+    """A chain of two autocorrelation times is no more than one block."""
+    generator = np.random.default_rng(0)
+    x = np.cumsum(generator.standard_normal((2, 3000, 2)), axis=1) / 50.0
+    found = learned_harmonic_mean(x, -0.5 * np.sum(x**2, axis=2))
+    assert found.reason.startswith("effective chains: found 2, expected 16")
+    assert np.isnan(found.log_evidence)
+
+
+def test_blocks_are_longer_than_the_autocorrelation():
+    """An autoregressive chain of the autocorrelation time 19."""
+    generator = np.random.default_rng(0)
+    x = generator.standard_normal((4, 20_000, 1))
+    for k in range(1, x.shape[1]):
+        x[:, k] = 0.9 * x[:, k - 1] + np.sqrt(0.19) * x[:, k]
+    ends = harmonic._ends(x)
+    assert 0.7 * 190 < ends[0] < 1000 and np.ptp(np.diff(ends)) <= 1
+    assert len(harmonic._ends(np.repeat(x, 5, axis=0))) == 0
+
+
+def test_what_is_wrong_is_refused():
+    x, logs = np.random.default_rng(0).standard_normal((4, 50, 2)), np.zeros((4, 50))
+    for bad, match in (
+        ((x[0], logs), r"x: found an array of shape \(50, 2\), expected \(chains, draws, n\)"),
+        ((x, logs.T), r"log_density: found an array of shape \(50, 4\)"),
+        ((x, np.full((4, 50), -np.inf)), "log_density: 200 values are not finite"),
+        ((x * [1.0, 0.0], logs), "x: its covariance is singular"),
+    ):
+        with pytest.raises(DataError, match=match):
+            learned_harmonic_mean(*bad)
+    with pytest.raises(ConfigError, match=r"temperature: found 1\.5"):
+        learned_harmonic_mean(x, logs, temperature=1.5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("target", "chains", "draws", "most"),
+    [
+        (lambda: correlated(20), 40, 500, 0.02),
+        (Rosenbrock, 64, 300, 0.01),
+        (DualMoon, 64, 300, 0.02),
+        (slip, 40, 500, 0.02),
+        *((lambda k=k: NormalGamma(10.0**k), 40, 250, 0.01) for k in range(-4, 1)),
+    ],
+)
+def test_exact_evidences(target, chains, draws, most):
+    target = target()
+    found = estimate(target, chains, draws)
+    assert found.reason == "" and found.error < most
+    assert abs(found.log_evidence - target.exact) < 3 * found.error
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", [lambda: correlated(8), Rosenbrock, lambda: NormalGamma(1e-4)])
+def test_the_stated_error_in_repeats(target):
+    target = target()
+    found = [estimate(target, 64, 300, seed=k) for k in range(20)]
+    assert not any(one.reason for one in found)
+    off = np.array([(one.log_evidence - target.exact) / one.error for one in found])
+    low, high = chi2.ppf([1e-3, 1 - 1e-3], 20)
+    assert low < np.sum(off**2) < high
