@@ -27,6 +27,8 @@ from .problem.penalty import Smoothness
 from .problem.problem import Problem
 from .problem.verify import adjoint_test, taylor_test
 from .runfiles import examples
+from .sampling.evidence import evidence
+from .sampling.log_density import LogDensity
 from .sampling.sample import sample
 from .statistics.noise import Noise
 from .statistics.priors import Dense, Independent, Matern, Prior, Uniform
@@ -48,6 +50,7 @@ __all__ = [
     "JuliaEngine",
     "Launch",
     "LeastSquares",
+    "LogDensity",
     "Matern",
     "Noise",
     "Observation",
@@ -60,6 +63,7 @@ __all__ = [
     "__version__",
     "adjoint_test",
     "block_column",
+    "evidence",
     "examples",
     "geophysics",
     "invert",

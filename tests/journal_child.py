@@ -20,7 +20,7 @@ from pyadjoint_gpu.lti.rows import BlockRows
 from pyadjoint_gpu.lti.store import CovarianceFile, Store
 from pyadjoint_gpu.placement.record import Choices
 from pyadjoint_gpu.placement.selection import select
-from pyadjoint_gpu.sampling import HierarchicalSMC, ProblemSMC, Settings
+from pyadjoint_gpu.sampling import SMC, HierarchicalSMC, Settings
 from pyadjoint_gpu.sampling.journal import States
 from pyadjoint_gpu.statistics import Independent
 from pyadjoint_gpu.statistics.covariance import DenseCovariance
@@ -62,7 +62,7 @@ def problem_sampler(path: Path) -> bytes:
         "permeability", 1.0, transform="log", basis="constant", prior=pag.Independent(1.0)
     )
     sampled = pag.Problem(model, control, pag.LeastSquares(data))
-    smc = ProblemSMC(sampled, particles=16, moves=2, leapfrogs=2, ess=0.7, batch=16)
+    smc = SMC(sampled, particles=16, moves=2, leapfrogs=2, ess=0.7, batch=16)
     return bits(smc.run(repeats=6, journal=path, progress=False))
 
 

@@ -174,8 +174,8 @@ SPECIFICATIONS = {
         lambda s: random_of(s.run(), ["slip"]),
     ),
     "HierarchicalSMC": (hierarchical, lambda s: random_of(s.run(progress=False), ["a"])),
-    "ProblemSMC": (
-        lambda: sampling.ProblemSMC(problem_of_one(pag.Matern(0.5, 0.2, mean=bump))),
+    "SMC": (
+        lambda: sampling.SMC(problem_of_one(pag.Matern(0.5, 0.2, mean=bump))),
         lambda s: s.problem.prior.theta(np.ones(s.problem.size)),
     ),
     "ToeplitzMap": (lambda: decaying(4, 1), lambda m: m.matvec(np.ones((6, 7)))),

@@ -20,7 +20,7 @@ from pyadjoint_gpu.core import progress
 from pyadjoint_gpu.lti import CovarianceFile
 from pyadjoint_gpu.placement import place_sensors, select
 from pyadjoint_gpu.runfiles import placement_run as case
-from pyadjoint_gpu.sampling import HierarchicalSMC, ProblemSMC
+from pyadjoint_gpu.sampling import SMC, HierarchicalSMC
 
 
 class Terminal(io.StringIO):
@@ -148,7 +148,7 @@ def test_solves_tell_what_they_compile():
 @pytest.mark.parametrize(
     "door",
     [pag.invert, pag.resume, pag.block_column, place_sensors, select, CovarianceFile.make,
-     HierarchicalSMC.run, ProblemSMC.run],
+     HierarchicalSMC.run, SMC.run],
 )  # fmt: skip
 def test_all_doors_have_the_same_keyword(door):
     assert inspect.signature(door).parameters["progress"].default is None

@@ -185,7 +185,7 @@ RESULTS: dict[str, tuple[str, Callable[[Path], xr.Dataset]]] = {
     "place, no trial": ("placement", lambda folder: placed(folder, BARE)),
     "HierarchicalSMC": ("sampling", lambda _: hierarchical()),
     "LinearSMC": ("sampling", lambda _: linear_smc()),
-    "ProblemSMC": ("sampling", lambda _: problem_smc()),
+    "SMC": ("sampling", lambda _: problem_smc()),
     "laplace": ("laplace", lambda _: around()),
     "run, slip": ("sampling", slip_run),
 }

@@ -70,6 +70,15 @@ class JointPrior:
         """Draws of theta from independent standard normal numbers."""
         return self._each("of_normal", z)
 
+    def mapped(self, name: str, x: Float[Array, "*batch n"]) -> Float[Array, "*batch n"]:
+        """`theta` ("of_white") and the other maps, within compiled code."""
+        return _map(self, name, x)
+
+    def energy(self, theta: Float[Array, " n"]) -> Float[Array, ""]:
+        """`potential` of one theta, within compiled code."""
+        parts = split(self.shapes, theta)
+        return sum((p.potential(parts[k]) for k, p in self.parts.items()), jnp.zeros(()))
+
     @double
     def _each(self, name: str, x: Vectors) -> Float[np.ndarray, "*batch n"]:
         """The method of that name of every part, of its part of the vectors."""
@@ -95,6 +104,12 @@ class JointPrior:
         """ln p(theta) + potential(theta)."""
         return float(sum(p.log_normaliser for p in self.parts.values()))
 
+    @property
+    @double
+    def log_determinant(self) -> float:
+        """ln |det R|."""
+        return float(sum(p.log_determinant for p in self.parts.values()))
+
     @double
     def near(self, theta: Float[AnyArray, " n"]) -> JointPrior:
         """The Gaussian with the curvature of the potential at theta; a Gaussian prior itself."""
@@ -102,11 +117,13 @@ class JointPrior:
         return JointPrior({k: p.near(parts[k]) for k, p in self.parts.items()}, self.shapes)
 
 
-@partial(compiled, static_argnums=(1,))
-def _mapped(prior: JointPrior, name: str, x: Float[Array, "*batch n"]) -> Float[Array, "*batch n"]:
+def _map(prior: JointPrior, name: str, x: Float[Array, "*batch n"]) -> Float[Array, "*batch n"]:
     parts = split(prior.shapes, x)
     found = (getattr(prior.parts[k], name)(part) for k, part in parts.items())
     return jnp.concatenate([part.reshape(*x.shape[:-1], -1) for part in found], -1)
+
+
+_mapped = compiled(_map, static_argnums=(1,))
 
 
 @compiled

@@ -28,17 +28,35 @@ def sample_coordinates(chains: int, draws: int) -> Variables:
     }
 
 
-def evidence(log_evidence: Float[np.ndarray, " runs"]) -> dict[str, float | None]:
-    """Combined ln Z of independent runs, and its error.
+WITHIN = 10
+"""Degrees of freedom that the variance within runs counts for."""
 
-    ln of the mean of the estimates of Z, which are unbiased, and the standard deviation of ln Z
-    over the square root of the number of runs; one run gives no error.
+
+def evidence(
+    log_evidence: Float[np.ndarray, " runs"], within: Float[np.ndarray, " runs"]
+) -> dict[str, float | None]:
+    """Combined ln Z of R independent runs, and its error.
+
+    ln of the mean of the estimates of Z, which are unbiased. Each run has a variance of ln Z from
+    within, v; the error is that of the mean of R runs with the variance
+
+        (10 v + (R - 1) s^2) / (10 + R - 1),
+
+    s the standard deviation between runs: v, which leaves out how particles are correlated, is
+    believed as much as the scatter of eleven runs. Both are given, as errors of the mean, too.
     """
     count = len(log_evidence)
     top = np.max(log_evidence)
     together = float(top + np.log(np.mean(np.exp(log_evidence - top))))
-    error = float(np.std(log_evidence, ddof=1) / np.sqrt(count)) if count > 1 else None
-    return {"log_evidence": together, "log_evidence_error": error}
+    v = float(np.mean(within))
+    square = float(np.var(log_evidence, ddof=1)) if count > 1 else 0.0
+    both = (WITHIN * v + (count - 1) * square) / (WITHIN + count - 1)
+    return {
+        "log_evidence": together,
+        "log_evidence_error": (both / count) ** 0.5,
+        "log_evidence_error_within": (v / count) ** 0.5,
+        "log_evidence_error_between": (square / count) ** 0.5 if count > 1 else None,
+    }
 
 
 def weights_of_runs(log_evidence: Float[np.ndarray, " runs"]) -> Float[np.ndarray, " runs"]:

@@ -82,12 +82,9 @@ def run(case: SlipCase, *, overwrite: bool = False, progress: bool | None = None
 def summary(result: xr.Dataset) -> list[str]:
     """A few lines, for someone who waits at the command line."""
     a = result.attrs
-    error = a.get("log_evidence_error")
-    evidence = f"ln Z {a['log_evidence']:.2f}" + (
-        " (one run; sampler.repeats = 4 would tell its error)"
-        if error is None
-        else f" +- {error:.2f}"
-    )
+    evidence = f"ln Z {a['log_evidence']:.2f} +- {a['log_evidence_error']:.2f}"
+    if "log_evidence_error_between" not in a:
+        evidence += " (one run; sampler.repeats = 4 would show how runs scatter)"
     lines = [f"{a['status']}: {a['message']}, {a['wall_time']:.1f} s", evidence]
     weights = xr.DataArray(weights_of(result), dims=DIMS)
     for name in _TEXTS:

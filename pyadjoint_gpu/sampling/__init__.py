@@ -1,4 +1,4 @@
-"""Bayesian inference by sequential Monte Carlo, on the same operators as inversions."""
+"""Bayesian inference by sequential Monte Carlo and by Markov chains."""
 
 import lazy_loader as _lazy
 

@@ -2,12 +2,14 @@ from .checks import SamplingWarning
 from .fixed import LinearSMC
 from .hierarchical import HierarchicalSMC
 from .linear import Settings
-from .problem import ProblemSMC
+from .mcmc import MCMC
+from .smc import SMC
 
 __all__ = [
+    "MCMC",
+    "SMC",
     "HierarchicalSMC",
     "LinearSMC",
-    "ProblemSMC",
     "SamplingWarning",
     "Settings",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
+import scipy.stats
 from jaxtyping import Float
 
 from .hmc import SAFE
@@ -23,6 +24,16 @@ COLLAPSE = 0.5
 """Fraction of the ESS that was asked for, below which to warn."""
 TURN = 0.5
 """Angle of trajectories below which to warn."""
+
+
+AGREED = 1.05
+"""R-hat above which to warn of chains that disagree."""
+CHANCE = 1e-3
+"""Probability below which a scatter is not taken for chance."""
+UNKNOWN = 1.0
+"""Standard deviation of a run's ln Z above which to warn."""
+FAILED = 0.01
+"""Fraction of proposals above which to warn of failures and divergences."""
 
 
 class SamplingWarning(RuntimeWarning):
@@ -82,6 +93,50 @@ def check_turns(angle: float) -> None:
         _warn(
             f"trajectories turn by {angle:.2g} only, expected {TURN:g} or more: take more"
             " `leapfrogs`; repeat the run, and trust the scatter of ln Z only"
+        )
+
+
+def check_scatter(
+    log_evidence: Float[np.ndarray, " runs"], within: Float[np.ndarray, " runs"]
+) -> None:
+    """Warn of ln Z that is not known to 1, or of runs that scatter more than each of them says."""
+    between = float(np.std(log_evidence, ddof=1)) if len(log_evidence) > 1 else 0.0
+    expected = float(np.mean(within)) ** 0.5
+    freedom = max(len(log_evidence) - 1, 1)
+    if freedom * between**2 > expected**2 * scipy.stats.chi2(freedom).isf(CHANCE):
+        _warn(
+            f"ln Z of runs scatters by {between:.2g}, expected {expected:.2g}: runs have found"
+            " different parts of the posterior; take more particles or moves"
+        )
+    elif max(between, expected) > UNKNOWN:
+        _warn(
+            f"ln Z of a run is known to {max(between, expected):.2g} only: take more particles or"
+            " repeats"
+        )
+
+
+def check_chains(r_hat: float, failures: int, divergences: int, proposals: int) -> None:
+    """Warn of Markov chains that disagree, or had many proposals without a density, or with a
+    trajectory that diverged."""
+    if not r_hat <= AGREED:
+        _warn(
+            f"chains disagree: R-hat is {r_hat:.3g}, expected {AGREED:g} or less: take more draws,"
+            ' or, if there are several modes, method="smc"'
+        )
+    check_failures(failures, proposals)
+    if divergences > FAILED * proposals:
+        _warn(
+            f"{divergences} of {proposals} trajectories diverged: take a longer `warmup`, or other"
+            " parameters"
+        )
+
+
+def check_failures(failures: int, proposals: int) -> None:
+    """Warn of many proposals without a density."""
+    if failures > FAILED * proposals:
+        _warn(
+            f"{failures} of {proposals} proposals have no density (outside its support, or a solve"
+            " failed), and count as refused"
         )
 
 

@@ -16,7 +16,7 @@ from ..core.frozen import Frozen
 from ..core.pickling import AsGiven
 from ..core.precision import double
 from ..results.dataset import Variables, named
-from ..results.samples import DIMS, attributes, sample_coordinates
+from ..results.samples import DIMS, attributes, sample_coordinates, weights_of_runs
 from ..statistics.densities import BoundPrior
 from ..statistics.noise import Noise
 from ..statistics.priors import Prior
@@ -100,7 +100,7 @@ class LinearSMC(AsGiven, Frozen):
         acceptance, length = path[..., 2], path[..., 3]
         check_trajectories(np.nanmin(acceptance), np.nanmin(length), np.nanmax(length))
         s = np.swapaxes(np.asarray(found.s), 1, 2)
-        mean, variance = pooled(s, log_evidence)
+        mean, variance = pooled(s, weights_of_runs(log_evidence))
         variables: Variables = {
             "slip": ((*DIMS, "component"), s, named("s")),
             "slip_mean": ("component", mean, named("mean of s")),
@@ -120,7 +120,7 @@ class LinearSMC(AsGiven, Frozen):
             sample_coordinates(repeats, self.settings.particles),
             attributes(
                 "SMC of a linear problem",
-                **run_attributes(log_evidence),
+                **run_attributes(log_evidence, path, self.settings.particles),
                 **self._fixed.counts,
                 seed=seed,
             ),

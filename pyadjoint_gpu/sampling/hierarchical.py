@@ -29,7 +29,7 @@ from ..core.frozen import Frozen
 from ..core.pickling import AsGiven
 from ..core.spaces import Space
 from ..results.dataset import Variables, named
-from ..results.samples import DIMS, attributes, sample_coordinates
+from ..results.samples import DIMS, attributes, sample_coordinates, weights_of_runs
 from ..statistics.densities import BoundPrior
 from ..statistics.noise import Noise
 from ..statistics.priors import Prior
@@ -81,7 +81,8 @@ class HierarchicalSMC(AsGiven, Frozen):
     inner : Settings
         Settings of the samplers of s.
     moves : int
-        Metropolis moves of theta a stage, random walks of 2.38^2 / p times its covariance.
+        Metropolis moves of theta a stage, random walks of about 2.38^2 / p times its covariance:
+        as many where half of them are accepted, more where fewer are, up to ten times as many.
     ess : float
         Effective sample size after a stage, as a fraction of the particles of theta.
     batch : int
@@ -226,7 +227,6 @@ class HierarchicalSMC(AsGiven, Frozen):
                 # Independent streams of random numbers, one for each purpose.
                 lambda k: outer.first((seed, k)),
                 lambda now, k: outer.moved(now, (seed, k)),
-                moves=self.moves,
                 repeats=repeats,
                 overwrite=overwrite,
                 progress=progress,
@@ -277,8 +277,9 @@ class HierarchicalSMC(AsGiven, Frozen):
         log_prior = np.stack([now.log_prior for now in states])
         found = jax.tree.map(lambda *runs: np.stack(runs), *[now.estimates for now in states])
         log_evidence = np.array([now.log_evidence for now in states])
-        mean, between = pooled(found.mean, log_evidence)
-        within, _ = pooled(found.sd**2, log_evidence)
+        weights = weights_of_runs(log_evidence)
+        mean, between = pooled(found.mean, weights)
+        within, _ = pooled(found.sd**2, weights)
         variables: Variables = {
             name: (DIMS, theta[..., k], named(name.replace("_", " ")))
             for k, name in enumerate(self.theta_prior)
@@ -295,15 +296,14 @@ class HierarchicalSMC(AsGiven, Frozen):
             "slip_mean": ("component", mean, named("mean of s")),
             "slip_sd": ("component", np.sqrt(within + between), named("standard deviation of s")),
         }
-        variables |= run_variables(
-            log_evidence, paths(states), acceptance=named("accepted moves of theta")
-        )
+        path = paths(states)
+        variables |= run_variables(log_evidence, path, acceptance=named("accepted moves of theta"))
         return xr.Dataset(
             variables,
             sample_coordinates(len(states), self.particles),
             attributes(
                 f"hierarchical SMC of {', '.join(self.theta_prior)}",
-                **run_attributes(log_evidence),
+                **run_attributes(log_evidence, path, self.particles),
                 **self._work.fixed.counts,
                 log_likelihood_noise=noise,
                 inner_acceptance=min(now.worst[0] for now in states),

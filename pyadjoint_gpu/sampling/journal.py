@@ -53,14 +53,13 @@ def followed(
     first: Callable[[int], S],
     moved: Callable[[S, int], S],
     *,
-    moves: int,
     repeats: int,
     overwrite: bool,
     progress: bool | None,
 ) -> list[S]:
     """The last states of `repeats` runs of a tempered sampler; runs that the journal has resume.
 
-    Run number k begins with `first(k)`, and each of the `moves` of a stage is `moved(state, k)`.
+    Run number k begins with `first(k)`, and each move is `moved(state, k)`.
     """
     with (
         (
@@ -72,19 +71,16 @@ def followed(
     ):
         states = [] if book is None else book.load(kind)
 
-        def ended(now: S) -> bool:
-            return now.gamma >= 1.0 and now.move >= moves
-
         def keep(now: S, k: int) -> None:
             states[k:] = [now]
             if book is not None:
-                book.save(k, now, ended(now))
+                book.save(k, now, now.ended)
             bar.update(gamma=now.gamma, ln_Z=now.log_evidence)
 
         for k in range(repeats):
             if k == len(states):
                 with phase("compiling, and drawing from the prior"):
                     keep(first(k), k)
-            while not ended(states[k]):
+            while not states[k].ended:
                 keep(moved(states[k], k), k)
     return states

@@ -21,6 +21,13 @@ from .estimates import Estimates, Work, estimate
 from .runs import Tempered, accepted, taken
 from .theta_prior import Theta, ThetaPrior
 
+ACCEPTANCE = 0.25
+"""Acceptance that the length of steps is tuned for (Roberts, Gelman and Gilks 1997, Ann. Appl.
+Probab. 7, 110: 0.234 in many dimensions, 0.44 in one)."""
+ACCEPTED = 0.5
+"""Accepted steps a particle, over `moves`, after which a stage ends."""
+MOST = 10
+"""Most moves of a stage, over `moves`."""
 REPEATED = 8
 """Estimates of one ln p(d | theta), from which their scatter is found."""
 
@@ -36,6 +43,8 @@ class State(Tempered):
     """Cholesky factor of the random walk's covariance."""
     worst: Float[np.ndarray, " statistics"]
     """The least acceptance, the shortest and the longest trajectory of all inner samplers."""
+    length: float
+    """Length of steps, 1 for 2.38^2 / p times the covariance."""
     impossible: int
     """Estimates so far for which G was not finite."""
 
@@ -64,12 +73,12 @@ class PseudoMarginal:
             )
         p = theta.shape[1]
         return State(
-            move=self.moves,
             path=np.zeros((0, 3)),
             theta=theta,
             log_prior=self.prior.log_density(theta),
             estimates=found,
             spread=np.zeros((p, p)),
+            length=1.0,
             worst=_worst(found, (np.inf, np.inf, -np.inf)),
             impossible=int(np.sum(impossible)),
         )
@@ -77,9 +86,10 @@ class PseudoMarginal:
     def moved(self, now: State, stream: tuple[int, int]) -> State:
         """The state after a move of all particles; the first of a stage takes the step in gamma."""
         generator = np.random.default_rng([*stream, now.step])
-        if now.move == self.moves:
+        if now.left <= 0.0:
             now = self._resampled(now, generator)
-        proposed = now.theta + generator.standard_normal(now.theta.shape) @ now.spread.T
+        steps = generator.standard_normal(now.theta.shape) @ now.spread.T
+        proposed = now.theta + now.length * steps
         log_prior = self.prior.log_density(proposed)
         possible = np.isfinite(log_prior)
         # An impossible proposal is replaced by its particle, so that batches are all alike.
@@ -87,16 +97,14 @@ class PseudoMarginal:
         ratio = now.gamma * (found.log_evidence - now.estimates.log_evidence)
         ratio = ratio + log_prior - now.log_prior
         good = possible & (np.log(generator.random(len(ratio))) < ratio)
-        path = now.path.copy()
-        path[-1, 2] += np.mean(good) / self.moves
+        rate = float(np.mean(good))
         return replace(
             now,
-            step=now.step + 1,
-            move=now.move + 1,
+            **now.after_move(rate, rate / (self.moves * ACCEPTED), MOST * self.moves),
+            length=now.length * np.exp((rate - ACCEPTANCE) / 2.0),
             theta=accepted(good, proposed, now.theta),
             log_prior=accepted(good, log_prior, now.log_prior),
             estimates=accepted(good, found, now.estimates),
-            path=path,
             worst=_worst(found, now.worst),
             impossible=now.impossible + int(np.sum(possible & (found.log_evidence == -np.inf))),
         )

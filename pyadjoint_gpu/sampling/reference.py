@@ -15,47 +15,38 @@ Proc. Appl. 121, 2201; Shahbaba, Lan, Johnson and Neal 2014, Stat. Comput. 24, 3
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
+from ..core.precision import AnyArray
 from .runs import accepted
+from .target import Particles, Points
 
 INFORMED = 0.1
 """Variance of gamma grad Phi along a direction in which data count."""
-
-
-Particles = Float[np.ndarray, "particles unknowns"]
 
 
 class Reference(NamedTuple):
     """N(mean, C); C is the identity but along orthonormal directions, the columns of `vectors`,
     where it has the standard deviations `scale`."""
 
-    mean: Float[np.ndarray, " unknowns"]
-    vectors: Float[np.ndarray, "unknowns directions"]
-    scale: Float[np.ndarray, " directions"]
+    mean: Float[AnyArray, " unknowns"]
+    vectors: Float[AnyArray, "unknowns directions"]
+    scale: Float[AnyArray, " directions"]
 
-    def root(self, z: Particles) -> Particles:
+    def root(self, z: Any) -> Any:
         """C^(1/2) of each row."""
         return z + ((z @ self.vectors) * (self.scale - 1.0)) @ self.vectors.T
 
-    def whiten(self, x: Particles) -> Particles:
+    def whiten(self, x: Any) -> Any:
         """C^(-1/2) (x - mean) of each row."""
-        off = x - self.mean
-        return off + ((off @ self.vectors) * (1.0 / self.scale - 1.0)) @ self.vectors.T
+        return self.inverse_root(x - self.mean)
 
-
-class Points(NamedTuple):
-    """Particles x, with Phi and Psi and their gradients, which were computed when x was
-    proposed."""
-
-    x: Particles
-    value: Float[np.ndarray, " particles"]
-    slope: Particles
-    prior: Float[np.ndarray, " particles"]
-    prior_slope: Particles
+    def inverse_root(self, z: Any) -> Any:
+        """C^(-1/2) of each row."""
+        return z + ((z @ self.vectors) * (1.0 / self.scale - 1.0)) @ self.vectors.T
 
 
 def reference(points: Points, weights: Float[np.ndarray, " particles"], gamma: float) -> Reference:
@@ -84,8 +75,9 @@ def trajectory(
     angle: float,
     leapfrogs: int,
     evaluate: Callable[[Particles], Points],
-) -> tuple[Points, Float[np.ndarray, " particles"]]:
-    """One trajectory of every particle, accepted or refused, and the acceptance probabilities."""
+) -> tuple[Points, Float[np.ndarray, " particles"], int]:
+    """One trajectory of every particle, accepted or refused, the acceptance probabilities, and the
+    number of those that ended where there is no density."""
 
     def kick(at: Points, z: np.ndarray) -> np.ndarray:
         return about.root(at.prior_slope + gamma * at.slope) - z
@@ -104,4 +96,5 @@ def trajectory(
         now = evaluate(about.mean + about.root(z))
         p = p - (1.0 if k + 1 < leapfrogs else 0.5) * angle * kick(now, z)
     probability = np.exp(np.minimum(before - energy(now, p), 0.0))
-    return accepted(chance < probability, now, points), probability
+    failed = int(np.sum(~np.isfinite(now.value)))
+    return accepted(chance < probability, now, points), probability, failed

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int
 
 from ..results.dataset import Variables, named
 from ..results.samples import evidence, weights_of_runs
+from .checks import check_scatter
 from .tempering import Stage
 
 P = TypeVar("P")
@@ -25,8 +26,10 @@ class Tempered:
 
     step: int = 1
     """Evaluations of all particles so far, the first included."""
-    move: int
-    """Moves done in this stage, which is finished when they equal the moves a stage."""
+    move: int = 0
+    """Moves done in this stage."""
+    left: float = 0.0
+    """What is left to be moved in this stage, 1 at its start; it is finished where nothing is."""
     gamma: float = 0.0
     """Exponent of the likelihood."""
     log_evidence: float = 0.0
@@ -40,11 +43,27 @@ class Tempered:
         return replace(
             self,
             move=0,
+            left=1.0,
             gamma=stage.gamma,
             log_evidence=self.log_evidence + stage.gain,
             path=np.vstack([self.path, [stage.gamma, stage.ess, 0.0, *more]]),
             **particles,
         )
+
+    def after_move(self, rate: float, share: float, most: int) -> dict[str, Any]:
+        """Fields after a move of acceptance `rate`, which is so large a `share` of what a stage
+        needs; a stage has at most so many moves."""
+        path = self.path.copy()
+        path[-1, 2] += (rate - path[-1, 2]) / (self.move + 1)
+        left = 0.0 if self.move + 1 >= most else self.left - share
+        # Without the round-off of a sum of shares.
+        left = left if left > 1e-9 else 0.0
+        return {"step": self.step + 1, "move": self.move + 1, "left": left, "path": path}
+
+    @property
+    def ended(self) -> bool:
+        """Whether the run has reached the posterior, and moved there."""
+        return self.gamma >= 1.0 and self.left <= 0.0
 
 
 def taken(particles: P, which: Int[np.ndarray, " particles"]) -> P:
@@ -93,15 +112,28 @@ def run_variables(
     }
 
 
-def run_attributes(log_evidence: Float[np.ndarray, " runs"]) -> dict[str, Any]:
-    """Attributes of a result: the method, ln Z of all runs together, and its error."""
-    return {"method": "smc", **evidence(log_evidence)}
+def run_attributes(
+    log_evidence: Float[np.ndarray, " runs"],
+    path: Float[np.ndarray, "runs stages statistics"],
+    particles: int,
+) -> dict[str, Any]:
+    """Attributes of a result: the method, ln Z of all runs together, and its error, for which each
+    run has the variance of ln Z
+
+        sum over stages of (1 / e - 1) / N,
+
+    e = ESS / N of a stage's weights and N particles: that of independent particles (Del Moral,
+    Doucet and Jasra 2006; Lee and Whiteley 2018, Biometrika 105, 609, have what resampling adds,
+    which shows in the scatter of runs). It warns where runs scatter."""
+    within = np.nansum(1.0 / path[..., 1] - 1.0, axis=1) / particles
+    check_scatter(log_evidence, within)
+    return {"method": "smc", "status": "finished", **evidence(log_evidence, within)}
 
 
 def pooled(
-    x: Float[np.ndarray, "runs particles *shape"], log_evidence: Float[np.ndarray, " runs"]
+    x: Float[np.ndarray, "runs particles *shape"], weights: Float[np.ndarray, " runs"]
 ) -> tuple[Float[np.ndarray, "*shape"], Float[np.ndarray, "*shape"]]:
-    """Mean and variance over the particles of all runs, each weighted by its Z."""
-    weights = weights_of_runs(log_evidence).reshape(-1, *[1] * (x.ndim - 1))
+    """Mean and variance over the particles of all runs, by the runs' weights, whose mean is 1."""
+    weights = weights.reshape(-1, *[1] * (x.ndim - 1))
     mean = np.mean(weights * x, axis=(0, 1))
     return mean, np.mean(weights * (x - mean) ** 2, axis=(0, 1))

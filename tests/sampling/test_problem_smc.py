@@ -12,7 +12,7 @@ import scipy.stats
 import pyadjoint_gpu as pag
 from pyadjoint_gpu.core.errors import ConfigError, ConvergenceError, DataError
 from pyadjoint_gpu.core.precision import double
-from pyadjoint_gpu.sampling import ProblemSMC, SamplingWarning, checks
+from pyadjoint_gpu.sampling import SMC, SamplingWarning, checks
 
 GRID = pag.Grid((6, 8), (1.0, 1.5))
 SIDES = {"x_min": 0.0, "x_max": 0.0, "y_min": 0.0}
@@ -125,7 +125,7 @@ def test_where_nothing_can_be_solved_j_is_infinite(solver):
     assert problem.engine.side_by_side(problem.model) == (solver == "multigrid")
     assert np.all(np.isinf(found.objective)) and np.all(found.gradient == 0.0)
     with pytest.raises(ConvergenceError, match="could be solved for no particle of the prior"):
-        ProblemSMC(problem, particles=4).run(progress=False)
+        SMC(problem, particles=4).run(progress=False)
 
 
 # Posteriors
@@ -135,7 +135,7 @@ def test_where_nothing_can_be_solved_j_is_infinite(solver):
 @pytest.mark.parametrize(("leapfrogs", "moves"), [(4, 2), (1, 6)])
 def test_a_gaussian_posterior_in_closed_form(leapfrogs, moves):
     problem = linear(pag.Matern(sd=0.7, length=0.2))
-    smc = ProblemSMC(problem, particles=96, leapfrogs=leapfrogs, moves=moves, batch=96, ess=0.4)
+    smc = SMC(problem, particles=96, leapfrogs=leapfrogs, moves=moves, batch=96, ess=0.4)
     s, at = matrix(problem), problem.initial
     sigma = problem.misfit.sigma
 
@@ -166,7 +166,7 @@ def test_a_gaussian_posterior_in_closed_form(leapfrogs, moves):
 @pytest.mark.slow
 def test_a_nonlinear_posterior_by_quadrature():
     problem = one_number()
-    smc = ProblemSMC(problem, particles=200, batch=200)
+    smc = SMC(problem, particles=200, batch=200)
     at = np.linspace(-4.0, 4.0, 401)
     logs = -problem.evaluate_many(at[:, None], batch=200).misfit - 0.5 * at**2
     constant = -np.sum(np.log(problem.misfit.sigma)) - 2.5 * np.log(2 * np.pi)
@@ -196,13 +196,13 @@ def usual():
 
 def small(**options):
     given = {"particles": 16, "leapfrogs": 2, "batch": 16}
-    return ProblemSMC(one_number(), **(given | options))
+    return SMC(one_number(), **(given | options))
 
 
 def test_nothing_is_computed_twice(usual):
     smc, asked = small(), []
-    evaluate = smc._likelihood.evaluate_many
-    smc._likelihood.evaluate_many = lambda rows, batch: (
+    evaluate = smc._target.host._likelihood.evaluate_many
+    smc._target.host._likelihood.evaluate_many = lambda rows, batch: (
         asked.extend(rows) or evaluate(rows, batch=batch)
     )
     found = smc.run(progress=False)
@@ -217,7 +217,7 @@ def test_the_journal_goes_on_where_it_was(tmp_path, usual):
         pass
 
     smc, calls = small(), []
-    evaluate = smc._likelihood.evaluate_many
+    evaluate = smc._target.host._likelihood.evaluate_many
 
     def dies(rows, batch):
         calls.append(1)
@@ -225,7 +225,7 @@ def test_the_journal_goes_on_where_it_was(tmp_path, usual):
             raise Killed
         return evaluate(rows, batch=batch)
 
-    smc._likelihood.evaluate_many = dies
+    smc._target.host._likelihood.evaluate_many = dies
     for _ in range(40):
         try:
             found = smc.run(journal=tmp_path / "run.h5", progress=False)
@@ -235,7 +235,7 @@ def test_the_journal_goes_on_where_it_was(tmp_path, usual):
     assert len(calls) > 12
     for name in usual.data_vars:
         np.testing.assert_array_equal(found[name], usual[name], err_msg=name)
-    smc._likelihood.evaluate_many = evaluate
+    smc._target.host._likelihood.evaluate_many = evaluate
     with pytest.raises(DataError, match="made with other inputs than now: other moves;"):
         small(moves=3).run(journal=tmp_path / "run.h5", progress=False)
 
@@ -243,7 +243,7 @@ def test_the_journal_goes_on_where_it_was(tmp_path, usual):
 @pytest.mark.slow
 def test_engines_that_solve_one_by_one(usual):
     problem = one_number(solver="pseudo-transient", tolerance=1e-10)
-    smc = ProblemSMC(problem, particles=16, leapfrogs=2, batch=16)
+    smc = SMC(problem, particles=16, leapfrogs=2, batch=16)
     found = smc.run(progress=False)
     np.testing.assert_allclose(found["permeability"], usual["permeability"], rtol=1e-5)
 
@@ -258,23 +258,23 @@ WRONG = [
     (lambda: small(moves=0), ConfigError, "moves: found 0"),
     (lambda: small(leapfrogs=1.5), ConfigError, "leapfrogs: found 1.5"),
     (lambda: small(ess=1.0), ConfigError, "ess: found 1.0"),
-    (lambda: ProblemSMC(3), ConfigError, "problem: found int"),  # type: ignore[arg-type]
+    (lambda: SMC(3), ConfigError, "problem: found int"),  # type: ignore[arg-type]
     (
-        lambda: ProblemSMC(one_number(penalty=SMOOTH)),
+        lambda: SMC(one_number(penalty=SMOOTH)),
         ConfigError,
         "permeability.prior: found a prior and a penalty",
     ),
     (
-        lambda: ProblemSMC(one_number(penalty=rough)),
+        lambda: SMC(one_number(penalty=rough)),
         ConfigError,
         "penalty: 'rough' is a function, which has no known normaliser",
     ),
     (
-        lambda: ProblemSMC(one_number(prior=None, penalty=replace(SMOOTH, weight=0.0))),
+        lambda: SMC(one_number(prior=None, penalty=replace(SMOOTH, weight=0.0))),
         ConfigError,
         "penalty.permeability.weight: found 0, expected > 0",
     ),
-    (lambda: ProblemSMC(one_number(prior=None)), ConfigError, "permeability.prior is missing"),
+    (lambda: SMC(one_number(prior=None)), ConfigError, "permeability.prior is missing"),
     (
         lambda: one_number(prior=pag.Matern(sd=1.0, length=1.0)),
         ConfigError,
@@ -302,7 +302,7 @@ def test_bounds_are_refused():
     control = pag.Control("boundary_pressure", initial=0.2, bounds=(-1.0, 1.0))
     problem = pag.Problem(MODEL, control, lambda state: 0.0, parameters={"permeability": K})
     with pytest.raises(ConfigError, match="bounds: no density is known"):
-        ProblemSMC(problem)
+        SMC(problem)
 
 
 @pytest.mark.slow
@@ -320,6 +320,6 @@ def test_warnings_that_matter():
         prior=pag.Independent(3.0),
         misfit=lambda state: jnp.where(state["pressure"][-1] > 0.02, jnp.inf, 0.0),
     )
-    smc = ProblemSMC(tight, particles=32, leapfrogs=1, moves=1)
+    smc = SMC(tight, particles=32, leapfrogs=1, moves=1)
     with pytest.warns(SamplingWarning, match="ESS fell"):
         smc.run(progress=False)

@@ -24,14 +24,15 @@ import pyadjoint_gpu as pag
 from pyadjoint_gpu.core.errors import ConfigError, DataError
 from pyadjoint_gpu.runfiles.schema import read
 from pyadjoint_gpu.sampling import (
+    SMC,
     HierarchicalSMC,
     LinearSMC,
-    ProblemSMC,
     Settings,
     fixed,
     journal,
     pseudo_marginal,
 )
+from pyadjoint_gpu.sampling.target import Target
 from pyadjoint_gpu.statistics import Dense, Independent, Matern, Uniform
 
 G = np.vander(np.linspace(0.0, 1.0, 6), 3)
@@ -59,9 +60,9 @@ def problem(**options: Any) -> pag.Problem:
     return pag.Problem(model, control, lambda state: 0.0, engine="embedded")
 
 
-def fields(prior: Any = None, **change: Any) -> ProblemSMC:
-    given: dict[str, Any] = {"problem": problem(prior=prior or pag.Independent(1.0))}
-    return ProblemSMC(**(given | {"particles": 4} | change))
+def fields(prior: Any = None, **change: Any) -> SMC:
+    given: dict[str, Any] = {"target": problem(prior=prior or pag.Independent(1.0))}
+    return SMC(**(given | {"particles": 4} | change))
 
 
 def in_units(values: Any, units: str) -> xr.DataArray:
@@ -221,7 +222,7 @@ ROWS: list[Row] = [
         "controls.permeability.prior: found str 'permeability', expected a Prior",
     ),
     (lambda: fields(prior=pag.Matern), ConfigError, "found the class Matern.*Matern\\(...\\)"),
-    (lambda: fields(problem={}), ConfigError, "problem: found dict, expected a Problem"),
+    (lambda: fields(target={}), ConfigError, "target: found dict, expected a Problem"),
 ]
 
 
@@ -235,7 +236,7 @@ def test_slips(call, error, match, tmp_path, monkeypatch):
     monkeypatch.setattr(fixed, "sample", sampled)
     monkeypatch.setattr(pseudo_marginal, "estimate", sampled)
     monkeypatch.setattr(journal.States, "load", sampled)
-    monkeypatch.setattr(ProblemSMC, "_evaluate", sampled)
+    monkeypatch.setattr(Target, "evaluate", sampled)
     monkeypatch.chdir(tmp_path)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -307,13 +308,13 @@ def quietly(sampler: Any, **options: Any) -> xr.Dataset:
 @pytest.mark.parametrize("name", ["gamma", "turn", "misfit", "log_density", "weight", "x"])
 def test_names_of_controls(name, monkeypatch):
     sampler = fields()
-    renamed = copy(sampler.problem.controls[0])
+    renamed = copy(sampler.target.controls[0])
     renamed.name = name
-    monkeypatch.setattr(sampler.problem, "parts", [renamed])
+    monkeypatch.setattr(sampler.target, "parts", [renamed])
     with pytest.raises(
         ConfigError, match=rf"controls\.{name}: the name is one of the result's own"
     ):
-        sampler._check_names()
+        sampler._target._check_names()
 
 
 def steep(theta):

@@ -10,7 +10,7 @@ import scipy.stats
 import pyadjoint_gpu as pag
 from pyadjoint_gpu.core.precision import double
 from pyadjoint_gpu.results.samples import weights_of_runs
-from pyadjoint_gpu.sampling import HierarchicalSMC, LinearSMC, ProblemSMC, Settings
+from pyadjoint_gpu.sampling import SMC, HierarchicalSMC, LinearSMC, Settings
 from pyadjoint_gpu.sampling.estimates import Estimates
 from pyadjoint_gpu.sampling.pseudo_marginal import State
 from pyadjoint_gpu.sampling.runs import pooled
@@ -41,7 +41,7 @@ def one_number(prior, transform):
 
 
 def problem_smc(prior=SPREAD, transform="log"):
-    return ProblemSMC(one_number(prior, transform), particles=8, moves=1, leapfrogs=2, batch=8)
+    return SMC(one_number(prior, transform), particles=8, moves=1, leapfrogs=2, batch=8)
 
 
 def hierarchical(**options):
@@ -111,15 +111,15 @@ def test_the_density_of_controls(prior, transform, theta, log_prior):
     """ln p(d | theta) + ln p(theta), of theta and not of K; pressures are as 1 / K."""
     smc = problem_smc(prior, transform)
     found = smc.run(progress=False)
-    misfit, k = smc.problem.misfit, found["permeability"].values[..., 0]
+    misfit, k = smc.target.misfit, found["permeability"].values[..., 0]
     with jax.enable_x64(True):
-        state = pag.solve(smc.problem.model, {"permeability": 1.0}, tolerance=1e-12)
+        state = pag.solve(smc.target.model, {"permeability": 1.0}, tolerance=1e-12)
         unit = np.asarray(misfit.predict({"pressure": state["pressure"].values}))
     errors = scipy.stats.norm(unit / k[..., None], misfit.sigma)
     log_likelihood = np.sum(errors.logpdf(misfit.observed), axis=-1)
     expected = log_likelihood + log_prior(theta(k))
     np.testing.assert_allclose(found["log_density"], expected, rtol=1e-6)
-    constant = smc.problem.log_normaliser
+    constant = smc.target.log_normaliser
     np.testing.assert_allclose(constant - found["misfit"], log_likelihood, rtol=1e-6)
 
 
@@ -159,15 +159,16 @@ def test_runs_weigh_as_their_evidence():
     np.testing.assert_allclose(weights, [0.5, 1.5], rtol=1e-12)
     x = np.random.default_rng(0).standard_normal((3, 50, 2)) + np.arange(3.0)[:, None, None]
     log_z = np.log([1.0, 2.0, 5.0]) - 300.0
-    mean, variance = pooled(x, log_z)
+    mean, variance = pooled(x, weights_of_runs(log_z))
     w = np.repeat([1.0, 2.0, 5.0], 50)
     np.testing.assert_allclose(mean, np.average(x.reshape(150, 2), axis=0, weights=w))
     np.testing.assert_allclose(variance, np.diag(np.cov(x.reshape(150, 2).T, aweights=w, ddof=0)))
 
 
+@pytest.mark.filterwarnings("ignore:ln Z of runs scatters")
 def test_the_heavier_run_tells_the_moments_of_controls():
     smc = problem_smc()
-    states = [smc._first((0, k)) for k in range(2)]
+    states = [smc._first((0, k), smc._target.evaluate) for k in range(2)]
     alone = smc._dataset(states[1:], 0)
     states = [replace(s, log_evidence=z) for s, z in zip(states, (-80.0, -20.0), strict=True)]
     found = smc._dataset(states, 0)
@@ -178,6 +179,7 @@ def test_the_heavier_run_tells_the_moments_of_controls():
     assert abs(light["ln_permeability_mean"] - alone["ln_permeability_mean"]) > 0.01
 
 
+@pytest.mark.filterwarnings("ignore:ln Z of runs scatters")
 @double
 def test_the_heavier_run_tells_the_moments_of_slip():
     """Their mean is theta's; their variance is that within and that between values of theta."""
@@ -200,6 +202,7 @@ def test_the_heavier_run_tells_the_moments_of_slip():
             log_prior=np.zeros(6),
             estimates=found,
             spread=np.eye(2),
+            length=1.0,
             worst=np.ones(3),
             impossible=0,
         )

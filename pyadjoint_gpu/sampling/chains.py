@@ -1,0 +1,291 @@
+"""A run of Markov chains: transitions in blocks, with adaptation, journal and diagnostics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import xarray as xr
+from jaxtyping import Float
+
+from ..core.errors import ConvergenceError
+from ..core.journal import Journal
+from ..core.precision import double
+from ..core.progress import Task, phase
+from ..results.dataset import named
+from ..results.samples import DIMS, sample_coordinates
+from .checks import check_chains
+from .diagnostics import Diagnostics, diagnostics
+from .kernels import Block, ChainStates, Kernel, Moved, Step, Transitions, traced
+from .reference import Reference
+from .replay import Replayed
+from .target import Points, Target, guarded
+from .windows import gaussian, identity, window_ends
+
+TOGETHER = 25
+"""Transitions in one call of compiled code, which a journal records together."""
+TOGETHER_HOST = 5
+"""The same where the host computes gradients."""
+MORE = 1.2
+"""Growth of the number of draws between looks at diagnostics."""
+TRIES = 100
+"""Draws of a start, of which one must have a density."""
+
+
+class ChainSettings(NamedTuple):
+    """Settings of `MCMC` that a run needs."""
+
+    method: str
+    chains: int
+    draws: int
+    warmup: int
+    leapfrogs: int
+    depth: int
+    until: Mapping[str, float]
+
+
+class ChainsJournal(Journal):
+    """Draws and states of Markov chains, a record for some transitions of all chains."""
+
+    kind = "a journal of Markov chains"
+    goes_on = "the same call"
+    records = ("blocks",)
+
+
+@dataclass(frozen=True)
+class State:
+    """What continues the chains: transitions so far, where they are, how steps adapt, and the
+    Gaussian that they are relative to."""
+
+    done: int
+    chains: ChainStates
+    steps: Step
+    about: Reference
+
+
+class Run:
+    """One run of chains."""
+
+    def __init__(
+        self,
+        settings: ChainSettings,
+        target: Target,
+        start: str | Float[np.ndarray, "chains n"],
+        seed: int,
+        executor: Executor | None,
+    ):
+        self.of, self.target, self.start, self.seed = settings, target, start, seed
+        self.executor = executor
+        self.blocks: list[Block] = []
+        self.ends = window_ends(settings.warmup)
+        leapfrogs, depth = settings.leapfrogs, settings.depth
+        self._kernel = Kernel(settings.method, leapfrogs=leapfrogs, depth=depth)
+        self._transitions: Transitions = (
+            traced(self._kernel, self._energy)
+            if target.host is None
+            else Replayed(self._kernel, self._energies)
+        )
+
+    def _energy(self, x: Any) -> Any:
+        return guarded(self.target.misfit)(self.target.theta(x)) + self.target.potential(x)
+
+    def _energies(self, x: Any) -> Any:
+        found = self.target.evaluate(x, self.executor)
+        return found.value + found.prior, found.slope + found.prior_slope
+
+    def followed(self, book: ChainsJournal | None, bar: Task) -> xr.Dataset:
+        """Run the chains to their end, and make their dataset."""
+        state = self._resumed(book)
+        bar.update(0 if state is None else state.done)
+        if state is None:
+            with phase("compiling, and finding where chains start"):
+                state = self._first()
+        found = Diagnostics(np.nan, np.nan, np.nan)
+        look, reached = 0, False
+        last = self.of.warmup + self.of.draws
+        while True:
+            drawn = state.done - self.of.warmup
+            if drawn >= look or state.done >= last:
+                if drawn >= 4:
+                    found = diagnostics(self._production("x"))
+                    look = int(np.ceil(MORE * drawn))
+                reached = self._reached(found)
+            if reached or state.done >= last:
+                break
+            state = self._advanced(state)
+            if book is not None:
+                book.put(blocks=(len(self.blocks) - 1, self._record(state)))
+            bar.update(self.blocks[-1].x.shape[1], **self._shown(state, found))
+        return self._dataset(state, found, reached)
+
+    def _shown(self, state: State, found: Diagnostics) -> dict[str, float]:
+        shown = {"acceptance": float(np.mean(self.blocks[-1].moved.acceptance))}
+        if state.done > self.of.warmup and np.isfinite(found.r_hat):
+            shown |= {"ESS": min(found.ess_bulk, found.ess_tail), "R_hat": found.r_hat}
+        return shown
+
+    def _reached(self, found: Diagnostics) -> bool:
+        until = self.of.until
+        ess = min(found.ess_bulk, found.ess_tail)
+        enough = ess >= until.get("ess", 0.0) and found.r_hat <= until.get("r_hat", np.inf)
+        return bool(until) and enough
+
+    # States
+
+    @double
+    def _first(self) -> State:
+        x = self._starts()
+        points = self.target.evaluate(x, self.executor)
+        for k in range(1, TRIES):
+            bad = ~np.isfinite(points.value)
+            if not np.any(bad) or not isinstance(self.start, str):
+                break
+            x = np.where(bad[:, None], self._drawn(k), x)
+            points = self.target.evaluate(x, self.executor)
+        bad = ~np.isfinite(points.value)
+        if np.any(bad):
+            raise ConvergenceError(
+                f"start: there is no density where {np.count_nonzero(bad)} of {len(bad)} chains"
+                " start; give other points, or a prior of what is possible"
+            )
+        about = identity(np.zeros(self.target.size))
+        energy, slope = points.value + points.prior, points.slope + points.prior_slope
+        steps = Step.at(0.5 * self.target.size**-0.25, known=False)
+        return State(0, ChainStates(x, energy, slope), steps, about)
+
+    def _starts(self) -> Float[np.ndarray, "chains n"]:
+        if not isinstance(self.start, str):
+            return self.start
+        if self.start == "prior":
+            return self._drawn(0)
+        return np.tile(self.target.mode(self.executor), (self.of.chains, 1))
+
+    def _drawn(self, attempt: int) -> Float[np.ndarray, "chains n"]:
+        generator = np.random.default_rng([self.seed, 0, attempt])
+        return self.target.drawn(generator, self.of.chains)
+
+    @double
+    def _advanced(self, state: State) -> State:
+        """The state after a block of transitions."""
+        together = TOGETHER if self.target.host is None else TOGETHER_HOST
+        warm = state.done < self.of.warmup
+        stop = self.ends[self.ends > state.done][0] if warm else self.of.warmup + self.of.draws
+        length = min(together, int(stop) - state.done)
+        key = jax.random.key(self.seed)
+        keys = jax.vmap(
+            lambda c: jax.vmap(lambda t: jax.random.fold_in(jax.random.fold_in(key, c), t))(
+                state.done + np.arange(length)
+            )
+        )(np.arange(self.of.chains))
+
+        given = warm, keys, state.chains, state.steps, state.about
+        chains, steps, block = jax.tree.map(np.asarray, self._transitions(*given))
+        if np.any(block.moved.lost):
+            # The same transitions again, with gradients from the host, which looks at each.
+            chains, steps, block = Replayed(self._kernel, self._energies)(*given)
+        self.blocks.append(block)
+        state = State(state.done + length, chains, steps, state.about)
+        return self._adapted(state) if state.done in self.ends else state
+
+    def _adapted(self, state: State) -> State:
+        """The state at the end of a window: with the Gaussian of its draws, or, at the end of the
+        warm-up, with one step for all."""
+        steps = Step.at(float(np.exp(state.steps.log_average)))
+        if state.done == self.of.warmup:
+            return replace(state, steps=steps)
+        begin = self.ends[self.ends < state.done]
+        kept = state.done - (int(begin[-1]) if len(begin) else 0)
+        x = np.concatenate([b.x for b in self.blocks], axis=1)[:, -kept:]
+        slope = np.concatenate([b.slope for b in self.blocks], axis=1)[:, -kept:]
+        rows = np.reshape(x, (-1, self.target.size))
+        slopes = np.reshape(slope, rows.shape)
+        prior, prior_slope = self.target.priors(rows)
+        nothing = np.zeros(len(rows))
+        about = gaussian(Points(rows, nothing, slopes - prior_slope, prior, prior_slope))
+        old = state.about
+        at = old.mean + old.root(state.chains.z)
+        z = about.whiten(at)
+        by_x = old.inverse_root(state.chains.slope)
+        return replace(
+            state,
+            chains=ChainStates(z, state.chains.energy, about.root(by_x)),
+            steps=steps,
+            about=about,
+        )
+
+    # Results
+
+    def _record(self, state: State) -> dict[str, Any]:
+        return {
+            "done": state.done,
+            "chains": state.chains._asdict(),
+            "steps": state.steps._asdict(),
+            "about": state.about._asdict(),
+            "block": self.blocks[-1]._asdict() | {"moved": self.blocks[-1].moved._asdict()},
+        }
+
+    def _resumed(self, book: ChainsJournal | None) -> State | None:
+        records = (
+            [] if book is None else [book.row("blocks", k) for k in range(book.count_of("blocks"))]
+        )
+        if not records:
+            return None
+        for record in records:
+            block = record["block"]
+            self.blocks.append(Block(**block | {"moved": Moved(**block["moved"])}))
+        last = records[-1]
+        chains, steps = ChainStates(**last["chains"]), Step(**last["steps"])
+        return State(last["done"], chains, steps, Reference(**last["about"]))
+
+    def _production(self, name: str) -> np.ndarray:
+        """A field of the blocks after the warm-up."""
+        parts = [b.x if name == "x" else getattr(b.moved, name) for b in self.blocks]
+        whole = np.concatenate(parts, axis=1)
+        return whole[:, self.of.warmup :]
+
+    @double
+    def _dataset(self, state: State, found: Diagnostics, reached: bool) -> xr.Dataset:
+        target, x = self.target, self._production("x")
+        rows = x.reshape(-1, target.size)
+        prior, _ = target.priors(rows)
+        value = self._production("energy") - np.reshape(prior, x.shape[:2])
+        theta = target.thetas(x)
+        variables, coordinates = target.variables(theta, value, np.ones(len(x)))
+        steps = self._production("gradients")
+        each = [diagnostics(x[k : k + 1]) for k in range(len(x))]
+        variables |= {
+            "log_density": (DIMS, target.log_density(theta, value), named("ln of the density")),
+            "acceptance": (DIMS, self._production("acceptance"), named("acceptance probability")),
+            "gradients": ("chain", np.sum(steps, axis=1), named("gradients after the warm-up")),
+            "ess_bulk": ("chain", [d.ess_bulk for d in each], named("least bulk ESS of a chain")),
+            "ess_tail": ("chain", [d.ess_tail for d in each], named("least tail ESS of a chain")),
+        }
+        coordinates |= sample_coordinates(*x.shape[:2])
+        gradients = int(np.sum(steps))
+        taken = self.of.chains + sum(int(np.sum(b.moved.gradients)) for b in self.blocks)
+        failures = int(np.sum(self._production("failed")))
+        divergences = int(np.sum(self._production("divergent")))
+        asked = bool(self.of.until)
+        check_chains(found.r_hat, failures, divergences, steps.size)
+        status = ("converged" if reached else "max_draws") if asked else "finished"
+        return xr.Dataset(
+            variables,
+            coordinates,
+            target.describe(
+                self.of.method.upper(),
+                method=self.of.method,
+                status=status,
+                r_hat=found.r_hat,
+                ess_bulk=found.ess_bulk,
+                ess_tail=found.ess_tail,
+                ess_per_gradient=found.ess_bulk / gradients,
+                gradients=taken,
+                failures=failures,
+                divergences=divergences,
+                seed=self.seed,
+            ),
+        )

@@ -1,0 +1,128 @@
+"""The evidence of samples by several methods, and its certificate."""
+
+import warnings
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats as st
+from jax.scipy.special import logsumexp
+
+import pyadjoint_gpu as pag
+from pyadjoint_gpu.core.errors import ConfigError, DataError
+from pyadjoint_gpu.sampling.evidence import Estimate, verdict
+from pyadjoint_gpu.sampling.line import on_line
+
+N = 3
+EXACT = -0.5 * N * np.log(5.0)
+"""ln of the integral of N(x; 0, I) exp(-2 |x|^2)."""
+GAUSSIAN = pag.LogDensity(
+    lambda x: -2.0 * jnp.sum(x**2), [f"x{k}" for k in range(N)], pag.Independent(1.0)
+)
+
+
+def quietly(target, method, **options):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return pag.sample(target, method=method, progress=False, **options)
+
+
+@pytest.fixture(scope="module")
+def chains():
+    return quietly(GAUSSIAN, "nuts", chains=20, draws=300, warmup=150)
+
+
+def test_all_methods_of_a_gaussian(chains):
+    found = pag.evidence(chains, GAUSSIAN, method="all")
+    assert found["method"].values.tolist() == ["harmonic", "smc", "nested", "laplace"]
+    off = (found["log_evidence"] - EXACT) / found["log_evidence_error"]
+    assert np.nanmax(np.abs(off)) < 3.5 and np.isnan(off.values[3])
+    assert float(found["log_evidence"][3]) == pytest.approx(EXACT, abs=1e-6)
+    assert np.all(found["reason"] == "")
+    assert found.attrs["certified"] == 1 and found.attrs["status"] == "certified"
+    assert found.attrs["method"] == "harmonic"
+    assert found.attrs["log_evidence"] == pytest.approx(EXACT, abs=0.05)
+
+
+def test_of_samples_alone(chains):
+    found = pag.evidence(chains)
+    assert found.attrs["log_evidence"] == pytest.approx(EXACT, abs=0.05)
+    assert found.attrs["certified"] == 0 and found.attrs["status"] == "alone"
+    particles = quietly(GAUSSIAN, "smc", particles=400)
+    same = pag.evidence(particles, method="smc")
+    assert same.attrs["log_evidence"] == particles.attrs["log_evidence"]
+    with pytest.raises(DataError, match="method 'nested': it needs the target"):
+        pag.evidence(chains, method="nested")
+
+
+def test_a_bounded_prior_is_taken_into_account():
+    prior = {"a": st.uniform(-1.0, 4.0), "b": st.gamma(3.0)}
+    density = pag.LogDensity(lambda x: -0.5 * x[0] ** 2 - 2.0 * x[1], ("a", "b"), prior)
+    share = st.norm.cdf(3.0) - st.norm.cdf(-1.0)
+    exact = np.log(share * np.sqrt(2 * np.pi) / 4.0) - 3.0 * np.log(3.0)
+    samples = quietly(density, "nuts", chains=24, draws=400, warmup=150)
+    found = pag.evidence(samples, density, method="all")
+    off = (found["log_evidence"] - exact) / found["log_evidence_error"]
+    assert np.nanmax(np.abs(off)) < 3.5, found
+    x, log = on_line(samples)
+    a, b = samples["a"].values, samples["b"].values
+    np.testing.assert_allclose(x[..., 0], np.log((a + 1.0) / (3.0 - a)))
+    jacobian = np.log((a + 1.0) * (3.0 - a) / 4.0) + np.log(b)
+    np.testing.assert_allclose(log, samples["log_density"] + jacobian)
+
+
+@pytest.mark.slow
+def test_a_first_order_phase_transition_is_not_certified():
+    """Skilling's spike and slab, ln Z = ln 101: what chains and SMC have found is the slab."""
+    n = 20
+
+    def spike(x):
+        def gaussian(sd):
+            return -0.5 * jnp.sum(x**2) / sd**2 - n * jnp.log(sd) - 0.5 * n * jnp.log(2 * jnp.pi)
+
+        return logsumexp(jnp.array([jnp.log(100.0) + gaussian(0.01), gaussian(0.1)]))
+
+    density = pag.LogDensity(spike, [f"x{k}" for k in range(n)], pag.Uniform(-0.5, 0.5))
+    samples = quietly(density, "nuts", chains=20, draws=1000)
+    found = pag.evidence(samples, density, method="all")
+    by = {str(k): float(v) for k, v in zip(found["method"], found["log_evidence"], strict=True)}
+    assert by["smc"] < 3.0 and by["harmonic"] < 3.0
+    assert by["nested"] == pytest.approx(np.log(101.0), abs=1.5)
+    assert found.attrs["certified"] == 0 and found.attrs["status"] == "disagree"
+    assert np.isnan(found.attrs["log_evidence"])
+
+
+def test_verdicts():
+    near, far = Estimate(1.0, 0.1), Estimate(2.0, 0.1)
+    vague, refused = Estimate(9.0, 5.0), Estimate(np.nan, np.nan, "no")
+    assert verdict({"smc": near, "nested": near}, False) == "certified"
+    assert verdict({"smc": near, "nested": far}, False) == "disagree"
+    assert verdict({"smc": near, "nested": near, "harmonic": far}, False) == "disagree"
+    assert verdict({"smc": near, "nested": vague}, False) == "alone"
+    assert verdict({"smc": near, "nested": refused}, False) == "alone"
+    assert verdict({"smc": near, "harmonic": near}, True) == "alone"
+    assert verdict({"smc": near, "harmonic": near}, False) == "certified"
+    both = {"smc": near, "harmonic": near}
+    assert verdict(both | {"laplace": Estimate(1.5, np.nan)}, False) == "certified"
+    assert verdict(both | {"laplace": Estimate(4.0, np.nan)}, False) == "disagree"
+    assert verdict(both | {"laplace": Estimate(-4.0, np.nan)}, False) == "certified"
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "match"),
+    [
+        (lambda s: pag.evidence(s, method="best"), ConfigError, "method: found 'best'"),
+        (lambda s: pag.evidence(s, seed=-1), ConfigError, "seed: found -1"),
+        (lambda s: pag.evidence(s, 3), ConfigError, "target: found int"),
+        (lambda s: pag.evidence(s.drop_vars("x0")), DataError, "x0"),
+        (lambda s: pag.evidence(s.drop_attrs()), DataError, "they do not say what their density"),
+        (
+            lambda s: pag.evidence(s.isel(draw=slice(2))),
+            DataError,
+            "method 'harmonic': found 40 samples, expected at least 60",
+        ),
+    ],
+)
+def test_bad_input(call, error, match, chains):
+    with pytest.raises(error, match=match):
+        call(chains)
