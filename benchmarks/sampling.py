@@ -251,9 +251,11 @@ def _blackjax(
         factor = 1.0 + USUAL.jitter * jax.random.uniform(length, minval=-1.0)
         return step(key, state, density, step_size * factor, **options)
 
+    extend: Any = extend_params  # annotated for arrays only
+
     def tuning(gamma: Any) -> Any:
         variance, length = hmc.tuned(prior.plus(gamma, change).matrix, USUAL.leapfrogs)
-        return extend_params(
+        return extend(
             {
                 "step_size": length,
                 "inverse_mass_matrix": variance,
@@ -261,7 +263,7 @@ def _blackjax(
             }
         )
 
-    sampler = blackjax.inner_kernel_tuning(
+    sampler: Any = blackjax.inner_kernel_tuning(
         smc_algorithm=blackjax.adaptive_tempered_smc,
         logprior_fn=partial(log, prior),
         loglikelihood_fn=lambda s: constant + log(change, s),

@@ -1,5 +1,6 @@
 from .checks import SamplingWarning
 from .fixed import LinearSMC
+from .flow_chains import FlowMCMC
 from .hierarchical import HierarchicalSMC
 from .linear import Settings
 from .mcmc import MCMC
@@ -8,6 +9,7 @@ from .smc import SMC
 __all__ = [
     "MCMC",
     "SMC",
+    "FlowMCMC",
     "HierarchicalSMC",
     "LinearSMC",
     "SamplingWarning",

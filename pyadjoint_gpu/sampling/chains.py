@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 import xarray as xr
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from ..core.errors import ConvergenceError
 from ..core.journal import Journal
@@ -26,6 +26,8 @@ from .replay import Replayed
 from .target import Points, Target, guarded
 from .windows import gaussian, identity, window_ends
 
+UNTIL = ("ess", "r_hat")
+"""Numbers that chains can be run for: a bulk and tail ESS, and the largest R-hat."""
 TOGETHER = 25
 """Transitions in one call of compiled code, which a journal records together."""
 TOGETHER_HOST = 5
@@ -37,8 +39,9 @@ TRIES = 100
 
 
 class ChainSettings(NamedTuple):
-    """Settings of `MCMC` that a run needs."""
+    """Settings that a run needs: the `name` of the sampler, and its kernel's `method`."""
 
+    name: str
     method: str
     chains: int
     draws: int
@@ -81,7 +84,8 @@ class Run:
         self.of, self.target, self.start, self.seed = settings, target, start, seed
         self.executor = executor
         self.blocks: list[Block] = []
-        self.ends = window_ends(settings.warmup)
+        self.begun = settings.chains
+        self.ends = self._ends()
         leapfrogs, depth = settings.leapfrogs, settings.depth
         self._kernel = Kernel(settings.method, leapfrogs=leapfrogs, depth=depth)
         self._transitions: Transitions = (
@@ -89,6 +93,10 @@ class Run:
             if target.host is None
             else Replayed(self._kernel, self._energies)
         )
+
+    def _ends(self) -> Int[np.ndarray, " windows"]:
+        """Ends of the windows of the warm-up."""
+        return window_ends(self.of.warmup)
 
     def _energy(self, x: Any) -> Any:
         return guarded(self.target.misfit)(self.target.theta(x)) + self.target.potential(x)
@@ -104,6 +112,9 @@ class Run:
         if state is None:
             with phase("compiling, and finding where chains start"):
                 state = self._first()
+        return self._continued(state, book, bar)
+
+    def _continued(self, state: State, book: Journal | None, bar: Task) -> xr.Dataset:
         found = Diagnostics(np.nan, np.nan, np.nan)
         look, reached = 0, False
         last = self.of.warmup + self.of.draws
@@ -175,21 +186,27 @@ class Run:
         warm = state.done < self.of.warmup
         stop = self.ends[self.ends > state.done][0] if warm else self.of.warmup + self.of.draws
         length = min(together, int(stop) - state.done)
+        chains, steps, block = self._moved(state, length)
+        self.blocks.append(block)
+        state = replace(state, done=state.done + length, chains=chains, steps=steps)
+        return self._adapted(state) if state.done in self.ends else state
+
+    @double
+    def _moved(self, state: State, length: int) -> tuple[ChainStates, Step, Block]:
+        """So many transitions of all chains."""
+        warm = state.done < self.of.warmup
         key = jax.random.key(self.seed)
         keys = jax.vmap(
             lambda c: jax.vmap(lambda t: jax.random.fold_in(jax.random.fold_in(key, c), t))(
                 state.done + np.arange(length)
             )
         )(np.arange(self.of.chains))
-
         given = warm, keys, state.chains, state.steps, state.about
-        chains, steps, block = jax.tree.map(np.asarray, self._transitions(*given))
-        if np.any(block.moved.lost):
+        found = jax.tree.map(np.asarray, self._transitions(*given))
+        if np.any(found[2].moved.lost):
             # The same transitions again, with gradients from the host, which looks at each.
-            chains, steps, block = Replayed(self._kernel, self._energies)(*given)
-        self.blocks.append(block)
-        state = State(state.done + length, chains, steps, state.about)
-        return self._adapted(state) if state.done in self.ends else state
+            found = Replayed(self._kernel, self._energies)(*given)
+        return found
 
     def _adapted(self, state: State) -> State:
         """The state at the end of a window: with the Gaussian of its draws, or, at the end of the
@@ -228,7 +245,7 @@ class Run:
             "block": self.blocks[-1]._asdict() | {"moved": self.blocks[-1].moved._asdict()},
         }
 
-    def _resumed(self, book: ChainsJournal | None) -> State | None:
+    def _resumed(self, book: Journal | None) -> State | None:
         records = (
             [] if book is None else [book.row("blocks", k) for k in range(book.count_of("blocks"))]
         )
@@ -240,6 +257,10 @@ class Run:
         last = records[-1]
         chains, steps = ChainStates(**last["chains"]), Step(**last["steps"])
         return State(last["done"], chains, steps, Reference(**last["about"]))
+
+    def _more(self) -> dict[str, Any]:
+        """Further attributes of a result."""
+        return {}
 
     def _production(self, name: str) -> np.ndarray:
         """A field of the blocks after the warm-up."""
@@ -266,7 +287,7 @@ class Run:
         }
         coordinates |= sample_coordinates(*x.shape[:2])
         gradients = int(np.sum(steps))
-        taken = self.of.chains + sum(int(np.sum(b.moved.gradients)) for b in self.blocks)
+        taken = self.begun + sum(int(np.sum(b.moved.gradients)) for b in self.blocks)
         failures = int(np.sum(self._production("failed")))
         divergences = int(np.sum(self._production("divergent")))
         asked = bool(self.of.until)
@@ -276,13 +297,14 @@ class Run:
             variables,
             coordinates,
             target.describe(
-                self.of.method.upper(),
-                method=self.of.method,
+                self.of.name.upper(),
+                method=self.of.name,
                 status=status,
                 r_hat=found.r_hat,
                 ess_bulk=found.ess_bulk,
                 ess_tail=found.ess_tail,
                 ess_per_gradient=found.ess_bulk / gradients,
+                **self._more(),
                 gradients=taken,
                 failures=failures,
                 divergences=divergences,

@@ -89,7 +89,7 @@ def evidence(
     found = {name: _estimate(name, samples, target, made, seed) for name in wanted}
     if method != "all" and found[method].reason:
         raise DataError(f"method {method!r}: {found[method].reason}")
-    by_smc = samples.attrs.get("method") == "smc"
+    by_smc = "log_evidence" in samples.attrs
     return _dataset(found, by_smc, seed)
 
 
@@ -146,7 +146,7 @@ def _estimate(
 ) -> Estimate:
     if method == "harmonic":
         return _harmonic(samples, seed)
-    if method == "smc" and samples.attrs.get("method") == "smc":
+    if method == "smc" and "log_evidence" in samples.attrs:
         return Estimate(samples.attrs["log_evidence"], samples.attrs["log_evidence_error"])
     if given is None or target is None:
         return _none("it needs the target: evidence(samples, problem)")

@@ -23,7 +23,7 @@ from ..statistics.priors import Prior
 from .checks import check_trajectories
 from .inputs import Fixed, fixed, on_components
 from .linear import USUAL, Sampled, Settings, checked_settings, sample
-from .runs import pooled, run_attributes, run_variables
+from .runs import independent, pooled, run_attributes, run_variables
 
 
 @dataclass(frozen=True)
@@ -99,6 +99,7 @@ class LinearSMC(AsGiven, Frozen):
         path = np.stack(found.stages, axis=-1)[:, : np.max(found.count)]
         acceptance, length = path[..., 2], path[..., 3]
         check_trajectories(np.nanmin(acceptance), np.nanmin(length), np.nanmax(length))
+        within = [independent(run[:, 1], self.settings.particles) for run in path]
         s = np.swapaxes(np.asarray(found.s), 1, 2)
         mean, variance = pooled(s, weights_of_runs(log_evidence))
         variables: Variables = {
@@ -120,7 +121,7 @@ class LinearSMC(AsGiven, Frozen):
             sample_coordinates(repeats, self.settings.particles),
             attributes(
                 "SMC of a linear problem",
-                **run_attributes(log_evidence, path, self.settings.particles),
+                **run_attributes(log_evidence, within),
                 **self._fixed.counts,
                 seed=seed,
             ),

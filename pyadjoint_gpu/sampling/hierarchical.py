@@ -40,7 +40,7 @@ from .inputs import fixed, on_components
 from .linear import USUAL, Settings, checked_settings
 from .options import set_counts
 from .pseudo_marginal import PseudoMarginal, State
-from .runs import paths, pooled, run_attributes, run_variables
+from .runs import paths, pooled, run_attributes, run_variables, within_run
 from .theta_prior import ThetaPrior
 
 OWN = ("component", "slip", "slip_mean", "slip_sd", "slip_kind", "along", "down", "observed")
@@ -303,7 +303,7 @@ class HierarchicalSMC(AsGiven, Frozen):
             sample_coordinates(len(states), self.particles),
             attributes(
                 f"hierarchical SMC of {', '.join(self.theta_prior)}",
-                **run_attributes(log_evidence, path, self.particles),
+                **run_attributes(log_evidence, [within_run(now) for now in states]),
                 **self._work.fixed.counts,
                 log_likelihood_noise=noise,
                 inner_acceptance=min(now.worst[0] for now in states),

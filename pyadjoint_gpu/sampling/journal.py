@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar, get_type_hints
 
 from ..core.journal import Journal, MadeWith
-from ..core.progress import phase, progress_bar
+from ..core.progress import Task, phase, progress_bar
 from .runs import Tempered
 
 S = TypeVar("S", bound=Tempered)
@@ -69,18 +69,30 @@ def followed(
         ) as book,
         progress_bar(shown=progress, unit="moves", desc="SMC") as bar,
     ):
-        states = [] if book is None else book.load(kind)
+        return follow(kind, book, bar, first, moved, repeats)
 
-        def keep(now: S, k: int) -> None:
-            states[k:] = [now]
-            if book is not None:
-                book.save(k, now, now.ended)
-            bar.update(gamma=now.gamma, ln_Z=now.log_evidence)
 
-        for k in range(repeats):
-            if k == len(states):
-                with phase("compiling, and drawing from the prior"):
-                    keep(first(k), k)
-            while not states[k].ended:
-                keep(moved(states[k], k), k)
+def follow(
+    kind: type[S],
+    book: States | None,
+    bar: Task,
+    first: Callable[[int], S],
+    moved: Callable[[S, int], S],
+    repeats: int,
+) -> list[S]:
+    """`followed` with an open journal and a bar."""
+    states = [] if book is None else book.load(kind)
+
+    def keep(now: S, k: int) -> None:
+        states[k:] = [now]
+        if book is not None:
+            book.save(k, now, now.ended)
+        bar.update(gamma=now.gamma, ln_Z=now.log_evidence)
+
+    for k in range(repeats):
+        if k == len(states):
+            with phase("compiling, and drawing from the prior"):
+                keep(first(k), k)
+        while not states[k].ended:
+            keep(moved(states[k], k), k)
     return states

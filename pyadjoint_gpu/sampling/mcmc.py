@@ -20,14 +20,12 @@ from ..core.errors import ConfigError, DataError
 from ..core.frozen import Frozen
 from ..core.pickling import AsGiven
 from ..core.progress import progress_bar
-from .chains import ChainSettings, ChainsJournal, Run
+from .chains import UNTIL, ChainSettings, ChainsJournal, Run
 from .options import set_counts
 from .target import Target
 from .targets import Sampled, target_of
 
 METHODS = ("nuts", "hmc", "mala")
-UNTIL = ("ess", "r_hat")
-"""Numbers that chains can be run for: a bulk and tail ESS, and the largest R-hat."""
 
 
 @dataclass(frozen=True)
@@ -154,8 +152,8 @@ class MCMC(AsGiven, Frozen):
             Where there is reason not to trust the result.
         """
         seed = count("seed", seed, 0)
-        own = {k: getattr(self, k) for k in ChainSettings._fields if k != "until"}
-        settings = ChainSettings(**own, until=self.until or {})
+        own = {k: getattr(self, k) for k in ChainSettings._fields if k not in ("until", "name")}
+        settings = ChainSettings(self.method, **own, until=self.until or {})
         run = Run(settings, self._target, self._start, seed, executor)
         with (
             (

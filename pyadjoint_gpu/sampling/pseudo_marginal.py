@@ -74,6 +74,7 @@ class PseudoMarginal:
         p = theta.shape[1]
         return State(
             path=np.zeros((0, 3)),
+            ancestor=np.arange(len(theta)),
             theta=theta,
             log_prior=self.prior.log_density(theta),
             estimates=found,

@@ -36,6 +36,8 @@ class Tempered:
     """ln Z up to gamma."""
     path: Float[np.ndarray, "stages statistics"]
     """gamma, ESS / N, acceptance, and further statistics of each stage."""
+    ancestor: Int[np.ndarray, " particles"]
+    """The first particle that each descends from."""
 
     def at_stage(self, stage: Stage, *more: float, **particles: Any) -> Self:
         """The state at the start of a stage, with its resampled `particles`; `more` are first
@@ -46,6 +48,7 @@ class Tempered:
             left=1.0,
             gamma=stage.gamma,
             log_evidence=self.log_evidence + stage.gain,
+            ancestor=self.ancestor[stage.which],
             path=np.vstack([self.path, [stage.gamma, stage.ess, 0.0, *more]]),
             **particles,
         )
@@ -112,22 +115,33 @@ def run_variables(
     }
 
 
+def within_run(state: Tempered) -> float:
+    """Variance of ln Z of one run, of N particles in families of n_i that descend from one,
+
+        sum over families of (n_i / N)^2 - 1 / N,
+
+    but at least that of particles which are independent at every stage, the sum over stages of
+    (1 / e - 1) / N, e = ESS / N of its weights. Families grow where their particles are alike, as
+    after few moves. (Lee and Whiteley 2018, Biometrika 105, 609, eq. 5, without the factors of
+    multinomial resampling, whose noise systematic resampling has not.)"""
+    count = len(state.ancestor)
+    shares = np.bincount(state.ancestor, minlength=count) / count
+    return max(float(np.sum(shares**2)) - 1.0 / count, independent(state.path[:, 1], count))
+
+
+def independent(ess: Float[np.ndarray, " stages"], count: int) -> float:
+    """The sum over stages of (1 / e - 1) / N."""
+    return float(np.nansum(1.0 / ess - 1.0)) / count
+
+
 def run_attributes(
-    log_evidence: Float[np.ndarray, " runs"],
-    path: Float[np.ndarray, "runs stages statistics"],
-    particles: int,
+    log_evidence: Float[np.ndarray, " runs"], within: Sequence[float]
 ) -> dict[str, Any]:
-    """Attributes of a result: the method, ln Z of all runs together, and its error, for which each
-    run has the variance of ln Z
-
-        sum over stages of (1 / e - 1) / N,
-
-    e = ESS / N of a stage's weights and N particles: that of independent particles (Del Moral,
-    Doucet and Jasra 2006; Lee and Whiteley 2018, Biometrika 105, 609, have what resampling adds,
-    which shows in the scatter of runs). It warns where runs scatter."""
-    within = np.nansum(1.0 / path[..., 1] - 1.0, axis=1) / particles
-    check_scatter(log_evidence, within)
-    return {"method": "smc", "status": "finished", **evidence(log_evidence, within)}
+    """Attributes of a result: the method, ln Z of all runs together, and its error, by the variance
+    from `within` each; it warns where runs scatter."""
+    variances = np.asarray(within)
+    check_scatter(log_evidence, variances)
+    return {"method": "smc", "status": "finished", **evidence(log_evidence, variances)}
 
 
 def pooled(

@@ -11,6 +11,7 @@ import xarray as xr
 
 from ..core.checks import check_choice
 from ..core.errors import ConfigError, nearest
+from .flow_chains import FlowMCMC
 from .log_density import LogDensity
 from .mcmc import MCMC, METHODS
 from .smc import SMC
@@ -36,11 +37,13 @@ def sample(
     target : Problem or LogDensity
         A problem in which every control has a prior, or a `Smoothness`, the same object that
         `invert` takes; or a density of one's own.
-    method : {"auto", "smc", "nuts", "hmc", "mala"}
-        "smc": sequential Monte Carlo, which gives ln Z too, and finds several modes. The others are
-        Markov chains, for one mode and many unknowns: the No-U-Turn sampler, Hamiltonian Monte
-        Carlo with trajectories of one length, and the Langevin algorithm. "auto" is "smc", but
-        "nuts" for a density without a prior.
+    method : {"auto", "smc", "flow", "nuts", "hmc", "mala"}
+        "smc": sequential Monte Carlo, which gives ln Z too, and finds several modes. "flow": Markov
+        chains that start from its particles, with global moves proposed by a normalizing flow that
+        is trained on them: for several modes, and many nearly independent draws, of up to 64
+        unknowns. The others are Markov chains for one mode and many unknowns: the No-U-Turn
+        sampler, Hamiltonian Monte Carlo with trajectories of one length, and the Langevin
+        algorithm. "auto" is "smc", but "nuts" for a density without a prior.
     seed : int
     journal : path, optional
         File of what is computed, as it goes; the same call resumes from there, with the same
@@ -54,8 +57,9 @@ def sample(
         A bar where someone looks, else a line a minute; False for nothing.
     **options
         Of "smc": `particles`, `moves`, `leapfrogs`, `ess`, `batch` and `repeats`, as for
-        `sampling.SMC`. Of the others: `chains`, `draws`, `warmup`, `leapfrogs`, `depth`, `start`,
-        `until`, `batch`, as for `sampling.MCMC`.
+        `sampling.SMC`. Of "flow": `chains`, `draws`, `rounds`, `local`, `proposals`, `leapfrogs`,
+        `particles`, `until`, `batch`, as for `sampling.FlowMCMC`. Of the others: `chains`, `draws`,
+        `warmup`, `leapfrogs`, `depth`, `start`, `until`, `batch`, as for `sampling.MCMC`.
 
     Returns
     -------
@@ -79,7 +83,7 @@ def sample(
     --------
     >>> samples = pag.sample(problem, method="nuts", until={"ess": 400}, journal="samples.h5")
     """
-    check_choice("method", method, ("auto", "smc", *METHODS))
+    check_choice("method", method, ("auto", "smc", "flow", *METHODS))
     if method == "auto":
         bare = isinstance(target, LogDensity) and target.prior is None
         method = "nuts" if bare else "smc"
@@ -89,6 +93,9 @@ def sample(
         repeats = options.pop("repeats", 1)
         _check_options(method, options, SMC, "repeats")
         return SMC(target, **options).run(repeats=repeats, **run)
+    if method == "flow":
+        _check_options(method, options, FlowMCMC)
+        return FlowMCMC(target, **options).run(**run)
     _check_options(method, options, MCMC)
     return MCMC(target, method, **options).run(**run)
 

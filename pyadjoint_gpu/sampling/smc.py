@@ -26,7 +26,7 @@ from .density_target import check_spread
 from .log_density import LogDensity
 from .options import set_counts
 from .reference import Reference, reference, trajectory
-from .runs import Tempered, paths, run_attributes, run_variables, taken
+from .runs import Tempered, paths, run_attributes, run_variables, taken, within_run
 from .target import Particles, Points, Target
 from .targets import Sampled, target_of
 
@@ -172,15 +172,13 @@ class SMC(AsGiven, Frozen):
         """
         seed, repeats = count("seed", seed, 0), count("repeats", repeats)
 
-        def evaluate(x: Particles) -> Points:
-            return self._target.evaluate(x, executor)
-
+        first, moved = self.steps(seed, executor)
         states = journals.followed(
             State,
             journal,
             lambda: self._made_with(seed),
-            lambda k: self._first((seed, k), evaluate),
-            lambda now, k: self._moved(now, (seed, k), evaluate),
+            first,
+            moved,
             repeats=repeats,
             overwrite=overwrite,
             progress=progress,
@@ -190,6 +188,24 @@ class SMC(AsGiven, Frozen):
             check_collapse(now.path[:, 1], self.ess)
             check_diversity(now.points.x)
         return self._dataset(states[:repeats], seed)
+
+    def steps(
+        self, seed: int, executor: Executor | None
+    ) -> tuple[Callable[[int], State], Callable[[State, int], State]]:
+        """The first state of a run, by its number, and the state after a move."""
+
+        def evaluate(x: Particles) -> Points:
+            return self._target.evaluate(x, executor)
+
+        return (
+            lambda k: self._first((seed, k), evaluate),
+            lambda now, k: self._moved(now, (seed, k), evaluate),
+        )
+
+    def gradients(self, states: list[State]) -> int:
+        """Gradients that runs have taken."""
+        moves = sum(now.step - 1 for now in states)
+        return (len(states) + moves * self.leapfrogs) * self._count
 
     def _first(self, stream: tuple[int, int], evaluate: Evaluate) -> State:
         n = self._target.size
@@ -204,6 +220,7 @@ class SMC(AsGiven, Frozen):
             )
         return State(
             path=np.zeros((0, 4)),
+            ancestor=np.arange(self._count),
             points=points,
             about=Reference(np.zeros(n), np.zeros((n, 0)), np.zeros(0)),
             angle=TURN / self.leapfrogs,
@@ -272,8 +289,8 @@ class SMC(AsGiven, Frozen):
             coordinates | sample_coordinates(len(states), self._count),
             target.describe(
                 "SMC",
-                **run_attributes(log_evidence, path, self._count),
-                gradients=(len(states) + moves * self.leapfrogs) * self._count,
+                **run_attributes(log_evidence, [within_run(now) for now in states]),
+                gradients=self.gradients(states),
                 failures=sum(now.failures for now in states),
                 seed=seed,
             ),

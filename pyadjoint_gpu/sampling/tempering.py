@@ -20,15 +20,17 @@ from jax import lax
 from jax.scipy.special import logsumexp
 from jaxtyping import Array, Float, Int
 
-from ..core.precision import double
+from ..core.precision import compiled, double
 from ..statistics.resampling import systematic
+
+Scalar = Float[Array, ""] | float
 
 HALVINGS = 60
 """Bisections of the interval that contains dgamma: enough for the last bit."""
 
 
 def increment(
-    log_likelihood: Float[Array, " particles"], gamma: Float[Array, ""] | float, ess: float
+    log_likelihood: Float[Array, " particles"], gamma: Scalar, ess: Scalar
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """dgamma in (0, 1 - gamma] at which ESS / N is `ess`, or 1 - gamma where ESS / N stays above;
     and ln of the mean weight. `log_likelihood` is -inf where the likelihood is zero."""
@@ -76,9 +78,17 @@ def stage(
     generator: np.random.Generator,
 ) -> Stage:
     """The next stage of particles of equal weight."""
+    seed = int(generator.integers(2**31))
     logs = jnp.asarray(log_likelihood, "float64")
-    step, gain = (float(a) for a in increment(logs, jnp.asarray(gamma), ess))
-    weights = np.asarray(jax.nn.softmax(step * logs))
-    key = jax.random.key(int(generator.integers(2**31)))
-    which = np.asarray(systematic(key, jnp.log(jnp.asarray(weights))))
-    return Stage(1.0 if step >= 1.0 - gamma else gamma + step, gain, weights, which)
+    step, gain, weights, which = map(np.asarray, _stage(logs, gamma, ess, seed))
+    end = 1.0 if step >= 1.0 - gamma else gamma + float(step)
+    return Stage(end, float(gain), weights, which)
+
+
+@compiled
+def _stage(
+    logs: Float[Array, " particles"], gamma: Scalar, ess: Scalar, seed: int
+) -> tuple[Array, Array, Array, Array]:
+    step, gain = increment(logs, gamma, ess)
+    weights = jax.nn.softmax(step * logs)
+    return step, gain, weights, systematic(jax.random.key(seed), jnp.log(weights))

@@ -203,6 +203,7 @@ def test_the_heavier_run_tells_the_moments_of_slip():
             estimates=found,
             spread=np.eye(2),
             length=1.0,
+            ancestor=np.arange(6),
             worst=np.ones(3),
             impossible=0,
         )

@@ -1,0 +1,189 @@
+"""SMC and flow-enhanced chains on densities with known integrals, and the error that they state."""
+
+import warnings
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats as st
+from jax.scipy.special import logsumexp
+from jax.scipy.stats import norm
+
+import pyadjoint_gpu as pag
+from pyadjoint_gpu.core.errors import ConfigError, DataError
+from pyadjoint_gpu.results.samples import evidence
+from pyadjoint_gpu.sampling import SamplingWarning
+from pyadjoint_gpu.sampling.checks import check_scatter
+from pyadjoint_gpu.sampling.flow_chains import FlowJournal
+
+ROSENBROCK = pag.LogDensity(
+    lambda x: -jnp.sum(10.0 * (x[::2] ** 2 - x[1::2]) ** 2 + (x[::2] - 1.0) ** 2),
+    [f"x{k}" for k in range(10)],
+    pag.Independent(3.0),
+)
+EXACT = -21.402087
+
+
+def two(x):
+    """Weights 0.1 and 0.9 at +3 and -3 in four dimensions, sd 0.5."""
+    means = jnp.array([[3.0] * 4, [-3.0] * 4])
+    logs = jnp.log(jnp.array([0.1, 0.9])) - 2.0 * jnp.sum((x - means) ** 2, axis=1)
+    return logsumexp(logs) - 2.0 * jnp.log(2.0 * jnp.pi * 0.25)
+
+
+TWO = pag.LogDensity(two, tuple("abcd"), pag.Uniform(-10.0, 10.0))
+EFFECTS = np.array([28.0, 8.0, -3.0, 7.0, -1.0, 1.0, 18.0, 12.0])
+ERRORS = np.array([15.0, 10.0, 16.0, 11.0, 9.0, 11.0, 10.0, 18.0])
+
+
+def schools(theta):
+    return jnp.sum(norm.logpdf(EFFECTS, theta[0] + theta[1] * theta[2:], ERRORS))
+
+
+SCHOOLS = {"mu": st.norm(0.0, 5.0), "tau": st.halfcauchy(0.0, 5.0)}
+SCHOOLS |= {f"eta{k}": st.norm() for k in range(8)}
+
+
+def run(target, **options):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return pag.sample(target, progress=False, **({"method": "smc"} | options))
+
+
+def mean_of(result, name):
+    return float(result[name].weighted(result["weight"]).mean())
+
+
+def test_eight_schools():
+    """mu, tau and ln Z by quadrature."""
+    density = pag.LogDensity(schools, list(SCHOOLS), SCHOOLS)
+    found = run(density, repeats=4)
+    error = found.attrs["log_evidence_error"]
+    assert abs(found.attrs["log_evidence"] + 31.311) < 3.5 * error and error < 0.05
+    assert mean_of(found, "mu") == pytest.approx(4.397, abs=0.25)
+    assert mean_of(found, "tau") == pytest.approx(3.598, abs=0.3)
+
+
+def test_two_modes_by_their_weights():
+    found = run(TWO, repeats=6, particles=2000)
+    error = found.attrs["log_evidence_error"]
+    assert abs(found.attrs["log_evidence"] + 4.0 * np.log(20.0)) < 3.5 * error < 0.15
+    light = float((found["a"] > 0).mean("draw").weighted(found["weight"]).mean())
+    assert light == pytest.approx(0.1, abs=0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moves", [1, 2, 6])
+def test_a_run_states_its_own_error(moves):
+    """By chi2 of 40 runs, however well they mix: more where few moves leave particles alike."""
+    found = run(ROSENBROCK, repeats=40, particles=400, moves=moves, ess=0.6, leapfrogs=4)
+    off = found["log_evidence"].values - EXACT
+    within = found.attrs["log_evidence_error_within"] * np.sqrt(40.0)
+    assert 0.5 < np.std(off, ddof=1) / within < 1.35
+    assert abs(np.mean(np.exp(off)) - 1.0) < 4.0 * np.std(np.exp(off)) / np.sqrt(40.0)
+
+
+def test_errors_of_one_run_and_of_several():
+    one = evidence(np.array([-3.0]), np.array([0.04]))
+    assert one["log_evidence_error"] == pytest.approx(0.2)
+    assert one["log_evidence_error_between"] is None
+    runs = np.array([-3.0, -3.2, -2.9, -3.1])
+    found = evidence(runs, np.full(4, 0.04))
+    square = np.var(runs, ddof=1)
+    assert found["log_evidence_error_between"] == pytest.approx(np.sqrt(square / 4))
+    both = (10 * 0.04 + 3 * square) / 13
+    assert found["log_evidence_error"] == pytest.approx(np.sqrt(both / 4))
+
+
+def test_runs_that_scatter_are_said():
+    with pytest.warns(SamplingWarning, match="ln Z of runs scatters by 1, expected 0.1"):
+        check_scatter(np.array([-3.0, -5.0, -4.0]), np.full(3, 0.01))
+    with pytest.warns(SamplingWarning, match="ln Z of a run is known to 1.5 only"):
+        check_scatter(np.array([-3.0]), np.array([2.25]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_scatter(np.array([-3.0, -3.1, -2.9]), np.full(3, 0.01))
+
+
+def test_a_density_without_a_prior_is_relative_to_its_start():
+    start = np.array([2.0, -1.0]) + np.random.default_rng(0).standard_normal((30, 2))
+    density = pag.LogDensity(lambda x: -2.0 * jnp.sum((x - 1.0) ** 2), ("x", "y"), start=start)
+    found = run(density, repeats=3)
+    exact = np.log(2.0 * np.pi / 4.0)
+    assert abs(found.attrs["log_evidence"] - exact) < 3.5 * found.attrs["log_evidence_error"]
+    x, y = found["x"].values, found["y"].values
+    np.testing.assert_allclose(
+        found["log_density"], -2.0 * ((x - 1) ** 2 + (y - 1) ** 2), atol=1e-9
+    )
+
+
+def test_refused_or_short_moves_are_repeated():
+    """A stage goes on until its moves come to two at the acceptance intended."""
+    easy = run(pag.LogDensity(lambda x: -(x[0] ** 2), ("x", "y"), pag.Independent(1.0)))
+    assert easy.attrs["gradients"] == 1024 * (1 + 5 * 2 * easy.sizes["stage"])
+    found = run(ROSENBROCK, particles=64, leapfrogs=1)
+    assert found.attrs["gradients"] > 64 * (1 + 2 * 1.2 * found.sizes["stage"])
+
+
+# Flows
+
+
+@pytest.fixture(scope="module")
+def flows():
+    return run(TWO, method="flow", chains=32, draws=300, particles=1024)
+
+
+def test_flow_enhanced_chains_go_between_modes(flows):
+    attrs = flows.attrs
+    assert attrs["r_hat"] < 1.05 and attrs["method"] == "flow"
+    assert attrs["global_acceptance"] > 0.1
+    share = float((flows["a"] > 0).mean())
+    assert share == pytest.approx(0.1, abs=4 * 0.3 / np.sqrt(attrs["ess_bulk"]))
+    assert abs(attrs["log_evidence"] + 4.0 * np.log(20.0)) < 4.0 * attrs["log_evidence_error"]
+    # The first moves are the particles', then two trajectories and twenty proposals a round.
+    assert int(flows["gradients"].sum()) < 32 * 300 * (2 * 5 + 20) / 22 * 1.1
+
+
+@pytest.mark.parametrize("after", [2, 9, 12])
+def test_the_journal_of_flows_goes_on(tmp_path, monkeypatch, after, flows):
+    put, calls = FlowJournal.put, []
+
+    def dies(self, **rows):
+        calls.append(1)
+        if len(calls) == after:
+            raise KeyboardInterrupt
+        put(self, **rows)
+
+    options = {"method": "flow", "chains": 32, "draws": 300, "particles": 1024}
+    options["journal"] = tmp_path / "run.h5"
+    monkeypatch.setattr(FlowJournal, "put", dies)
+    with pytest.raises(KeyboardInterrupt):
+        run(TWO, **options)
+    found = run(TWO, **options)
+    for name in flows.data_vars:
+        np.testing.assert_array_equal(found[name], flows[name], err_msg=name)
+    with pytest.raises(DataError, match="other inputs than now: other chains;"):
+        run(TWO, **(options | {"chains": 33}))
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"rounds": 0}, "rounds: found 0"),
+        ({"proposals": 0}, "proposals: found 0"),
+        ({"particles": 3}, "particles: found 3, expected 64 or more"),
+        ({"warmup": 3}, "warmup: no option of method 'flow'"),
+        ({"until": {"acceptance": 1}}, "until.acceptance: unknown key"),
+    ],
+)
+def test_bad_options_of_flows(options, match):
+    with pytest.raises(ConfigError, match=match):
+        run(TWO, method="flow", **options)
+
+
+def test_flows_are_for_few_unknowns():
+    many = pag.LogDensity(
+        lambda x: -jnp.sum(x**2), [f"x{k}" for k in range(65)], pag.Independent(1)
+    )
+    with pytest.raises(ConfigError, match="method 'flow': found 65 unknowns, expected at most 64"):
+        run(many, method="flow")
