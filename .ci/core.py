@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pyadjoint_gpu as pag
 
-for extra in ("matplotlib", "arviz", "mpi4py"):
+for extra in ("matplotlib", "arviz", "mpi4py", "diffrax", "optax", "blackjax", "flowjax"):
     assert importlib.util.find_spec(extra) is None, f"{extra} is installed"
 for module in pkgutil.walk_packages(pag.__path__, "pyadjoint_gpu."):
-    if module.name != "pyadjoint_gpu.__main__":
+    # Imported on use only: the command, and layers made of an extra's classes.
+    if module.name not in ("pyadjoint_gpu.__main__", "pyadjoint_gpu.sampling.flow.network"):
         importlib.import_module(module.name)
 
 grid = pag.Grid((8, 12), (1.0, 1.5))

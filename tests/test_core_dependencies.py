@@ -15,7 +15,9 @@ from slip_files import FIXED, write
 import pyadjoint_gpu as pag
 from pyadjoint_gpu.cli import main
 
-EXTRAS = ("matplotlib", "arviz", "mpi4py", "diffrax", "optax")
+EXTRAS = ("matplotlib", "arviz", "mpi4py", "diffrax", "optax", "blackjax", "flowjax", "arviz_stats")
+ON_USE = ("pyadjoint_gpu.__main__", "pyadjoint_gpu.sampling.flow.network")
+"""Modules that are imported on use only: the command, and layers made of an extra's classes."""
 NEEDS = r"matplotlib.*pip install 'pyadjoint_gpu\[plots\]'"
 
 
@@ -44,7 +46,7 @@ for name in {EXTRAS}:
     sys.modules[name] = None
 import pyadjoint_gpu
 for module in pkgutil.walk_packages(pyadjoint_gpu.__path__, "pyadjoint_gpu."):
-    if module.name != "pyadjoint_gpu.__main__":
+    if module.name not in {ON_USE}:
         importlib.import_module(module.name)
 for name in pyadjoint_gpu.__all__:
     getattr(pyadjoint_gpu, name)

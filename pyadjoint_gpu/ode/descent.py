@@ -19,9 +19,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from ..core.extras import needed
 from ..core.precision import compiled
 from ..core.progress import Task, note
-from .extras import extra
 
 Residual = Callable[[Float[Array, " n"]], Float[Array, " data"]]
 """Residuals in units of the data's errors, as a function of z."""
@@ -60,7 +60,7 @@ def descend(
 
     A gradient that is not finite counts as zero.
     """
-    optax = extra("optax")
+    optax = needed("optax", "ode")
     optimiser = optax.adam(optax.cosine_decay_schedule(rate, steps))
 
     def loss(x: Float[Array, " n"]) -> Float[Array, ""]:

@@ -40,8 +40,8 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from ..core.errors import ConfigError
+from ..core.extras import needed
 from .equations_of_state import EquationOfState, Number, exact, floats, rows, traced
-from .extras import extra
 
 TOLERANCE = 1e-11
 """Relative tolerance of steps, by Dormand and Prince's method of order 8; radius and mass have
@@ -100,7 +100,7 @@ def structure(eos: EquationOfState, log_enthalpy: Number) -> Star:
 
 @exact
 def _solve(eos: EquationOfState, log_enthalpy: Number) -> Star:
-    diffrax = extra("diffrax")
+    diffrax = needed("diffrax", "ode")
     centre = floats(log_enthalpy)
     table, innermost = eos.pieces(), eos.number(centre)
     rho_c, p_c = eos.at(centre, rows(table, innermost))

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from .extras import needed
+from ..core.extras import needed
 
 MOST = 256
 """Components whose diagnostics are computed: of more, as many, evenly spaced."""

@@ -47,6 +47,8 @@ from .windows import identity
 
 USUAL = {True: (16, 256), False: (64, 2048)}
 """Chains and particles, where evaluations are solves and where they are not."""
+MOVES = 4
+"""Trajectories of particles a stage."""
 MOST = 64
 """Most unknowns."""
 
@@ -92,7 +94,7 @@ class FlowMCMC(AsGiven, Frozen):
     leapfrogs : int
         Steps of a trajectory.
     particles : int, optional
-        256 for a problem, 2048 for a density; as many of the latest draws train the flow.
+        256 for a problem, 2048 for a density; they train the flow with as many draws.
     until : mapping, optional
         As for `MCMC`.
     batch : int
@@ -144,7 +146,8 @@ class FlowMCMC(AsGiven, Frozen):
 
     @cached_property
     def _smc(self) -> SMC:
-        return SMC(self.target, self.particles, leapfrogs=self.leapfrogs, batch=self.batch)
+        # Moves that leave no particles alike: the flow would take copies for modes.
+        return SMC(self.target, self.particles, MOVES, self.leapfrogs, batch=self.batch)
 
     def run(
         self,
@@ -290,14 +293,13 @@ class FlowRun(Run):
         return replace(state, chains=at, done=state.done + proposals), block
 
     def _history(self) -> Float[np.ndarray, "rows n"]:
-        """Rows that train the flow: as many as there are particles, of these and of the later half
-        of the chains' draws."""
+        """Rows that train the flow: the particles, and as many of the later half of the chains'
+        draws, which alone are too much alike where hardly any proposals are accepted."""
         rows = self._particles.points.x
         later = self.blocks[len(self.blocks) // 2 :]
         own = np.concatenate([b.x for b in later], axis=1).reshape(-1, self.target.size)
-        both = np.concatenate([own, rows]) if len(own) < len(rows) else own
         generator = np.random.default_rng([self.seed, 5, len(self.blocks)])
-        return both[generator.permutation(len(both))[: len(rows)]]
+        return np.concatenate([rows, own[generator.choice(len(own), len(rows))]])
 
     def _accepted(self) -> float:
         """Acceptance of the flow's proposals in the last round."""

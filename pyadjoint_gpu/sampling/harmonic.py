@@ -37,7 +37,7 @@ from numpy.typing import ArrayLike
 
 from ..core.checks import finite_array, fraction
 from ..core.errors import DataError
-from .extras import needed
+from ..core.extras import needed
 from .flow.training import fit
 
 TEMPERATURES = (0.5, 0.6, 0.7, 0.8, 0.9)

@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from ..core.extras import needed
 from ..core.precision import compiled
-from .extras import needed
 from .reference import Reference
 
 JITTER = 0.2

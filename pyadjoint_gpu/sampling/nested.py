@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..core.extras import needed
 from ..core.precision import compiled, double
-from .extras import needed
 from .target import Target, guarded
 
 LIVE = 500

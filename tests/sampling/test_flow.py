@@ -10,9 +10,9 @@ pytest.importorskip("flowjax")
 
 from flowjax.distributions import Normal
 
+from pyadjoint_gpu.core import extras
 from pyadjoint_gpu.core.errors import ConfigError, DataError, EngineError
 from pyadjoint_gpu.core.precision import double
-from pyadjoint_gpu.sampling import extras
 from pyadjoint_gpu.sampling.flow import model, network, training
 from pyadjoint_gpu.sampling.flow.architecture import Architecture
 from pyadjoint_gpu.sampling.flow.model import Flow

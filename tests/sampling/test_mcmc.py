@@ -14,8 +14,9 @@ import scipy.stats as st
 from jax.scipy.special import logsumexp
 
 import pyadjoint_gpu as pag
+from pyadjoint_gpu.core import extras
 from pyadjoint_gpu.core.errors import ConfigError, ConvergenceError, DataError, EngineError
-from pyadjoint_gpu.sampling import MCMC, SamplingWarning, extras
+from pyadjoint_gpu.sampling import MCMC, SamplingWarning
 from pyadjoint_gpu.sampling.diagnostics import diagnostics
 from pyadjoint_gpu.sampling.reference import Reference
 from pyadjoint_gpu.sampling.target import Points

@@ -23,8 +23,8 @@ from jax.scipy.linalg import solve_triangular
 from jaxtyping import Array, Float, Key
 
 from ...core.errors import DataError
+from ...core.extras import needed
 from ...core.precision import AnyArray, compiled, double
-from ..extras import needed
 from .architecture import KINDS, Architecture
 
 

@@ -14,13 +14,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax import lax
 from jaxtyping import Array, Float
 from numpy.typing import ArrayLike
 
 from ...core.checks import count, finite_array, positive
 from ...core.errors import DataError
+from ...core.extras import needed
 from ...core.precision import AnyArray, compiled, double
 from .architecture import Architecture
 from .model import Flow, base_of_whitened, network, whitened
@@ -150,7 +150,7 @@ def _training(
         (whitened(flow, rows)[0], jnp.asarray(w)) for rows, w in (used, held)
     )
     batches = len(x) // batch
-    adam = optax.scale_by_adam()
+    adam = needed("optax", "sampling").scale_by_adam()
 
     def step(state: Any, which: Array) -> tuple[Any, None]:
         parameters, moments, done = state
