@@ -2,11 +2,11 @@
 
     alpha = min(1, p(x') q(x) / (p(x) q(x'))),    x' ~ q,
 
-q a flow that is trained on the particles and on the chains' own history. Chains start from
-particles that sequential Monte Carlo has brought from the prior, in every mode that these have
-found. Training and adaptation end with the warm-up: afterwards q is fixed, and the chains are
-Markov's. (Gabrie, Rotskoff and Vanden-Eijnden 2022, PNAS 119, e2109420119; Wong, Gabrie and
-Foreman-Mackey 2023, J. Open Source Softw. 8, 5021.)
+q a flow, or one for each separate mode, trained on the particles and on the chains' own history.
+Chains start from particles that sequential Monte Carlo has brought from the prior, in every mode
+that these have found. Training and adaptation end with the warm-up: afterwards q is fixed, and the
+chains are Markov's. (Gabrie, Rotskoff and Vanden-Eijnden 2022, PNAS 119, e2109420119; Wong, Gabrie
+and Foreman-Mackey 2023, J. Open Source Softw. 8, 5021.)
 """
 
 from __future__ import annotations
@@ -34,8 +34,7 @@ from ..problem.problem import Problem
 from ..results.samples import evidence
 from . import journal as journals
 from .chains import UNTIL, ChainSettings, Run, State
-from .flow.model import Flow
-from .flow.training import fit
+from .flow.mixture import Mixture, fit_mixture
 from .kernels import Block, ChainStates, Moved, Step
 from .options import set_counts
 from .runs import within_run
@@ -66,7 +65,7 @@ class FlowJournal(journals.States):
 class FlowState(State):
     """What continues the chains, with the flow that proposes."""
 
-    flow: Flow
+    flow: Mixture
 
 
 @dataclass(frozen=True)
@@ -236,7 +235,7 @@ class FlowRun(Run):
         energy = (points.value + points.prior)[which]
         slope = (points.slope + points.prior_slope)[which]
         with phase("compiling, and training the flow"):
-            flow = fit(points.x, seed=self.seed)
+            flow = fit_mixture(points.x, seed=self.seed)
         about = identity(np.zeros(self.target.size))
         steps = Step.at(0.5 * self.target.size**-0.25, known=False)
         return FlowState(0, ChainStates(points.x[which], energy, slope), steps, about, flow)
@@ -256,7 +255,7 @@ class FlowRun(Run):
             return state
         with phase("training the flow"):
             note(f"training the flow, {self._accepted():.0%} of its proposals accepted")
-            flow = fit(self._history(), seed=self.seed + state.done, start=state.flow)
+            flow = fit_mixture(self._history(), seed=self.seed + state.done, start=state.flow)
         adapted = self._adapted(state)
         return replace(adapted, flow=flow)
 
@@ -265,7 +264,7 @@ class FlowRun(Run):
         """Independence Metropolis moves of all chains, with all proposals drawn beforehand."""
         flow, about, chains = state.flow, state.about, self.of.chains
         key = jax.random.fold_in(jax.random.key(self.seed), 2**30 + state.done)
-        drawn, log_q = map(np.asarray, flow.draw(key, chains * proposals))
+        drawn, log_q = flow.draw(key, chains * proposals)
         energy, slope = self._energies(drawn)
         n = self.target.size
         drawn, slope = (a.reshape(chains, proposals, n) for a in (drawn, slope))
@@ -273,7 +272,7 @@ class FlowRun(Run):
         chance = np.random.default_rng([self.seed, 4, state.done]).random(energy.shape)
         x = np.array(about.mean + about.root(state.chains.z))
         by_x = np.array(about.inverse_root(state.chains.slope))
-        here, q = np.array(state.chains.energy), np.asarray(flow.log_density(x))
+        here, q = np.array(state.chains.energy), flow.log_density(x)
         xs, energies, slopes = np.empty(drawn.shape), np.empty(energy.shape), np.empty(drawn.shape)
         probability = np.empty(energy.shape)
         for k in range(proposals):
@@ -316,7 +315,7 @@ class FlowRun(Run):
         if state is None:
             return None
         record = book.row("blocks", book.count_of("blocks") - 1)
-        return FlowState(**vars(state), flow=Flow.of_arrays(record["flow"]))
+        return FlowState(**vars(state), flow=Mixture.of_arrays(record["flow"]))
 
     def _more(self) -> dict[str, Any]:
         own = [b for b in self.blocks[self.of.warmup // (self._local + self._proposals) :]]

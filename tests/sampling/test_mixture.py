@@ -1,0 +1,64 @@
+"""Mixtures of flows: clusters that are apart, densities, draws, files."""
+
+import jax
+import numpy as np
+import pytest
+from scipy.special import logsumexp
+
+from pyadjoint_gpu.sampling.flow.mixture import Mixture, clusters, fit_mixture
+
+GENERATOR = np.random.default_rng(0)
+WEIGHTS = np.array([0.1, 0.15, 0.2, 0.25, 0.3])
+CENTRES = GENERATOR.uniform(-4.0, 4.0, (5, 20))
+
+
+def five(rows):
+    """Five Gaussians in 20 dimensions, and which each is of."""
+    which = GENERATOR.choice(5, rows, p=WEIGHTS)
+    return CENTRES[which] + GENERATOR.standard_normal((rows, 20)), which
+
+
+def log_five(x):
+    squares = np.sum((x[:, None] - CENTRES) ** 2, axis=2)
+    return logsumexp(np.log(WEIGHTS) - 0.5 * squares, axis=1) - 10.0 * np.log(2.0 * np.pi)
+
+
+def banana(rows):
+    x = 1.0 + np.sqrt(0.5) * GENERATOR.standard_normal(rows)
+    return np.stack([x, x**2 + np.sqrt(0.005) * GENERATOR.standard_normal(rows)], axis=1)
+
+
+def test_modes_that_are_apart_are_told():
+    x, which = five(2000)
+    shares = clusters(x)
+    assert shares.shape == (2000, 5)
+    found = np.argmax(shares, axis=1)
+    for k in range(5):
+        assert np.mean(found[which == k] == np.bincount(found[which == k]).argmax()) > 0.99
+
+
+@pytest.mark.parametrize("name", ["gaussian", "few", "correlated", "banana", "heavy"])
+def test_one_mode_is_one_cluster(name):
+    x = {
+        "gaussian": lambda: GENERATOR.standard_normal((1500, 6)),
+        "few": lambda: GENERATOR.standard_normal((300, 20)),
+        "correlated": lambda: GENERATOR.standard_normal((1500, 6)) @ np.triu(np.ones((6, 6))),
+        "banana": lambda: banana(1500),
+        "heavy": lambda: GENERATOR.standard_t(3.0, (1500, 3)),
+    }[name]()
+    assert clusters(x).shape[1] == 1
+
+
+@pytest.mark.slow
+def test_the_density_of_five_modes():
+    x, _ = five(2000)
+    found = fit_mixture(x)
+    y, log_q = found.draw(jax.random.key(0), 4000)
+    np.testing.assert_allclose(log_q, found.log_density(y), rtol=1e-12)
+    # KL(q || p), by q's own draws.
+    assert np.mean(log_q - log_five(y)) < 0.5
+    np.testing.assert_allclose(np.sort(np.exp(found.log_weights)), WEIGHTS, atol=0.03)
+    again = Mixture.of_arrays(found.arrays())
+    np.testing.assert_array_equal(again.log_density(y), found.log_density(y))
+    further = fit_mixture(x, start=found, seed=3)
+    assert len(further.flows) == 5
