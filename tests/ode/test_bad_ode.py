@@ -95,7 +95,7 @@ def test_refused(call, kind, says, monkeypatch):
         raise AssertionError("solved")
 
     for module in ("descent", "structure"):
-        monkeypatch.setattr(import_module(f"pyadjoint_gpu.ode.{module}"), "extra", forbidden)
+        monkeypatch.setattr(import_module(f"pyadjoint_gpu.ode.{module}"), "needed", forbidden)
     with pytest.raises(kind, match=says) as caught:
         call()
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 300
