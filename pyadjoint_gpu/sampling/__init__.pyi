@@ -3,6 +3,7 @@ from .fixed import LinearSMC
 from .hierarchical import HierarchicalSMC
 from .linear import Settings
 from .mcmc import MCMC
+from .population import population
 from .smc import SMC
 
 __all__ = [
@@ -12,4 +13,5 @@ __all__ = [
     "LinearSMC",
     "SamplingWarning",
     "Settings",
+    "population",
 ]
