@@ -19,10 +19,11 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float
 
+from ..core.errors import DataError
 from ..results.dataset import named
 from ..results.samples import attributes, weights_of
 from .compact import fitted
-from .evidence import APART
+from .evidence import APART, SAMPLES
 from .extras import needed
 from .flow.model import Flow
 from .harmonic import harmonic_mean
@@ -41,6 +42,9 @@ NEAR = 0.1
 def report(flow: Flow, samples: xr.Dataset, about: Mapping[str, Any], seed: int) -> xr.Dataset:
     """The report of `CompressedPosterior.report`; `about` has ln Z, where it is known."""
     x, log = _of_equal_weight(samples)
+    least = SAMPLES * x.shape[2]
+    if log.size < least:
+        raise DataError(f"samples: found {log.size}, expected at least {least}")
     told = _told(flow, x, seed)
     found = harmonic_mean(flow, x, log)
     known = float(about.get("log_evidence", np.nan))
@@ -89,11 +93,20 @@ def _of_equal_weight(
     return x.reshape(log.size, -1)[which][None], log.ravel()[which][None]
 
 
+def _thinned(values: Float[np.ndarray, "chains draws ..."]) -> Float[np.ndarray, "a b ..."]:
+    """As many as are enough, of each chain alike; short chains are one after another."""
+    chains, draws = values.shape[:2]
+    thin = -(-chains * draws // MOST)
+    if draws < 4 * FOLDS * thin:
+        values = values.reshape(1, chains * draws, *values.shape[2:])
+    return values[:, ::thin]
+
+
 def _told(flow: Flow, x: Float[np.ndarray, "chains draws n"], seed: int) -> TwoSample:
     """Base points of the samples, of which each chain is halved, against the base."""
-    chains, draws, n = x.shape
-    thin = -(-chains * draws // MOST)
-    z = np.asarray(flow.base(x[:, ::thin].reshape(-1, n))[0]).reshape(chains, -1, n)
+    x = _thinned(x)
+    n = x.shape[2]
+    z = np.asarray(flow.base(x.reshape(-1, n))[0]).reshape(x.shape)
     half = z.shape[1] // 2
     used, held = z[:, :half].reshape(-1, n), z[:, half:].reshape(-1, n)
     normal = np.random.default_rng([seed, 3]).standard_normal((len(used) + len(held), n))
@@ -110,9 +123,8 @@ def _divergences(
 ) -> Float[np.ndarray, " folds"]:
     """The mean of ln p - ln q_k of each fold. Folds are parts of all chains, one after another, of
     the same size, so that training compiles once."""
-    chains, draws, n = x.shape
-    thin = -(-chains * draws // MOST)
-    x, log = x[:, ::thin], log[:, ::thin]
+    x, log = _thinned(x), _thinned(log)
+    n = x.shape[2]
     size = x.shape[1] // FOLDS
     out = []
     for k in range(FOLDS):

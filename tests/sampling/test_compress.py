@@ -226,6 +226,13 @@ def test_the_report_of_a_good_and_of_a_wrong_one(samples, small):
     assert small.report(other).attrs["passed"] == 0
 
 
+def test_the_report_of_many_short_chains(samples, small):
+    rows = {name: samples[name].values.ravel() for name in small.names}
+    log = samples["log_density"].values.ravel()
+    short = as_samples(rows, log, chains=ROWS // 4, bounds=EDGES)
+    assert small.report(short).attrs["passed"] == 1
+
+
 def test_the_classifier_sees_what_moments_do_not():
     """Two modes of mean 0 and variance 1 in each direction; and nothing where there is nothing."""
     generator = np.random.default_rng(0)
@@ -327,6 +334,7 @@ BAD = [
         DataError,
         "samples: found the unknowns",
     ),
+    (lambda s, c: c.report(s.isel(draw=slice(5))), DataError, "samples: found 50, expected at l"),
     (lambda s, c: pag.CompressedPosterior.load("nowhere.nc"), DataError, "no such file"),
 ]
 
