@@ -32,6 +32,8 @@ FEW = 100.0
 KIND, TITLE = "compressed-posterior", "pyadjoint_gpu compressed posterior"
 FLOW = "flow_"
 """Beginning of the names of a flow's arrays in a file."""
+PRIOR = "prior_json"
+"""Attribute of a file: the distributions of the prior."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -73,7 +75,7 @@ class CompressedPosterior:
         """Write a NetCDF-4 file, whole or not at all."""
         data = self.means.copy()
         if self.prior is not None:
-            data.attrs["prior"] = as_json(self.prior)
+            data.attrs[PRIOR] = as_json(self.prior)
         arrays = self.flow.arrays()
         # The upper triangle is zero.
         arrays["factor"] = arrays["factor"][np.tril_indices(len(self.flow.mean))]
@@ -107,7 +109,7 @@ class CompressedPosterior:
         n = len(arrays["mean"])
         arrays["factor"] = np.zeros((n, n))
         arrays["factor"][np.tril_indices(n)] = data[FLOW + "factor"].values
-        prior = data.attrs.pop("prior", None)
+        prior = data.attrs.pop(PRIOR, None)
         own = [name for name in data.variables if not str(name).startswith(FLOW)]
         means = data[own]
         return CompressedPosterior(
@@ -191,7 +193,7 @@ class CompressedPosterior:
             As from `sample`, with ``weight``, of mean 1, and ``log_density`` of the new posterior.
             Attributes ``weight_ess``, the Kish effective number of draws, (sum w)^2 / sum w^2;
             ``log_evidence_change`` and its error; ``log_evidence`` with the change, where it is
-            known.
+            known. Errors are those of the draws; how good the flow is, `report` says.
 
         Raises
         ------

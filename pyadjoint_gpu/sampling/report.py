@@ -98,7 +98,7 @@ def _thinned(values: Float[np.ndarray, "chains draws ..."]) -> Float[np.ndarray,
     chains, draws = values.shape[:2]
     thin = -(-chains * draws // MOST)
     if draws < 4 * FOLDS * thin:
-        values = values.reshape(1, chains * draws, *values.shape[2:])
+        values = np.concatenate(list(values))[None]
     return values[:, ::thin]
 
 
