@@ -95,7 +95,7 @@ def _of_equal_weight(
 
 def _thinned(values: Float[np.ndarray, "chains draws ..."]) -> Float[np.ndarray, "a b ..."]:
     """As many as are enough, of each chain alike; short chains are one after another."""
-    chains, draws = values.shape[:2]
+    chains, draws = len(values), len(values[0])
     thin = -(-chains * draws // MOST)
     if draws < 4 * FOLDS * thin:
         values = np.concatenate(list(values))[None]
