@@ -104,10 +104,10 @@ def _thinned(values: Float[np.ndarray, "chains draws ..."]) -> Float[np.ndarray,
 
 def _told(flow: Flow, x: Float[np.ndarray, "chains draws n"], seed: int) -> TwoSample:
     """Base points of the samples, of which each chain is halved, against the base."""
-    x = _thinned(x)
     n = x.shape[2]
+    x = _thinned(x)
     z = np.asarray(flow.base(x.reshape(-1, n))[0]).reshape(x.shape)
-    half = z.shape[1] // 2
+    half = len(z[0]) // 2
     used, held = z[:, :half].reshape(-1, n), z[:, half:].reshape(-1, n)
     normal = np.random.default_rng([seed, 3]).standard_normal((len(used) + len(held), n))
     ess = needed("arviz_stats.base", "sampling").array_stats.ess
@@ -123,8 +123,8 @@ def _divergences(
 ) -> Float[np.ndarray, " folds"]:
     """The mean of ln p - ln q_k of each fold. Folds are parts of all chains, one after another, of
     the same size, so that training compiles once."""
-    x, log = _thinned(x), _thinned(log)
     n = x.shape[2]
+    x, log = _thinned(x), _thinned(log)
     size = x.shape[1] // FOLDS
     out = []
     for k in range(FOLDS):
