@@ -27,6 +27,7 @@ from .problem.penalty import Smoothness
 from .problem.problem import Problem
 from .problem.verify import adjoint_test, taylor_test
 from .runfiles import examples
+from .sampling.compress import CompressedPosterior, compress
 from .sampling.evidence import evidence
 from .sampling.log_density import LogDensity
 from .sampling.sample import sample
@@ -35,6 +36,7 @@ from .statistics.priors import Dense, Independent, Matern, Prior, Uniform
 from .statistics.space_time import SpaceTime
 
 __all__ = [
+    "CompressedPosterior",
     "ConfigError",
     "Control",
     "ConvergenceError",
@@ -63,6 +65,7 @@ __all__ = [
     "__version__",
     "adjoint_test",
     "block_column",
+    "compress",
     "evidence",
     "examples",
     "geophysics",

@@ -43,6 +43,10 @@ class State:
     log_evidence: float
     points: Points
 
+    @property
+    def ended(self) -> bool:
+        return self.gamma >= 1.0
+
 
 def sampled(path: Path) -> Any:
     """Samples of a sampler with two stages."""
@@ -54,7 +58,7 @@ def sampled(path: Path) -> Any:
     first = State(0.0, 1, 0.0, Points(np.ones((4, 3)), np.ones(3)))
     states = samplers.followed(
         State, path, lambda: {"seed": 1}, lambda _: first, moved,
-        moves=1, repeats=2, overwrite=False, progress=False,
+        repeats=2, overwrite=False, progress=False,
     )  # fmt: skip
     return [(s.gamma, s.log_evidence, s.points.x.tolist()) for s in states]
 

@@ -176,7 +176,7 @@ SPECIFICATIONS = {
     "HierarchicalSMC": (hierarchical, lambda s: random_of(s.run(progress=False), ["a"])),
     "SMC": (
         lambda: sampling.SMC(problem_of_one(pag.Matern(0.5, 0.2, mean=bump))),
-        lambda s: s.problem.prior.theta(np.ones(s.problem.size)),
+        lambda s: s.target.prior.theta(np.ones(s.target.size)),
     ),
     "ToeplitzMap": (lambda: decaying(4, 1), lambda m: m.matvec(np.ones((6, 7)))),
     "SpaceTime": (

@@ -4,6 +4,7 @@ from .flow_chains import FlowMCMC
 from .hierarchical import HierarchicalSMC
 from .linear import Settings
 from .mcmc import MCMC
+from .population import population
 from .smc import SMC
 
 __all__ = [
@@ -14,4 +15,5 @@ __all__ = [
     "LinearSMC",
     "SamplingWarning",
     "Settings",
+    "population",
 ]

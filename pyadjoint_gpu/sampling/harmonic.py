@@ -38,6 +38,7 @@ from numpy.typing import ArrayLike
 from ..core.checks import finite_array, fraction
 from ..core.errors import DataError
 from ..core.extras import needed
+from .flow.model import Flow
 from .flow.training import fit
 
 TEMPERATURES = (0.5, 0.6, 0.7, 0.8, 0.9)
@@ -159,6 +160,18 @@ def learned_harmonic_mean(
         good = [t for t, e in zip(TEMPERATURES, errors, strict=True) if e <= WORSE * min(errors)]
         chosen = good[0]
     return _judged(estimated(*terms(test), test, chosen), chosen)
+
+
+def harmonic_mean(
+    flow: Flow, x: ArrayLike, log_density: ArrayLike, *, temperature: float = 0.8
+) -> Harmonic:
+    """ln Z from samples as for `learned_harmonic_mean`, all for the estimate, by a flow that there
+    is. One that was fitted to the same samples is a little too good on them."""
+    places, logs = _checked(x, log_density)
+    z, log_q = (np.asarray(a) for a in flow.base(places.reshape(-1, places.shape[2])))
+    squares, plain = np.sum(z**2, axis=1).reshape(logs.shape), log_q.reshape(logs.shape) - logs
+    ln = _concentrated(squares, plain, places.shape[2], temperature)
+    return _judged(_means(ln, _ends(places, logs, ln)), temperature)
 
 
 def _checked(

@@ -310,4 +310,5 @@ def test_one_geometry():
     np.testing.assert_allclose(found["slip_sd"], sd, rtol=0.05)
     assert found["slip"].shape == (6, 1000, 4)
     alone = LinearSMC(g, smc.data, SIGMA, np.ones(4)).run()
-    assert "log_evidence_error" not in alone.attrs
+    assert "log_evidence_error_between" not in alone.attrs
+    assert alone.attrs["log_evidence_error"] == alone.attrs["log_evidence_error_within"] > 0

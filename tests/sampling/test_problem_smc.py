@@ -258,7 +258,7 @@ WRONG = [
     (lambda: small(moves=0), ConfigError, "moves: found 0"),
     (lambda: small(leapfrogs=1.5), ConfigError, "leapfrogs: found 1.5"),
     (lambda: small(ess=1.0), ConfigError, "ess: found 1.0"),
-    (lambda: SMC(3), ConfigError, "problem: found int"),  # type: ignore[arg-type]
+    (lambda: SMC(3), ConfigError, "target: found int"),  # type: ignore[arg-type]
     (
         lambda: SMC(one_number(penalty=SMOOTH)),
         ConfigError,

@@ -109,27 +109,28 @@ def initial(architecture: Architecture, key: Array) -> Parameters:
     return ravel_pytree(_parts(architecture, key)[0])[0]
 
 
+@double
 def number(architecture: Architecture) -> int:
-    """Number of parameters."""
-    return _skeleton(architecture)[0]
+    """Number of parameters, without computing any."""
+    shapes = jax.eval_shape(lambda key: _parts(architecture, key)[0], jax.random.key(0))
+    return sum(leaf.size for leaf in jax.tree.leaves(shapes))
 
 
 def bijection(architecture: Architecture, parameters: Parameters) -> AbstractBijection:
     """The map from base points z to whitened x."""
-    _, unravel, fixed = _skeleton(architecture)
+    unravel, fixed = _skeleton(architecture)
     return unwrap(eqx.combine(unravel(parameters), fixed)).bijection
 
 
 @cache
-def _skeleton(architecture: Architecture) -> tuple[int, Callable[[Parameters], Any], Any]:
-    """The number of parameters, the map from a vector to the tree of them, and the rest of the
+def _skeleton(architecture: Architecture) -> tuple[Callable[[Parameters], Any], Any]:
+    """The map from a vector of parameters to the tree of them, and the rest of the
     distribution."""
 
     @double
-    def build() -> tuple[int, Callable[[Parameters], Any], Any]:
+    def build() -> tuple[Callable[[Parameters], Any], Any]:
         tree, fixed = _parts(architecture, jax.random.key(0))
-        vector, unravel = ravel_pytree(tree)
-        return vector.size, unravel, fixed
+        return ravel_pytree(tree)[1], fixed
 
     # It may be needed first while JAX traces a function, and would then be a part of that trace;
     # another thread has none.
