@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax import lax
 from jaxtyping import Array, Float
 
+from ..core.extras import needed
 from ..core.precision import compiled, double
 
 WIDTH = 32
@@ -84,6 +84,7 @@ def _training(key: Array, used: _Rows, held: _Rows) -> tuple[Array, Array]:
     """Whether rows held out, of x and of y, are classified rightly."""
     first, order = jax.random.split(key)
     parameters = _initial(first, used.x.shape[1])
+    optax = needed("optax", "sampling")
     adam = optax.adamw(optax.cosine_decay_schedule(RATE, STEPS), weight_decay=DECAY)
 
     def loss(parameters: Any, x: Array, y: Array) -> Array:
