@@ -217,33 +217,47 @@ def test_the_journal_goes_on_where_it_was(tmp_path, monkeypatch):
 
 
 CHILD = """
-import sys, warnings
-warnings.simplefilter("ignore")
+import os, signal, sys, threading
 sys.path.insert(0, {tests!r})
-from test_mcmc import GAUSSIAN, quietly
-quietly(GAUSSIAN, draws=400, warmup=200, chains=4, method={method!r}, journal={journal!r})
-print("done")
+from pyadjoint_gpu.core.journal import Journal
+from test_mcmc import OF_METHODS, quietly
+
+put, calls = Journal.put, []
+
+def dies():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def counted(self, **rows):
+    calls.append(1)
+    if len(calls) == {after}:
+        # While it is written, or while the next ones are computed.
+        threading.Timer({delay}, dies).start()
+    put(self, **rows)
+
+Journal.put = counted
+quietly(method={method!r}, journal={journal!r}, **OF_METHODS[{method!r}])
 """
+BOX = pag.LogDensity(log_gaussian, NAMES, pag.Independent(3.0))
+OF_METHODS = {
+    "nuts": {"target": BOX, "draws": 400, "warmup": 200},
+    "mala": {"target": BOX, "draws": 400, "warmup": 200},
+    "flow": {"target": BOX, "chains": 8, "draws": 150, "particles": 256},
+    "smc": {"target": BOX, "particles": 256},
+}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["nuts", "mala"])
+@pytest.mark.parametrize("method", list(OF_METHODS))
 def test_killed_anywhere_it_gives_the_same_bits(tmp_path, method):
+    """SIGKILL, four times; that of flows also while they are trained."""
     journal, here = str(tmp_path / "run.h5"), os.path.dirname(__file__)
-    code = CHILD.format(tests=here, method=method, journal=journal)
-    kills = 0
-    for seconds in (6.0, 7.0, 8.0, 9.5, 11.0, 60.0):
-        child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
-        try:
-            child.communicate(timeout=seconds)
-            break
-        except subprocess.TimeoutExpired:
-            child.send_signal(signal.SIGKILL)
-            child.wait()
-            kills += 1
-    found = quietly(GAUSSIAN, draws=400, warmup=200, chains=4, method=method, journal=journal)
-    whole = quietly(GAUSSIAN, draws=400, warmup=200, chains=4, method=method)
-    assert kills
+    for after, delay in ((2, 0.0), (3, 0.004), (4, 0.02), (5, 0.3)):
+        code = CHILD.format(tests=here, method=method, journal=journal, after=after, delay=delay)
+        ended = subprocess.run([sys.executable, "-c", code], capture_output=True)
+        if delay < 0.1:  # later, it may have finished
+            assert ended.returncode == -signal.SIGKILL, ended.stderr.decode()[-500:]
+    options = {"method": method, **OF_METHODS[method]}
+    found, whole = quietly(journal=journal, **options), quietly(**options)
     for name in whole.data_vars:
         np.testing.assert_array_equal(found[name], whole[name], err_msg=name)
 
