@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -137,6 +138,13 @@ class Journal:
         book = cls.open(path)
         book._new = True
         return book
+
+    @classmethod
+    def optional(
+        cls, path: str | Path | None, made_with: MadeWith, *, overwrite: bool = False
+    ) -> AbstractContextManager[Self | None]:
+        """The journal at `path`, as from `start`, or None without a path."""
+        return nullcontext() if path is None else cls.start(path, made_with, overwrite=overwrite)
 
     @classmethod
     def found(

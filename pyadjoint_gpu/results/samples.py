@@ -17,6 +17,12 @@ DIMS = ("chain", "draw")
 ABOUT = ("log_density", "log_likelihood", "misfit", "weight")
 """Variables of a sample other than the unknowns."""
 
+UNKNOWNS = "unknowns"
+"""Attribute of samples: the names of the variables that hold theta, as JSON."""
+TRANSFORM = "transform"
+"""Attribute of a variable that holds a physical field: the transform of which theta is the
+value."""
+
 KIND, TITLE = "sampling", "pyadjoint_gpu samples"
 
 
@@ -71,7 +77,7 @@ def attributes(event: str, **more: Any) -> dict[str, Any]:
     """Global attributes of a sampler's Dataset."""
     device = jax.devices()[0]
     where = f"{device.platform}: {device.device_kind}"
-    return provenance(event, kind=KIND, title=TITLE, device=where, **more)
+    return provenance(event, **{"kind": KIND, "title": TITLE, "device": where} | more)
 
 
 def samples_of(result: xr.Dataset) -> xr.Dataset:

@@ -12,6 +12,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float, Int
 
+from ..core.checks import check_keys, positive
 from ..core.errors import ConvergenceError
 from ..core.journal import Journal
 from ..core.precision import double
@@ -36,6 +37,12 @@ MORE = 1.2
 """Growth of the number of draws between looks at diagnostics."""
 TRIES = 100
 """Draws of a start, of which one must have a density."""
+
+
+def check_until(until: Mapping[str, float] | None) -> None:
+    """Raise a `ConfigError` unless `until` has positive numbers of `UNTIL`."""
+    for key, value in check_keys(until or {}, UNTIL, "until").items():
+        positive(f"until.{key}", value)
 
 
 class ChainSettings(NamedTuple):
@@ -163,10 +170,14 @@ class Run:
                 f"start: there is no density where {np.count_nonzero(bad)} of {len(bad)} chains"
                 " start; give other points, or a prior of what is possible"
             )
-        about = identity(np.zeros(self.target.size))
+        return self._begun_at(points)
+
+    def _begun_at(self, points: Points) -> State:
+        """The state before the first transition of chains at these points."""
         energy, slope = points.value + points.prior, points.slope + points.prior_slope
         steps = Step.at(0.5 * self.target.size**-0.25, known=False)
-        return State(0, ChainStates(x, energy, slope), steps, about)
+        about = identity(np.zeros(self.target.size))
+        return State(0, ChainStates(points.x, energy, slope), steps, about)
 
     def _starts(self) -> Float[np.ndarray, "chains n"]:
         if not isinstance(self.start, str):
@@ -254,9 +265,12 @@ class Run:
         for record in records:
             block = record["block"]
             self.blocks.append(Block(**block | {"moved": Moved(**block["moved"])}))
-        last = records[-1]
-        chains, steps = ChainStates(**last["chains"]), Step(**last["steps"])
-        return State(last["done"], chains, steps, Reference(**last["about"]))
+        return self._recorded(records[-1])
+
+    def _recorded(self, record: dict[str, Any]) -> State:
+        """The state of a record."""
+        chains, steps = ChainStates(**record["chains"]), Step(**record["steps"])
+        return State(record["done"], chains, steps, Reference(**record["about"]))
 
     def _more(self) -> dict[str, Any]:
         """Further attributes of a result."""

@@ -18,12 +18,20 @@ from ..core.checks import check_kind, count, real_array
 from ..core.errors import ConfigError, DataError
 from ..lti.files import read_netcdf
 from ..results.dataset import clean, named, provenance, save
-from ..results.samples import DIMS, attributes, sample_coordinates, samples_of, weights_of
+from ..results.samples import (
+    DIMS,
+    UNKNOWNS,
+    attributes,
+    sample_coordinates,
+    samples_of,
+    weights_of,
+)
 from .checks import SamplingWarning
 from .compact import fitted
-from .evidence import MOST, SAMPLES
+from .evidence import SAMPLES
+from .flow.architecture import MOST
 from .flow.model import Flow
-from .line import UNKNOWNS, inside, off_line, on_line, onto_line
+from .line import inside, off_line, on_line, onto_line
 from .report import report
 from .reweighting import Distributions, PriorLike, as_json, check_prior, log_ratio, of_json
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import jax.numpy as jnp
@@ -14,7 +13,7 @@ from jaxtyping import Array, Float
 from ..core.errors import ConfigError, ConvergenceError, DataError
 from ..core.precision import double
 from ..results.dataset import Variables, named
-from ..results.samples import DIMS, attributes
+from ..results.samples import DIMS, UNKNOWNS, attributes
 from ..statistics.densities import BoundPrior, Diagonal
 from ..statistics.marginals import Marginals
 from .log_density import LogDensity
@@ -135,19 +134,17 @@ class DensityTarget(Target):
 
     def describe(self, event: str, **more: Any) -> dict[str, Any]:
         names = self.density.names
-        return attributes(f"{event} of {', '.join(names)}", unknowns=json.dumps(names), **more)
-
-    @cached_property
-    def _probes(self) -> Particles:
-        return self.drawn(np.random.default_rng(0), PROBED)
+        more[UNKNOWNS] = json.dumps(names)
+        return attributes(f"{event} of {', '.join(names)}", **more)
 
     @double
     def made_with(self) -> dict[str, Any]:
-        found = self.evaluate(self._probes)
+        probes = self.drawn(np.random.default_rng(0), PROBED)
+        found = self.evaluate(probes)
         return {
             "function": [self.density.function, found.value, found.slope],
             "names": self.density.names,
-            "prior": [self.density.prior, self.thetas(self._probes), found.prior],
+            "prior": [self.density.prior, self.thetas(probes), found.prior],
             "start": self.density.start,
             "gradient": self.density.gradient,
         }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from itertools import combinations
 from typing import NamedTuple
 
@@ -9,23 +11,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
-from jaxtyping import Float
 
 from ..core.checks import check_choice, count
 from ..core.errors import ConfigError, DataError
 from ..core.precision import compiled, double
 from ..results.dataset import named
 from ..results.samples import attributes
+from .flow.architecture import MOST
 from .harmonic import learned_harmonic_mean
 from .line import on_line
 from .nested import nested
+from .runs import taken
 from .smc import SMC
-from .target import Target
+from .target import Points, Target
 from .targets import Sampled, target_of
 
 METHODS = ("harmonic", "smc", "nested", "laplace")
-MOST = 64
-"""Unknowns up to which a flow is fitted."""
 SAMPLES = 20
 """Samples that a flow needs for each unknown."""
 APART = 3.0
@@ -85,8 +86,10 @@ def evidence(
     check_choice("method", method, (*METHODS, "all"))
     seed = count("seed", seed, 0)
     made = target_of(target, 32) if target is not None else None
+    # Searched for once, where a method needs it.
+    mode = cache(lambda: highest_mode(made, seed)) if made is not None else None
     wanted = METHODS if method == "all" else (method,)
-    found = {name: _estimate(name, samples, target, made, seed) for name in wanted}
+    found = {name: _estimate(name, samples, target, made, mode, seed) for name in wanted}
     if method != "all" and found[method].reason:
         raise DataError(f"method {method!r}: {found[method].reason}")
     by_smc = "log_evidence" in samples.attrs
@@ -136,19 +139,25 @@ def _dataset(found: dict[str, Estimate], by_smc: bool, seed: int) -> xr.Dataset:
             certified=status == "certified",
             status=status,
             seed=seed,
-        )
-        | {"kind": "evidence", "title": "pyadjoint_gpu evidence"},
+            kind="evidence",
+            title="pyadjoint_gpu evidence",
+        ),
     )
 
 
 def _estimate(
-    method: str, samples: xr.Dataset, given: Sampled | None, target: Target | None, seed: int
+    method: str,
+    samples: xr.Dataset,
+    given: Sampled | None,
+    target: Target | None,
+    mode: Callable[[], Points] | None,
+    seed: int,
 ) -> Estimate:
     if method == "harmonic":
         return _harmonic(samples, seed)
     if method == "smc" and "log_evidence" in samples.attrs:
         return Estimate(samples.attrs["log_evidence"], samples.attrs["log_evidence_error"])
-    if given is None or target is None:
+    if given is None or target is None or mode is None:
         return _none("it needs the target: evidence(samples, problem)")
     if method == "smc":
         attrs = SMC(given).run(seed=seed, progress=False).attrs
@@ -157,10 +166,9 @@ def _estimate(
         return _none("it needs a LogDensity of JAX operations")
     if not target.has_prior:
         return _none("it needs a prior")
-    mode, energy = highest_mode(target, seed)
     if method == "nested":
-        return Estimate(*nested(target, seed=seed, peak=-_misfit(target, mode))[:2])
-    return Estimate(_laplace(target, mode, energy), np.nan)
+        return Estimate(*nested(target, seed=seed, peak=-float(mode().value[0])))
+    return Estimate(_laplace(target, mode()), np.nan)
 
 
 def _none(reason: str) -> Estimate:
@@ -182,29 +190,25 @@ SEARCHES = 8
 """Draws of the prior from which modes are searched for."""
 
 
-def highest_mode(target: Target, seed: int) -> tuple[Float[np.ndarray, " n"], float]:
-    """x of the highest mode found, and U = Phi + Psi there."""
+def highest_mode(target: Target, seed: int) -> Points:
+    """The one point of the highest mode found."""
     starts = target.drawn(np.random.default_rng([seed, 2]), SEARCHES)
     modes = np.stack([target.mode(start=start) for start in (None, *starts)])
     at = target.evaluate(modes)
-    k = int(np.argmin(at.value + at.prior))
-    return modes[k], float(at.value[k] + at.prior[k])
-
-
-def _misfit(target: Target, x: Float[np.ndarray, " n"]) -> float:
-    return float(target.evaluate(x[None]).value[0])
+    return taken(at, np.argmin(at.value + at.prior, keepdims=True))
 
 
 @double
-def _laplace(target: Target, mode: Float[np.ndarray, " n"], energy: float) -> float:
+def _laplace(target: Target, mode: Points) -> float:
     """ln Z of the Gaussian at a mode: -U + n/2 ln 2 pi - ln det H / 2, U and its Hessian H by x."""
 
     def plain(x: jax.Array) -> jax.Array:
         return target.misfit(target.theta(x)) + target.potential(x)
 
-    curvature = np.asarray(compiled(jax.hessian(plain))(jnp.asarray(mode)))
+    curvature = np.asarray(compiled(jax.hessian(plain))(jnp.asarray(mode.x[0])))
     sign, log_det = np.linalg.slogdet(curvature)
     if sign <= 0:
         raise ConfigError("method 'laplace': the Hessian at the mode is not positive definite")
     constant = target.log_normaliser + target.constant
+    energy = float(mode.value[0] + mode.prior[0])
     return constant - energy + 0.5 * (target.size * float(np.log(2 * np.pi)) - float(log_det))

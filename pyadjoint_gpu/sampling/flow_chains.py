@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import Executor
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +23,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float, Int
 
-from ..core.checks import check_keys, count, positive
+from ..core.checks import count
 from ..core.errors import ConfigError
 from ..core.frozen import Frozen
 from ..core.pickling import AsGiven
@@ -33,23 +32,21 @@ from ..core.progress import Task, note, phase, progress_bar
 from ..problem.problem import Problem
 from ..results.samples import evidence
 from . import journal as journals
-from .chains import UNTIL, ChainSettings, Run, State
+from .chains import ChainSettings, Run, State, check_until
+from .flow.architecture import MOST
 from .flow.mixture import Mixture, fit_mixture
-from .kernels import Block, ChainStates, Moved, Step
+from .kernels import Block, ChainStates, Moved
 from .options import set_counts
-from .runs import within_run
+from .runs import taken, within_run
 from .smc import SMC
 from .smc import State as Particles
 from .target import Target
 from .targets import Sampled, target_of
-from .windows import identity
 
 USUAL = {True: (16, 256), False: (64, 2048)}
 """Chains and particles, where evaluations are solves and where they are not."""
 MOVES = 4
 """Trajectories of particles a stage."""
-MOST = 64
-"""Most unknowns."""
 
 
 class FlowJournal(journals.States):
@@ -123,8 +120,7 @@ class FlowMCMC(AsGiven, Frozen):
         if self.particles is None:
             self._set(particles=max(particles, int(self.chains or 1)))
         set_counts(self, chains=1, draws=4, rounds=1, local=1, proposals=1, leapfrogs=1, batch=1)
-        for key in check_keys(self.until or {}, UNTIL, "until"):
-            positive(f"until.{key}", (self.until or {})[key])
+        check_until(self.until)
         size = self._target.size
         if size > MOST:
             raise ConfigError(
@@ -181,10 +177,8 @@ class FlowMCMC(AsGiven, Frozen):
             settings, self._target, self._smc, (self.local, self.proposals), seed, executor
         )
         with (
-            (
-                nullcontext()
-                if journal is None
-                else FlowJournal.start(journal, lambda: self._made_with(seed), overwrite=overwrite)
+            FlowJournal.optional(
+                journal, lambda: self._made_with(seed), overwrite=overwrite
             ) as book,
             progress_bar(shown=progress, unit="moves", desc="flow") as bar,
         ):
@@ -232,13 +226,9 @@ class FlowRun(Run):
         generator = np.random.default_rng([self.seed, 3])
         points = particles.points
         which = generator.permutation(len(points.x))[: self.of.chains]
-        energy = (points.value + points.prior)[which]
-        slope = (points.slope + points.prior_slope)[which]
         with phase("compiling, and training the flow"):
             flow = fit_mixture(points.x, seed=self.seed)
-        about = identity(np.zeros(self.target.size))
-        steps = Step.at(0.5 * self.target.size**-0.25, known=False)
-        return FlowState(0, ChainStates(points.x[which], energy, slope), steps, about, flow)
+        return FlowState(**vars(self._begun_at(taken(points, which))), flow=flow)
 
     def _advanced(self, state: State) -> State:
         assert isinstance(state, FlowState)
@@ -310,15 +300,12 @@ class FlowRun(Run):
         assert isinstance(state, FlowState)
         return super()._record(state) | {"flow": state.flow.arrays()}
 
-    def _resumed(self, book: Any) -> State | None:
-        state = super()._resumed(book)
-        if state is None:
-            return None
-        record = book.row("blocks", book.count_of("blocks") - 1)
-        return FlowState(**vars(state), flow=Mixture.of_arrays(record["flow"]))
+    def _recorded(self, record: dict[str, Any]) -> State:
+        flow = Mixture.of_arrays(record["flow"])
+        return FlowState(**vars(super()._recorded(record)), flow=flow)
 
     def _more(self) -> dict[str, Any]:
-        own = [b for b in self.blocks[self.of.warmup // (self._local + self._proposals) :]]
+        own = self.blocks[self.of.warmup // (self._local + self._proposals) :]
         rate = np.mean(np.concatenate([b.moved.acceptance[:, self._local :] for b in own], axis=1))
         log_z = np.array([self._particles.log_evidence + self.target.constant])
         within = np.array([within_run(self._particles)])

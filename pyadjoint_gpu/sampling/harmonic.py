@@ -144,10 +144,7 @@ def learned_harmonic_mean(
     flow = fit(places[train].reshape(-1, places.shape[2]), seed=seed)
 
     def terms(part: Part) -> tuple[np.ndarray, np.ndarray]:
-        rows = places[part]
-        z, log_q = (np.asarray(a) for a in flow.base(rows.reshape(-1, rows.shape[2])))
-        shape = rows.shape[:2]
-        return np.sum(z**2, axis=1).reshape(shape), log_q.reshape(shape) - logs[part]
+        return _terms(flow, places[part], logs[part])
 
     def estimated(squares: np.ndarray, plain: np.ndarray, part: Part, t: float) -> Means:
         found = _concentrated(squares, plain, places.shape[2], t)
@@ -168,9 +165,7 @@ def harmonic_mean(
     """ln Z from samples as for `learned_harmonic_mean`, all for the estimate, by a flow that there
     is. One that was fitted to the same samples is a little too good on them."""
     places, logs = _checked(x, log_density)
-    z, log_q = (np.asarray(a) for a in flow.base(places.reshape(-1, places.shape[2])))
-    squares, plain = np.sum(z**2, axis=1).reshape(logs.shape), log_q.reshape(logs.shape) - logs
-    ln = _concentrated(squares, plain, places.shape[2], temperature)
+    ln = _concentrated(*_terms(flow, places, logs), places.shape[2], temperature)
     return _judged(_means(ln, _ends(places, logs, ln)), temperature)
 
 
@@ -198,6 +193,14 @@ def _parts(chains: int, draws: int) -> tuple[Part, Part, Part]:
     chooses = np.arange(len(others)) % 4 == 3
     whole = slice(None)
     return (others[~chooses], whole), (others[chooses], whole), (np.arange(0, chains, 2), whole)
+
+
+def _terms(
+    flow: Flow, x: Float[np.ndarray, "chains draws n"], logs: Float[np.ndarray, "chains draws"]
+) -> tuple[Float[np.ndarray, "chains draws"], Float[np.ndarray, "chains draws"]]:
+    """|z|^2 and ln(q / p)."""
+    z, log_q = (np.asarray(a) for a in flow.base(x.reshape(-1, x.shape[2])))
+    return np.sum(z**2, axis=1).reshape(logs.shape), log_q.reshape(logs.shape) - logs
 
 
 def _concentrated(

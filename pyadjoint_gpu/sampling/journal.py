@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TypeVar, get_type_hints
 
@@ -62,11 +61,7 @@ def followed(
     Run number k begins with `first(k)`, and each move is `moved(state, k)`.
     """
     with (
-        (
-            nullcontext()
-            if journal is None
-            else States.start(journal, made_with, overwrite=overwrite)
-        ) as book,
+        States.optional(journal, made_with, overwrite=overwrite) as book,
         progress_bar(shown=progress, unit="moves", desc="SMC") as bar,
     ):
         return follow(kind, book, bar, first, moved, repeats)

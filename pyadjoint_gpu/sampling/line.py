@@ -18,13 +18,7 @@ from jaxtyping import Bool, Float
 from scipy.special import expit
 
 from ..core.errors import DataError
-from ..results.samples import samples_of
-
-UNKNOWNS = "unknowns"
-"""Attribute of samples: the names of the variables that hold theta, as JSON."""
-TRANSFORM = "transform"
-"""Attribute of a variable that holds a physical field: the transform of which theta is the
-value."""
+from ..results.samples import TRANSFORM, UNKNOWNS, samples_of
 
 
 def on_line(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import Executor
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,12 +14,12 @@ import xarray as xr
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 
-from ..core.checks import check_choice, check_keys, count, finite_array, positive
+from ..core.checks import check_choice, count, finite_array
 from ..core.errors import ConfigError, DataError
 from ..core.frozen import Frozen
 from ..core.pickling import AsGiven
 from ..core.progress import progress_bar
-from .chains import UNTIL, ChainSettings, ChainsJournal, Run
+from .chains import ChainSettings, ChainsJournal, Run, check_until
 from .options import set_counts
 from .target import Target
 from .targets import Sampled, target_of
@@ -79,8 +78,7 @@ class MCMC(AsGiven, Frozen):
     def __post_init__(self) -> None:
         check_choice("method", self.method, METHODS)
         set_counts(self, chains=1, draws=4, warmup=0, leapfrogs=1, depth=1, batch=1)
-        for key in check_keys(self.until or {}, UNTIL, "until"):
-            positive(f"until.{key}", (self.until or {})[key])
+        check_until(self.until)
         _ = self._start
 
     @cached_property
@@ -156,12 +154,8 @@ class MCMC(AsGiven, Frozen):
         settings = ChainSettings(self.method, **own, until=self.until or {})
         run = Run(settings, self._target, self._start, seed, executor)
         with (
-            (
-                nullcontext()
-                if journal is None
-                else ChainsJournal.start(
-                    journal, lambda: self._made_with(seed), overwrite=overwrite
-                )
+            ChainsJournal.optional(
+                journal, lambda: self._made_with(seed), overwrite=overwrite
             ) as book,
             progress_bar(
                 total=self.warmup + self.draws, shown=progress, unit="draws", desc=self.method

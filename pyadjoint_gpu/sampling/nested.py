@@ -30,11 +30,10 @@ MOST = 4000
 
 
 class Nested(NamedTuple):
-    """ln Z, its error, and evaluations of the likelihood."""
+    """ln Z and its error."""
 
     log_evidence: float
     error: float
-    evaluations: int
 
 
 @double
@@ -66,11 +65,4 @@ def nested(target: Target, *, seed: int = 0, live: int = LIVE, peak: float = -np
         dead.append(gone)
     logs = utils.log_weights(end, utils.finalise(state, dead, update_info=False), shape=DRAWN)
     each = np.asarray(jax.nn.logsumexp(logs, axis=0)) + target.constant
-    evaluations = sum(_evaluations(gone) for gone in dead) + live
-    return Nested(float(np.mean(each)), float(np.std(each)), evaluations)
-
-
-def _evaluations(gone: Any) -> int:
-    info = gone.update_info
-    counts = [getattr(info, name, 0) for name in ("num_expansions", "num_shrink")]
-    return int(sum(np.sum(np.asarray(c)) for c in counts))
+    return Nested(float(np.mean(each)), float(np.std(each)))

@@ -10,18 +10,19 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from ..core.pickling import AsGiven
 from ..problem.problem import Problem
 from ..problem.specification import problem_parts
 from ..problem.variables import transformed_attributes
 from ..results.dataset import Variables, describe, grid_coordinates, named
-from ..results.samples import DIMS, KIND, TITLE
+from ..results.samples import DIMS, KIND, TITLE, TRANSFORM
 from .options import check_names
 from .runs import pooled
 from .target import Particles, Target
 
 
 @dataclass(frozen=True)
-class Solved:
+class Solved(AsGiven):
     """Phi, the misfit, by a forward and an adjoint solve a row."""
 
     problem: Problem
@@ -34,9 +35,6 @@ class Solved:
     def __call__(self, theta: Particles) -> tuple[Float[np.ndarray, " particles"], Particles]:
         found = self._likelihood.evaluate_many(theta, batch=self.batch)
         return found.misfit, found.gradient
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"problem": self.problem, "batch": self.batch}
 
 
 class ProblemTarget(Target):
@@ -175,4 +173,4 @@ def _bounds(part: Any) -> dict[str, Any]:
         return {}
     bounds = part.physical.bounds if part.physical.transform == "logistic" else None
     ends = {} if bounds is None else {"valid_min": bounds[0], "valid_max": bounds[1]}
-    return {"transform": part.physical.transform} | ends
+    return {TRANSFORM: part.physical.transform} | ends

@@ -21,6 +21,7 @@ from jaxtyping import Array, Bool, Float
 from ..core.precision import compiled, double
 from .kernels import Block, ChainStates, Kernel, Moved, Step
 from .reference import Reference
+from .runs import accepted
 
 Rows = Float[np.ndarray, "rows n"]
 Energies = Callable[[Rows], tuple[Float[np.ndarray, " rows"], Rows]]
@@ -82,16 +83,10 @@ _looked_up.defvjp(_forward, _backward)
 
 
 class Replayed:
-    """Transitions as `kernels.traced` makes them, where the host computes energies.
-
-    Attributes
-    ----------
-    calls : int
-        Calls of `energies` so far.
-    """
+    """Transitions as `kernels.traced` makes them, where the host computes energies."""
 
     def __init__(self, kernel: Kernel, energies: Energies):
-        self.kernel, self.energies, self.calls = kernel, energies, 0
+        self.kernel, self.energies = kernel, energies
 
     @double
     def __call__(
@@ -124,7 +119,7 @@ class Replayed:
             which, at = every[ended], done[ended]
             for field, values in zip(kept, moved, strict=True):
                 field[which, at] = values[ended]
-            chains = jax.tree.map(partial(_chosen, ended), new, chains)
+            chains = accepted(ended, new, chains)
             x[which, at] = about.mean + about.root(chains.z[ended])
             if adapt:
                 slopes[which, at] = about.inverse_root(chains.slope[ended])
@@ -147,17 +142,12 @@ class Replayed:
     ) -> Known:
         """What is known, and the energies at z of the chains that wait."""
         energy, by_x = self.energies(about.mean + about.root(z))
-        self.calls += 1
         which = np.flatnonzero(waiting)
         at = number[which]
         known.z[which, at] = z
         known.energy[which, at] = energy
         known.slope[which, at] = about.root(by_x)
         return known
-
-
-def _chosen(mask: np.ndarray, new: np.ndarray, old: np.ndarray) -> np.ndarray:
-    return np.where(mask.reshape(-1, *[1] * (new.ndim - 1)), new, old)
 
 
 @cache

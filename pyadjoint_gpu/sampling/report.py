@@ -74,8 +74,9 @@ def report(flow: Flow, samples: xr.Dataset, about: Mapping[str, Any], seed: int)
             reason=found.reason,
             folds=FOLDS,
             log_evidence_of_samples=known if np.isfinite(known) else None,
-        )
-        | {"kind": "report", "title": "pyadjoint_gpu report of a compressed posterior"},
+            kind="report",
+            title="pyadjoint_gpu report of a compressed posterior",
+        ),
     )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ..core.errors import ConfigError
+from ..statistics.marginals import drawn
 from .options import check_names
 
 Theta = Float[np.ndarray, "particles parameters"]
@@ -48,8 +49,7 @@ class ThetaPrior:
 
     def draw(self, generator: np.random.Generator, count: int) -> Theta:
         """`count` samples of theta."""
-        each = self.distributions.values()
-        return np.column_stack([d.rvs(size=count, random_state=generator) for d in each])
+        return drawn(self.distributions, generator, count)
 
     def log_density(self, theta: Theta) -> Float[np.ndarray, " particles"]:
         """ln p(theta) of each row."""

@@ -133,8 +133,15 @@ class Marginals:
 
     def draw(self, generator: np.random.Generator, count: int) -> Float[np.ndarray, "draws n"]:
         """Samples of theta."""
-        each = self.distributions.values()
-        return np.column_stack([d.rvs(size=count, random_state=generator) for d in each])
+        return drawn(self.distributions, generator, count)
+
+
+def drawn(
+    distributions: Mapping[str, Any], generator: np.random.Generator, count: int
+) -> Float[np.ndarray, "draws n"]:
+    """Samples of independent distributions of `scipy.stats`, a column each."""
+    each = distributions.values()
+    return np.column_stack([d.rvs(size=count, random_state=generator) for d in each])
 
 
 def _standard(d: Any) -> Any:

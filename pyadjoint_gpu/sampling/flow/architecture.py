@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from ...core.checks import check_choice, count
 
 KINDS = ("spline", "affine")
+MOST = 64
+"""Components up to which samplers and their users fit flows."""
 REACH = 6.0
 """Splines map whitened components within this distance of their mean, and leave those beyond."""
 
