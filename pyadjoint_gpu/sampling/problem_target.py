@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -15,7 +16,7 @@ from ..problem.problem import Problem
 from ..problem.specification import problem_parts
 from ..problem.variables import transformed_attributes
 from ..results.dataset import Variables, describe, grid_coordinates, named
-from ..results.samples import DIMS, KIND, TITLE, TRANSFORM
+from ..results.samples import DIMS, KIND, TITLE, TRANSFORM, UNKNOWNS
 from .options import check_names
 from .runs import pooled
 from .target import Particles, Target
@@ -144,6 +145,7 @@ class ProblemTarget(Target):
 
     def describe(self, event: str, **attributes: Any) -> dict[str, Any]:
         names = ", ".join(c.name for c in self.problem.controls)
+        attributes[UNKNOWNS] = json.dumps([_holder(c) for c in self.problem.parts])
         return describe(
             f"{event} of {names}", self.problem.engine, kind=KIND, title=TITLE, **attributes
         )

@@ -211,6 +211,7 @@ def test_few_effective_draws_are_told(conjugate):
         conjugate.reweight({"x": st.norm(-4.0, 0.1)}, draws=1000)
 
 
+@pytest.mark.slow
 def test_the_report_of_a_good_and_of_a_wrong_one(samples, small):
     good = small.report(samples)
     assert good.attrs["passed"] == 1, good

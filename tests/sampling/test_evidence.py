@@ -94,6 +94,34 @@ def test_a_first_order_phase_transition_is_not_certified():
     assert np.isnan(found.attrs["log_evidence"])
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("basis", ["constant", "field"])
+def test_the_evidence_of_a_problem(basis):
+    """One number by quadrature; a field of three cells by SMC, which knows it apart from that."""
+    grid = pag.Grid((3,), (1.0,))
+    model = pag.models.Darcy(grid, [pag.Well(0.7, 1.0)], fixed_pressure={"x_min": 0.0})
+    points = np.linspace(0.1, 0.9, 5)[:, None]
+    data = pag.synthetic.observe(model, {"permeability": 2.0}, points, noise=0.1)
+    control = pag.Control(
+        "permeability", 1.0, transform="log", basis=basis, prior=pag.Independent(1.0)
+    )
+    problem = pag.Problem(model, control, pag.LeastSquares(data), engine="embedded")
+    samples = quietly(problem, "nuts", chains=40, draws=150, warmup=100)
+    found = pag.evidence(samples, problem, method="all")
+    assert found["reason"].values.tolist()[:2] == ["", ""], found["reason"].values
+    assert found.attrs["status"] == "certified", found
+    if basis == "constant":
+        at = np.linspace(-5.0, 5.0, 801)
+        logs = -problem.evaluate_many(at[:, None], batch=64).misfit - 0.5 * at**2
+        exact = logsumexp(logs) + np.log(0.0125 / np.sqrt(2 * np.pi)) + problem.log_normaliser
+        assert abs(found.attrs["log_evidence"] - exact) < 3.5 * found.attrs["log_evidence_error"]
+    x, log = on_line(samples)
+    assert x.shape == (40, 150, 1 if basis == "constant" else 3)
+    np.testing.assert_array_equal(log, samples["log_density"])
+    theta = np.log(samples["permeability"].values[..., : x.shape[2]])
+    np.testing.assert_allclose(x, theta, rtol=1e-12, atol=1e-12)
+
+
 def test_verdicts():
     near, far = Estimate(1.0, 0.1), Estimate(2.0, 0.1)
     vague, refused = Estimate(9.0, 5.0), Estimate(np.nan, np.nan, "no")

@@ -144,6 +144,7 @@ def test_flow_enhanced_chains_go_between_modes(flows):
     assert int(flows["gradients"].sum()) < 32 * 300 * (2 * 5 + 20) / 22 * 1.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [2, 9, 12])
 def test_the_journal_of_flows_goes_on(tmp_path, monkeypatch, after, flows):
     put, calls = FlowJournal.put, []
