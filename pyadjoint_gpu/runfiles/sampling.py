@@ -209,11 +209,6 @@ class Sampling(Kind):
             )
         for key in given.keys() & _ONLY_UNKNOWN:
             raise ConfigError(f"sampler.{key}: unknown key where the whole geometry is fixed")
-        if self.output.journal is not None:
-            raise ConfigError(
-                "output.journal: found one, but the whole geometry is fixed; such a problem is"
-                " sampled in one piece, without a journal"
-            )
         return self
 
     def build(self) -> SlipCase:

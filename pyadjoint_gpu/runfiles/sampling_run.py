@@ -5,13 +5,11 @@ from __future__ import annotations
 import hashlib
 import time
 import warnings
-from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from ..core.precision import double
-from ..core.progress import phase, progress_bar
 from ..geophysics.slip_data import AXES, DISPLACEMENT
 from ..results.dataset import MISSING, clean, named
 from ..results.samples import DIMS, weights_of
@@ -45,17 +43,16 @@ def run(case: SlipCase, *, overwrite: bool = False, progress: bool | None = None
     makes maps of them; warnings of the sampler are in the attribute ``warnings``, one a line.
     """
     journal, sampler, table = case.file.writes.get("journal"), case.sampler, case.file.sampler
-    options: dict[str, Any] = {"seed": table.seed, "repeats": table.repeats}
     began = time.perf_counter()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", SamplingWarning)
-        if isinstance(sampler, HierarchicalSMC):
-            options |= {"journal": journal, "overwrite": overwrite, "progress": progress}
-            result = sampler.run(**options)
-        else:
-            bar = progress_bar(shown=progress, desc="SMC", unit="runs", total=table.repeats)
-            with bar, phase("compiling, and sampling"):
-                result = sampler.run(**options)
+        result = sampler.run(
+            seed=table.seed,
+            repeats=table.repeats,
+            journal=journal,
+            overwrite=overwrite,
+            progress=progress,
+        )
     said: dict[str, None] = {}  # an ordered set
     for w in caught:
         if issubclass(w.category, SamplingWarning):
@@ -114,13 +111,10 @@ def plan(case: SlipCase, *, overwrite: bool = False) -> tuple[str, str]:
     """One line about what `run` does, and what its journal has of it already."""
     sampler, table, fault = case.sampler, case.file.sampler, case.file.fault
     runs, journal = table.repeats, case.file.writes.get("journal")
+    size = (sampler.settings if isinstance(sampler, LinearSMC) else sampler).particles
     done = []
-    if isinstance(sampler, LinearSMC):
-        size = sampler.settings.particles
-    else:
-        size = sampler.particles
-        if journal is not None:
-            done = sampler.started(journal, seed=table.seed, overwrite=overwrite)
+    if journal is not None:
+        done = sampler.started(journal, seed=table.seed, overwrite=overwrite)
     text = (
         f"{runs} run{'s' * (runs > 1)} of {size} samples of"
         f" {', '.join([*(fault.priors if fault else ()), 'slip'])}, given"

@@ -145,9 +145,10 @@ def estimate(
 
 
 @contextmanager
-def workers(executor: Executor | None, work: Work) -> Iterator[Executor | None]:
-    """An executor that can do the work: a pool that forks is replaced by one that does not, since
-    JAX's threads do not survive a fork and a process would wait for them forever."""
+def workers(executor: Executor | None, forward: Forward | None = None) -> Iterator[Executor | None]:
+    """An executor that can do work with JAX, and with `forward` where there is one: a pool that
+    forks is replaced by one that does not, since JAX's threads do not survive a fork and a process
+    would wait for them forever."""
     if executor is not None and not isinstance(executor, Executor):
         raise ConfigError(
             f"executor: found {type(executor).__name__}, expected a concurrent.futures.Executor"
@@ -156,10 +157,10 @@ def workers(executor: Executor | None, work: Work) -> Iterator[Executor | None]:
         yield executor
         return
     try:
-        pickle.dumps(work.forward)
+        pickle.dumps(forward)
     except Exception as error:
         raise ConfigError(
-            f"forward: found {work.forward!r}, which cannot be sent to the executor's processes"
+            f"forward: found {forward!r}, which cannot be sent to the executor's processes"
             f" ({error}); expected a function of a module, or Fault.forward"
         ) from None
     given: Any = executor

@@ -216,7 +216,7 @@ class HierarchicalSMC(AsGiven, Frozen):
             Where there is reason not to trust the result.
         """
         seed, repeats = count("seed", seed, 0), count("repeats", repeats)
-        with workers(executor, self._work) as pool:
+        with workers(executor, self.forward) as pool:
             outer = PseudoMarginal(
                 self._work, self._theta_prior, self.particles, self.moves, self.ess, pool
             )
@@ -251,11 +251,7 @@ class HierarchicalSMC(AsGiven, Frozen):
         DataError
             As by `run`.
         """
-        found = journals.States.found(journal, lambda: self._made_with(seed), overwrite=overwrite)
-        if found is None:
-            return []
-        with found:
-            return [now.gamma for now in found.load(State)]
+        return journals.started(State, journal, lambda: self._made_with(seed), overwrite=overwrite)
 
     def _check_possible(self, states: list[State], seed: int) -> None:
         impossible = sum(now.impossible for now in states)

@@ -48,7 +48,7 @@ class Quadratic(NamedTuple):
     matrix: Float[AnyArray, "components components"]
     vector: Float[AnyArray, " components"]
 
-    def plus(self, factor: Float[Array, ""] | float, other: Quadratic) -> Quadratic:
+    def plus(self, factor: Float[AnyArray, ""] | float, other: Quadratic) -> Quadratic:
         """The quadratic of this density times a power of another."""
         return Quadratic(self.matrix + factor * other.matrix, self.vector + factor * other.vector)
 

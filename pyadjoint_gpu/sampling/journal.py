@@ -45,6 +45,18 @@ class States(Journal):
             self._next += 1
 
 
+def started(
+    kind: type[Tempered], journal: str | Path, made_with: MadeWith, *, overwrite: bool
+) -> list[float]:
+    """Exponents of the likelihood from which `followed` would resume its runs; nothing is
+    sampled."""
+    found = States.found(journal, made_with, overwrite=overwrite)
+    if found is None:
+        return []
+    with found:
+        return [now.gamma for now in found.load(kind)]
+
+
 def followed(
     kind: type[S],
     journal: str | Path | None,

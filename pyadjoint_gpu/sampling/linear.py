@@ -8,6 +8,7 @@ truncated normal distributions are known.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -18,10 +19,13 @@ from jaxtyping import Array, Float, Key
 from ..core.checks import fraction
 from ..core.errors import ConfigError
 from ..core.frozen import Frozen
-from ..core.precision import compiled_loop
+from ..core.precision import AnyArray, compiled_loop
 from . import tempering
 from .hmc import Box, Columns, Quadratic, each, move, product, tuned
 from .options import set_counts
+
+Rows = Float[AnyArray, "particles components"]
+"""Particles, the rows of an array."""
 
 STAGES = 200
 """Most stages of one sampler."""
@@ -90,6 +94,26 @@ class Sampled(NamedTuple):
     stages: Stages
 
 
+def moved(
+    key: jax.Array, s: Columns, density: Quadratic, box: Box | None, settings: Settings
+) -> tuple[Columns, Float[Array, ""], Float[Array, ""]]:
+    """Particles after the trajectories of a stage, which leave `density` as it is, the acceptance,
+    and the length of the trajectories."""
+    variance, step = tuned(density.matrix, settings.leapfrogs)
+    s, acceptance = move(
+        key,
+        s,
+        density,
+        variance,
+        step,
+        box,
+        moves=settings.moves,
+        leapfrogs=settings.leapfrogs,
+        jitter=settings.jitter,
+    )
+    return s, acceptance, step * settings.leapfrogs
+
+
 Carry = tuple[jax.Array, jax.Array, jax.Array, jax.Array, Stages]
 """Particles, gamma, ln Z, the number of stages, and their diagnostics."""
 
@@ -123,20 +147,8 @@ def temper(
             2.0 * jax.nn.logsumexp(weights) - jax.nn.logsumexp(2.0 * weights) - jnp.log(count)
         )
         gamma = jnp.where(step >= 1.0 - gamma, 1.0, gamma + step)
-        density = start.plus(gamma, change)
-        variance, length = tuned(density.matrix, settings.leapfrogs)
-        s, acceptance = move(
-            run,
-            s,
-            density,
-            variance,
-            length,
-            box,
-            moves=settings.moves,
-            leapfrogs=settings.leapfrogs,
-            jitter=settings.jitter,
-        )
-        report = Stages(gamma, left, acceptance, length * settings.leapfrogs)
+        s, acceptance, length = moved(run, s, start.plus(gamma, change), box, settings)
+        report = Stages(gamma, left, acceptance, length)
         stages = jax.tree.map(lambda old, new: old.at[k].set(new), stages, report)
         return s, gamma, log_evidence + gain, k + 1, stages
 
@@ -167,6 +179,17 @@ def drawn(key: jax.Array, prior: Quadratic, box: Box | None, settings: Settings)
     return temper(run, s, apart, rest, jnp.zeros((), dtype), box, settings).s
 
 
+def likelihood(
+    design_matrix: Float[Array, "data components"],
+    data: Float[Array, " data"],
+    constant: Float[Array, ""],
+) -> tuple[Quadratic, Float[Array, ""]]:
+    """ln p(d | s) as a quadratic in s and a constant, of Sigma^(-1/2) G, Sigma^(-1/2) d and
+    -ln det(2 pi Sigma) / 2."""
+    change = Quadratic(product(design_matrix.T, design_matrix), product(design_matrix.T, data))
+    return change, constant - 0.5 * jnp.sum(data**2)
+
+
 def posterior(
     settings: Settings,
     keys: Key[Array, " batch"],
@@ -182,10 +205,47 @@ def posterior(
     def one(key: Key[Array, ""], design_matrix: Float[Array, "data components"]) -> Sampled:
         first, second = jax.random.split(key)
         s = drawn(first, prior, box, settings)
-        change = Quadratic(product(design_matrix.T, design_matrix), product(design_matrix.T, data))
-        return temper(second, s, prior, change, constant - 0.5 * jnp.sum(data**2), box, settings)
+        change, rest = likelihood(design_matrix, data, constant)
+        return temper(second, s, prior, change, rest, box, settings)
 
     return each(one)(keys, design_matrix)
 
 
 sample = compiled_loop(posterior, static_argnums=(0,))
+
+
+@partial(compiled_loop, static_argnums=(0,))
+def first(
+    settings: Settings,
+    key: Key[Array, ""],
+    design_matrix: Float[Array, "data components"],
+    data: Float[Array, " data"],
+    constant: Float[Array, ""],
+    prior: Quadratic,
+    box: Box | None,
+) -> tuple[Rows, Float[Array, " particles"]]:
+    """Particles of the prior, and ln p(d | s) of each; arguments as for `posterior`."""
+    s = drawn(key, prior, box, settings)
+    change, rest = likelihood(design_matrix, data, constant)
+    return s.T, rest + change.log(s)
+
+
+@partial(compiled_loop, static_argnums=(0,))
+def next_stage(
+    settings: Settings,
+    key: Key[Array, ""],
+    s: Rows,
+    gamma: Float[AnyArray, ""],
+    design_matrix: Float[Array, "data components"],
+    data: Float[Array, " data"],
+    constant: Float[Array, ""],
+    prior: Quadratic,
+    box: Box | None,
+) -> tuple[Rows, Float[Array, " particles"], Float[Array, ""], Float[Array, ""]]:
+    """Resampled particles after the moves of a stage that ends at `gamma`, ln p(d | s) of each, the
+    acceptance, and the length of trajectories."""
+    change, rest = likelihood(design_matrix, data, constant)
+    columns, acceptance, length = moved(
+        key, jnp.asarray(s).T, prior.plus(gamma, change), box, settings
+    )
+    return columns.T, rest + change.log(columns), acceptance, length

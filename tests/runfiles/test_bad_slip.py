@@ -116,7 +116,6 @@ WRONG: list[tuple[list[str], list[str]]] = [
     (["sampler.leapfrogs=5"], [r"sampler\.leapfrogs", r"sampler\.inner\.leapfrogs"]),
     ([*FIXED, "sampler.inner.leapfrogs=5"], [r"sampler\.inner", "fixed", r"\[sampler\]"]),
     ([*FIXED, "sampler.batch=5"], [r"sampler\.batch", "unknown"]),
-    ([*FIXED, "output.journal='a.h5'"], [r"output\.journal", "fixed", "without a journal"]),
     # Places
     (["output={}"], [r"output\.path is missing"]),
     (["output.path='none/a.nc'"], [r"output\.path", "no such directory"]),

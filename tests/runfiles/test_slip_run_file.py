@@ -369,6 +369,11 @@ def test_a_fixed_geometry_and_bounds(folder, capsys):
     expected = smc.run(seed=3, repeats=2)
     # G comes from another compilation.
     np.testing.assert_allclose(result["slip"], expected["slip"], rtol=1e-6, atol=1e-9)
+    # By a journal.
+    assert main([*arguments, "--set", "output.journal='fixed.h5'"]) == 0
+    same(load(folder / "result.nc").drop_attrs(), result.drop_attrs())
+    assert main([*arguments, "--set", "output.journal='fixed.h5'", "--dry-run"]) == 0
+    assert "fixed.h5, which has 2 of 2 runs, the last at gamma = 1" in capsys.readouterr().out
     assert result["slip"].values[..., 6:].min() >= 0 > result["slip"].values[..., :6].min()
     np.testing.assert_allclose(result["predicted"], green() @ result["slip_mean"].values)
     assert float(result["dip"]) == 55.0

@@ -1,13 +1,20 @@
 """Tempered sampling of linear models: evidence and moments against what is known exactly."""
 
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import replace
+from functools import cache
+from multiprocessing import get_context
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from pyadjoint_gpu.core.errors import DataError
 from pyadjoint_gpu.core.precision import double
-from pyadjoint_gpu.sampling import hmc, linear, tempering
+from pyadjoint_gpu.sampling import LinearSMC, hmc, linear, tempering
 from pyadjoint_gpu.sampling.hmc import Box, Quadratic
+from pyadjoint_gpu.sampling.journal import States
 from pyadjoint_gpu.sampling.linear import Settings, sample
 
 INFINITE = np.inf
@@ -238,3 +245,75 @@ def test_compiled_once():
     finally:
         linear.tuned = original
     assert len(traced) == 1
+
+
+# Going on, and in other processes
+
+LINE = LinearSMC(
+    np.vander([0.1, 0.5, 0.9], 2), [1.0, 2.0, 4.0], 0.1, [1.0, 1.0], settings=Settings(64)
+)
+
+
+@cache
+def whole():
+    return LINE.run(repeats=3, progress=False)
+
+
+def same(found):
+    for name in whole().data_vars:
+        np.testing.assert_array_equal(found[name], whole()[name], err_msg=name)
+    assert found.attrs["log_evidence_error"] == whole().attrs["log_evidence_error"]
+
+
+def test_the_journal_goes_on_where_it_was(tmp_path, monkeypatch):
+    save, calls, path = States.save, [], tmp_path / "run.h5"
+
+    def dies(self, run, state, ended):
+        calls.append(run)
+        if len(calls) % 5 == 0:
+            raise KeyboardInterrupt
+        save(self, run, state, ended)
+
+    monkeypatch.setattr(States, "save", dies)
+    for _ in range(99):
+        try:
+            found = LINE.run(repeats=3, journal=path, progress=False)
+        except KeyboardInterrupt:
+            continue
+        break
+    assert {0, 1, 2} == set(calls) and len(calls) > 15
+    same(found)
+    done = len(calls)
+    # It is finished, whatever computes it; fewer runs are its first.
+    with ThreadPoolExecutor(1) as executor:
+        same(LINE.run(repeats=3, journal=path, executor=executor, progress=False))
+    first = LINE.run(journal=path, progress=False)
+    np.testing.assert_array_equal(first["slip"], whole()["slip"][:1])
+    assert len(calls) == done
+    assert LINE.started(path) == [1.0] * 3
+    other = replace(LINE, data=[1.0, 2.0, 4.1])
+    with pytest.raises(DataError, match="made with other inputs than now: other data;"):
+        other.run(journal=path, progress=False)
+    assert other.started(path, overwrite=True) == []
+
+
+def test_an_executor_shares_the_runs(tmp_path, monkeypatch):
+    path, save = tmp_path / "run.h5", States.save
+
+    def dies(self, run, state, ended):
+        save(self, run, state, ended)
+        raise KeyboardInterrupt
+
+    with ThreadPoolExecutor(2) as executor:
+        with monkeypatch.context() as patch:
+            patch.setattr(States, "save", dies)
+            with pytest.raises(KeyboardInterrupt):
+                LINE.run(repeats=3, journal=path, executor=executor, progress=False)
+        assert LINE.started(path) == [1.0]
+        same(LINE.run(repeats=3, journal=path, executor=executor, progress=False))
+
+
+@pytest.mark.slow
+def test_other_processes_give_the_same_bits():
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as executor:
+        same(LINE.run(repeats=3, executor=executor, progress=False))

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import warnings
-from functools import cache
+from functools import cache, partial
 
 import jax.numpy as jnp
 import numpy as np
@@ -16,7 +16,7 @@ from jax.scipy.special import logsumexp
 import pyadjoint_gpu as pag
 from pyadjoint_gpu.core import extras
 from pyadjoint_gpu.core.errors import ConfigError, ConvergenceError, DataError, EngineError
-from pyadjoint_gpu.sampling import MCMC, SamplingWarning
+from pyadjoint_gpu.sampling import MCMC, LinearSMC, SamplingWarning
 from pyadjoint_gpu.sampling.diagnostics import diagnostics
 from pyadjoint_gpu.sampling.reference import Reference
 from pyadjoint_gpu.sampling.target import Points
@@ -220,7 +220,7 @@ CHILD = """
 import os, signal, sys, threading
 sys.path.insert(0, {tests!r})
 from pyadjoint_gpu.core.journal import Journal
-from test_mcmc import OF_METHODS, quietly
+from test_mcmc import RUNS
 
 put, calls = Journal.put, []
 
@@ -235,31 +235,36 @@ def counted(self, **rows):
     put(self, **rows)
 
 Journal.put = counted
-quietly(method={method!r}, journal={journal!r}, **OF_METHODS[{method!r}])
+RUNS[{name!r}](journal={journal!r})
 """
 BOX = pag.LogDensity(log_gaussian, NAMES, pag.Independent(3.0))
-OF_METHODS = {
-    "nuts": {"target": BOX, "draws": 400, "warmup": 200},
-    "mala": {"target": BOX, "draws": 400, "warmup": 200},
-    "flow": {"target": BOX, "chains": 8, "draws": 150, "particles": 256},
-    "smc": {"target": BOX, "particles": 256},
+RUNS = {
+    "nuts": partial(quietly, BOX, "nuts", draws=400, warmup=200),
+    "mala": partial(quietly, BOX, "mala", draws=400, warmup=200),
+    "flow": partial(quietly, BOX, "flow", chains=8, draws=150, particles=256),
+    "smc": partial(quietly, BOX, "smc", particles=256),
+    "linear": partial(
+        LinearSMC(A[:3], [20.0, -9.0, 4.0], 0.5, np.ones(4), (-9.0, np.inf)).run,
+        repeats=2,
+        progress=False,
+    ),
 }
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", list(OF_METHODS))
-def test_killed_anywhere_it_gives_the_same_bits(tmp_path, method):
+@pytest.mark.filterwarnings("ignore::pyadjoint_gpu.sampling.SamplingWarning")
+@pytest.mark.parametrize("name", list(RUNS))
+def test_killed_anywhere_it_gives_the_same_bits(tmp_path, name):
     """SIGKILL, four times; that of flows also while they are trained."""
     journal, here = str(tmp_path / "run.h5"), os.path.dirname(__file__)
     for after, delay in ((2, 0.0), (3, 0.004), (4, 0.02), (5, 0.3)):
-        code = CHILD.format(tests=here, method=method, journal=journal, after=after, delay=delay)
+        code = CHILD.format(tests=here, name=name, journal=journal, after=after, delay=delay)
         ended = subprocess.run([sys.executable, "-c", code], capture_output=True)
         if delay < 0.1:  # later, it may have finished
             assert ended.returncode == -signal.SIGKILL, ended.stderr.decode()[-500:]
-    options = {"method": method, **OF_METHODS[method]}
-    found, whole = quietly(journal=journal, **options), quietly(**options)
-    for name in whole.data_vars:
-        np.testing.assert_array_equal(found[name], whole[name], err_msg=name)
+    found, whole = RUNS[name](journal=journal), RUNS[name]()
+    for variable in whole.data_vars:
+        np.testing.assert_array_equal(found[variable], whole[variable], err_msg=variable)
 
 
 @pytest.mark.parametrize("until", [{"ess": 300}, {"r_hat": 1.02}, {"ess": 200, "r_hat": 1.05}])
@@ -338,7 +343,11 @@ BAD = [
     (lambda: MCMC(DENSITY, start="here"), ConfigError, "start: found 'here', expected one of"),
     (lambda: MCMC(DENSITY, start=[[1.0, 2.0]]), DataError, "start: found shape"),
     (lambda: MCMC(GAUSSIAN, start="prior"), ConfigError, "start: found 'prior', but the density"),
-    (lambda: pag.sample(DENSITY, method="nuts", seed=-1), ConfigError, "seed: found -1"),
+    *(
+        (lambda m=m: pag.sample(DENSITY, method=m, seed=-1), ConfigError, "seed: found -1")
+        for m in ("smc", "flow", "nuts", "hmc", "mala")
+    ),
+    (lambda: pag.sample(DENSITY, method="flow", chains=0), ConfigError, "chains: found 0"),
     (lambda: pag.sample(DENSITY, repeats=0), ConfigError, "repeats: found 0"),
     (lambda: pag.LogDensity(3, NAMES), ConfigError, "function: found int"),
     (lambda: pag.LogDensity(log_gaussian, "abcd"), ConfigError, "names: found 'abcd'"),

@@ -111,14 +111,17 @@ ROWS: list[Row] = [
     ),
     *(
         (lambda new=new, path=path: new().run(journal=path), error, match)
-        for new in (smc, fields)
+        for new in (linear, smc, fields)
         for path, error, match in (
             ("none/run.h5", DataError, "journal: .*'none/run.h5', no such directory 'none'"),
             (".", DataError, r"journal: cannot write '\.', it is a directory, expected a file"),
             (3, ConfigError, "journal: found 3, expected a path"),
         )
     ),
-    (lambda: smc().run(executor=4), ConfigError, "executor: found int, expected a concurrent"),
+    *(
+        (lambda new=new: new().run(executor=4), ConfigError, "executor: found int, expected a conc")
+        for new in (linear, smc)
+    ),
     # Theta
     (lambda: smc(theta_prior=[PRIOR]), ConfigError, "theta_prior: found list, expected a dict"),
     (lambda: smc(theta_prior={"shift": VECTOR}), ConfigError, r"shift: .*shape \(2,\).*one number"),
@@ -233,7 +236,7 @@ def test_slips(call, error, match, tmp_path, monkeypatch):
     def sampled(*_: Any, **__: Any) -> None:
         raise AssertionError("it ran")
 
-    monkeypatch.setattr(fixed, "sample", sampled)
+    monkeypatch.setattr(fixed, "first", sampled)
     monkeypatch.setattr(pseudo_marginal, "estimate", sampled)
     monkeypatch.setattr(journal.States, "load", sampled)
     monkeypatch.setattr(Target, "evaluate", sampled)
