@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Int, Key
 
 from ..core.checks import fraction
 from ..core.errors import ConfigError
@@ -86,9 +86,11 @@ class Stages(NamedTuple):
 
 
 class Sampled(NamedTuple):
-    """Particles of equal weight, ln Z, the number of stages, and their diagnostics."""
+    """Particles of equal weight, the first particle that each descends from, ln Z, the number of
+    stages, and their diagnostics."""
 
     s: Float[Array, "*batch components particles"]
+    ancestor: Int[Array, "*batch particles"]
     log_evidence: Float[Array, "*batch"]
     count: Any  # Int[Array, "*batch"]; tuples have a method of this name
     stages: Stages
@@ -114,8 +116,8 @@ def moved(
     return s, acceptance, step * settings.leapfrogs
 
 
-Carry = tuple[jax.Array, jax.Array, jax.Array, jax.Array, Stages]
-"""Particles, gamma, ln Z, the number of stages, and their diagnostics."""
+Carry = tuple[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array, Stages]
+"""Particles, their ancestors, gamma, ln Z, the number of stages, and their diagnostics."""
 
 
 def temper(
@@ -133,16 +135,17 @@ def temper(
     nothing = jnp.full(STAGES, jnp.nan, s.dtype)
 
     def unfinished(state: Carry) -> jax.Array:
-        _, gamma, _, k, _ = state
+        _, _, gamma, _, k, _ = state
         return (gamma < 1.0) & (k < STAGES)
 
     def stage(state: Carry) -> Carry:
-        s, gamma, log_evidence, k, stages = state
+        s, ancestor, gamma, log_evidence, k, stages = state
         draw, run = jax.random.split(jax.random.fold_in(key, k))
         log_likelihood = constant + change.log(s)
         step, gain = tempering.increment(log_likelihood, gamma, settings.ess)
         weights = step * log_likelihood
-        s = s[:, tempering.systematic(draw, weights)]
+        which = tempering.systematic(draw, weights)
+        s, ancestor = s[:, which], ancestor[which]
         left = jnp.exp(
             2.0 * jax.nn.logsumexp(weights) - jax.nn.logsumexp(2.0 * weights) - jnp.log(count)
         )
@@ -150,17 +153,20 @@ def temper(
         s, acceptance, length = moved(run, s, start.plus(gamma, change), box, settings)
         report = Stages(gamma, left, acceptance, length)
         stages = jax.tree.map(lambda old, new: old.at[k].set(new), stages, report)
-        return s, gamma, log_evidence + gain, k + 1, stages
+        return s, ancestor, gamma, log_evidence + gain, k + 1, stages
 
     zero = jnp.zeros((), s.dtype)
-    first = s, zero, zero, jnp.zeros((), jnp.int32), Stages(*[nothing] * 4)
-    s, _, log_evidence, k, stages = lax.while_loop(unfinished, stage, first)
-    return Sampled(s, log_evidence, k, stages)
+    none = jnp.zeros((), jnp.int32)
+    begin = s, jnp.arange(count), zero, zero, none, Stages(*[nothing] * 4)
+    s, ancestor, _, log_evidence, k, stages = lax.while_loop(unfinished, stage, begin)
+    return Sampled(s, ancestor, log_evidence, k, stages)
 
 
-def drawn(key: jax.Array, prior: Quadratic, box: Box | None, settings: Settings) -> Columns:
+def drawn(
+    key: jax.Array, prior: Quadratic, box: Box | None, settings: Settings
+) -> tuple[Columns, Int[Array, " particles"]]:
     """Particles of the prior: independent draws, or, in a box, by stages from the truncated normal
-    distributions of independent components."""
+    distributions of independent components; and the first particle that each descends from."""
     n, dtype = len(prior.vector), prior.vector.dtype
     factor = jnp.linalg.cholesky(prior.matrix)
     mean = jax.scipy.linalg.cho_solve((factor, True), prior.vector)[:, None]
@@ -168,7 +174,8 @@ def drawn(key: jax.Array, prior: Quadratic, box: Box | None, settings: Settings)
     shape = n, settings.particles
     if box is None:
         noise = jax.random.normal(draw, shape, dtype)
-        return mean + jax.scipy.linalg.solve_triangular(factor, noise, lower=True, trans="T")
+        s = mean + jax.scipy.linalg.solve_triangular(factor, noise, lower=True, trans="T")
+        return s, jnp.arange(settings.particles)
     root = jax.scipy.linalg.solve_triangular(factor, jnp.eye(n, dtype=dtype), lower=True)
     spread = jnp.sqrt(jnp.sum(root**2, axis=0))[:, None]
     low, high = ((side[:, None] - mean) / spread for side in box)
@@ -176,7 +183,8 @@ def drawn(key: jax.Array, prior: Quadratic, box: Box | None, settings: Settings)
     s = jnp.clip(s, box.lower[:, None], box.upper[:, None])
     apart = Quadratic(jnp.diag(1.0 / spread[:, 0] ** 2), (mean / spread**2)[:, 0])
     rest = Quadratic(prior.matrix - apart.matrix, prior.vector - apart.vector)
-    return temper(run, s, apart, rest, jnp.zeros((), dtype), box, settings).s
+    found = temper(run, s, apart, rest, jnp.zeros((), dtype), box, settings)
+    return found.s, found.ancestor
 
 
 def likelihood(
@@ -204,7 +212,7 @@ def posterior(
 
     def one(key: Key[Array, ""], design_matrix: Float[Array, "data components"]) -> Sampled:
         first, second = jax.random.split(key)
-        s = drawn(first, prior, box, settings)
+        s, _ = drawn(first, prior, box, settings)
         change, rest = likelihood(design_matrix, data, constant)
         return temper(second, s, prior, change, rest, box, settings)
 
@@ -223,11 +231,12 @@ def first(
     constant: Float[Array, ""],
     prior: Quadratic,
     box: Box | None,
-) -> tuple[Rows, Float[Array, " particles"]]:
-    """Particles of the prior, and ln p(d | s) of each; arguments as for `posterior`."""
-    s = drawn(key, prior, box, settings)
+) -> tuple[Rows, Int[Array, " particles"], Float[Array, " particles"]]:
+    """Particles of the prior and their ancestors, as by `drawn`, and ln p(d | s) of each; arguments
+    are those of `posterior`."""
+    s, ancestor = drawn(key, prior, box, settings)
     change, rest = likelihood(design_matrix, data, constant)
-    return s.T, rest + change.log(s)
+    return s.T, ancestor, rest + change.log(s)
 
 
 @partial(compiled_loop, static_argnums=(0,))

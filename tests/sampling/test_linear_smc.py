@@ -247,6 +247,34 @@ def test_compiled_once():
     assert len(traced) == 1
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("side", [None, 4.0, 1.5])
+@pytest.mark.filterwarnings("ignore::pyadjoint_gpu.sampling.SamplingWarning")
+def test_the_error_of_directions_that_are_hardly_moved(side):
+    """Correlated components, wide in few directions. Independent particles would have half the
+    error; the box of 4 leaves out next to nothing."""
+    generator = np.random.default_rng(0)
+    n, m, sigma, particles = 30, 12, 0.02, 300
+    x = np.arange(n)
+    covariance = np.exp(-0.5 * ((x[:, None] - x) / 6.0) ** 2) + 1e-3 * np.eye(n)
+    green = generator.standard_normal((m, n)) / np.sqrt(n)
+    data = green @ np.linalg.cholesky(covariance) @ generator.standard_normal(n)
+    data = data + sigma * generator.standard_normal(m)
+    bounds = None if side is None else (-side, side)
+    sampler = LinearSMC(green, data, sigma, covariance, bounds, Settings(particles, leapfrogs=20))
+    found = sampler.run(repeats=24, progress=False)
+    scatter = np.std(found["log_evidence"].values, ddof=1) / np.sqrt(24)
+    within = found.attrs["log_evidence_error_within"]
+    free = np.sqrt(np.nansum(1 / found["ess"].values - 1) / 24 / particles / 24)
+    assert scatter > 1.4 * free
+    assert 0.65 * scatter < within < 1.6 * scatter
+    if side != 1.5:
+        c = sigma**2 * np.eye(m) + green @ covariance @ green.T
+        exact = -0.5 * (data @ np.linalg.solve(c, data) + np.linalg.slogdet(2 * np.pi * c)[1])
+        off = found.attrs["log_evidence"] - exact
+        assert abs(off) < 3 * found.attrs["log_evidence_error"]
+
+
 # Going on, and in other processes
 
 LINE = LinearSMC(
