@@ -62,3 +62,11 @@ def test_the_density_of_five_modes():
     np.testing.assert_array_equal(again.log_density(y), found.log_density(y))
     further = fit_mixture(x, start=found, seed=3)
     assert len(further.flows) == 5
+
+
+@pytest.mark.parametrize("far", [3.0, 6.0, 10.0])
+@pytest.mark.parametrize("copies", [9, 12, 20])
+def test_copies_of_a_particle_are_no_cluster(copies, far):
+    """As refused moves leave them."""
+    x = np.random.default_rng(0).standard_normal((64 - copies, 4))
+    assert clusters(np.concatenate([x, np.full((copies, 4), far)])).shape == (64, 1)

@@ -16,7 +16,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Bool, Float, Key
 from scipy.cluster.vq import kmeans2
 from scipy.linalg import solve_triangular
 from scipy.special import logsumexp
@@ -112,14 +112,22 @@ def clusters(x: Float[np.ndarray, "rows n"], seed: int = 0) -> Shares:
     while improved and best.shape[1] < LARGEST:
         improved, labels = False, np.argmax(best, axis=1)
         for k in range(best.shape[1]):
+            # Copies of a few particles, as after refused moves, are no cluster.
+            if _distinct(white, labels == k) <= 4 * n:
+                continue
             for attempt in range(TRIES):
                 halved = _halved(white, labels, k, seed + attempt)
-                if np.min(np.bincount(halved)) <= 2 * n:
+                if min(_distinct(white, halved == j) for j in range(np.max(halved) + 1)) <= 2 * n:
                     continue
                 found, criterion = _gaussians(white, np.eye(np.max(halved) + 1)[halved])
                 if np.mean(np.max(found, axis=1)) >= HARD and criterion < least:
                     best, least, improved = found, criterion, True
     return best
+
+
+def _distinct(x: np.ndarray, which: Bool[np.ndarray, " rows"]) -> int:
+    """The number of distinct samples among some."""
+    return len(np.unique(x[which], axis=0))
 
 
 def _halved(x: np.ndarray, labels: np.ndarray, which: int, seed: int) -> np.ndarray:
