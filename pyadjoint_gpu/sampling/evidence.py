@@ -16,7 +16,7 @@ from ..core.checks import check_choice, count
 from ..core.errors import ConfigError, DataError
 from ..core.precision import compiled, double
 from ..results.dataset import named
-from ..results.samples import attributes
+from ..results.samples import attributes, weights_of
 from .flow.architecture import MOST
 from .harmonic import learned_harmonic_mean
 from .line import on_line
@@ -177,12 +177,13 @@ def _none(reason: str) -> Estimate:
 
 def _harmonic(samples: xr.Dataset, seed: int) -> Estimate:
     x, log_density = on_line(samples)
-    chains, draws, n = x.shape
+    weights, n = weights_of(samples), x.shape[2]
     if n > MOST:
         return _none(f"found {n} unknowns, expected at most {MOST}")
-    if chains * draws < SAMPLES * n:
-        return _none(f"found {chains * draws} samples, expected at least {SAMPLES * n}")
-    found = learned_harmonic_mean(x, log_density, seed=seed)
+    effective = 1.0 / float(np.sum(weights**2))
+    if effective < SAMPLES * n * (1.0 - 1e-9):
+        return _none(f"found {effective:.4g} samples, expected at least {SAMPLES * n}")
+    found = learned_harmonic_mean(x, log_density, weights, seed=seed)
     return Estimate(found.log_evidence, found.error, found.reason)
 
 

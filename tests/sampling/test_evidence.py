@@ -151,6 +151,11 @@ def test_verdicts():
             DataError,
             "method 'harmonic': found 40 samples, expected at least 60",
         ),
+        (
+            lambda s: pag.evidence(s.assign(weight=("chain", np.eye(20)[0])).isel(draw=slice(9))),
+            DataError,
+            "method 'harmonic': found 9 samples, expected at least 60",
+        ),
     ],
 )
 def test_bad_input(call, error, match, chains):
