@@ -33,6 +33,12 @@ APART = 3.0
 """Standard errors within which two estimates agree."""
 KNOWN = 1.0
 """Error of ln Z beyond which an estimate confirms nothing."""
+SAYS = {
+    "certified": "independent ones agree",
+    "alone": "no independent one confirms it",
+    "disagree": "they disagree, as where a mode was not sampled",
+}
+"""Meaning of a verdict."""
 
 
 class Estimate(NamedTuple):
@@ -66,7 +72,8 @@ def evidence(
     -------
     Dataset
         ``log_evidence``, ``log_evidence_error`` and the ``reason`` of a refusal, one for each
-        ``method``. The attributes have the same of the method with the smallest error, and
+        ``method``. The attributes have the same of the method with the smallest error, all of them
+        in one line, ``message``, and
         ``certified``: 1 where at least two independent methods agree within three errors, each
         known to 1, and no other disagrees. Where some do, ``status`` is "disagree", and the
         attributes have no ln Z. Laplace's approximation has no error and certifies
@@ -133,16 +140,26 @@ def _dataset(found: dict[str, Estimate], by_smc: bool, seed: int) -> xr.Dataset:
         {"method": list(found)},
         attributes(
             f"evidence by {', '.join(found)}",
+            seed=seed,
             method=name,
             log_evidence=best.log_evidence,
             log_evidence_error=best.error,
             certified=status == "certified",
             status=status,
-            seed=seed,
+            message=_message(found, status),
             kind="evidence",
             title="pyadjoint_gpu evidence",
         ),
     )
+
+
+def _message(found: dict[str, Estimate], status: str) -> str:
+    each = [
+        f"{name} {e.log_evidence:.3f}" + (f" +- {e.error:.3f}" if np.isfinite(e.error) else "")
+        for name, e in found.items()
+        if not e.reason
+    ]
+    return f"ln Z by {', '.join(each)}: {SAYS[status]}"
 
 
 def _estimate(

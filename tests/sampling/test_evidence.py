@@ -1,5 +1,6 @@
 """The evidence of samples by several methods, and its certificate."""
 
+import re
 import warnings
 
 import jax.numpy as jnp
@@ -41,6 +42,8 @@ def test_all_methods_of_a_gaussian(chains):
     assert np.all(found["reason"] == "")
     assert found.attrs["certified"] == 1 and found.attrs["status"] == "certified"
     assert found.attrs["method"] == "harmonic"
+    message = r"ln Z by harmonic -2\.4.. \+- 0\.0.., smc .* laplace -2\.414: independent ones agree"
+    assert re.fullmatch(message, found.attrs["message"])
     assert found.attrs["log_evidence"] == pytest.approx(EXACT, abs=0.05)
 
 
@@ -48,6 +51,7 @@ def test_of_samples_alone(chains):
     found = pag.evidence(chains)
     assert found.attrs["log_evidence"] == pytest.approx(EXACT, abs=0.05)
     assert found.attrs["certified"] == 0 and found.attrs["status"] == "alone"
+    assert found.attrs["message"].endswith(": no independent one confirms it")
     particles = quietly(GAUSSIAN, "smc", particles=400)
     same = pag.evidence(particles, method="smc")
     assert same.attrs["log_evidence"] == particles.attrs["log_evidence"]
