@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 import xarray as xr
+from scipy.signal import lfilter
 from scipy.special import gammaln
 from scipy.stats import chi2, norm
 
@@ -360,3 +361,17 @@ def test_the_stated_error_of_one_flow_in_repeats(target, monkeypatch):
     flow = fit(target.draw(np.random.default_rng(100), 4000))
     each = (harmonic_mean(flow, *samples(target, 40, 200, k), seed=k) for k in range(20))
     check_repeats(list(each), target.exact)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("chains", [1, 4, 24])
+def test_the_stated_error_of_correlated_chains_in_repeats(chains, monkeypatch):
+    """Autoregressive chains, of the autocorrelation time 9, of a standard normal."""
+    monkeypatch.setattr(harmonic, "DRAWN", harmonic.TOGETHER)
+    flow, found = standard_normal(2), []
+    for seed in range(20):
+        x = np.random.default_rng(seed).standard_normal((chains, 12_000 // chains, 2))
+        x[:, 1:] *= 0.6
+        x = lfilter([1.0], [1.0, -0.8], x, axis=1)
+        found.append(harmonic_mean(flow, x, -0.5 * np.sum(x**2, axis=2), seed=seed))
+    check_repeats(found, LN_2PI)
