@@ -34,9 +34,9 @@ APART = 3.0
 KNOWN = 1.0
 """Error of ln Z beyond which an estimate confirms nothing."""
 SAYS = {
-    "certified": "independent ones agree",
-    "alone": "no independent one confirms it",
-    "disagree": "they disagree, as where a mode was not sampled",
+    "certified": "independent estimates agree",
+    "alone": "no independent estimate confirms it",
+    "disagree": "estimates disagree, as where a mode was not sampled",
 }
 """Meaning of a verdict."""
 
@@ -61,11 +61,11 @@ def evidence(
     target : Problem or LogDensity, optional
         What they are samples of, for the methods that evaluate it anew.
     method : {"harmonic", "smc", "nested", "laplace", "all"}
-        "harmonic": the learned harmonic mean of the samples, by a flow fitted to one half of them
-        (see `harmonic`), for up to 64 unknowns. "smc": as the sampler found it, or, for samples of
-        Markov chains, by `sampling.SMC` of the target. "nested": nested sampling, and "laplace":
-        the Gaussian at the highest of the modes that some searches find, of a target that is a JAX
-        function, with a prior. "all": side by side all that can be done.
+        "harmonic": the learned harmonic mean of the samples, with their weights, by a flow fitted
+        to one half of them (see `harmonic`), for up to 64 unknowns. "smc": as the sampler found it,
+        or, for samples of Markov chains, by `sampling.SMC` of the target. "nested": nested
+        sampling, and "laplace": the Gaussian at the highest of the modes that some searches find,
+        of a target that is a JAX function, with a prior. "all": side by side all that can be done.
     seed : int
 
     Returns
@@ -141,7 +141,7 @@ def _dataset(found: dict[str, Estimate], by_smc: bool, seed: int) -> xr.Dataset:
         attributes(
             f"evidence by {', '.join(found)}",
             seed=seed,
-            method=name,
+            method=None if status == "disagree" else name,
             log_evidence=best.log_evidence,
             log_evidence_error=best.error,
             certified=status == "certified",
@@ -159,7 +159,7 @@ def _message(found: dict[str, Estimate], status: str) -> str:
         for name, e in found.items()
         if not e.reason
     ]
-    return f"ln Z by {', '.join(each)}: {SAYS[status]}"
+    return f"{SAYS[status]}: ln Z by {', '.join(each)}"
 
 
 def _estimate(
