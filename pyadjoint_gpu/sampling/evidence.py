@@ -16,7 +16,7 @@ from ..core.checks import check_choice, count
 from ..core.errors import ConfigError, DataError
 from ..core.precision import compiled, double
 from ..results.dataset import named
-from ..results.samples import attributes
+from ..results.samples import attributes, weights_of
 from .flow.architecture import MOST
 from .harmonic import learned_harmonic_mean
 from .line import on_line
@@ -33,6 +33,12 @@ APART = 3.0
 """Standard errors within which two estimates agree."""
 KNOWN = 1.0
 """Error of ln Z beyond which an estimate confirms nothing."""
+SAYS = {
+    "certified": "independent estimates agree",
+    "alone": "no independent estimate confirms it",
+    "disagree": "estimates disagree, as where a mode was not sampled",
+}
+"""Meaning of a verdict."""
 
 
 class Estimate(NamedTuple):
@@ -55,18 +61,19 @@ def evidence(
     target : Problem or LogDensity, optional
         What they are samples of, for the methods that evaluate it anew.
     method : {"harmonic", "smc", "nested", "laplace", "all"}
-        "harmonic": the learned harmonic mean of the samples, by a flow fitted to one half of them
-        (see `harmonic`), for up to 64 unknowns. "smc": as the sampler found it, or, for samples of
-        Markov chains, by `sampling.SMC` of the target. "nested": nested sampling, and "laplace":
-        the Gaussian at the highest of the modes that some searches find, of a target that is a JAX
-        function, with a prior. "all": side by side all that can be done.
+        "harmonic": the learned harmonic mean of the samples, with their weights, by a flow fitted
+        to one half of them (see `harmonic`), for up to 64 unknowns. "smc": as the sampler found it,
+        or, for samples of Markov chains, by `sampling.SMC` of the target. "nested": nested
+        sampling, and "laplace": the Gaussian at the highest of the modes that some searches find,
+        of a target that is a JAX function, with a prior. "all": side by side all that can be done.
     seed : int
 
     Returns
     -------
     Dataset
         ``log_evidence``, ``log_evidence_error`` and the ``reason`` of a refusal, one for each
-        ``method``. The attributes have the same of the method with the smallest error, and
+        ``method``. The attributes have the same of the method with the smallest error, all of them
+        in one line, ``message``, and
         ``certified``: 1 where at least two independent methods agree within three errors, each
         known to 1, and no other disagrees. Where some do, ``status`` is "disagree", and the
         attributes have no ln Z. Laplace's approximation has no error and certifies
@@ -133,16 +140,26 @@ def _dataset(found: dict[str, Estimate], by_smc: bool, seed: int) -> xr.Dataset:
         {"method": list(found)},
         attributes(
             f"evidence by {', '.join(found)}",
-            method=name,
+            seed=seed,
+            method=None if status == "disagree" else name,
             log_evidence=best.log_evidence,
             log_evidence_error=best.error,
             certified=status == "certified",
             status=status,
-            seed=seed,
+            message=_message(found, status),
             kind="evidence",
             title="pyadjoint_gpu evidence",
         ),
     )
+
+
+def _message(found: dict[str, Estimate], status: str) -> str:
+    each = [
+        f"{name} {e.log_evidence:.3f}" + (f" +- {e.error:.3f}" if np.isfinite(e.error) else "")
+        for name, e in found.items()
+        if not e.reason
+    ]
+    return f"{SAYS[status]}: ln Z by {', '.join(each)}"
 
 
 def _estimate(
@@ -177,12 +194,13 @@ def _none(reason: str) -> Estimate:
 
 def _harmonic(samples: xr.Dataset, seed: int) -> Estimate:
     x, log_density = on_line(samples)
-    chains, draws, n = x.shape
+    weights, n = weights_of(samples), x.shape[2]
     if n > MOST:
         return _none(f"found {n} unknowns, expected at most {MOST}")
-    if chains * draws < SAMPLES * n:
-        return _none(f"found {chains * draws} samples, expected at least {SAMPLES * n}")
-    found = learned_harmonic_mean(x, log_density, seed=seed)
+    effective = 1.0 / float(np.sum(weights**2))
+    if effective < SAMPLES * n * (1.0 - 1e-9):
+        return _none(f"found {effective:.4g} samples, expected at least {SAMPLES * n}")
+    found = learned_harmonic_mean(x, log_density, weights, seed=seed)
     return Estimate(found.log_evidence, found.error, found.reason)
 
 

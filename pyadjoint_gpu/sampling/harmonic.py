@@ -4,26 +4,37 @@ For any normalised density phi inside of the posterior p / Z, with samples of th
 
     1 / Z = E[phi(x) / p(x)],
 
-and the better phi is, the smaller is the variance. Here phi is a flow fitted to one half of the
+and the better phi is, the smaller is the variance. Here phi is a flow q fitted to one half of the
 chains, drawn together so that its tails are lighter than the posterior's: the standard deviation of
-its base is T < 1 in place of 1,
+its base is T <= 1 in place of 1,
 
-    ln phi_T(x) = ln q(x) + |z|^2 (1 - T^-2) / 2 - n ln T.
+    ln q_T(x) = ln q(x) + |z|^2 (1 - T^-2) / 2 - n ln T,
 
-The other half gives rho_j, the mean of phi_T / p over the n_j samples of chain j, and
+and it is cut off where q is low, as what q has where no sample lies would be missing from rho, and
+ln Z too large by as much, without a sign of it in the samples. Threads of q between modes are such,
+and concentration, which draws to the centre of the base, does not end them:
+
+    phi(x) = q_T(x) / P where q(x) >= c, else 0,    P = the share of q_T where q >= c,
+
+with c such that q has a fifth of its mass below, and P from draws of q_T. (As the uniform density
+on a region of high density of Robert and Wraith 2009, AIP Conf. Proc. 1193, 251.)
+
+The other half gives rho_j, the mean of phi / p over the samples of chain j. With n_j the number of
+them, or the sum of their weights,
 
     rho = sum n_j rho_j / sum n_j,                s^2 = sum n_j (rho_j - rho)^2 / sum n_j,
     n_eff = (sum n_j)^2 / sum n_j^2,              sigma^2 = s^2 / (n_eff - 1),
-    ln Z = -ln rho + ln(1 + sigma^2 / rho^2),     errors ln(1 -+ sigma / rho),
+    ln Z = -ln rho - sigma^2 / (2 rho^2),         errors ln(1 -+ sigma / rho),
 
 with the diagnostics kurtosis kappa = sum n_j (rho_j - rho)^4 / (s^4 sum n_j), 3 for a normal
 distribution, and var(sigma^2) = sigma^4 (kappa - 1 + 2 / (n_eff - 1)) / n_eff. (McEwen, Wallis,
 Price and Spurio Mancini 2021, arXiv:2111.12720; Polanska, Price, Piras, Spurio Mancini and McEwen
-2024, arXiv:2405.05969.)
+2024, arXiv:2405.05969.) The last term of ln Z departs from these: they add ln(1 + sigma^2 / rho^2),
+which makes Z the mean of 1 / r for r ~ N(rho, sigma^2). But rho varies about 1 / Z, so that
 
-What phi has where no sample lies, such as between modes, is missing from rho: ln Z is then too
-large by about that part of phi, some hundredths for narrow modes, and no diagnostic of the samples
-shows it.
+    E[-ln rho] = ln Z + sigma^2 Z^2 / 2 + ...,
+
+by the expansion of ln about 1 / Z to second order, and it is this that is subtracted.
 """
 
 from __future__ import annotations
@@ -31,6 +42,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+import jax
 import numpy as np
 from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
@@ -41,16 +53,17 @@ from ..core.extras import needed
 from .flow.model import Flow
 from .flow.training import fit
 
-TEMPERATURES = (0.5, 0.6, 0.7, 0.8, 0.9)
-"""Standard deviations of the base among which one is chosen, on chains that neither the flow was
-fitted to, where it is too good, nor the estimate is made of."""
-WORSE = 1.5
-"""The lowest temperature is taken whose error is less than this much times the least: its weights
-have the lighter tails."""
+TEMPERATURES = (0.6, 0.7, 0.8, 0.9, 1.0)
+"""Standard deviations of the base among which that of the least error is chosen, on chains that
+neither the flow was fitted to, where it is too good, nor the estimate is made of."""
+OUTSIDE = 0.2
+"""Share of q that is cut off."""
+DRAWN, TOGETHER = 65536, 16384
+"""Draws of q_T by which P is found, and how many are drawn at once."""
 CHAINS = 20
 """Chains from which on each is one mean; fewer are cut into blocks."""
-BLOCKS = 100
-"""Blocks that are enough."""
+BLOCKS = 40
+"""Blocks that are enough: of more, each is shorter, and its mean less normal."""
 LENGTH = 10.0
 """Least length of a block in autocorrelation times: means of neighbours are then independent but
 for some hundredths."""
@@ -108,9 +121,37 @@ class Means(NamedTuple):
     effective_chains: float
 
 
+class Given(NamedTuple):
+    """Samples, ln p of each, and their weights."""
+
+    x: Float[np.ndarray, "chains draws n"]
+    log_density: Float[np.ndarray, "chains draws"]
+    weights: Float[np.ndarray, "chains draws"]
+
+    def part(self, which: Part) -> Given:
+        return Given(*(a[which] for a in self))
+
+
+class Core(NamedTuple):
+    """A flow where it is at least so high, ln q >= `level`."""
+
+    flow: Flow
+    level: float
+
+    def log_ratio(self, given: Given, t: float) -> Float[np.ndarray, "chains draws"]:
+        """ln(P phi / p)."""
+        n = given.x.shape[2]
+        z, found = (np.asarray(a) for a in self.flow.base(given.x.reshape(-1, n)))
+        shape = given.log_density.shape
+        squares, log_q = np.sum(z**2, axis=1).reshape(shape), found.reshape(shape)
+        inside = np.where(log_q >= self.level, log_q, -np.inf)
+        return _concentrated(squares, inside, n, t) - given.log_density
+
+
 def learned_harmonic_mean(
     x: ArrayLike,
     log_density: ArrayLike,
+    weights: ArrayLike | None = None,
     *,
     seed: int = 0,
     temperature: float | None = None,
@@ -119,9 +160,10 @@ def learned_harmonic_mean(
 
     Every second chain is used for the estimate; of the others the flow is fitted to three of four,
     and T chosen by the fourth. Of fewer than eight chains each is divided so, its second half for
-    the estimate. Fewer than 20 chains are cut into at most 100 blocks together, each
-    at least ten times as long as the longest autocorrelation time of the components of x, of ln p,
-    and of phi_T / p.
+    the estimate. Fewer than 20 chains are cut into at most 40 blocks together, each at least ten
+    times as long as the longest autocorrelation time of the components of x, of ln p, and of
+    phi / p. The particles of a run of `SMC` are a chain so, too: those that descend from one are
+    neighbours, and correlated, and a block is longer than such families.
 
     Parameters
     ----------
@@ -129,58 +171,54 @@ def learned_harmonic_mean(
         Samples, shape (chains, draws, n), without burn-in. Chains are independent of each other.
     log_density
         ln p of each, shape (chains, draws), with all constants.
+    weights
+        Of each, shape (chains, draws), by default equal.
     temperature
-        T, or None for a choice of 0.5 to 0.9.
+        T, or None for a choice of 0.6 to 1.
 
     Raises
     ------
     DataError
         If arrays are not finite or do not fit, or the samples' covariance is singular.
     """
-    places, logs = _checked(x, log_density)
+    given = _checked(x, log_density, weights)
     if temperature is not None:
         fraction("temperature", temperature)
-    train, choose, test = _parts(len(places), places.shape[1])
-    flow = fit(places[train].reshape(-1, places.shape[2]), seed=seed)
-
-    def terms(part: Part) -> tuple[np.ndarray, np.ndarray]:
-        return _terms(flow, places[part], logs[part])
-
-    def estimated(squares: np.ndarray, plain: np.ndarray, part: Part, t: float) -> Means:
-        found = _concentrated(squares, plain, places.shape[2], t)
-        return _means(found, _ends(places[part], logs[part], found))
-
+    train, choose, test = (given.part(part) for part in _parts(*given.log_density.shape))
+    rows = train.x.reshape(-1, given.x.shape[2])
+    core = _core(fit(rows, weights=train.weights.ravel(), seed=seed), seed)
     chosen = temperature
     if chosen is None:
-        given = *terms(choose), choose
-        errors = [estimated(*given, t).error for t in TEMPERATURES]
-        good = [t for t, e in zip(TEMPERATURES, errors, strict=True) if e <= WORSE * min(errors)]
-        chosen = good[0]
-    return _judged(estimated(*terms(test), test, chosen), chosen)
+        chosen = min(TEMPERATURES, key=lambda t: _estimated(core, choose, t).error)
+    return _found(core, test, chosen, seed)
 
 
 def harmonic_mean(
-    flow: Flow, x: ArrayLike, log_density: ArrayLike, *, temperature: float = 0.8
+    flow: Flow,
+    x: ArrayLike,
+    log_density: ArrayLike,
+    weights: ArrayLike | None = None,
+    *,
+    seed: int = 0,
+    temperature: float = 0.8,
 ) -> Harmonic:
     """ln Z from samples as for `learned_harmonic_mean`, all for the estimate, by a flow that there
     is. One that was fitted to the same samples is a little too good on them."""
-    places, logs = _checked(x, log_density)
-    ln = _concentrated(*_terms(flow, places, logs), places.shape[2], temperature)
-    return _judged(_means(ln, _ends(places, logs, ln)), temperature)
+    return _found(_core(flow, seed), _checked(x, log_density, weights), temperature, seed)
 
 
-def _checked(
-    x: ArrayLike, log_density: ArrayLike
-) -> tuple[Float[np.ndarray, "chains draws n"], Float[np.ndarray, "chains draws"]]:
+def _checked(x: ArrayLike, log_density: ArrayLike, weights: ArrayLike | None) -> Given:
     places, logs = finite_array("x", x), finite_array("log_density", log_density)
     if places.ndim != 3 or not places.size:
         raise DataError(f"x: found an array of shape {places.shape}, expected (chains, draws, n)")
-    if logs.shape != places.shape[:2]:
-        raise DataError(
-            f"log_density: found an array of shape {logs.shape}, expected {places.shape[:2]}, one"
-            " for each sample of x"
-        )
-    return places, logs
+    w = np.ones(places.shape[:2]) if weights is None else finite_array("weights", weights)
+    for name, array in (("log_density", logs), ("weights", w)):
+        if array.shape != places.shape[:2]:
+            raise DataError(
+                f"{name}: found an array of shape {array.shape}, expected {places.shape[:2]}, one"
+                " for each sample of x"
+            )
+    return Given(places, logs, w)
 
 
 def _parts(chains: int, draws: int) -> tuple[Part, Part, Part]:
@@ -195,22 +233,41 @@ def _parts(chains: int, draws: int) -> tuple[Part, Part, Part]:
     return (others[~chooses], whole), (others[chooses], whole), (np.arange(0, chains, 2), whole)
 
 
-def _terms(
-    flow: Flow, x: Float[np.ndarray, "chains draws n"], logs: Float[np.ndarray, "chains draws"]
-) -> tuple[Float[np.ndarray, "chains draws"], Float[np.ndarray, "chains draws"]]:
-    """|z|^2 and ln(q / p)."""
-    z, log_q = (np.asarray(a) for a in flow.base(x.reshape(-1, x.shape[2])))
-    return np.sum(z**2, axis=1).reshape(logs.shape), log_q.reshape(logs.shape) - logs
+def _core(flow: Flow, seed: int) -> Core:
+    _, log_q = flow.draw(jax.random.key(seed), TOGETHER)
+    return Core(flow, float(np.quantile(np.asarray(log_q), OUTSIDE)))
+
+
+def _share(core: Core, t: float, seed: int) -> float:
+    """P."""
+    keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), 1), DRAWN // TOGETHER)
+    each = [core.flow.draw(key, TOGETHER, temperature=t)[1] for key in keys]
+    return float(np.mean(np.concatenate(each) >= core.level))
 
 
 def _concentrated(
     squares: Float[np.ndarray, "chains draws"],
-    plain: Float[np.ndarray, "chains draws"],
+    log_q: Float[np.ndarray, "chains draws"],
     n: int,
     t: float,
 ) -> Float[np.ndarray, "chains draws"]:
-    """ln(phi_T / p) from |z|^2 and ln(q / p)."""
-    return plain + 0.5 * squares * (1.0 - t**-2) - n * math.log(t)
+    """ln q_T from |z|^2 and ln q."""
+    return log_q + 0.5 * squares * (1.0 - t**-2) - n * math.log(t)
+
+
+def _estimated(core: Core, given: Given, t: float) -> Means:
+    """The estimate, of P rho in place of rho."""
+    ln = core.log_ratio(given, t)
+    if np.max(ln) == -np.inf:
+        return Means(-math.inf, math.inf, math.nan, math.nan, math.nan)
+    ratio = np.exp(ln - np.max(ln))
+    return _means(ln, given.weights, _ends(given.x, given.log_density, ratio))
+
+
+def _found(core: Core, given: Given, t: float, seed: int) -> Harmonic:
+    means, share = _estimated(core, given, t), _share(core, t, seed)
+    error = math.hypot(means.error, math.sqrt((1.0 - share) / share / DRAWN))
+    return _judged(means._replace(log_rho=means.log_rho - math.log(share), error=error), t)
 
 
 def _ends(
@@ -229,18 +286,23 @@ def _ends(
     return np.cumsum([len(part) for part in np.array_split(np.arange(draws), blocks)])[:-1]
 
 
-def _means(ln: Float[np.ndarray, "chains draws"], ends: Int[np.ndarray, " ends"]) -> Means:
-    """The estimate from ln(phi_T / p), for blocks that end at `ends`."""
+def _means(
+    ln: Float[np.ndarray, "chains draws"],
+    weights: Float[np.ndarray, "chains draws"],
+    ends: Int[np.ndarray, " ends"],
+) -> Means:
+    """The estimate from ln(phi / p), for blocks that end at `ends`."""
     top = np.max(ln)
-    blocks = np.split(np.exp(ln - top), ends, axis=1)
-    rho = np.concatenate([np.mean(block, axis=1) for block in blocks])
-    n = np.concatenate([np.full(len(block), block.shape[1], float) for block in blocks])
-    n /= np.sum(n)
+    terms, n = (
+        np.concatenate([np.sum(block, axis=1) for block in np.split(a, ends, axis=1)])
+        for a in (weights * np.exp(ln - top), weights)
+    )
+    rho, n = terms[n > 0.0] / n[n > 0.0], n[n > 0.0] / np.sum(n)
     mean = float(n @ rho)
     variance = float(n @ (rho - mean) ** 2)
     count = float(1.0 / np.sum(n**2))
     if not count > 1.0 or not variance > 0.0:
-        return Means(top + math.log(mean), math.inf, math.nan, math.nan, count)
+        return Means(math.nan, math.inf, math.nan, math.nan, count)
     kurtosis = float(n @ (rho - mean) ** 4) / variance**2
     normal = 2.0 / (count - 1.0)
     ratio = math.sqrt((kurtosis - 1.0 + normal) / count / normal)
@@ -255,10 +317,12 @@ def _judged(means: Means, t: float) -> Harmonic:
     # means of some skewness have.
     most = 3.0 + max(3.0, 4.0 * math.sqrt(24.0 / count))
     reason = ""
-    if count < FEWEST:
+    if means.log_rho == -math.inf:
+        reason = "samples: none lies where the flow has most of its mass; it is of other samples"
+    elif count < FEWEST:
         reason = (
-            f"effective chains: found {count:.3g}, expected {FEWEST:g} or more: take more chains,"
-            " or chains of more autocorrelation times"
+            f"effective chains: found {count:.3g}, expected {FEWEST:g} or more: take more chains"
+            " or draws, of SMC more repeats or particles"
         )
     elif not means.kurtosis <= most:
         reason = (
@@ -276,5 +340,5 @@ def _judged(means: Means, t: float) -> Harmonic:
     if reason:
         return Harmonic(math.nan, math.nan, math.nan, math.nan, *about)
     lower, upper = math.log1p(-error), math.log1p(error)
-    log_evidence = -means.log_rho + math.log1p(error**2)
+    log_evidence = -means.log_rho - 0.5 * error**2
     return Harmonic(log_evidence, lower, upper, 0.5 * (upper - lower), *about)

@@ -1,5 +1,6 @@
 """The evidence of samples by several methods, and its certificate."""
 
+import re
 import warnings
 
 import jax.numpy as jnp
@@ -41,6 +42,8 @@ def test_all_methods_of_a_gaussian(chains):
     assert np.all(found["reason"] == "")
     assert found.attrs["certified"] == 1 and found.attrs["status"] == "certified"
     assert found.attrs["method"] == "harmonic"
+    message = r"independent estimates agree: ln Z by harmonic -2\.4.. \+- 0\.0.., smc .* -2\.414"
+    assert re.fullmatch(message, found.attrs["message"])
     assert found.attrs["log_evidence"] == pytest.approx(EXACT, abs=0.05)
 
 
@@ -48,6 +51,7 @@ def test_of_samples_alone(chains):
     found = pag.evidence(chains)
     assert found.attrs["log_evidence"] == pytest.approx(EXACT, abs=0.05)
     assert found.attrs["certified"] == 0 and found.attrs["status"] == "alone"
+    assert found.attrs["message"].startswith("no independent estimate confirms it: ln Z")
     particles = quietly(GAUSSIAN, "smc", particles=400)
     same = pag.evidence(particles, method="smc")
     assert same.attrs["log_evidence"] == particles.attrs["log_evidence"]
@@ -72,6 +76,23 @@ def test_a_bounded_prior_is_taken_into_account():
 
 
 @pytest.mark.slow
+def test_runs_of_smc_are_pooled_by_their_weights():
+    """The particles of a run are correlated as a chain is: few of them are refused."""
+    density = pag.LogDensity(
+        lambda x: -((1 - x[0]) ** 2) - 100 * (x[1] - x[0] ** 2) ** 2,
+        ("x", "y"),
+        {"x": st.uniform(-10, 20), "y": st.uniform(-5, 20)},
+    )
+    samples = quietly(density, "smc", repeats=4)
+    assert np.ptp(samples["weight"].values) > 0.01
+    found = pag.evidence(samples).attrs
+    assert abs(found["log_evidence"] + 1.157879 + np.log(400)) < 3.5 * found["log_evidence_error"]
+    assert 0.005 < found["log_evidence_error"] < 0.03
+    with pytest.raises(DataError, match=r"effective chains: found .* of SMC more repeats"):
+        pag.evidence(samples.isel(chain=[0]))
+
+
+@pytest.mark.slow
 def test_a_first_order_phase_transition_is_not_certified():
     """Skilling's spike and slab, ln Z = ln 101: what chains and SMC have found is the slab."""
     n = 20
@@ -91,7 +112,8 @@ def test_a_first_order_phase_transition_is_not_certified():
     assert by["smc"] < 3.0 and by["harmonic"] < 3.0
     assert by["nested"] == pytest.approx(np.log(101.0), abs=1.5)
     assert found.attrs["certified"] == 0 and found.attrs["status"] == "disagree"
-    assert np.isnan(found.attrs["log_evidence"])
+    assert np.isnan(found.attrs["log_evidence"]) and "method" not in found.attrs
+    assert found.attrs["message"].startswith("estimates disagree, as where a mode was not sampled")
 
 
 @pytest.mark.slow
@@ -150,6 +172,11 @@ def test_verdicts():
             lambda s: pag.evidence(s.isel(draw=slice(2))),
             DataError,
             "method 'harmonic': found 40 samples, expected at least 60",
+        ),
+        (
+            lambda s: pag.evidence(s.assign(weight=("chain", np.eye(20)[0])).isel(draw=slice(9))),
+            DataError,
+            "method 'harmonic': found 9 samples, expected at least 60",
         ),
     ],
 )

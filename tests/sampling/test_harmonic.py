@@ -1,137 +1,40 @@
 """The learned harmonic mean, against evidences that are known exactly, from exact samples."""
 
-import os
-
+import jax
 import numpy as np
 import pytest
-import xarray as xr
-from scipy.special import gammaln
-from scipy.stats import chi2
+from exact_densities import (
+    LN_2PI,
+    DualMoon,
+    NormalGamma,
+    Rosenbrock,
+    TenRosenbrock,
+    correlated,
+    samples,
+    slip,
+)
+from scipy.signal import lfilter
+from scipy.stats import chi2, norm
 
 pytest.importorskip("flowjax")
 
 from pyadjoint_gpu.core.errors import ConfigError, DataError
 from pyadjoint_gpu.sampling import harmonic
-from pyadjoint_gpu.sampling.harmonic import learned_harmonic_mean
-
-LN_2PI = np.log(2 * np.pi)
-
-
-class Gaussian:
-    """N(mean, covariance) times exp(exact)."""
-
-    def __init__(self, mean, covariance, exact):
-        self.mean, self.root, self.exact = mean, np.linalg.cholesky(covariance), exact
-
-    def draw(self, generator, count):
-        return self.mean + generator.standard_normal((count, len(self.mean))) @ self.root.T
-
-    def log_density(self, x):
-        z = np.linalg.solve(self.root, (x - self.mean).T)
-        ln = -0.5 * np.sum(z**2, axis=0) - np.sum(np.log(np.diag(self.root)))
-        return self.exact + ln - 0.5 * len(self.mean) * LN_2PI
-
-
-def correlated(n):
-    a = np.random.default_rng(7).standard_normal((n, n))
-    return Gaussian(np.full(n, 3.0), a @ a.T / n + 0.1 * np.eye(n), -12.5)
-
-
-class Rosenbrock:
-    exact = np.log(np.pi / 10)
-
-    @staticmethod
-    def draw(generator, count):
-        x = 1.0 + np.sqrt(0.5) * generator.standard_normal(count)
-        return np.stack([x, x**2 + np.sqrt(1 / 200) * generator.standard_normal(count)], axis=1)
-
-    @staticmethod
-    def log_density(x):
-        return -((1 - x[:, 0]) ** 2) - 100 * (x[:, 1] - x[:, 0] ** 2) ** 2
-
-
-class DualMoon:
-    """The target of flowMC's tutorial, in five dimensions: four equal modes on a thin shell."""
-
-    exact = -3.684231071
-
-    @staticmethod
-    def modes(x, y):
-        return sum(
-            np.logaddexp(-0.5 * ((a - 3.0) / s) ** 2, -0.5 * ((a + 3.0) / s) ** 2)
-            for a, s in ((x, 0.8), (y, 0.6))
-        )
-
-    @classmethod
-    def log_density(cls, x):
-        shell = -0.5 * ((np.linalg.norm(x, axis=1) - 2.0) / 0.1) ** 2
-        return shell + cls.modes(x[:, 0], x[:, 1])
-
-    @classmethod
-    def draw(cls, generator, count):
-        """By rejection from directions that are uniform, at each radius."""
-        r, angle = np.linspace(1.2, 2.8, 3201), np.linspace(0.0, np.pi / 2, 401)
-        ring = r[:, None] * np.array([np.cos(angle), np.sin(angle)])[:, None]
-        top = np.max(cls.modes(*ring), axis=1) + 0.01
-        ln = 4 * np.log(r) - 0.5 * ((r - 2.0) / 0.1) ** 2 + top
-        below = np.cumsum(np.exp(ln - ln.max()))
-        kept = []
-        while sum(map(len, kept)) < count:
-            radius = np.interp(generator.random(200_000), below / below[-1], r)
-            x = generator.standard_normal((200_000, 5))
-            x *= (radius / np.linalg.norm(x, axis=1))[:, None]
-            chance = cls.modes(x[:, 0], x[:, 1]) - np.interp(radius, r, top)
-            kept.append(x[np.log(generator.random(len(x))) < chance])
-        return np.concatenate(kept)[:count]
-
-
-class NormalGamma:
-    """x_i ~ N(mu, 1 / tau) with mean 0 and mean square 1, tau ~ Gamma(alpha, rate beta),
-    mu | tau ~ N(0, 1 / (tau0 tau)), of (mu, ln tau)."""
-
-    n, alpha, beta = 100, 1e-3, 1e-3
-
-    def __init__(self, tau0):
-        self.tau0 = tau0
-        self.shape, self.rate = self.alpha + self.n / 2, self.beta + self.n / 2
-        self.exact = (
-            gammaln(self.shape) - gammaln(self.alpha) + self.alpha * np.log(self.beta)
-            - self.shape * np.log(self.rate) + 0.5 * np.log(tau0 / (tau0 + self.n))
-            - 0.5 * self.n * LN_2PI
-        )  # fmt: skip
-
-    def draw(self, generator, count):
-        tau = generator.gamma(self.shape, 1.0 / self.rate, count)
-        sd = 1.0 / np.sqrt((self.tau0 + self.n) * tau)
-        return np.stack([sd * generator.standard_normal(count), np.log(tau)], axis=1)
-
-    def log_density(self, x):
-        mu, ln = x.T
-        tau = np.exp(ln)
-        data = 0.5 * self.n * (ln - LN_2PI - tau * (1.0 + mu**2))
-        gamma = self.alpha * (np.log(self.beta) + ln) - gammaln(self.alpha) - self.beta * tau
-        normal = 0.5 * (np.log(self.tau0) + ln - LN_2PI - self.tau0 * tau * mu**2)
-        return data + gamma + normal
-
-
-def slip():
-    folder = os.environ.get("PYADJOINT_GPU_DATA", "../shared/data")
-    path = os.path.join(folder, "slip_patch9.nc")
-    if not os.path.exists(path):
-        pytest.skip(f"{path} is not there (PYADJOINT_GPU_DATA says where data are)")
-    with xr.open_dataset(path, engine="h5netcdf") as file:
-        g, d, c = (file[k].values for k in ("green", "displacement", "displacement_covariance"))
-    covariance = np.linalg.inv(g.T @ np.linalg.solve(c, g) + 4.0 * np.eye(18))
-    whole = c + 0.25 * g @ g.T
-    exact = -0.5 * (d @ np.linalg.solve(whole, d) + np.linalg.slogdet(2 * np.pi * whole)[1])
-    assert exact == pytest.approx(413.60014, abs=1e-4)
-    return Gaussian(covariance @ g.T @ np.linalg.solve(c, d), covariance, exact)
+from pyadjoint_gpu.sampling.flow.architecture import Architecture
+from pyadjoint_gpu.sampling.flow.model import Flow, network
+from pyadjoint_gpu.sampling.flow.training import fit
+from pyadjoint_gpu.sampling.harmonic import harmonic_mean, learned_harmonic_mean
 
 
 def estimate(target, chains, draws, *, seed=0, **options):
-    x = target.draw(np.random.default_rng(seed), chains * draws)
-    logs = target.log_density(x).reshape(chains, draws)
-    return learned_harmonic_mean(x.reshape(chains, draws, -1), logs, seed=seed, **options)
+    return learned_harmonic_mean(*samples(target, chains, draws, seed), seed=seed, **options)
+
+
+def standard_normal(n):
+    """The flow whose map is the identity."""
+    architecture = Architecture(n)
+    parameters = network().initial(architecture, jax.random.key(0))
+    return Flow(np.zeros(n), np.eye(n), np.asarray(parameters), architecture)
 
 
 def test_published_evidences_of_the_normal_gamma():
@@ -145,28 +48,42 @@ def test_published_evidences_of_the_normal_gamma():
 def test_two_components(chains):
     found = estimate(NormalGamma(1e-2), chains, 6000 // chains)
     assert found.reason == "" and found.effective_chains >= 16
-    assert 0.5 <= found.temperature <= 0.9 and found.error < 0.02
+    assert 0.6 <= found.temperature <= 1.0 and found.error < 0.02
     assert abs(found.log_evidence - NormalGamma(1e-2).exact) < 4 * found.error
     assert found.lower < 0.0 < found.upper
     assert found.error == pytest.approx(0.5 * (found.upper - found.lower))
 
 
-def test_the_formula_of_concentration():
-    """phi_T is normalised, for any n: by the flow that is exact, of a standard normal."""
-    generator = np.random.default_rng(0)
-    z = generator.standard_normal((20, 20_000, 3))
-    squares, zero = np.sum(z**2, axis=2), np.zeros(z.shape[:2])
-    for t in (0.5, 0.8, 0.95):
-        means = harmonic._means(harmonic._concentrated(squares, zero, 3, t), np.zeros(0, int))
-        assert abs(means.log_rho) < 5 * means.error
+@pytest.mark.parametrize("t", [0.6, 1.0])
+def test_the_density_is_normalised(t, monkeypatch):
+    """phi = q_T / P in a ball of a standard normal, whose share of q_T is known."""
+    monkeypatch.setattr(harmonic, "DRAWN", harmonic.TOGETHER)
+    generator, n = np.random.default_rng(0), 3
+    core = harmonic._core(standard_normal(n), 0)
+    level = -0.5 * (chi2.ppf(0.8, n) + n * LN_2PI)
+    assert core.level == pytest.approx(level, abs=0.05)
+    radius = -2.0 * core.level - n * LN_2PI
+    share = harmonic._share(core, t, 0)
+    assert share == pytest.approx(chi2.cdf(radius / t**2, n), abs=0.015)
+    z = generator.standard_normal((20, 500, n))
+    log_p = -0.5 * (np.sum(z**2, axis=2) + n * LN_2PI)
+    given = harmonic.Given(z, log_p, np.ones(z.shape[:2]))
+    ln = core.log_ratio(given, t)
+    assert np.mean(np.isfinite(ln)) == pytest.approx(0.8, abs=0.02)
+    means = harmonic._estimated(core, given, t)
+    assert abs(means.log_rho - np.log(share)) < 5 * means.error + 0.01
 
 
 def test_the_formulas_of_the_mean():
-    ln = np.random.default_rng(1).standard_normal((3, 50))
+    generator = np.random.default_rng(1)
+    ln, w = generator.standard_normal((3, 50)), generator.random((3, 50))
+    w[0, :10] = 0.0
     ends = np.array([10, 30])
-    found = harmonic._means(ln + 1000.0, ends)
-    parts = [block[c] for block in np.split(np.exp(ln), ends, axis=1) for c in range(3)]
-    n, rho_j = np.array([len(p) for p in parts]), np.array([p.mean() for p in parts])
+    found = harmonic._means(ln + 1000.0, w, ends)
+    pairs = zip(np.split(w, ends, axis=1), np.split(w * np.exp(ln), ends, axis=1), strict=True)
+    sums = [(a[c].sum(), b[c].sum()) for a, b in pairs for c in range(3)][1:]
+    n, total = np.array(sums).T
+    rho_j = total / n
     rho = np.sum(n * rho_j) / n.sum()
     s2 = np.sum(n * (rho_j - rho) ** 2) / n.sum()
     count = n.sum() ** 2 / np.sum(n**2)
@@ -174,6 +91,31 @@ def test_the_formulas_of_the_mean():
     ratio = np.sqrt((kurtosis - 1 + 2 / (count - 1)) / count) / np.sqrt(2 / (count - 1))
     expected = np.log(rho) + 1000.0, np.sqrt(s2 / (count - 1)) / rho, kurtosis, ratio, count
     np.testing.assert_allclose(found, expected)
+
+
+def test_the_mean_of_ln_z_is_right_to_second_order():
+    """Over rho that is normal about 1 / Z, here 1: with the opposite sign it is 0.06 off."""
+    sigma, quantiles = 0.2, norm.ppf((np.arange(2000) + 0.5) / 2000)
+    rho = 1.0 + sigma * quantiles
+    means = [harmonic.Means(np.log(r), sigma / r, 3.0, 1.0, 40.0) for r in rho]
+    found = [harmonic._judged(m._replace(error=min(m.error, 0.5)), 0.8) for m in means]
+    assert abs(np.mean([one.log_evidence for one in found])) < 0.005
+
+
+def test_weights_count():
+    """Chains that stay in one of two modes, as runs of SMC of few particles may, in equal numbers;
+    the one mode has two thirds of Z."""
+    generator = np.random.default_rng(0)
+    side = np.arange(40) // 10 % 2
+    centre = np.where(side, 4.0, -4.0)[:, None, None]
+    x = centre + generator.standard_normal((40, 150, 2))
+    modes = [-0.5 * np.sum((x - m) ** 2, axis=2) for m in (-4.0, 4.0)]
+    log_p = np.logaddexp(modes[0], np.log(2.0) + modes[1]) - np.log(3.0) - LN_2PI
+    weights = np.broadcast_to(np.where(side, 4.0, 2.0)[:, None], log_p.shape)
+    found = learned_harmonic_mean(x, log_p, weights)
+    assert found.reason == "" and found.error < 0.1
+    assert abs(found.log_evidence) < 3.5 * found.error
+    assert learned_harmonic_mean(x, log_p).log_evidence < -0.08
 
 
 def test_an_estimate_that_few_samples_dominate_is_refused():
@@ -195,6 +137,13 @@ def test_a_variance_that_is_not_known_is_refused():
     )
 
 
+def test_samples_of_something_else_are_refused():
+    x = 50.0 + np.random.default_rng(0).standard_normal((20, 30, 2))
+    found = harmonic_mean(standard_normal(2), x, np.zeros((20, 30)))
+    assert found.reason.startswith("samples: none lies where the flow has most of its mass")
+    assert np.isnan(found.log_evidence)
+
+
 def test_too_few_effective_chains_are_refused():
     """A chain of two autocorrelation times is no more than one block."""
     generator = np.random.default_rng(0)
@@ -207,11 +156,11 @@ def test_too_few_effective_chains_are_refused():
 def test_blocks_are_longer_than_the_autocorrelation():
     """An autoregressive chain of the autocorrelation time 19."""
     generator = np.random.default_rng(0)
-    x = generator.standard_normal((4, 20_000, 1))
+    x = generator.standard_normal((4, 1600, 1))
     for k in range(1, x.shape[1]):
         x[:, k] = 0.9 * x[:, k - 1] + np.sqrt(0.19) * x[:, k]
     ends = harmonic._ends(x)
-    assert 0.7 * 190 < ends[0] < 1000 and np.ptp(np.diff(ends)) <= 1
+    assert 0.7 * 190 < ends[0] < 400 and np.ptp(np.diff(ends)) <= 1
     assert len(harmonic._ends(np.repeat(x, 5, axis=0))) == 0
 
 
@@ -222,6 +171,7 @@ def test_what_is_wrong_is_refused():
         ((x, logs.T), r"log_density: found an array of shape \(50, 4\)"),
         ((x, np.full((4, 50), -np.inf)), "log_density: 200 values are not finite"),
         ((x * [1.0, 0.0], logs), "x: its covariance is singular"),
+        ((x, logs, np.ones(4)), r"weights: found an array of shape \(4,\), expected \(4, 50\)"),
     ):
         with pytest.raises(DataError, match=match):
             learned_harmonic_mean(*bad)
@@ -236,6 +186,7 @@ def test_what_is_wrong_is_refused():
         (lambda: correlated(20), 40, 500, 0.02),
         (Rosenbrock, 64, 300, 0.01),
         (DualMoon, 64, 300, 0.02),
+        (TenRosenbrock, 40, 500, 0.02),
         (slip, 40, 500, 0.02),
         *((lambda k=k: NormalGamma(10.0**k), 40, 250, 0.01) for k in range(-4, 1)),
     ],
@@ -247,12 +198,45 @@ def test_exact_evidences(target, chains, draws, most):
     assert abs(found.log_evidence - target.exact) < 3 * found.error
 
 
+def check_repeats(found, exact):
+    """20 estimates of the errors they state, and of no bias."""
+    assert not any(one.reason for one in found)
+    off = np.array([(one.log_evidence - exact) / one.error for one in found])
+    low, high = chi2.ppf([1e-3, 1 - 1e-3], len(off))
+    assert low < np.sum(off**2) < high
+    assert abs(np.sum(off)) / np.sqrt(len(off)) < 3.3
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("target", [lambda: correlated(8), Rosenbrock, lambda: NormalGamma(1e-4)])
+@pytest.mark.parametrize("target", [Rosenbrock, lambda: NormalGamma(1e-4)])
 def test_the_stated_error_in_repeats(target):
     target = target()
-    found = [estimate(target, 64, 300, seed=k) for k in range(20)]
-    assert not any(one.reason for one in found)
-    off = np.array([(one.log_evidence - target.exact) / one.error for one in found])
-    low, high = chi2.ppf([1e-3, 1 - 1e-3], 20)
-    assert low < np.sum(off**2) < high
+    check_repeats([estimate(target, 40, 100, seed=k) for k in range(20)], target.exact)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "target", [DualMoon, TenRosenbrock, lambda: correlated(20), slip, lambda: NormalGamma(1.0)]
+)
+def test_the_stated_error_of_one_flow_in_repeats(target, monkeypatch):
+    """Training takes most of the time; and the bias of one flow, of what it has where no samples
+    are, is seen better."""
+    monkeypatch.setattr(harmonic, "DRAWN", harmonic.TOGETHER)
+    target = target()
+    flow = fit(target.draw(np.random.default_rng(100), 4000))
+    each = (harmonic_mean(flow, *samples(target, 40, 200, k), seed=k) for k in range(20))
+    check_repeats(list(each), target.exact)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("chains", [1, 4, 24])
+def test_the_stated_error_of_correlated_chains_in_repeats(chains, monkeypatch):
+    """Autoregressive chains, of the autocorrelation time 9, of a standard normal."""
+    monkeypatch.setattr(harmonic, "DRAWN", harmonic.TOGETHER)
+    flow, found = standard_normal(2), []
+    for seed in range(20):
+        x = np.random.default_rng(seed).standard_normal((chains, 12_000 // chains, 2))
+        x[:, 1:] *= 0.6
+        x = lfilter([1.0], [1.0, -0.8], x, axis=1)
+        found.append(harmonic_mean(flow, x, -0.5 * np.sum(x**2, axis=2), seed=seed))
+    check_repeats(found, LN_2PI)

@@ -74,10 +74,11 @@ class Flow:
 
     @double
     def draw(
-        self, key: Key[Array, ""], count: int
+        self, key: Key[Array, ""], count: int, *, temperature: float = 1.0
     ) -> tuple[Float[Array, "count n"], Float[Array, " count"]]:
-        """Independent samples of q as rows, and ln q of each."""
-        return _run(_draw, _draw_compiled, self, key, count)
+        """Independent samples as rows, of base points with the standard deviation `temperature`,
+        and ln q of each; of q itself at 1."""
+        return _run(_draw, _draw_compiled, self, key, count, temperature)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The flow as plain arrays, for files."""
@@ -138,8 +139,8 @@ def _base(flow: Flow, x: Float[Array, "rows n"]) -> tuple[Array, Array]:
     return z, log_density - scale
 
 
-def _draw(flow: Flow, key: Array, count: int) -> tuple[Array, Array]:
-    z = jax.random.normal(key, (count, flow.architecture.n))
+def _draw(flow: Flow, key: Array, count: int, temperature: float) -> tuple[Array, Array]:
+    z = temperature * jax.random.normal(key, (count, flow.architecture.n))
     f = network().bijection(flow.architecture, jnp.asarray(flow.parameters))
     w, gain = jax.vmap(f.transform_and_log_det)(z)
     factor = jnp.asarray(flow.factor)
