@@ -263,9 +263,13 @@ class Run:
         if not records:
             return None
         for record in records:
-            block = record["block"]
-            self.blocks.append(Block(**block | {"moved": Moved(**block["moved"])}))
+            self._reloaded(record)
         return self._recorded(records[-1])
+
+    def _reloaded(self, record: dict[str, Any]) -> None:
+        """Take back the block of a record."""
+        block = record["block"]
+        self.blocks.append(Block(**block | {"moved": Moved(**block["moved"])}))
 
     def _recorded(self, record: dict[str, Any]) -> State:
         """The state of a record."""

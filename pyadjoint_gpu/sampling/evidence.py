@@ -26,7 +26,11 @@ from .smc import SMC
 from .target import Points, Target
 from .targets import Sampled, target_of
 
-METHODS = ("harmonic", "smc", "nested", "laplace")
+METHODS = ("harmonic", "smc", "nested", "laplace", "bridge")
+BY_FLOW = "log_evidence_smc"
+"""Attribute of samples by flow-enhanced chains: ln Z by their particles."""
+OF_PARTICLES = {"harmonic", "bridge", "smc"}
+"""Methods that see the same modes, those that particles have found, where samples are of them."""
 SAMPLES = 20
 """Samples that a flow needs for each unknown."""
 APART = 3.0
@@ -60,12 +64,13 @@ def evidence(
         As from `sample`.
     target : Problem or LogDensity, optional
         What they are samples of, for the methods that evaluate it anew.
-    method : {"harmonic", "smc", "nested", "laplace", "all"}
+    method : {"harmonic", "bridge", "smc", "nested", "laplace", "all"}
         "harmonic": the learned harmonic mean of the samples, with their weights, by a flow fitted
-        to one half of them (see `harmonic`), for up to 64 unknowns. "smc": as the sampler found it,
-        or, for samples of Markov chains, by `sampling.SMC` of the target. "nested": nested
-        sampling, and "laplace": the Gaussian at the highest of the modes that some searches find,
-        of a target that is a JAX function, with a prior. "all": side by side all that can be done.
+        to one half of them (see `harmonic`), for up to 64 unknowns. "bridge": as flow-enhanced
+        chains and their proposals gave it. "smc": as the sampler's particles gave it, or, for
+        samples of Markov chains, by `sampling.SMC` of the target. "nested": nested sampling, and
+        "laplace": the Gaussian at the highest of the modes that some searches find, of a target
+        that is a JAX function, with a prior. "all": side by side all that can be done.
     seed : int
 
     Returns
@@ -78,7 +83,8 @@ def evidence(
         known to 1, and no other disagrees. Where some do, ``status`` is "disagree", and the
         attributes have no ln Z. Laplace's approximation has no error and certifies
         nothing, but where it finds more than 1 above an estimate, there is a mode that was not
-        sampled; the harmonic mean of SMC's particles is not independent of SMC.
+        sampled; estimates by SMC's particles, and by what started from them, are not independent
+        of each other.
 
     Raises
     ------
@@ -95,7 +101,9 @@ def evidence(
     made = target_of(target, 32) if target is not None else None
     # Searched for once, where a method needs it.
     mode = cache(lambda: highest_mode(made, seed)) if made is not None else None
-    wanted = METHODS if method == "all" else (method,)
+    wanted = (method,)
+    if method == "all":
+        wanted = tuple(name for name in METHODS if name != "bridge" or BY_FLOW in samples.attrs)
     found = {name: _estimate(name, samples, target, made, mode, seed) for name in wanted}
     if method != "all" and found[method].reason:
         raise DataError(f"method {method!r}: {found[method].reason}")
@@ -116,8 +124,8 @@ def verdict(found: dict[str, Estimate], by_smc: bool) -> str:
     laplace = found.get("laplace", Estimate(-np.inf, np.nan)).log_evidence
     if any(laplace > e.log_evidence + APART * e.error + KNOWN for e in usable.values()):
         return "disagree"
-    dependent = {"harmonic", "smc"} if by_smc else set[str]()
-    return "certified" if any(set(pair) != dependent for pair in pairs) else "alone"
+    dependent = OF_PARTICLES if by_smc else set[str]()
+    return "certified" if any(not set(pair) <= dependent for pair in pairs) else "alone"
 
 
 def _dataset(found: dict[str, Estimate], by_smc: bool, seed: int) -> xr.Dataset:
@@ -172,8 +180,12 @@ def _estimate(
 ) -> Estimate:
     if method == "harmonic":
         return _harmonic(samples, seed)
-    if method == "smc" and "log_evidence" in samples.attrs:
-        return Estimate(samples.attrs["log_evidence"], samples.attrs["log_evidence_error"])
+    by_flow = BY_FLOW in samples.attrs
+    if method == "bridge" and not by_flow:
+        return _none("it needs samples by method 'flow'")
+    name = BY_FLOW if method == "smc" and by_flow else "log_evidence"
+    if method in ("smc", "bridge") and name in samples.attrs:
+        return Estimate(samples.attrs[name], samples.attrs[f"{name}_error"])
     if given is None or target is None or mode is None:
         return _none("it needs the target: evidence(samples, problem)")
     if method == "smc":

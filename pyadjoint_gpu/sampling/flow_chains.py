@@ -11,7 +11,7 @@ and Foreman-Mackey 2023, J. Open Source Softw. 8, 5021.)
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -22,6 +22,7 @@ import jax
 import numpy as np
 import xarray as xr
 from jaxtyping import Float, Int
+from scipy import special
 
 from ..core.checks import count
 from ..core.errors import ConfigError
@@ -32,21 +33,26 @@ from ..core.progress import Task, note, phase, progress_bar
 from ..problem.problem import Problem
 from ..results.samples import evidence
 from . import journal as journals
+from .bridge import bridge
 from .chains import ChainSettings, Run, State, check_until
 from .flow.architecture import MOST
-from .flow.mixture import Mixture, fit_mixture
+from .flow.mixture import Mixture, Rows, fit_mixture
 from .kernels import Block, ChainStates, Moved
 from .options import set_counts
 from .runs import taken, within_run
 from .smc import SMC
-from .smc import State as Particles
-from .target import Target
+from .smc import State as ParticleState
+from .target import Particles, Points, Target
 from .targets import Sampled, target_of
 
-USUAL = {True: (16, 256), False: (64, 2048)}
+USUAL = {True: (16, 128), False: (64, 512)}
 """Chains and particles, where evaluations are solves and where they are not."""
 MOVES = 4
 """Trajectories of particles a stage."""
+GAIN = 0.01
+"""Growth of the acceptance in a round of the warm-up after which the flow is trained further."""
+WIDER = 3
+"""Stages of particles whose gradients train the flow."""
 
 
 class FlowJournal(journals.States):
@@ -56,6 +62,15 @@ class FlowJournal(journals.States):
     goes_on = "the same call"
     records = ("runs", "blocks")
     slots = ("now",)
+
+
+@dataclass(frozen=True)
+class Followed(ParticleState):
+    """State of the particles, with those at the ends of the last `WIDER` stages, which are wider
+    than the density."""
+
+    wider: Points
+    exponents: Float[np.ndarray, " stages"]
 
 
 @dataclass(frozen=True)
@@ -90,7 +105,7 @@ class FlowMCMC(AsGiven, Frozen):
     leapfrogs : int
         Steps of a trajectory.
     particles : int, optional
-        256 for a problem, 2048 for a density; they train the flow with as many draws.
+        128 for a problem, 512 for a density; they train the flow with as many draws.
     until : mapping, optional
         As for `MCMC`.
     batch : int
@@ -158,8 +173,9 @@ class FlowMCMC(AsGiven, Frozen):
         Returns
         -------
         xr.Dataset
-            As from `MCMC.run`, with the attributes ``global_acceptance``, and ``log_evidence`` and
-            its error by the particles.
+            As from `MCMC.run`, with the attributes ``global_acceptance``; ``log_evidence`` and its
+            error, by bridge sampling between the draws and the proposals (see `bridge`); and the
+            same by the particles, ``log_evidence_smc``.
         """
         seed = count("seed", seed, 0)
         length = self.local + self.proposals
@@ -204,6 +220,7 @@ class FlowRun(Run):
         executor: Executor | None,
     ):
         self._smc, self._local, self._proposals = smc, *moves
+        self.ratios: list[Float[np.ndarray, "2 chains proposals"]] = []
         super().__init__(settings, target, "prior", seed, executor)
 
     def _ends(self) -> Int[np.ndarray, " windows"]:
@@ -212,8 +229,7 @@ class FlowRun(Run):
 
     def all(self, book: FlowJournal | None, bar: Task) -> xr.Dataset:
         """Run the particles, then the chains, to their ends, and make the dataset."""
-        first, moved = self._smc.steps(self.seed, self.executor)
-        (particles,) = journals.follow(Particles, book, bar, first, moved, 1)
+        (particles,) = journals.follow(Followed, book, bar, *self._steps(), 1)
         self._particles = particles
         self.begun = self._smc.gradients([particles])
         state = self._resumed(book)
@@ -221,13 +237,36 @@ class FlowRun(Run):
             state = self._started(particles)
         return self._continued(state, book, bar)
 
+    def _steps(self) -> tuple[Callable[[int], Followed], Callable[[Followed, int], Followed]]:
+        """The particles' first state, and the one after a move."""
+        first, moved = self._smc.steps(self.seed, self.executor)
+
+        def begun(k: int) -> Followed:
+            state = first(k)
+            return Followed(
+                **vars(state), wider=taken(state.points, slice(0)), exponents=np.zeros(0)
+            )
+
+        def after(now: Followed, k: int) -> Followed:
+            new = moved(now, k)
+            assert isinstance(new, Followed)
+            if now.left > 0.0:
+                return new
+            # A stage began: those of the one before are at its end.
+            wider = jax.tree.map(lambda a, b: np.concatenate([a, b]), now.wider, now.points)
+            kept = slice(-WIDER * len(now.points.x), None)
+            exponents = np.append(now.exponents, now.gamma)[-WIDER:]
+            return replace(new, wider=taken(wider, kept), exponents=exponents)
+
+        return begun, after
+
     @double
-    def _started(self, particles: Particles) -> FlowState:
+    def _started(self, particles: Followed) -> FlowState:
         generator = np.random.default_rng([self.seed, 3])
         points = particles.points
         which = generator.permutation(len(points.x))[: self.of.chains]
         with phase("compiling, and training the flow"):
-            flow = fit_mixture(points.x, seed=self.seed)
+            flow = fit_mixture(self._rows(), seed=self.seed)
         return FlowState(**vars(self._begun_at(taken(points, which))), flow=flow)
 
     def _advanced(self, state: State) -> State:
@@ -243,10 +282,12 @@ class FlowRun(Run):
         self.blocks.append(local)
         if state.done > self.of.warmup:
             return state
+        adapted, rates = self._adapted(state), self._rates()
+        if len(rates) > 1 and rates[-1] < rates[-2] + GAIN:
+            return adapted
+        note(f"training the flow, {rates[-1]:.0%} of its proposals accepted")
         with phase("training the flow"):
-            note(f"training the flow, {self._accepted():.0%} of its proposals accepted")
-            flow = fit_mixture(self._history(), seed=self.seed + state.done, start=state.flow)
-        adapted = self._adapted(state)
+            flow = fit_mixture(self._rows(), seed=self.seed + state.done, start=state.flow)
         return replace(adapted, flow=flow)
 
     @double
@@ -264,7 +305,7 @@ class FlowRun(Run):
         by_x = np.array(about.inverse_root(state.chains.slope))
         here, q = np.array(state.chains.energy), flow.log_density(x)
         xs, energies, slopes = np.empty(drawn.shape), np.empty(energy.shape), np.empty(drawn.shape)
-        probability = np.empty(energy.shape)
+        probability, at_chains = np.empty(energy.shape), np.empty(energy.shape)
         for k in range(proposals):
             ratio = here - energy[:, k] + q - log_q[:, k]
             probability[:, k] = np.exp(np.minimum(ratio, 0.0))
@@ -273,40 +314,79 @@ class FlowRun(Run):
             by_x = np.where(good[:, None], slope[:, k], by_x)
             here, q = np.where(good, energy[:, k], here), np.where(good, log_q[:, k], q)
             xs[:, k], energies[:, k], slopes[:, k] = x, here, by_x
+            at_chains[:, k] = -here - q
         none = np.zeros(energy.shape, bool)
         moved = Moved(
             energies, probability, np.ones(energy.shape, int), none, ~np.isfinite(energy), none
         )
         at = ChainStates(about.whiten(x), here, about.root(by_x))
         block = Block(xs, slopes if adapt else slopes[..., :0], moved)
+        self.ratios.append(np.stack([at_chains, -energy - log_q]))
         return replace(state, chains=at, done=state.done + proposals), block
 
-    def _history(self) -> Float[np.ndarray, "rows n"]:
-        """Rows that train the flow: the particles, and as many of the later half of the chains'
-        draws, which alone are too much alike where hardly any proposals are accepted."""
-        rows = self._particles.points.x
+    def _rows(self) -> Rows:
+        """Rows that train the flow: the particles, those of the last stages before, by their
+        weights, and, in place of the widest, as many of the later half of the chains' draws, which
+        alone are too much alike where hardly any proposals are accepted."""
+        state = self._particles
+        points, wider, count = state.points, state.wider, len(state.points.x)
+        misfit = wider.value.reshape(-1, count)
+        weights = special.softmax((state.exponents - 1.0)[:, None] * misfit, axis=1)
+        # As many as their effective number.
+        weights /= np.sum(weights**2, axis=1, keepdims=True)
+        x, slopes = (
+            np.concatenate([points.x, wider.x]),
+            -np.concatenate([_rise(points), _rise(wider)]),
+        )
+        rows = Rows(x, slopes, np.concatenate([np.ones(count), np.ravel(weights)]))
         later = self.blocks[len(self.blocks) // 2 :]
-        own = np.concatenate([b.x for b in later], axis=1).reshape(-1, self.target.size)
-        generator = np.random.default_rng([self.seed, 5, len(self.blocks)])
-        return np.concatenate([rows, own[generator.choice(len(own), len(rows))]])
+        if later:
+            x, rise = (
+                np.concatenate([getattr(b, name) for b in later], axis=1).reshape(
+                    -1, self.target.size
+                )
+                for name in ("x", "slope")
+            )
+            generator = np.random.default_rng([self.seed, 5, len(self.blocks)])
+            which = generator.choice(len(x), count)
+            new = Rows(x[which], -rise[which], np.ones(count))
+            rows = jax.tree.map(lambda a, b: np.concatenate([a[:-count], b]), rows, new)
+        return rows
 
-    def _accepted(self) -> float:
-        """Acceptance of the flow's proposals in the last round."""
-        return float(np.mean(self.blocks[-1].moved.acceptance[:, self._local :]))
+    def _rates(self) -> list[float]:
+        """Acceptance of the flow's proposals, by round."""
+        moved = [b.moved.acceptance[:, self._local :] for b in self.blocks]
+        return [float(np.mean(rates)) for rates in moved if rates.size]
 
     # Results
 
     def _record(self, state: State) -> dict[str, Any]:
         assert isinstance(state, FlowState)
-        return super()._record(state) | {"flow": state.flow.arrays()}
+        more = {"flow": state.flow.arrays(), "ratios": self.ratios[-1]}
+        return super()._record(state) | more
+
+    def _reloaded(self, record: dict[str, Any]) -> None:
+        super()._reloaded(record)
+        self.ratios.append(record["ratios"])
 
     def _recorded(self, record: dict[str, Any]) -> State:
         flow = Mixture.of_arrays(record["flow"])
         return FlowState(**vars(super()._recorded(record)), flow=flow)
 
     def _more(self) -> dict[str, Any]:
-        own = self.blocks[self.of.warmup // (self._local + self._proposals) :]
-        rate = np.mean(np.concatenate([b.moved.acceptance[:, self._local :] for b in own], axis=1))
+        rounds = self.of.warmup // (self._local + self._proposals)
         log_z = np.array([self._particles.log_evidence + self.target.constant])
-        within = np.array([within_run(self._particles)])
-        return {"global_acceptance": float(rate), **evidence(log_z, within)}
+        smc = evidence(log_z, np.array([within_run(self._particles)]))
+        ratios = np.concatenate(self.ratios[rounds:], axis=2)
+        log, error = bridge(*ratios)
+        return {
+            "global_acceptance": float(np.mean(self._rates()[rounds:])),
+            "log_evidence": log + self.target.log_normaliser + self.target.constant,
+            "log_evidence_error": error,
+            **{k.replace("log_evidence", "log_evidence_smc"): v for k, v in smc.items()},
+        }
+
+
+def _rise(points: Points) -> Particles:
+    """Gradients of -ln p."""
+    return points.slope + points.prior_slope

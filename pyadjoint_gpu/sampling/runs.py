@@ -69,7 +69,7 @@ class Tempered:
         return self.gamma >= 1.0 and self.left <= 0.0
 
 
-def taken(particles: P, which: Int[np.ndarray, " particles"]) -> P:
+def taken(particles: P, which: Int[np.ndarray, " particles"] | slice) -> P:
     """Some of the particles, each a row of every array."""
     return jax.tree.map(lambda a: a[which], particles)
 

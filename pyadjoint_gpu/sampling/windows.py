@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, Int
 
+from ..statistics.fisher import fisher_covariance
 from .reference import Reference, reference
 from .target import Points
 
@@ -20,8 +21,6 @@ DIRECTIONS = 128
 """Most directions in which C differs from the identity, where the dimension is larger."""
 ENOUGH = 3
 """Draws a component for a covariance of all components."""
-SMALL = 1e-9
-"""What is added to eigenvalues, relative to the mean one."""
 
 
 def window_ends(warmup: int) -> Int[np.ndarray, " windows"]:
@@ -39,35 +38,17 @@ def window_ends(warmup: int) -> Int[np.ndarray, " windows"]:
 def gaussian(points: Points) -> Reference:
     """N(mean, C) from draws x and the gradients g of Phi + Psi there.
 
-    Where draws are many, C is the geometric mean of cov(x) and cov(g)^-1, which minimises the
-    Fisher divergence from the density, and is exact for a Gaussian, whether chains have mixed or
-    not (Seyboldt, Carlson and Carpenter 2026, arXiv 2603.18845). Else it is made from the gradients
-    of Phi, in the directions that data inform.
+    Where draws are many, C is the `fisher_covariance`, whether chains have mixed or not. Else it is
+    made from the gradients of Phi, in the directions that data inform.
     """
     count, n = points.x.shape
     directions = n if n <= DIRECTIONS else DIRECTIONS
     if count < ENOUGH * n:
         found = reference(points, np.full(count, 1.0 / count), 1.0)
         return padded(found, directions)
-    squares, vectors = _eigen(points.x)
-    root = (vectors * np.sqrt(squares)) @ vectors.T
-    inverse = (vectors / np.sqrt(squares)) @ vectors.T
-    steep, along = _eigen(points.slope + points.prior_slope)
-    middle = inverse @ ((along / steep) @ along.T) @ inverse
-    squares, vectors = np.linalg.eigh(0.5 * (middle + middle.T))
-    covariance = root @ ((vectors * np.sqrt(squares)) @ vectors.T) @ root
-    squares, vectors = np.linalg.eigh(0.5 * (covariance + covariance.T))
+    covariance = fisher_covariance(points.x, points.slope + points.prior_slope)
+    squares, vectors = np.linalg.eigh(covariance)
     return padded(Reference(np.mean(points.x, axis=0), vectors, np.sqrt(squares)), directions)
-
-
-def _eigen(
-    rows: Float[np.ndarray, "draws n"],
-) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, "n n"]]:
-    """Eigenvalues and eigenvectors of the covariance of rows."""
-    n = rows.shape[1]
-    squares, vectors = np.linalg.eigh(np.cov(rows, rowvar=False).reshape(n, n))
-    least = SMALL * np.mean(squares) + np.finfo(float).tiny
-    return np.maximum(squares, 0.0) + least, vectors
 
 
 def padded(about: Reference, directions: int) -> Reference:

@@ -55,6 +55,8 @@ def test_of_samples_alone(chains):
     particles = quietly(GAUSSIAN, "smc", particles=400)
     same = pag.evidence(particles, method="smc")
     assert same.attrs["log_evidence"] == particles.attrs["log_evidence"]
+    with pytest.raises(DataError, match="method 'bridge': it needs samples by method 'flow'"):
+        pag.evidence(chains, method="bridge")
     with pytest.raises(DataError, match="method 'nested': it needs the target"):
         pag.evidence(chains, method="nested")
 

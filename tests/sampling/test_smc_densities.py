@@ -130,18 +130,38 @@ def test_refused_or_short_moves_are_repeated():
 
 @pytest.fixture(scope="module")
 def flows():
-    return run(TWO, method="flow", chains=32, draws=300, particles=1024)
+    return run(TWO, method="flow", chains=32, draws=300, particles=256)
 
 
+@pytest.mark.slow
 def test_flow_enhanced_chains_go_between_modes(flows):
     attrs = flows.attrs
     assert attrs["r_hat"] < 1.05 and attrs["method"] == "flow"
-    assert attrs["global_acceptance"] > 0.1
+    assert attrs["global_acceptance"] > 0.8
     share = float((flows["a"] > 0).mean())
     assert share == pytest.approx(0.1, abs=4 * 0.3 / np.sqrt(attrs["ess_bulk"]))
-    assert abs(attrs["log_evidence"] + 4.0 * np.log(20.0)) < 4.0 * attrs["log_evidence_error"]
+    exact = -4.0 * np.log(20.0)
+    assert abs(attrs["log_evidence"] - exact) < 4.0 * attrs["log_evidence_error"] < 0.02
+    assert abs(attrs["log_evidence_smc"] - exact) < 4.0 * attrs["log_evidence_smc_error"]
+    found = pag.evidence(flows, method="all")
+    assert found["method"].values.tolist() == ["harmonic", "smc", "nested", "laplace", "bridge"]
+    # By the same particles.
+    assert found.attrs["method"] == "bridge" and found.attrs["status"] == "alone"
     # The first moves are the particles', then two trajectories and twenty proposals a round.
     assert int(flows["gradients"].sum()) < 32 * 300 * (2 * 5 + 20) / 22 * 1.1
+
+
+@pytest.mark.slow
+def test_ten_dimensions_within_60_000_gradients():
+    """ln Z to 0.1 was asked for; by repeats, of chains that mix."""
+    found = [
+        run(ROSENBROCK, method="flow", particles=160, chains=32, draws=220, seed=k).attrs
+        for k in range(3)
+    ]
+    off = np.array([one["log_evidence"] for one in found]) - EXACT
+    assert np.max(np.abs(off)) < 0.05
+    assert max(one["gradients"] for one in found) < 60_000
+    assert min(one["global_acceptance"] for one in found) > 0.7
 
 
 @pytest.mark.slow
@@ -155,7 +175,7 @@ def test_the_journal_of_flows_goes_on(tmp_path, monkeypatch, after, flows):
             raise KeyboardInterrupt
         put(self, **rows)
 
-    options = {"method": "flow", "chains": 32, "draws": 300, "particles": 1024}
+    options = {"method": "flow", "chains": 32, "draws": 300, "particles": 256}
     options["journal"] = tmp_path / "run.h5"
     monkeypatch.setattr(FlowJournal, "put", dies)
     with pytest.raises(KeyboardInterrupt):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -34,6 +34,13 @@ HARD = 0.99
 """Mean probability of the likeliest cluster of a sample above which clusters are apart."""
 STEPS = 30
 """Steps of expectation-maximisation."""
+BATCH = 64
+"""Samples of a training step."""
+FIRST, FURTHER = (1500, 5e-3), (500, 3e-3)
+"""Training steps, about, and their first rate: of a new flow, and of one trained before. Of K
+flows, which have simpler densities, each has them by sqrt(K)."""
+SHARE = 1e-3
+"""Share in a flow of rows that train it."""
 TRIES = 3
 """Starts of 2-means for each cluster."""
 
@@ -85,17 +92,55 @@ class Mixture:
         return Mixture(each, np.asarray(arrays["log_weights"], float))
 
 
-def fit_mixture(
-    x: Float[np.ndarray, "rows n"], *, seed: int = 0, start: Mixture | None = None
-) -> Mixture:
-    """The mixture of samples x: of as many flows as there are `clusters`, or, with a `start`, its
-    own, trained further on the samples by their shares in them."""
-    shares = clusters(x, seed) if start is None else start.shares(x)
-    flows = tuple(
-        fit(x, weights=column, seed=seed + k, start=None if start is None else start.flows[k])
-        for k, column in enumerate(shares.T)
-    )
-    return Mixture(flows, np.log(np.mean(shares, axis=0)))
+class Rows(NamedTuple):
+    """What trains a mixture: points x, the gradients of ln p there, and the weights with which they
+    are samples of p."""
+
+    x: Float[np.ndarray, "rows n"]
+    slopes: Float[np.ndarray, "rows n"]
+    weights: Float[np.ndarray, " rows"]
+
+
+def fit_mixture(rows: Rows, *, seed: int = 0, start: Mixture | None = None) -> Mixture:
+    """The mixture of as many flows as there are `clusters` of the rows of weight 1; or, with a
+    `start`, its own, trained further. Each is trained on the rows with most of a share in it, by
+    their shares."""
+    if start is None:
+        shares = shared(rows.x, rows.x[rows.weights == 1.0], seed)
+    else:
+        shares = start.shares(rows.x)
+    steps, rate = FIRST if start is None else FURTHER
+    # As many for each, of few numbers: other shapes of arrays are compiled anew.
+    eighths = np.ceil(8.0 * np.max(np.mean(shares > SHARE, axis=0)))
+    count = int(np.ceil(eighths / 8.0 * len(rows.x)))
+    epochs = int(np.ceil(steps * BATCH / (count * np.sqrt(shares.shape[1]))))
+
+    def one(k: int, share: Float[np.ndarray, " rows"]) -> Flow:
+        own = np.argsort(-share, kind="stable")[:count]
+        return fit(
+            rows.x[own],
+            weights=share[own] * rows.weights[own],
+            slopes=rows.slopes[own],
+            slope_weights=share[own],
+            seed=seed + k,
+            start=None if start is None else start.flows[k],
+            epochs=epochs,
+            batch=BATCH,
+            rate=rate,
+            patience=epochs,
+        )
+
+    flows = tuple(one(k, share) for k, share in enumerate(shares.T))
+    return Mixture(flows, np.log(rows.weights @ shares / np.sum(rows.weights)))
+
+
+def shared(
+    rows: Float[np.ndarray, "rows n"], x: Float[np.ndarray, "samples n"], seed: int = 0
+) -> Shares:
+    """Shares of rows in the Gaussians of the `clusters` of samples x."""
+    white, whole = ((a - np.mean(x, axis=0)) / np.std(x, axis=0) for a in (x, rows))
+    logs = _logs(whole, *_moments(white, clusters(x, seed)))
+    return np.exp(logs - logsumexp(logs, axis=1, keepdims=True))
 
 
 def clusters(x: Float[np.ndarray, "rows n"], seed: int = 0) -> Shares:
@@ -117,7 +162,7 @@ def clusters(x: Float[np.ndarray, "rows n"], seed: int = 0) -> Shares:
                 continue
             for attempt in range(TRIES):
                 halved = _halved(white, labels, k, seed + attempt)
-                if min(_distinct(white, halved == j) for j in range(np.max(halved) + 1)) <= 2 * n:
+                if min(_distinct(white, halved == j) for j in range(np.max(halved) + 1)) <= n:
                     continue
                 found, criterion = _gaussians(white, np.eye(np.max(halved) + 1)[halved])
                 if np.mean(np.max(found, axis=1)) >= HARD and criterion < least:
@@ -145,19 +190,30 @@ def _gaussians(x: np.ndarray, shares: Shares) -> tuple[Shares, float]:
     parameters. Covariances of small clusters are drawn to the mean one."""
     rows, n = x.shape
     count = shares.shape[1]
-    log = np.zeros((rows, 1))
+    logs = np.zeros((rows, 1))
     for _ in range(STEPS if count > 1 else 1):
-        sizes = np.maximum(np.sum(shares, axis=0), 1e-12)
-        means = shares.T @ x / sizes[:, None]
-        own = np.stack([(shares[:, k, None] * (x - m)).T @ (x - m) for k, m in enumerate(means)])
-        common = np.sum(own, axis=0) / rows + 1e-9 * np.eye(n)
-        covariances = (own + n * common) / (sizes + n)[:, None, None]
-        log = np.stack(
-            [_log_normal(x, m, c) for m, c in zip(means, covariances, strict=True)], axis=1
-        ) + np.log(sizes / rows)
-        shares = np.exp(log - logsumexp(log, axis=1, keepdims=True))
+        logs = _logs(x, *_moments(x, shares))
+        shares = np.exp(logs - logsumexp(logs, axis=1, keepdims=True))
     parameters = count * (1 + n + n * (n + 1) / 2) - 1
-    return shares, -2.0 * float(np.sum(logsumexp(log, axis=1))) + 2.0 * parameters
+    return shares, -2.0 * float(np.sum(logsumexp(logs, axis=1))) + 2.0 * parameters
+
+
+def _moments(x: np.ndarray, shares: Shares) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Parts, means and covariances of clusters."""
+    rows, n = x.shape
+    sizes = np.maximum(np.sum(shares, axis=0), 1e-12)
+    means = shares.T @ x / sizes[:, None]
+    own = np.stack([(shares[:, k, None] * (x - m)).T @ (x - m) for k, m in enumerate(means)])
+    common = np.sum(own, axis=0) / rows + 1e-9 * np.eye(n)
+    return sizes / rows, means, (own + n * common) / (sizes + n)[:, None, None]
+
+
+def _logs(
+    x: np.ndarray, parts: np.ndarray, means: np.ndarray, covariances: np.ndarray
+) -> np.ndarray:
+    """ln of each Gaussian's density times its part, by row."""
+    each = [_log_normal(x, m, c) for m, c in zip(means, covariances, strict=True)]
+    return np.stack(each, axis=1) + np.log(parts)
 
 
 def _log_normal(x: np.ndarray, mean: np.ndarray, covariance: np.ndarray) -> np.ndarray:

@@ -133,6 +133,19 @@ def base_of_whitened(
     return z, _standard_normal(z) + gain
 
 
+def pulled_back(
+    architecture: Architecture,
+    parameters: Float[Array, " parameters"],
+    w: Float[Array, "rows n"],
+    scores: Float[Array, "rows n"],
+) -> tuple[Float[Array, " rows"], Float[Array, "rows n"], Float[Array, "rows n"]]:
+    """ln of the density of rows w, the gradients by z of ln p + ln |det dw/dz|, p of the given
+    `scores`, its gradients by w; and z."""
+    of_base = partial(network().score_of_base, architecture, parameters)
+    z, gain, score = jax.vmap(of_base)(w, scores)
+    return _standard_normal(z) + gain, score, z
+
+
 def _base(flow: Flow, x: Float[Array, "rows n"]) -> tuple[Array, Array]:
     w, scale = whitened(flow, x)
     z, log_density = base_of_whitened(flow.architecture, jnp.asarray(flow.parameters), w)

@@ -29,6 +29,7 @@ from flowjax.bijections import (
     Vmap,
 )
 from flowjax.distributions import AbstractDistribution, StandardNormal, Transformed
+from jax import lax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int
 from paramax import unwrap
@@ -120,6 +121,40 @@ def bijection(architecture: Architecture, parameters: Parameters) -> AbstractBij
     """The map from base points z to whitened x."""
     unravel, fixed = _skeleton(architecture)
     return unwrap(eqx.combine(unravel(parameters), fixed)).bijection
+
+
+def score_of_base(
+    architecture: Architecture,
+    parameters: Parameters,
+    w: Float[Array, " n"],
+    score: Float[Array, " n"],
+) -> tuple[Float[Array, " n"], Float[Array, ""], Float[Array, " n"]]:
+    """z of whitened w, ln |det dz/dw|, and the gradient by z of ln p(w) + ln |det dw/dz|, of a
+    density whose `score` is the gradient of ln p by w: that of what p is in the base.
+
+    A layer that maps (a, b) to (a, m(b; a)), where dm/db = diag(d) and ln det = sum ln d, takes the
+    gradients (g_a, g_b) to u = (g_b - d ln det/db) / d and g_a - d(u^T m + ln det)/da."""
+    whole: Any = bijection(architecture, parameters)
+    arrays, fixed = eqx.partition(whole.bijection.bijection, eqx.is_array)
+    kept = architecture.n // 2 if architecture.n > 1 else 0
+    below = jnp.arange(architecture.n) < kept
+
+    def layer(carry: Any, own: Any) -> tuple[Any, None]:
+        w, gain, score = carry
+        both: Any = eqx.combine(own, fixed)
+        coupling = both if architecture.n == 1 else both.bijections[0]
+        (w, rise), pull = jax.vjp(coupling.transform_and_log_det, w)
+        none, one = jnp.zeros_like(w), jnp.ones_like(rise)
+        slope = jnp.where(below, 1.0, pull((jnp.where(below, 0.0, 1.0), 0.0 * one))[0])
+        u = (score - pull((none, one))[0]) / slope
+        moved = jnp.where(below, 0.0, u)
+        score = jnp.where(below, score - pull((moved, one))[0], u)
+        if architecture.n > 1:
+            order = both.bijections[1].order
+            w, score = w[order], score[order]
+        return (w, gain + rise, score), None
+
+    return lax.scan(layer, (w, jnp.zeros(()), score), arrays)[0]
 
 
 @cache
