@@ -10,6 +10,8 @@ Sin. 6, 831; the error: Fruehwirth-Schnatter 2004, Econom. J. 7, 143, section 3.
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 from jaxtyping import Float
 from scipy.special import expit, logsumexp
@@ -18,6 +20,8 @@ from ..core.extras import needed
 
 STEPS = 1000
 """Most steps of the iteration for Z, which contracts."""
+ENOUGH = 1e-10
+"""Change of ln Z in a step at which it ends."""
 
 
 def bridge(
@@ -26,20 +30,23 @@ def bridge(
     """ln Z and its error, from ln (p / q) at samples of p in chains, and at independent ones of q,
     -inf where p is zero."""
     stats = needed("arviz_stats.base", "sampling").array_stats
-    axes = {"chain_axis": 0, "draw_axis": 1}
     many = of_proposals.size
-    # Of what is averaged over the chains, whose autocorrelation may differ from that of x.
-    effective = min(float(stats.ess(expit(-of_samples), method="mean", **axes)), many)
+    ess = partial(stats.ess, method="mean", chain_axis=0, draw_axis=1)
+    effective = min(float(ess(expit(-of_samples))), many)
     odds = np.log(effective / many)
+
+    def terms(log_z: float) -> tuple[np.ndarray, np.ndarray]:
+        """ln of what is averaged over proposals, and over samples."""
+        above = of_proposals - np.logaddexp(of_proposals - log_z + odds, 0.0)
+        return above, -np.logaddexp(of_samples - log_z + odds, 0.0)
+
     log_z = float(logsumexp(of_proposals) - np.log(many))
     for _ in range(STEPS):
-        above = of_proposals - np.logaddexp(of_proposals - log_z + odds, 0.0)
-        below = -np.logaddexp(of_samples - log_z + odds, 0.0)
-        new = float(logsumexp(above) - logsumexp(below) + np.log(below.size / many))
-        log_z, change = new, abs(new - log_z)
-        if change < 1e-10:
+        above, below = terms(log_z)
+        change = logsumexp(above) - logsumexp(below) + np.log(below.size / many) - log_z
+        log_z += float(change)
+        if abs(change) < ENOUGH:
             break
-    f, g = np.exp(above - np.max(above)), np.exp(below)
-    effective = float(stats.ess(g, method="mean", **axes))
-    square = np.var(f) / np.mean(f) ** 2 / many + np.var(g) / np.mean(g) ** 2 / effective
+    f, g = (np.exp(a - np.max(a)) for a in terms(log_z))
+    square = np.var(f) / np.mean(f) ** 2 / many + np.var(g) / np.mean(g) ** 2 / float(ess(g))
     return log_z, float(np.sqrt(square))

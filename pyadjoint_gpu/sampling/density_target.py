@@ -65,7 +65,7 @@ class DensityTarget(Target):
         about = None
         if prior is None:
             prior = about = about_start(density)
-        self.prior = prior
+        self.prior, self.gaussian = prior, not isinstance(prior, Marginals) and prior.gaussian
         if density.gradient == "returned":
             self.host = Returned(density) if about is None else _Relative(density, about)
 

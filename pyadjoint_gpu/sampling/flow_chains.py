@@ -36,7 +36,8 @@ from . import journal as journals
 from .bridge import bridge
 from .chains import ChainSettings, Run, State, check_until
 from .flow.architecture import MOST
-from .flow.mixture import Mixture, Rows, fit_mixture
+from .flow.informed import Informed, fit_informed, informed_directions
+from .flow.mixture import Mixture, Rows
 from .kernels import Block, ChainStates, Moved
 from .options import set_counts
 from .runs import taken, within_run
@@ -77,7 +78,7 @@ class Followed(ParticleState):
 class FlowState(State):
     """What continues the chains, with the flow that proposes."""
 
-    flow: Mixture
+    flow: Informed
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,8 @@ class FlowMCMC(AsGiven, Frozen):
     Parameters
     ----------
     target : Problem or LogDensity
-        Up to 64 unknowns.
+        Of more than 64 unknowns, whose prior has to be Gaussian, the flow has the directions that
+        the data inform (see `flow.informed`), as of a field on a grid.
     chains : int, optional
         16 for a problem, 64 for a density.
     draws : int
@@ -137,12 +139,12 @@ class FlowMCMC(AsGiven, Frozen):
         set_counts(self, chains=1, draws=4, rounds=1, local=1, proposals=1, leapfrogs=1, batch=1)
         check_until(self.until)
         size = self._target.size
-        if size > MOST:
+        if size > MOST and not self._target.gaussian:
             raise ConfigError(
-                f"method 'flow': found {size} unknowns, expected at most {MOST}; take 'smc' or"
-                " 'nuts'"
+                f"method 'flow': found {size} unknowns, expected at most {MOST} where the prior is"
+                " not Gaussian; take 'smc' or 'nuts'"
             )
-        set_counts(self, particles=max(self._chains, 10 * size))
+        set_counts(self, particles=max(self._chains, 2 * min(size, MOST) + 2))
         _ = self._smc
 
     @property
@@ -266,7 +268,7 @@ class FlowRun(Run):
         points = particles.points
         which = generator.permutation(len(points.x))[: self.of.chains]
         with phase("compiling, and training the flow"):
-            flow = fit_mixture(self._rows(), seed=self.seed)
+            flow = fit_informed(self._rows(), self._directions, seed=self.seed)
         return FlowState(**vars(self._begun_at(taken(points, which))), flow=flow)
 
     def _advanced(self, state: State) -> State:
@@ -287,7 +289,7 @@ class FlowRun(Run):
             return adapted
         note(f"training the flow, {rates[-1]:.0%} of its proposals accepted")
         with phase("training the flow"):
-            flow = fit_mixture(self._rows(), seed=self.seed + state.done, start=state.flow)
+            flow = state.flow.trained(self._rows(), self.seed + state.done)
         return replace(adapted, flow=flow)
 
     @double
@@ -323,6 +325,10 @@ class FlowRun(Run):
         block = Block(xs, slopes if adapt else slopes[..., :0], moved)
         self.ratios.append(np.stack([at_chains, -energy - log_q]))
         return replace(state, chains=at, done=state.done + proposals), block
+
+    @cached_property
+    def _directions(self) -> Float[np.ndarray, "n directions"]:
+        return informed_directions(self._particles.points.slope)
 
     def _rows(self) -> Rows:
         """Rows that train the flow: the particles, those of the last stages before, by their
@@ -362,7 +368,7 @@ class FlowRun(Run):
 
     def _record(self, state: State) -> dict[str, Any]:
         assert isinstance(state, FlowState)
-        more = {"flow": state.flow.arrays(), "ratios": self.ratios[-1]}
+        more = {"flow": state.flow.mixture.arrays(), "ratios": self.ratios[-1]}
         return super()._record(state) | more
 
     def _reloaded(self, record: dict[str, Any]) -> None:
@@ -370,7 +376,7 @@ class FlowRun(Run):
         self.ratios.append(record["ratios"])
 
     def _recorded(self, record: dict[str, Any]) -> State:
-        flow = Mixture.of_arrays(record["flow"])
+        flow = Informed(Mixture.of_arrays(record["flow"]), self._directions)
         return FlowState(**vars(super()._recorded(record)), flow=flow)
 
     def _more(self) -> dict[str, Any]:

@@ -44,7 +44,7 @@ class ProblemTarget(Target):
 
     def __init__(self, problem: Problem, batch: int):
         self.problem, self.size, self.batch = problem, problem.size, batch
-        self.prior = problem.prior
+        self.prior, self.gaussian = problem.prior, problem.prior.gaussian
         self.host = Solved(problem, batch)
         self._check_names()
 

@@ -62,12 +62,15 @@ class Target(ABC):
         Rows that `host` computes at a time.
     has_prior : bool
         Whether Phi is minus a likelihood, and Psi belongs to the user's prior.
+    gaussian : bool
+        Whether Psi is |x|^2 / 2.
     """
 
     size: int
     host: Host | None = None
     batch: int = 32
     has_prior: bool = True
+    gaussian: bool
 
     @abstractmethod
     def theta(self, x: Float[Array, " n"]) -> Float[Array, " n"]:
