@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 import xarray as xr
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from ..core.checks import check_keys, positive
 from ..core.errors import ConvergenceError
@@ -24,6 +24,7 @@ from .diagnostics import Diagnostics, diagnostics
 from .kernels import Block, ChainStates, Kernel, Moved, Step, Transitions, traced
 from .reference import Reference
 from .replay import Replayed
+from .runs import taken
 from .target import Points, Target, guarded
 from .windows import gaussian, identity, window_ends
 
@@ -229,6 +230,10 @@ class Run:
         kept = state.done - (int(begin[-1]) if len(begin) else 0)
         x = np.concatenate([b.x for b in self.blocks], axis=1)[:, -kept:]
         slope = np.concatenate([b.slope for b in self.blocks], axis=1)[:, -kept:]
+        moved = np.any(x[:, -1] != x[:, 0], axis=1)
+        if not np.all(moved) and np.any(moved):
+            state = replace(state, chains=self._moved_away(state, ~moved))
+            x, slope = x[moved], slope[moved]
         rows = np.reshape(x, (-1, self.target.size))
         slopes = np.reshape(slope, rows.shape)
         prior, prior_slope = self.target.priors(rows)
@@ -244,6 +249,15 @@ class Run:
             steps=steps,
             about=about,
         )
+
+    def _moved_away(self, state: State, stuck: Bool[np.ndarray, " chains"]) -> ChainStates:
+        """Chains of which those that have not moved in a window, as where the density is much
+        steeper than elsewhere, go on from where others are."""
+        others = np.flatnonzero(~stuck)
+        from_where = np.arange(len(stuck))
+        generator = np.random.default_rng([self.seed, 1, state.done])
+        from_where[stuck] = generator.choice(others, np.count_nonzero(stuck))
+        return taken(state.chains, from_where)
 
     # Results
 

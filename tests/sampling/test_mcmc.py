@@ -7,6 +7,7 @@ import sys
 import warnings
 from functools import cache, partial
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -18,10 +19,12 @@ from pyadjoint_gpu.core import extras
 from pyadjoint_gpu.core.errors import ConfigError, ConvergenceError, DataError, EngineError
 from pyadjoint_gpu.sampling import MCMC, LinearSMC, SamplingWarning
 from pyadjoint_gpu.sampling.diagnostics import diagnostics
+from pyadjoint_gpu.sampling.kernels import ChainStates, Kernel, Step
 from pyadjoint_gpu.sampling.reference import Reference
+from pyadjoint_gpu.sampling.replay import Replayed
 from pyadjoint_gpu.sampling.target import Points
 from pyadjoint_gpu.sampling.targets import target_of
-from pyadjoint_gpu.sampling.windows import gaussian, window_ends
+from pyadjoint_gpu.sampling.windows import gaussian, identity, window_ends
 
 A = np.random.default_rng(0).standard_normal((4, 4))
 COVARIANCE = A @ A.T / 4 + 0.05 * np.eye(4)
@@ -424,3 +427,20 @@ def test_a_reference_turns_back():
     z = np.random.default_rng(0).standard_normal((5, 4))
     np.testing.assert_allclose(about.whiten(about.mean + about.root(z)), z, atol=1e-12)
     np.testing.assert_allclose(about.inverse_root(about.root(z)), z, atol=1e-12)
+
+
+def test_trajectories_that_lead_to_no_number_are_refused():
+    """Where gradients are far too large: points that are no numbers are not asked for again and
+    again."""
+
+    def energies(x):
+        with np.errstate(over="ignore", invalid="ignore"):
+            return np.sum(x**4, axis=1), 4.0 * x**3
+
+    x = np.full((2, 3), 1e60)
+    chains = ChainStates(x, *energies(x))
+    keys = jax.random.split(jax.random.key(0), (2, 4))
+    moves = Replayed(Kernel("hmc", leapfrogs=3, depth=1), energies)
+    new, _, block = moves(False, keys, chains, Step.at(1.0), identity(np.zeros(3)))
+    np.testing.assert_array_equal(new.z, x)
+    assert np.all(block.moved.acceptance == 0.0)
