@@ -24,6 +24,7 @@ _PLOTS = {
     "laplace": (".laplace", "plot_laplace"),
     "observations": (".states", "plot_observations"),
     "sampling": (".samples", "plot_samples"),
+    "evidence": (".evidence", "plot_evidence"),
     "block-column": (".linear", "plot_block_column"),
     "linear-inversion": (".linear", "plot_linear_inversion"),
     "placement": (".placement", "plot_placement"),

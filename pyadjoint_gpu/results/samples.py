@@ -14,7 +14,7 @@ from .dataset import Variables, named, provenance
 
 DIMS = ("chain", "draw")
 """Dimensions of samples, before their own."""
-ABOUT = ("log_density", "log_likelihood", "misfit", "weight")
+ABOUT = ("acceptance", "log_density", "log_likelihood", "misfit", "weight")
 """Variables of a sample other than the unknowns."""
 
 UNKNOWNS = "unknowns"

@@ -11,6 +11,7 @@ from jax.scipy.special import logsumexp
 
 import pyadjoint_gpu as pag
 from pyadjoint_gpu.core.errors import ConfigError, DataError
+from pyadjoint_gpu.results.samples import samples_of, scalars
 from pyadjoint_gpu.sampling.evidence import Estimate, verdict
 from pyadjoint_gpu.sampling.line import on_line
 
@@ -33,7 +34,7 @@ def chains():
     return quietly(GAUSSIAN, "nuts", chains=20, draws=300, warmup=150)
 
 
-def test_all_methods_of_a_gaussian(chains):
+def test_all_methods_of_a_gaussian(chains, tmp_path):
     found = pag.evidence(chains, GAUSSIAN, method="all")
     assert found["method"].values.tolist() == ["harmonic", "smc", "nested", "laplace"]
     off = (found["log_evidence"] - EXACT) / found["log_evidence_error"]
@@ -45,6 +46,14 @@ def test_all_methods_of_a_gaussian(chains):
     message = r"independent estimates agree: ln Z by harmonic -2\.4.. \+- 0\.0.., smc .* -2\.414"
     assert re.fullmatch(message, found.attrs["message"])
     assert found.attrs["log_evidence"] == pytest.approx(EXACT, abs=0.05)
+    figure = found.pag.plot(tmp_path / "evidence.png")
+    (axes,) = figure.axes
+    assert axes.get_title() == "certified: independent estimates agree"
+    assert [text.get_text() for text in axes.get_yticklabels()] == found["method"].values.tolist()
+
+
+def test_what_is_drawn_are_the_unknowns(chains):
+    assert scalars(samples_of(chains)) == list(GAUSSIAN.names)
 
 
 def test_of_samples_alone(chains):
