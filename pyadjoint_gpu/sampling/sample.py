@@ -40,8 +40,8 @@ def sample(
     method : {"auto", "smc", "flow", "nuts", "hmc", "mala"}
         "smc": sequential Monte Carlo, which gives ln Z too, and finds several modes. "flow": Markov
         chains that start from its particles, with global moves proposed by a normalizing flow that
-        is trained on them: for several modes, and many nearly independent draws, of up to 64
-        unknowns. The others are Markov chains for one mode and many unknowns: the No-U-Turn
+        is trained on them, and a more precise ln Z: for several modes, and many nearly independent
+        draws. The others are Markov chains for one mode and many unknowns: the No-U-Turn
         sampler, Hamiltonian Monte Carlo with trajectories of one length, and the Langevin
         algorithm. "auto" is "smc", but "nuts" for a density without a prior.
     seed : int
@@ -66,8 +66,8 @@ def sample(
     Dataset
         Samples of each unknown (dimensions ``chain``, ``draw`` and its own), ``log_density``, and
         the attributes ``status``, ``gradients``, ``failures``; for a problem also moments of theta.
-        By "smc" the attributes ``log_evidence``, ``log_evidence_error``: ln Z with all constants,
-        so that models with other priors can be compared. By the others ``r_hat``, ``ess_bulk``,
+        By "smc" and "flow" ``log_evidence``, ``log_evidence_error``: ln Z with all constants, so
+        that models with other priors can be compared. By all but "smc" ``r_hat``, ``ess_bulk``,
         ``ess_tail``, ``ess_per_gradient``.
 
     Raises

@@ -14,7 +14,7 @@ from pyadjoint_gpu.core.errors import ConfigError, DataError
 from pyadjoint_gpu.results.samples import evidence
 from pyadjoint_gpu.sampling import SamplingWarning
 from pyadjoint_gpu.sampling.checks import check_scatter
-from pyadjoint_gpu.sampling.flow_chains import FlowJournal
+from pyadjoint_gpu.sampling.flow_run import FlowJournal
 
 ROSENBROCK = pag.LogDensity(
     lambda x: -jnp.sum(10.0 * (x[::2] ** 2 - x[1::2]) ** 2 + (x[::2] - 1.0) ** 2),
