@@ -49,16 +49,18 @@ def measure(*, quick: bool) -> dict[str, Any]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for n in (4,) if quick else (4, 11):
-            rows += _rows(Two(n), 1 if quick else 3)
+            rows += _rows(Two(n), 1 if quick else 3, quick=quick)
     peer = version("dynesty") if find_spec("dynesty") else None
     return {"load": load, "dynesty": peer, "rows": rows}
 
 
-def _rows(two: Two, seeds: int) -> list[dict[str, Any]]:
+def _rows(two: Two, seeds: int, *, quick: bool) -> list[dict[str, Any]]:
     target = two.target()
     few = pag.sample(target, method="smc", particles=64, progress=False)
-    methods: dict[str, Callable[[int], Found]] = {
-        "flow (bridge)": partial(_sampled, two, target, "flow"),
+    methods: dict[str, Callable[[int], Found]] = {}
+    if not quick:  # flows take a minute to compile
+        methods["flow (bridge)"] = partial(_sampled, two, target, "flow")
+    methods |= {
         "smc": partial(_sampled, two, target, "smc"),
         "nested (blackjax)": partial(_nested, two, target, few),
     }

@@ -6,9 +6,10 @@ by arviz_stats, the smallest of all components and, where there are several mode
 indicators of all modes; none where R-hat of any of these is above 1.1, or where the weight of a
 mode is off by more than 0.05. All start from the same distribution, the prior's.
 
-In one process on one core, by processor time, so that the machine need not be idle. The time is
-that of a whole run, warm-up and training included, after a short run that has compiled the code;
-that of the short one is given apart. Ours compiles anew where its shapes differ, which then counts.
+In one process for each density, on one core, by processor time, so that the machine need not be
+idle. The time is that of a whole run, warm-up and training included, after a short run that has
+compiled the code; that of the short one is given apart. Ours compiles anew where its shapes differ,
+which then counts.
 """
 
 from __future__ import annotations
@@ -37,25 +38,27 @@ BUDGET = 200_000
 """Gradients."""
 R_HAT, WEIGHT = 1.1, 0.05
 """Largest R-hat and error of a mode's weight of runs that count."""
+QUICK = ("ours, NUTS", "emcee")
+"""Samplers that are ready soon."""
 
 
-def run(*, quick: bool = False) -> dict[str, Any] | None:
-    arguments = ["quick"] if quick else []
+def run(*, quick: bool = False) -> dict[str, Any]:
     core = {min(os.sched_getaffinity(0))}
-    return in_a_process(
-        __name__, *arguments, cores=core, environment={"PYADJOINT_GPU_CACHE": "off"}
-    )
+    budget = BUDGET // 10 if quick else BUDGET
+    samplers = QUICK if quick else SAMPLERS
+    environment = {"PYADJOINT_GPU_CACHE": "off"}
+    load, rows = os.getloadavg()[0], []
+    for name in list(DENSITIES)[: 1 if quick else None]:
+        arguments = name, str(budget), *samplers
+        rows += in_a_process(__name__, *arguments, cores=core, environment=environment)
+    return {"load": load, "budget": budget, "rows": rows}
 
 
-def measure(*, quick: bool) -> dict[str, Any]:
-    load = os.getloadavg()[0]
-    names = list(DENSITIES)[:1] if quick else list(DENSITIES)
-    budget = 20_000 if quick else BUDGET
+def measure(name: str, budget: int, samplers: list[str]) -> list[dict[str, Any]]:
     with jax.enable_x64(True), warnings.catch_warnings():
         # Short first runs have not converged.
         warnings.simplefilter("ignore")
-        rows = [_row(name, sampler, budget) for name in names for sampler in SAMPLERS]
-    return {"load": load, "budget": budget, "rows": rows}
+        return [_row(name, sampler, budget) for sampler in samplers]
 
 
 def _row(name: str, sampler: str, budget: int) -> dict[str, Any]:
@@ -142,4 +145,4 @@ def tables(result: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    print(json.dumps(measure(quick="quick" in sys.argv)))
+    print(json.dumps(measure(sys.argv[1], int(sys.argv[2]), sys.argv[3:])))
