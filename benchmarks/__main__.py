@@ -8,6 +8,7 @@ from pathlib import Path
 
 from . import (
     calibration,
+    evidence,
     gpu,
     julia,
     linear,
@@ -16,6 +17,7 @@ from . import (
     optimisers,
     physics,
     placement,
+    samplers,
     sampling,
     scaling,
     solve,
@@ -33,6 +35,8 @@ SECTIONS = {
     "uncertainty": ("Priors, whitened inversions and Laplace approximations", uncertainty),
     "optimisers": ("Solves that optimisers need", optimisers),
     "sampling": ("Sampling of linear problems", sampling),
+    "samplers": ("Samplers of any density", samplers),
+    "evidence": ("Evidence of two modes", evidence),
     "calibration": ("Calibration of hierarchical sampling", calibration),
     "placement": ("Sensor selection", placement),
     "linear": ("Linear time-invariant systems", linear),
