@@ -169,14 +169,14 @@ fields = {
 }
 limit = max(np.abs(field).max() for field in fields.values())
 for ax, (title, field) in zip(axes[0], fields.items(), strict=True):
-    image = ax.imshow(field, origin="lower", extent=(-0.5, 0.5, 0, 1), cmap="RdBu_r",
-                      vmin=-limit, vmax=limit)  # fmt: skip
+    ax.imshow(field, origin="lower", extent=(-0.5, 0.5, 0, 1), cmap="RdBu_r",
+              vmin=-limit, vmax=limit)  # fmt: skip
     ax.plot(points[:, 1], points[:, 0], "k.", ms=5, label="pressures")
     ax.plot([w.position[1] for w in wells], [w.position[0] for w in wells], "k^", mfc="w", ms=8,
             label="wells")  # fmt: skip
     ax.set(title=title, xlabel="x (km)", ylabel="y (km)")
 axes[0, 0].legend(loc="lower center", fontsize=8, framealpha=0.9)
-figure.colorbar(image, ax=axes[0, 2], label="ln K")
+figure.colorbar(axes[0, 2].images[0], ax=axes[0, 2], label="ln K")
 
 ax = axes[1, 0]
 for name, samples in by.items():
