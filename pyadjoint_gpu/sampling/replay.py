@@ -167,9 +167,12 @@ def _attempt(method: str, leapfrogs: int, depth: int) -> Callable[..., Any]:
         reached = jnp.minimum(number + 1, kernel.leapfrogs)
         log_density = partial(_looked_up, known)
         new, moved, ends = kernel(key, chain, log_step, log_density, reached)
-        # The start of a trajectory, too, is known.
+        # The start of a trajectory, too, is known; and a position that is no number equals none
+        # that is known, and has no density.
         fresh = [
-            ~jnp.any(jnp.all(known.z == end.position, axis=1)) & ~jnp.all(end.position == chain.z)
+            ~jnp.any(jnp.all(known.z == end.position, axis=1))
+            & ~jnp.all(end.position == chain.z)
+            & ~jnp.any(jnp.isnan(end.position))
             for end in ends
         ]
         z = jnp.where(fresh[0], ends[0].position, ends[-1].position)

@@ -172,6 +172,19 @@ def test_a_gradient_that_is_no_number_is_an_error_that_names_it(method, gradient
         quietly(density, method, draws=500, warmup=300, chains=1, leapfrogs=4)
 
 
+def test_a_trajectory_beyond_all_numbers_ends():
+    """Its position is no number, which equals none that is known: it was asked for again and
+    again."""
+
+    def steep(theta):
+        return -1.0, np.where(np.abs(theta) > 1.0, -1e308 * np.sign(theta), 0.0)
+
+    density = pag.LogDensity(steep, ("a",), prior=pag.Independent(100.0), gradient="returned")
+    found = quietly(density, "hmc", draws=4, warmup=0, chains=2, leapfrogs=4)
+    assert found.attrs["failures"] > 0
+    assert np.all(np.isfinite(found["a"]))
+
+
 def test_errors_of_the_users_function_come_through():
     def breaks(theta):
         raise KeyError("mine")
