@@ -21,6 +21,7 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
     ("name", "says"),
     [
         ("channel", "wrote channel.png"),
+        ("darcy_modes", "wrote darcy_modes.png"),
         ("diffusion", "wrote diffusion.png"),
         ("stars", "wrote stars.nc and stars.png"),
         ("tsunami", "wrote tsunami.png"),
