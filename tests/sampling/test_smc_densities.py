@@ -156,7 +156,7 @@ def test_ten_dimensions_within_60_000_gradients():
     """ln Z to 0.1 was asked for; by repeats, of chains that mix."""
     found = [
         run(ROSENBROCK, method="flow", particles=160, chains=32, draws=220, seed=k).attrs
-        for k in range(3)
+        for k in range(2)
     ]
     off = np.array([one["log_evidence"] for one in found]) - EXACT
     assert np.max(np.abs(off)) < 0.05
