@@ -51,8 +51,8 @@ class FlowMCMC(AsGiven, Frozen):
     Parameters
     ----------
     target : Problem or LogDensity
-        Where the prior is Gaussian, the flow has the directions that the data inform (see
-        `flow.informed`), as of a field on a grid; else up to 64 unknowns.
+        Of more than 64 unknowns, whose prior has to be Gaussian, the flow has the directions that
+        the data inform (see `flow.informed`), as of a field on a grid.
     chains : int, optional
         16 for a problem, 64 for a density.
     draws : int

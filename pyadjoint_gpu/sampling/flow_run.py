@@ -178,8 +178,6 @@ class FlowRun(Run):
 
     @cached_property
     def _directions(self) -> Float[np.ndarray, "n directions"]:
-        if not self.target.gaussian:
-            return np.eye(self.target.size)
         return informed_directions(self._particles.points.slope)
 
     def _rows(self) -> Rows:

@@ -44,6 +44,4 @@ def test_few_directions_hold_what_gradients_tell():
     np.testing.assert_allclose(v @ (v.T @ steep), steep, atol=0.01)
     # All count; no more than flows are for.
     assert informed_directions(10.0 * generator.standard_normal((200, 90))).shape == (90, 64)
-    steep = generator.standard_normal((50, 5))
-    np.testing.assert_array_equal(informed_directions(steep), np.eye(5))
-    assert informed_directions(steep * [1.0, 1.0, 1.0, 1.0, 0.1]).shape == (5, 4)
+    np.testing.assert_array_equal(informed_directions(slopes[:, :5]), np.eye(5))

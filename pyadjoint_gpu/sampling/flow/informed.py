@@ -30,14 +30,16 @@ Directions = Float[np.ndarray, "n directions"]
 
 
 def informed_directions(slopes: Float[np.ndarray, "samples n"]) -> Directions:
-    """V, by the gradients of ln L at samples, of at most `MOST` directions; the axes of x where all
-    are informed."""
+    """V, by the gradients of ln L at samples; of at most `MOST` directions, and all where there are
+    no more."""
     n = slopes.shape[1]
+    if n <= MOST:
+        return np.eye(n)
     _, singular, vectors = np.linalg.svd(slopes / np.sqrt(len(slopes)), full_matrices=False)
     # What is left out after each direction.
     costs = 0.5 * (np.sum(singular**2) - np.cumsum(singular**2))
     count = int(np.argmax(costs <= LEFT)) + 1
-    return np.eye(n) if count == n <= MOST else vectors[: min(count, MOST)].T
+    return vectors[: min(count, MOST)].T
 
 
 @dataclass(frozen=True, eq=False)
