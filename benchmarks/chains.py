@@ -173,48 +173,11 @@ def _batched(density: Density) -> Any:
     return jax.jit(jax.vmap(density.log_density))
 
 
-LOCAL, GLOBAL, LOOPS = 10, 20, 20
-"""flowMC's local steps, proposals and loops of training."""
-
-
-def flowmc(density: Density, seed: int, budget: int) -> Draws:
-    """Its bundle of MALA and a flow of rational-quadratic splines, sizes and rates its own. A step
-    of its MALA evaluates the gradient at both ends."""
-    from flowMC.resource_strategy_bundle.RQSpline_MALA import RQSpline_MALA_Bundle
-    from flowMC.Sampler import Sampler
-
-    cost = MANY * (2 * LOCAL + GLOBAL)
-    loops = max(1, budget // cost - LOOPS)
-    key, own = jax.random.split(jax.random.key(seed))
-    bundle = RQSpline_MALA_Bundle(
-        key,
-        MANY,
-        density.n,
-        lambda x, data: density.log_density(x),
-        n_local_steps=LOCAL,
-        n_global_steps=GLOBAL,
-        n_training_loops=LOOPS,
-        n_production_loops=loops,
-        n_epochs=10,
-    )
-    sampler = Sampler(
-        n_dim=density.n,
-        n_chains=MANY,
-        rng_key=own,
-        resource_strategy_bundles=bundle,
-        checkpoint_interval=0,
-    )
-    sampler.sample(jnp.asarray(density.starts(seed, MANY)), {})
-    x: Any = sampler.resources["positions_production"]
-    return np.asarray(x.data), cost * (LOOPS + loops)
-
-
 SAMPLERS = {
     "ours, flow": (flow, "pyadjoint_gpu"),
     "ours, NUTS": (nuts, "pyadjoint_gpu"),
     "blackjax NUTS": (blackjax_nuts, "blackjax"),
     "numpyro NUTS": (numpyro_nuts, "numpyro"),
     "emcee": (emcee_stretch, "emcee"),
-    "flowMC": (flowmc, "flowMC"),
 }
 """Each sampler, and the package that it needs."""

@@ -4,9 +4,9 @@ The likelihood has weights 0.1 and 0.9 about +3 and -3 in each of 4 or 11 compon
 uniform: ln Z = -n ln 20. For each method the root mean square of the error over some seeds, the
 mean of the error that it states, and the time of a run, by processor time on one core, so that the
 machine need not be idle. Error x time is less for a shorter run of the same method, error^2 x time
-is the same. Dynesty's likelihood is of numpy, several
-times quicker there than a call of a compiled function. The first run of each of ours, which
-compiles it, is given apart. Gradients are ours; nested samplers evaluate the likelihood alone.
+is the same. Dynesty's likelihood is of numpy, several times quicker there than a call of a compiled
+function. The first run of each of ours, which compiles it, is given apart. Gradients are ours;
+nested samplers evaluate the likelihood alone.
 """
 
 from __future__ import annotations

@@ -130,13 +130,18 @@ class NormalGamma:
         return data + gamma + normal
 
 
-def slip():
+def slip_data():
+    """Green's functions, data and their covariance of the published case of nine patches."""
     folder = os.environ.get("PYADJOINT_GPU_DATA", "../shared/data")
     path = os.path.join(folder, "slip_patch9.nc")
     if not os.path.exists(path):
         pytest.skip(f"{path} is not there (PYADJOINT_GPU_DATA says where data are)")
     with xr.open_dataset(path, engine="h5netcdf") as file:
-        g, d, c = (file[k].values for k in ("green", "displacement", "displacement_covariance"))
+        return [file[k].values for k in ("green", "displacement", "displacement_covariance")]
+
+
+def slip():
+    g, d, c = slip_data()
     covariance = np.linalg.inv(g.T @ np.linalg.solve(c, g) + 4.0 * np.eye(18))
     whole = c + 0.25 * g @ g.T
     exact = -0.5 * (d @ np.linalg.solve(whole, d) + np.linalg.slogdet(2 * np.pi * whole)[1])

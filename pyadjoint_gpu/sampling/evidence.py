@@ -78,13 +78,12 @@ def evidence(
     Dataset
         ``log_evidence``, ``log_evidence_error`` and the ``reason`` of a refusal, one for each
         ``method``. The attributes have the same of the method with the smallest error, all of them
-        in one line, ``message``, and
-        ``certified``: 1 where at least two independent methods agree within three errors, each
-        known to 1, and no other disagrees. Where some do, ``status`` is "disagree", and the
-        attributes have no ln Z. Laplace's approximation has no error and certifies
-        nothing, but where it finds more than 1 above an estimate, there is a mode that was not
-        sampled; estimates by SMC's particles, and by what started from them, are not independent
-        of each other.
+        in one line, ``message``, and ``certified``: 1 where at least two independent methods agree
+        within three errors, each known to 1, and no other disagrees. Where some do, ``status`` is
+        "disagree", and the attributes have no ln Z. Laplace's approximation has no error and
+        certifies nothing, but where it finds more than 1 above an estimate, there is a mode that
+        was not sampled; estimates by SMC's particles, and by what started from them, are not
+        independent of each other.
 
     Raises
     ------

@@ -23,10 +23,10 @@ from .chains import ChainSettings, Run, State
 from .flow.informed import Informed, fit_informed, informed_directions
 from .flow.mixture import Mixture, Rows
 from .kernels import Block, ChainStates, Moved
-from .runs import taken, within_run
+from .runs import P, taken, within_run
 from .smc import SMC
 from .smc import State as ParticleState
-from .target import Particles, Points, Target
+from .target import Points, Target
 
 GAIN = 0.01
 """Growth of the acceptance in a round of the warm-up after which the flow is trained further."""
@@ -104,8 +104,11 @@ class FlowRun(Run):
             assert isinstance(new, Followed)
             if now.left > 0.0:
                 return new
-            # A stage began: those of the one before are at its end.
-            wider = jax.tree.map(lambda a, b: np.concatenate([a, b]), now.wider, now.points)
+            # A stage began: those of the one before are at its end. Draws of the prior that have no
+            # density, and no gradient, are left out for others.
+            good = np.flatnonzero(np.isfinite(now.points.value))
+            ended = taken(now.points, np.resize(good, len(now.points.x)))
+            wider = _joined(now.wider, ended)
             kept = slice(-WIDER * len(now.points.x), None)
             exponents = np.append(now.exponents, now.gamma)[-WIDER:]
             return replace(new, wider=taken(wider, kept), exponents=exponents)
@@ -190,24 +193,19 @@ class FlowRun(Run):
         weights = special.softmax((state.exponents - 1.0)[:, None] * misfit, axis=1)
         # As many as their effective number.
         weights /= np.sum(weights**2, axis=1, keepdims=True)
-        x, slopes = (
-            np.concatenate([points.x, wider.x]),
-            -np.concatenate([_rise(points), _rise(wider)]),
-        )
-        rows = Rows(x, slopes, np.concatenate([np.ones(count), np.ravel(weights)]))
+        both = _joined(points, wider)
+        rise = both.slope + both.prior_slope
+        rows = Rows(both.x, -rise, np.concatenate([np.ones(count), np.ravel(weights)]))
         later = self.blocks[len(self.blocks) // 2 :]
-        if later:
-            x, rise = (
-                np.concatenate([getattr(b, name) for b in later], axis=1).reshape(
-                    -1, self.target.size
-                )
-                for name in ("x", "slope")
-            )
-            generator = np.random.default_rng([self.seed, 5, len(self.blocks)])
-            which = generator.choice(len(x), count)
-            new = Rows(x[which], -rise[which], np.ones(count))
-            rows = jax.tree.map(lambda a, b: np.concatenate([a[:-count], b]), rows, new)
-        return rows
+        if not later:
+            return rows
+        x, rise = (
+            np.concatenate(a, axis=1) for a in zip(*((b.x, b.slope) for b in later), strict=True)
+        )
+        generator = np.random.default_rng([self.seed, 5, len(self.blocks)])
+        chain, draw = np.unravel_index(generator.choice(x[..., 0].size, count), x.shape[:2])
+        new = Rows(x[chain, draw], -rise[chain, draw], np.ones(count))
+        return _joined(taken(rows, slice(-count)), new)
 
     def _rates(self) -> list[float]:
         """Acceptance of the flow's proposals, by round."""
@@ -243,6 +241,6 @@ class FlowRun(Run):
         }
 
 
-def _rise(points: Points) -> Particles:
-    """Gradients of -ln p."""
-    return points.slope + points.prior_slope
+def _joined(first: P, second: P) -> P:
+    """Some particles, and others."""
+    return jax.tree.map(lambda a, b: np.concatenate([a, b]), first, second)

@@ -1,10 +1,8 @@
 """Faults: their geometry, and slip on them recovered."""
 
-import os
-
 import numpy as np
 import pytest
-import xarray as xr
+from exact_densities import slip_data
 
 from pyadjoint_gpu.core.errors import ConfigError, DataError
 from pyadjoint_gpu.core.precision import double
@@ -83,12 +81,7 @@ def test_the_space_of_slip():
 @pytest.mark.slow
 def test_the_published_case():
     """Nine patches, 108 data: mean, standard deviations and ln Z of the closed form."""
-    folder = os.environ.get("PYADJOINT_GPU_DATA", "../shared/data")
-    path = os.path.join(folder, "slip_patch9.nc")
-    if not os.path.exists(path):
-        pytest.skip(f"{path} is not there (PYADJOINT_GPU_DATA says where data are)")
-    with xr.open_dataset(path, engine="h5netcdf") as file:
-        g, d, c = (file[k].values for k in ("green", "displacement", "displacement_covariance"))
+    g, d, c = slip_data()
     found = LinearSMC(g, d, c, np.full(18, 0.5)).run(repeats=10, seed=1)
     error = found.attrs["log_evidence_error"]
     assert error < 0.1

@@ -11,10 +11,13 @@ from jax.scipy.stats import norm
 
 import pyadjoint_gpu as pag
 from pyadjoint_gpu.core.errors import ConfigError, DataError
+from pyadjoint_gpu.core.progress import progress_bar
 from pyadjoint_gpu.results.samples import evidence
-from pyadjoint_gpu.sampling import SamplingWarning
+from pyadjoint_gpu.sampling import SMC, SamplingWarning
+from pyadjoint_gpu.sampling.chains import ChainSettings
 from pyadjoint_gpu.sampling.checks import check_scatter
-from pyadjoint_gpu.sampling.flow_run import FlowJournal
+from pyadjoint_gpu.sampling.flow_run import FlowJournal, FlowRun, Followed
+from pyadjoint_gpu.sampling.journal import follow
 
 ROSENBROCK = pag.LogDensity(
     lambda x: -jnp.sum(10.0 * (x[::2] ** 2 - x[1::2]) ** 2 + (x[::2] - 1.0) ** 2),
@@ -126,6 +129,21 @@ def test_refused_or_short_moves_are_repeated():
 
 
 # Flows
+
+
+def test_what_trains_a_flow_has_a_density():
+    """Of draws of the prior, the first stage's, half have none here, and no gradient."""
+
+    def half(x):
+        return jnp.where(x[0] > 0.0, -2.0 * jnp.sum((x - 1.0) ** 2), -jnp.inf)
+
+    smc = SMC(pag.LogDensity(half, ("a", "b"), pag.Independent(1.0)), particles=64)
+    settings = ChainSettings("flow", "hmc", 4, 4, 22, 5, 1, {})
+    steps = FlowRun(settings, smc._target, smc, (2, 20), 0, None)._steps()
+    with progress_bar(shown=False, desc="SMC") as bar:
+        (last,) = follow(Followed, None, bar, *steps, 1)
+    assert last.wider.x.shape == (64 * len(last.exponents), 2) and last.exponents[0] == 0.0
+    assert np.all(np.isfinite(last.wider.value)) and np.all(last.wider.x[:, 0] > 0.0)
 
 
 @pytest.fixture(scope="module")
