@@ -12,6 +12,7 @@ from typing import Any, ParamSpec, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from .compilation import keep_compiled
 
@@ -67,6 +68,25 @@ def compiled(function: Callable[P, T], *, quickly: bool = False, **options: Any)
     @wraps(function)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
         return build()(*args, **kwargs)
+
+    return wrapper
+
+
+def traced(value: object) -> bool:
+    """Whether JAX traces any number of `value`, which then cannot be looked at."""
+    return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(value))
+
+
+def fused(function: Callable[P, T], **options: Any) -> Callable[P, T]:
+    """`double` and `compiled`, as one program instead of one for each of its operations; within
+    code that JAX traces, where it refuses the options of a compiler, a part of that."""
+    program = compiled(function, **options)
+
+    @double
+    @wraps(function)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
+        inside = traced((args, kwargs)) or traced(jnp.zeros(()))
+        return (function if inside else program)(*args, **kwargs)
 
     return wrapper
 

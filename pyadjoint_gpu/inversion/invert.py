@@ -15,6 +15,7 @@ from ..core.errors import ConfigError, ConvergenceError, DataError
 from ..core.files import path_of
 from ..core.precision import double
 from ..core.progress import progress_bar
+from ..models.base import outputs
 from ..problem.likelihood import BoundLeastSquares
 from ..problem.problem import Problem
 from ..problem.specification import build_problem
@@ -272,7 +273,7 @@ def _result(run: Run, status: str, message: str) -> xr.Dataset:
             total = misfit.size + misfit.missing
             message += f"; {misfit.missing} of {total} observations are missing"
     chi2 = problem.chi2(record.misfit, theta)
-    state = solution.fields | model.outputs(solution.fields, m)
+    state = solution.fields | outputs(model, solution.fields, m)
     residuals = residual_attributes(misfit, state)
     message += collapse(problem, theta) or fit(
         problem, chi2, status, run.settings["discrepancy"], residuals.get("runs_test_p", 1.0)

@@ -198,7 +198,7 @@ def _sources(
     """Derivatives of observed values by u and theta."""
 
     def observed(u: Fields, theta: Float[Array, " n"]) -> Float[Array, " *field"]:
-        return observation.field(of.state(u, theta))
+        return jnp.asarray(observation.field(of.state(u, theta)))
 
     by_field = jax.vmap(observation.transposed)(units)
     return jax.vmap(jax.vjp(observed, u, theta)[1])(by_field)

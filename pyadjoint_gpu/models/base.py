@@ -17,6 +17,7 @@ from jaxtyping import Float
 from ..core.checks import check_kind, check_mapping
 from ..core.errors import ConfigError, DataError, nearest
 from ..core.grid import Grid
+from ..core.precision import fused
 from ..core.spaces import CellSpace, Space
 from .declarations import Bound, Described, Elliptic, Parameter, Variable
 from .structure import Structured
@@ -302,3 +303,9 @@ class Model(Structured, ABC):
                 f" (smallest {np.min(field):g}), expected > 0"
             )
         return field
+
+
+@fused
+def outputs(model: Model, u: Fields, m: Fields) -> Fields:
+    """`Model.outputs`, of a state that is known."""
+    return model.outputs(u, m)

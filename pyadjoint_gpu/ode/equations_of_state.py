@@ -25,7 +25,7 @@ from jaxtyping import Array, Float, Int
 from ..core.checks import finite, positive
 from ..core.errors import ConfigError
 from ..core.frozen import Frozen
-from ..core.precision import double
+from ..core.precision import double, traced
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -205,11 +205,6 @@ class Incompressible(EquationOfState):
 def floats(value: Any) -> Float[Array, "*shape"]:
     """`value` as an array in double precision."""
     return jnp.asarray(value, jnp.float64)
-
-
-def traced(value: Any) -> bool:
-    """Whether JAX traces any number of `value`, which then cannot be checked."""
-    return any(isinstance(x, Tracer) for x in jax.tree.leaves(value))
 
 
 def rows(table: Any, number: Int[Array, "*shape"]) -> Any:

@@ -13,8 +13,8 @@ from jaxtyping import Array, Bool, Float
 
 from ..core.checks import finite_array, positive
 from ..core.errors import ConfigError
-from ..core.precision import double
-from .equations_of_state import EquationOfState, Number, exact, floats, one_of, traced
+from ..core.precision import double, traced
+from .equations_of_state import EquationOfState, Number, exact, floats, one_of
 from .units import DENSITY, PRESSURE
 
 # The crust of Douchin and Haensel's SLy, and the densities that divide the core: table II and

@@ -41,7 +41,8 @@ from jaxtyping import Array, Float, Int
 
 from ..core.errors import ConfigError
 from ..core.extras import needed
-from .equations_of_state import EquationOfState, Number, exact, floats, rows, traced
+from ..core.precision import traced
+from .equations_of_state import EquationOfState, Number, exact, floats, rows
 
 TOLERANCE = 1e-11
 """Relative tolerance of steps, by Dormand and Prince's method of order 8; radius and mass have

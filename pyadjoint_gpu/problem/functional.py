@@ -13,11 +13,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from ..core.checks import check_kind, check_mapping
 from ..core.errors import ConfigError, DataError
+from ..core.precision import traced
 from ..engines.base import Engine
 from ..engines.choose import get_engine, running
 from ..engines.launches import current
@@ -93,19 +93,15 @@ def solve_fields(
     return u | model.outputs(u, fields)
 
 
-def _traced(value: Any) -> bool:
-    return any(isinstance(a, Tracer) for a in jax.tree.leaves(value))
-
-
 def _given(model: Model, m: Mapping[str, Any]) -> Fields:
     """All parameters as arrays, checked; of traced ones only the shape is."""
     check_mapping("m", m, "parameter fields by name")
-    traced = {k: v for k, v in m.items() if _traced(v)}
+    followed = {k: v for k, v in m.items() if traced(v)}
     # Ones in place of values that are not known yet.
-    known = {**m, **dict.fromkeys(traced, 1.0)}
-    found = Model.fields(model, known) if traced else model.fields(m)
+    known = {**m, **dict.fromkeys(followed, 1.0)}
+    found = Model.fields(model, known) if followed else model.fields(m)
     out: Fields = {k: jnp.asarray(v, float) for k, v in found.items()}
-    for name, value in traced.items():
+    for name, value in followed.items():
         shape = model.space(name).shape
         if value.ndim and value.shape != shape:
             raise DataError(f"{name}: found shape {value.shape}, expected {shape}")
@@ -209,7 +205,7 @@ def _with_first(
 
 def _on_host(function: Callable[..., Fields], kinds: Fields, *args: Fields) -> Fields:
     """Call a function of NumPy arrays, from within JAX's transformations too."""
-    if not _traced(args):
+    if not traced(args):
         return jax.tree.map(jnp.asarray, function(*args))
     return jax.pure_callback(function, kinds, *args, vmap_method="sequential")
 
@@ -255,7 +251,7 @@ def _by_adjoints(model: Model, engine: Engine, options: Limits, m: Fields) -> Fi
         return forward(m)[0]
 
     def forward(m: Fields) -> tuple[Fields, tuple[Fields, Fields]]:
-        if _traced(m):
+        if traced(m):
             raise ConfigError(
                 f"engine: found {engine.name!r}, which solves outside of JAX and so not under"
                 " jax.jit or jax.vmap; use engine='embedded'"

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float
 from numpy.typing import ArrayLike
 
 from ..core.errors import ConfigError, DataError, nearest, shown
+from ..core.precision import AnyArray, fused
 from ..core.texts import counted, sizes, span
 from ..models.base import Fields, Model, Variable
 from ..results.dataset import MISSING, named
@@ -297,13 +298,21 @@ class BoundLeastSquares:
         return self.observation(state)
 
     def __call__(self, state: Fields) -> Float[Array, ""]:
-        white = 0.5 * jnp.sum(jnp.square(self.whitened(state)))
-        return white if self.log_scale is None else white + self.size * self.log_scale
+        return self._misfit(self.observation.field(state))
 
     def whitened(self, state: Fields) -> Float[Array, " n"]:
         """The residual L^-1 (observed - predicted) / s: independent, of variance one, if state and
         noise are right."""
-        white = jnp.asarray(self.noise.whiten(self.observed - self.predict(state)))
+        return self._whitened(self.observation.field(state))
+
+    @fused
+    def _misfit(self, field: Float[AnyArray, " *shape"]) -> Float[Array, ""]:
+        white = 0.5 * jnp.sum(jnp.square(self._whitened(field)))
+        return white if self.log_scale is None else white + self.size * self.log_scale
+
+    @fused
+    def _whitened(self, field: Float[AnyArray, " *shape"]) -> Float[Array, " n"]:
+        white = jnp.asarray(self.noise.whiten(self.observed - self.observation.of_field(field)))
         return white if self.log_scale is None else white * jnp.exp(-self.log_scale)
 
     def tree_flatten(self) -> tuple[tuple[Any, ...], None]:

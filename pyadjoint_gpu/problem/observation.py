@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Int
 
 from ..core.axis_weights import AxisWeights, interpolated, of_linear, of_pieces, product
 from ..core.errors import ConfigError, nearest
+from ..core.precision import AnyArray, fused
 from ..models.base import Fields, Model
 from .support import Support
 
@@ -89,23 +90,29 @@ class Observation:
         stored = _stored(len(where), *product(axes, strides))
         return cls(*stored, len(where), shape, variable, where.measured(of).units, model.name)
 
-    def field(self, state: Fields) -> Float[Array, " *shape"]:
+    def field(self, state: Fields) -> Float[AnyArray, " *shape"]:
         """The observed field of a state."""
         if self.variable not in state:
             raise ConfigError(
                 f"observations: these parameters give model {self.model!r} no {self.variable!r}"
             )
-        return jnp.asarray(state[self.variable])
+        field = state[self.variable]
+        return field if isinstance(field, jax.Array) else np.asarray(field)
 
     def __call__(self, state: Fields) -> Float[Array, " n"]:
-        found = jnp.sum(self.field(state).ravel()[self.indices] * self.weights, axis=1)
+        return self.of_field(self.field(state))
+
+    @fused
+    def of_field(self, field: Float[AnyArray, " *shape"]) -> Float[Array, " n"]:
+        """H u of the observed field u."""
+        values = jnp.ravel(field)[jnp.asarray(self.indices)]
+        found = jnp.sum(values * self.weights, axis=1)
         if len(self.rows) == self.size:
             return found
         return jax.ops.segment_sum(found, self.rows, self.size, indices_are_sorted=True)
 
-    def transposed(
-        self, data: Float[Array, " n"] | Float[np.ndarray, " n"]
-    ) -> Float[Array, " *shape"]:
+    @fused
+    def transposed(self, data: Float[AnyArray, " n"]) -> Float[Array, " *shape"]:
         """H^T d: the field with <H^T d, u> = <d, H u> for all u, zero where nothing is observed."""
         each = jnp.asarray(data)[self.rows][:, None] * jnp.asarray(self.weights)
         nothing = jnp.zeros(math.prod(self.shape), each.dtype)

@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
@@ -16,7 +15,7 @@ from ..core.files import sealed
 from ..core.grid import Grid
 from ..core.spaces import Space
 from ..core.version import __version__
-from ..models.base import Fields, Model
+from ..models.base import Fields, Model, outputs
 
 if TYPE_CHECKING:
     from ..engines.base import Engine
@@ -96,10 +95,14 @@ def state_variables(model: Model, u: Fields, m: Fields) -> Variables:
         out[v.name] = (_unknown_dims(model, v.name, field.shape), field, v.attributes)
     # Outputs have the precision of the state, whatever that of the parameters.
     dtype = np.result_type(*(u[v.name].dtype for v in model.unknowns))
-    extra = model.outputs(u, {k: jnp.asarray(a, dtype) for k, a in m.items()})
+    extra = outputs(model, u, {k: np.asarray(a, dtype) for k, a in m.items()})
     for variable, dims in model.output_variables:
         if variable.name in extra:
-            out[variable.name] = (dims, np.asarray(extra[variable.name]), variable.attributes)
+            out[variable.name] = (
+                dims,
+                np.asarray(extra[variable.name], dtype),
+                variable.attributes,
+            )
     return out
 
 

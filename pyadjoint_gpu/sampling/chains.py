@@ -7,7 +7,6 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 import xarray as xr
 from jaxtyping import Bool, Float, Int
@@ -21,11 +20,11 @@ from ..results.dataset import named
 from ..results.samples import DIMS, sample_coordinates
 from .checks import check_chains
 from .diagnostics import Diagnostics, diagnostics
-from .kernels import Block, ChainStates, Kernel, Moved, Step, Transitions, traced
+from .kernels import Block, ChainStates, Kernel, Moved, Step, Transitions, keys_of, traced
 from .reference import Reference
 from .replay import Replayed
 from .runs import taken
-from .target import Points, Target, guarded
+from .target import Points, Target
 from .windows import gaussian, identity, window_ends
 
 UNTIL = ("ess", "r_hat")
@@ -34,8 +33,9 @@ TOGETHER = 25
 """Transitions in one call of compiled code, which a journal records together."""
 TOGETHER_HOST = 5
 """The same where the host computes gradients."""
-MORE = 1.2
-"""Growth of the number of draws between looks at diagnostics."""
+MORE = {True: 1.2, False: 2.0}
+"""Growth of the number of draws between looks at diagnostics, where they decide when chains stop,
+and where they are only shown."""
 TRIES = 100
 """Draws of a start, of which one must have a density."""
 
@@ -94,20 +94,26 @@ class Run:
         self.blocks: list[Block] = []
         self.begun = settings.chains
         self.ends = self._ends()
-        leapfrogs, depth = settings.leapfrogs, settings.depth
-        self._kernel = Kernel(settings.method, leapfrogs=leapfrogs, depth=depth)
-        self._transitions: Transitions = (
-            traced(self._kernel, self._energy)
-            if target.host is None
-            else Replayed(self._kernel, self._energies)
-        )
+        self._kernel = Kernel.of(settings.method, settings.leapfrogs, settings.depth)
 
     def _ends(self) -> Int[np.ndarray, " windows"]:
         """Ends of the windows of the warm-up."""
         return window_ends(self.of.warmup)
 
-    def _energy(self, x: Any) -> Any:
-        return guarded(self.target.misfit)(self.target.theta(x)) + self.target.potential(x)
+    @property
+    def _together(self) -> int:
+        return TOGETHER if self.target.host is None else TOGETHER_HOST
+
+    @property
+    def _transitions(self) -> Transitions:
+        if self.target.host is not None:
+            return self._replayed
+        return self.target.program(self._kernel, lambda: traced(self._kernel, self.target.energy))
+
+    @property
+    def _replayed(self) -> Transitions:
+        """Transitions whose gradients the host computes."""
+        return Replayed(self._kernel, self._energies)
 
     def _energies(self, x: Any) -> Any:
         found = self.target.evaluate(x, self.executor)
@@ -131,7 +137,7 @@ class Run:
             if drawn >= look or state.done >= last:
                 if drawn >= 4:
                     found = diagnostics(self._production("x"))
-                    look = int(np.ceil(MORE * drawn))
+                    look = int(np.ceil(MORE[bool(self.of.until)] * drawn))
                 reached = self._reached(found)
             if reached or state.done >= last:
                 break
@@ -194,10 +200,9 @@ class Run:
     @double
     def _advanced(self, state: State) -> State:
         """The state after a block of transitions."""
-        together = TOGETHER if self.target.host is None else TOGETHER_HOST
         warm = state.done < self.of.warmup
         stop = self.ends[self.ends > state.done][0] if warm else self.of.warmup + self.of.draws
-        length = min(together, int(stop) - state.done)
+        length = min(self._together, int(stop) - state.done)
         chains, steps, block = self._moved(state, length)
         self.blocks.append(block)
         state = replace(state, done=state.done + length, chains=chains, steps=steps)
@@ -207,17 +212,14 @@ class Run:
     def _moved(self, state: State, length: int) -> tuple[ChainStates, Step, Block]:
         """So many transitions of all chains."""
         warm = state.done < self.of.warmup
-        key = jax.random.key(self.seed)
-        keys = jax.vmap(
-            lambda c: jax.vmap(lambda t: jax.random.fold_in(jax.random.fold_in(key, c), t))(
-                state.done + np.arange(length)
-            )
-        )(np.arange(self.of.chains))
-        given = warm, keys, state.chains, state.steps, state.about
-        found = jax.tree.map(np.asarray, self._transitions(*given))
+        # As many keys whatever the length, for one compilation.
+        numbers = state.done + np.arange(self._together)
+        keys = keys_of(self.seed, np.arange(self.of.chains), numbers)
+        given = warm, length, keys, state.chains, state.steps, state.about
+        found = self._transitions(*given)
         if np.any(found[2].moved.lost):
             # The same transitions again, with gradients from the host, which looks at each.
-            found = Replayed(self._kernel, self._energies)(*given)
+            found = self._replayed(*given)
         return found
 
     def _adapted(self, state: State) -> State:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import jax
@@ -86,15 +88,33 @@ class Block(NamedTuple):
 LogDensityZ = Callable[[Float[Array, " n"]], Float[Array, ""]]
 
 
+@dataclass(frozen=True)
 class Kernel:
     """Transitions of one chain by a method's kernel."""
 
-    def __init__(self, method: str, *, leapfrogs: int, depth: int):
+    method: str
+    leapfrogs: int
+    depth: int
+
+    @classmethod
+    def of(cls, method: str, leapfrogs: int, depth: int) -> Kernel:
+        """The kernel of these settings, of those that its method has."""
+        needed("blackjax", "sampling")
+        return cls(method, leapfrogs if method == "hmc" else 1, depth if method == "nuts" else 1)
+
+    @property
+    def nuts(self) -> bool:
+        """Whether it chooses the lengths of its trajectories."""
+        return self.method == "nuts"
+
+    @cached_property
+    def _state(self) -> Any:
+        return needed("blackjax.mcmc.hmc", "sampling").HMCState
+
+    @cached_property
+    def _kernel(self) -> Any:
         blackjax = needed("blackjax", "sampling")
-        self._state = needed("blackjax.mcmc.hmc", "sampling").HMCState
-        self.method, self.nuts = method, method == "nuts"
-        self.leapfrogs, self.depth = leapfrogs if method == "hmc" else 1, depth
-        self._kernel = (blackjax.nuts if self.nuts else blackjax.hmc).build_kernel()
+        return (blackjax.nuts if self.nuts else blackjax.hmc).build_kernel()
 
     def __call__(
         self,
@@ -139,15 +159,27 @@ def _any(masks: Any) -> Any:
 
 
 Transitions = Callable[..., tuple[ChainStates, Step, Block]]
-"""Transitions of chains by (adapt, keys (chains, draws), chains, step, reference)."""
+"""So many transitions of chains by (adapt, count, keys (chains, most), chains, step, reference)."""
+
+
+@compiled
+def keys_of(seed: Any, chains: Any, transitions: Any) -> Any:
+    """A key for each transition, by number, of each chain."""
+    one = jax.vmap(jax.random.fold_in, in_axes=(None, 0))
+    return jax.vmap(one, in_axes=(0, None))(one(jax.random.key(seed), chains), transitions)
 
 
 def traced(kernel: Kernel, energy: LogDensityZ) -> Transitions:
-    """Transitions where minus the log density of x, `energy`, is a JAX function: one compiled
-    loop."""
+    """Transitions where minus the log density of x, `energy`, is a JAX function: one
+    compiled loop, whatever their number, and whether steps adapt."""
 
     def run(
-        adapt: bool, keys: Any, chains: ChainStates, steps: Step, about: Reference
+        adapt: Bool[Array, ""] | bool,
+        count: Int[Array, ""] | int,
+        keys: Any,
+        chains: ChainStates,
+        steps: Step,
+        about: Reference,
     ) -> tuple[ChainStates, Step, Block]:
         def log_density(z: Float[Array, " n"]) -> Float[Array, ""]:
             return -energy(about.mean + about.root(z))
@@ -155,16 +187,31 @@ def traced(kernel: Kernel, energy: LogDensityZ) -> Transitions:
         def one(key: Any, chain: ChainStates, log_step: Float[Array, ""]) -> Any:
             return kernel(key, chain, log_step, log_density)[:2]
 
-        def each(carry: Any, key: Any) -> Any:
-            chains, steps = carry
-            log_step = steps.log_step if adapt else steps.log_average
+        def after(key: Any, chains: ChainStates, steps: Step) -> tuple[ChainStates, Step, Block]:
+            log_step = jnp.where(adapt, steps.log_step, steps.log_average)
             chains, moved = jax.vmap(one, in_axes=(0, 0, None))(key, chains, log_step)
-            if adapt:
-                steps = steps.updated(kernel.method, moved.acceptance)
-            slopes = about.inverse_root(chains.slope) if adapt else chains.slope[:, :0]
-            return (chains, steps), Block(about.mean + about.root(chains.z), slopes, moved)
+            updated = steps.updated(kernel.method, moved.acceptance)
+            steps = jax.tree.map(lambda new, old: jnp.where(adapt, new, old), updated, steps)
+            x, slopes = about.mean + about.root(chains.z), about.inverse_root(chains.slope)
+            return chains, steps, Block(x, slopes, moved)
 
-        (chains, steps), out = jax.lax.scan(each, (chains, steps), keys.T)
-        return chains, steps, jax.tree.map(lambda a: jnp.swapaxes(a, 0, 1), out)
+        def each(k: Int[Array, ""], carry: Any) -> Any:
+            chains, steps, block = carry
+            chains, steps, found = after(keys[:, k], chains, steps)
+            return chains, steps, jax.tree.map(lambda a, new: a.at[:, k].set(new), block, found)
 
-    return compiled(run, static_argnums=(0,))
+        most, shapes = keys.shape[1], jax.eval_shape(after, keys[:, 0], chains, steps)[2]
+        empty = jax.tree.map(lambda a: jnp.zeros((a.shape[0], most, *a.shape[1:]), a.dtype), shapes)
+        return jax.lax.fori_loop(0, count, each, (chains, steps, empty))
+
+    program = compiled(run)
+
+    def transitions(
+        adapt: bool, count: int, keys: Any, chains: ChainStates, steps: Step, about: Reference
+    ) -> tuple[ChainStates, Step, Block]:
+        given = adapt, count, keys, chains, steps, about
+        chains, steps, block = jax.tree.map(np.asarray, program(*given))
+        block = jax.tree.map(lambda a: a[:, :count], block)
+        return chains, steps, block if adapt else block._replace(slope=block.slope[..., :0])
+
+    return transitions

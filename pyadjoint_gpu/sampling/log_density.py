@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -82,6 +83,11 @@ class LogDensity(AsGiven, Frozen):
         _ = self.density_of_prior()
         if self.gradient == "jax":
             self._check_function()
+
+    @cached_property
+    def targets(self) -> dict[int, Any]:
+        """What samplers made of it."""
+        return {}
 
     @property
     def size(self) -> int:

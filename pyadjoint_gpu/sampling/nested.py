@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy import special
 
 from ..core.extras import needed
 from ..core.precision import compiled, double
@@ -51,10 +52,11 @@ def nested(target: Target, *, seed: int = 0, live: int = LIVE, peak: float = -np
         num_delete=TOGETHER,
         num_inner_steps=max(10, 3 * target.size),
     )
-    step = compiled(algorithm.step)
+    first = target.program("first nested points", lambda: compiled(algorithm.init))
+    step = target.program("nested points", lambda: compiled(algorithm.step))
     start, run, end = jax.random.split(jax.random.key(seed), 3)
     drawn = target.drawn(np.random.default_rng([seed, 1]), live)
-    state: Any = algorithm.init(jnp.asarray(drawn), rng_key=start)
+    state: Any = first(jnp.asarray(drawn), rng_key=start)
     dead: list[Any] = []
     for k in range(MOST):
         left = float(state.integrator.logZ_live - state.integrator.logZ) if k else 0.0
@@ -64,5 +66,5 @@ def nested(target: Target, *, seed: int = 0, live: int = LIVE, peak: float = -np
         state, gone = step(jax.random.fold_in(run, k), state)
         dead.append(gone)
     logs = utils.log_weights(end, utils.finalise(state, dead, update_info=False), shape=DRAWN)
-    each = np.asarray(jax.nn.logsumexp(logs, axis=0)) + target.constant
+    each = special.logsumexp(np.asarray(logs), axis=0) + target.constant
     return Nested(float(np.mean(each)), float(np.std(each)))

@@ -90,15 +90,21 @@ class Replayed:
 
     @double
     def __call__(
-        self, adapt: bool, keys: Any, chains: ChainStates, steps: Step, about: Reference
+        self,
+        adapt: bool,
+        draws: int,
+        keys: Any,
+        chains: ChainStates,
+        steps: Step,
+        about: Reference,
     ) -> tuple[ChainStates, Step, Block]:
-        count, draws = keys.shape
+        count = len(keys)
         n = chains.z.shape[1]
         known, number = Known.none(count, ROOM, n), np.zeros(count, int)
         done, every = np.zeros(count, int), np.arange(count)
         x, slopes = np.zeros((count, draws, n)), np.zeros((count, draws, n if adapt else 0))
         kept: Any = None
-        attempt = _attempt(self.kernel.method, self.kernel.leapfrogs, self.kernel.depth)
+        attempt = _attempt(self.kernel)
         while np.any(done < draws):
             # While the step adapts to all chains they take each transition together.
             active = done < draws if not adapt else done == np.min(done)
@@ -156,10 +162,9 @@ def _updated(method: str) -> Callable[..., Any]:
 
 
 @cache
-def _attempt(method: str, leapfrogs: int, depth: int) -> Callable[..., Any]:
+def _attempt(kernel: Kernel) -> Callable[..., Any]:
     """A transition of every chain with what is known: the chains after it, what it gave, whether
     another point is needed, and which."""
-    kernel = Kernel(method, leapfrogs=leapfrogs, depth=depth)
 
     def one(
         key: Any, chain: ChainStates, log_step: Any, known: Known, number: Any

@@ -8,10 +8,10 @@ Psi that of a normalised density from which can be drawn, the prior, of roughly 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from concurrent.futures import Executor
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +23,7 @@ from ..core.errors import DataError
 from ..core.precision import compiled, double
 from ..results.dataset import Variables
 
+F = TypeVar("F", bound=Callable[..., Any])
 Particles = Float[np.ndarray, "particles unknowns"]
 
 
@@ -132,6 +133,20 @@ class Target(ABC):
     @abstractmethod
     def made_with(self) -> dict[str, Any]:
         """The inputs that determine the density, by name."""
+
+    def energy(self, x: Float[Array, " n"]) -> Float[Array, ""]:
+        """Phi + Psi at x, by JAX."""
+        return guarded(self.misfit)(self.theta(x)) + self.potential(x)
+
+    def program(self, key: Hashable, make: Callable[[], F]) -> F:
+        """Code of this density that is compiled once, whoever runs it."""
+        if key not in self._programs:
+            self._programs[key] = make()
+        return self._programs[key]
+
+    @cached_property
+    def _programs(self) -> dict[Hashable, Any]:
+        return {}
 
     @cached_property
     def _theta(self) -> Callable[..., Any]:

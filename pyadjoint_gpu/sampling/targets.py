@@ -16,7 +16,11 @@ Sampled = Problem | LogDensity
 def target_of(given: Sampled, batch: int) -> Target:
     """The target, whose `host` computes so many rows at a time."""
     if isinstance(given, LogDensity):
-        return DensityTarget(given, batch)
+        # The same one again, with the code that is compiled.
+        key = batch if given.gradient == "returned" else 0
+        if key not in given.targets:
+            given.targets[key] = DensityTarget(given, batch)
+        return given.targets[key]
     if isinstance(given, Problem):
         return ProblemTarget(given, batch)
     made = " (make one: call the class)" if isinstance(given, type) else ""

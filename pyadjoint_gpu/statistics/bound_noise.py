@@ -22,7 +22,7 @@ from scipy.sparse.csgraph import connected_components
 
 from ..core.checks import finite_array
 from ..core.errors import DataError
-from ..core.precision import AnyArray, double
+from ..core.precision import AnyArray, fused
 
 Errors: TypeAlias = Float[np.ndarray, " n"] | csr_array
 """Errors of n data: standard deviations, shape (n,), where they are independent, else their
@@ -117,7 +117,7 @@ class CorrelatedNoise(BoundNoise):
     blocks: tuple[Block, ...]
 
     def whiten(self, r: Float[AnyArray, " n *columns"]) -> Float[Array, " n *columns"]:
-        return self._each(partial(solve_triangular, lower=True), r)
+        return self._each(_solved, r)
 
     def root(self, z: Float[AnyArray, " n *columns"]) -> Float[Array, " n *columns"]:
         return self._each(jnp.matmul, z)
@@ -131,7 +131,7 @@ class CorrelatedNoise(BoundNoise):
         diagonals = [numpy.diagonal(factor, axis1=1, axis2=2).ravel() for _, factor in self.blocks]
         return numpy.sum(numpy.log(numpy.concatenate(diagonals)))
 
-    @double
+    @partial(fused, static_argnums=1)
     def _each(self, product: Any, x: Float[AnyArray, " n *columns"]) -> Float[Array, " n *columns"]:
         """Products of the blocks' factors with their parts of x."""
         flat = jnp.asarray(x).reshape(self.size, -1)
@@ -139,6 +139,13 @@ class CorrelatedNoise(BoundNoise):
         for index, factor in self.blocks:
             out = out.at[index].set(product(jnp.asarray(factor), flat[index]))
         return out.reshape(x.shape)
+
+
+def _solved(
+    factor: Float[Array, "blocks m m"], x: Float[Array, "blocks m columns"]
+) -> Float[Array, "blocks m columns"]:
+    """L^-1 x."""
+    return solve_triangular(factor, x, lower=True)
 
 
 def _symmetric_product(

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from ..core.errors import DataError, shown
-from ..core.precision import AnyArray, double
+from ..core.precision import AnyArray, double, fused
 from .densities import BoundPrior, Scalar
 from .observed import factor
 
@@ -87,41 +87,41 @@ class Conditional(BoundPrior):
         solved = jax.scipy.linalg.cho_solve(own, flat[:, self.known].T).T
         return jnp.zeros_like(flat).at[:, self.known].set(solved).reshape(values.shape)
 
-    @double
+    @fused
     def projected(self, x: Float[AnyArray, "*batch_and_shape"]) -> Float[Array, "*batch_and_shape"]:
         """P x."""
         return jnp.asarray(x) - self.prior.covariance(self._weights(x))
 
-    @double
+    @fused
     def root(self, x: Float[AnyArray, "*batch_and_shape"]) -> Float[Array, "*batch_and_shape"]:
         return self.projected(self.prior.root(x))
 
-    @double
+    @fused
     def root_transposed(
         self, x: Float[AnyArray, "*batch_and_shape"]
     ) -> Float[Array, "*batch_and_shape"]:
         return self.prior.root_transposed(jnp.asarray(x) - self._weights(self.prior.covariance(x)))
 
-    @double
+    @fused
     def inverse_root(
         self, x: Float[AnyArray, "*batch_and_shape"]
     ) -> Float[Array, "*batch_and_shape"]:
         return self.prior.inverse_root(x)
 
-    @double
+    @fused
     def inverse_root_transposed(
         self, x: Float[AnyArray, "*batch_and_shape"]
     ) -> Float[Array, "*batch_and_shape"]:
         return self.prior.inverse_root_transposed(x)
 
-    @double
+    @fused
     def covariance(
         self, x: Float[AnyArray, "*batch_and_shape"]
     ) -> Float[Array, "*batch_and_shape"]:
         return self.projected(self.prior.covariance(x))
 
     @property
-    @double
+    @fused
     def variance(self) -> Float[Array, "*shape"]:
         n = np.size(self.mean)
         unit = jnp.zeros((len(self.known), n)).at[np.arange(len(self.known)), self.known].set(1.0)
@@ -135,7 +135,7 @@ class Conditional(BoundPrior):
         return self.prior.freedom - len(self.known)
 
     @property
-    @double
+    @fused
     def log_determinant(self) -> Scalar:
         own = jnp.sum(jnp.log(jnp.diag(jnp.asarray(self.known_factor))))
         return self.prior.log_determinant - own

@@ -19,7 +19,7 @@ from jax.scipy.special import logit, ndtr
 from jaxtyping import Array, Float
 
 from ..core.checks import count as count_of
-from ..core.precision import AnyArray, double
+from ..core.precision import AnyArray, double, fused
 from .matern import Modes
 
 Scalar = Float[Array, ""]
@@ -93,45 +93,45 @@ class BoundPrior(ABC):
 
     # By these
 
-    @double
+    @fused
     def covariance(
         self, x: Float[AnyArray, "*batch_and_shape"]
     ) -> Float[Array, "*batch_and_shape"]:
         """C x."""
         return self.root(self.root_transposed(x))
 
-    @double
+    @fused
     def precision(self, x: Float[AnyArray, "*batch_and_shape"]) -> Float[Array, "*batch_and_shape"]:
         """C^-1 x."""
         return self.inverse_root_transposed(self.inverse_root(x))
 
-    @double
+    @fused
     def of_white(self, x: Float[AnyArray, "*batch_and_shape"]) -> Float[Array, "*batch_and_shape"]:
         """theta = mu + R x."""
         return jnp.asarray(self.mean) + self.root(x)
 
-    @double
+    @fused
     def white(self, theta: Float[AnyArray, "*batch_and_shape"]) -> Float[Array, "*batch_and_shape"]:
         """x = R^-1 (theta - mu)."""
         return self.inverse_root(jnp.asarray(theta) - self.mean)
 
-    @double
+    @fused
     def potential(self, theta: Float[AnyArray, "*batch_and_shape"]) -> Float[Array, "*batch"]:
         """-ln p(theta) up to a constant: |R^-1 (theta - mu)|^2 / 2."""
         return 0.5 * jnp.sum(jnp.square(self.white(theta)), axis=self.axes)
 
     @property
-    @double
+    @fused
     def log_normaliser(self) -> Scalar:
         """ln p(theta) + potential(theta)."""
         return -self.log_determinant - 0.5 * self.freedom * LN_2PI
 
-    @double
+    @fused
     def log_density(self, theta: Float[AnyArray, "*batch_and_shape"]) -> Float[Array, "*batch"]:
         """ln p(theta), normalised."""
         return self.log_normaliser - self.potential(theta)
 
-    @double
+    @fused
     def of_normal(self, z: Float[AnyArray, "*batch_and_shape"]) -> Float[Array, "*batch_and_shape"]:
         """A draw of theta from independent standard normal numbers: mu + R z."""
         return self.of_white(z)
@@ -155,13 +155,13 @@ class Diagonal(BoundPrior):
     mean: Float[AnyArray, "*shape"]
     sd: Float[AnyArray, "*shape"]
 
-    @double
+    @fused
     def root(self, x: Float[AnyArray, "*batch_and_shape"]) -> Float[Array, "*batch_and_shape"]:
         return jnp.asarray(self.sd) * x
 
     root_transposed = root
 
-    @double
+    @fused
     def inverse_root(
         self, x: Float[AnyArray, "*batch_and_shape"]
     ) -> Float[Array, "*batch_and_shape"]:
@@ -170,12 +170,12 @@ class Diagonal(BoundPrior):
     inverse_root_transposed = inverse_root
 
     @property
-    @double
+    @fused
     def variance(self) -> Float[Array, "*shape"]:
         return jnp.square(jnp.asarray(self.sd))
 
     @property
-    @double
+    @fused
     def log_determinant(self) -> Scalar:
         return jnp.sum(jnp.log(jnp.asarray(self.sd)))
 
@@ -195,36 +195,36 @@ class Spectral(BoundPrior):
     amplitude: Float[AnyArray, "*shape"]
     modes: Modes
 
-    @double
+    @fused
     def root(self, x: Float[AnyArray, "*batch_and_shape"]) -> Float[Array, "*batch_and_shape"]:
         return jnp.asarray(self.scale) * self.modes.field(jnp.asarray(self.amplitude) * x)
 
-    @double
+    @fused
     def root_transposed(
         self, x: Float[AnyArray, "*batch_and_shape"]
     ) -> Float[Array, "*batch_and_shape"]:
         return jnp.asarray(self.amplitude) * self.modes.coefficients(jnp.asarray(self.scale) * x)
 
-    @double
+    @fused
     def inverse_root(
         self, x: Float[AnyArray, "*batch_and_shape"]
     ) -> Float[Array, "*batch_and_shape"]:
         return self.modes.coefficients(jnp.asarray(x) / self.scale) / self.amplitude
 
-    @double
+    @fused
     def inverse_root_transposed(
         self, x: Float[AnyArray, "*batch_and_shape"]
     ) -> Float[Array, "*batch_and_shape"]:
         return self.modes.field(jnp.asarray(x) / self.amplitude) / self.scale
 
     @property
-    @double
+    @fused
     def variance(self) -> Float[Array, "*shape"]:
         squares = self.modes.squares(jnp.square(jnp.asarray(self.amplitude)))
         return jnp.square(jnp.asarray(self.scale)) * squares
 
     @property
-    @double
+    @fused
     def log_determinant(self) -> Scalar:
         both = jnp.log(jnp.asarray(self.scale)) + jnp.log(jnp.asarray(self.amplitude))
         return jnp.sum(both)
@@ -252,35 +252,35 @@ class Full(BoundPrior):
         batch = jnp.ndim(x) - len(self.shape)
         return jnp.reshape(jnp.asarray(x), (*jnp.shape(x)[:batch], -1))
 
-    @double
+    @fused
     def root(self, x: Float[AnyArray, "*batch_and_shape"]) -> Float[Array, "*batch_and_shape"]:
         return (self._flat(x) @ jnp.asarray(self.factor).T).reshape(jnp.shape(x))
 
-    @double
+    @fused
     def root_transposed(
         self, x: Float[AnyArray, "*batch_and_shape"]
     ) -> Float[Array, "*batch_and_shape"]:
         return (self._flat(x) @ jnp.asarray(self.factor)).reshape(jnp.shape(x))
 
-    @double
+    @fused
     def inverse_root(
         self, x: Float[AnyArray, "*batch_and_shape"]
     ) -> Float[Array, "*batch_and_shape"]:
         return self._solved(x, transposed=False)
 
-    @double
+    @fused
     def inverse_root_transposed(
         self, x: Float[AnyArray, "*batch_and_shape"]
     ) -> Float[Array, "*batch_and_shape"]:
         return self._solved(x, transposed=True)
 
     @property
-    @double
+    @fused
     def variance(self) -> Float[Array, "*shape"]:
         return jnp.sum(jnp.square(jnp.asarray(self.factor)), axis=1).reshape(self.shape)
 
     @property
-    @double
+    @fused
     def log_determinant(self) -> Scalar:
         return jnp.sum(jnp.log(jnp.diag(jnp.asarray(self.factor))))
 
@@ -294,13 +294,13 @@ class Logistic(BoundPrior):
     mean: Float[AnyArray, "*shape"]
     gaussian = False
 
-    @double
+    @fused
     def root(self, x: Float[AnyArray, "*batch_and_shape"]) -> Float[Array, "*batch_and_shape"]:
         return (np.pi / np.sqrt(3.0)) * jnp.asarray(x)
 
     root_transposed = root
 
-    @double
+    @fused
     def inverse_root(
         self, x: Float[AnyArray, "*batch_and_shape"]
     ) -> Float[Array, "*batch_and_shape"]:
@@ -309,26 +309,26 @@ class Logistic(BoundPrior):
     inverse_root_transposed = inverse_root
 
     @property
-    @double
+    @fused
     def variance(self) -> Float[Array, "*shape"]:
         return jnp.full(self.shape, np.pi**2 / 3.0)
 
     @property
-    @double
+    @fused
     def log_determinant(self) -> Scalar:
         return jnp.asarray(np.size(self.mean) * np.log(np.pi / np.sqrt(3.0)))
 
-    @double
+    @fused
     def potential(self, theta: Float[AnyArray, "*batch_and_shape"]) -> Float[Array, "*batch"]:
         t = jnp.asarray(theta)
         return -jnp.sum(log_sigmoid(t) + log_sigmoid(-t), axis=self.axes)
 
     @property
-    @double
+    @fused
     def log_normaliser(self) -> Scalar:
         return jnp.zeros(())
 
-    @double
+    @fused
     def of_normal(self, z: Float[AnyArray, "*batch_and_shape"]) -> Float[Array, "*batch_and_shape"]:
         return logit(ndtr(jnp.asarray(z)))
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import jax.scipy.stats as jax_stats
 import numpy as np
@@ -25,7 +26,7 @@ from jax.scipy.special import gammaln
 from jaxtyping import Array, Float
 
 from ..core.errors import ConfigError
-from ..core.precision import AnyArray, double
+from ..core.precision import AnyArray, fused
 
 LN_2 = float(np.log(2.0))
 
@@ -48,8 +49,11 @@ KNOWN = tuple(sorted((*OF_JAX, *_FORMULAS)))
 """Names of the distributions that there are."""
 
 
+@jax.tree_util.register_pytree_node_class
 class Marginals:
     """Independent frozen distributions of `scipy.stats`, of one number each.
+
+    A JAX pytree: those of the same names of distributions share compiled code.
 
     Raises
     ------
@@ -75,60 +79,71 @@ class Marginals:
                 )
         self.distributions = dict(distributions)
         frozen = list(self.distributions.values())
-        self._each = [_standard(d) for d in frozen]
+        self._names = tuple(d.dist.name for d in frozen)
+        self._numbers = tuple(_numbers(d) for d in frozen)
         self.lower, self.upper = np.array([d.support() for d in frozen], float).T
+        self.centre, self.scale = np.zeros(len(frozen)), np.ones(len(frozen))
         # Quantiles are monotone: those of y are T^-1 of those of theta.
         ends = np.array([d.ppf([0.1587, 0.8413]) for d in frozen]).T
-        low, high = np.sort(np.asarray(self._line(ends)), axis=0)
+        low, high = np.sort(np.asarray(self.white(ends)), axis=0)
         self.centre, self.scale = 0.5 * (low + high), 0.5 * (high - low)
+
+    def tree_flatten(self) -> tuple[tuple[Any, ...], tuple[str, ...]]:
+        return (self.lower, self.upper, self.centre, self.scale, self._numbers), self._names
+
+    @classmethod
+    def tree_unflatten(cls, names: tuple[str, ...], arrays: tuple[Any, ...]) -> Marginals:
+        out = object.__new__(cls)
+        out.lower, out.upper, out.centre, out.scale, out._numbers = arrays
+        out._names = names
+        return out
 
     @property
     def size(self) -> int:
         """Number of components."""
-        return len(self._each)
+        return len(self._names)
 
-    def _kinds(self) -> tuple[np.ndarray, np.ndarray]:
-        return np.isfinite(self.lower), np.isfinite(self.upper)
+    def _sides(self) -> tuple[Array, Array, Array, Array]:
+        """Where there are bounds below and above, and these, or 0."""
+        lower, upper = jnp.asarray(self.lower), jnp.asarray(self.upper)
+        below, above = jnp.isfinite(lower), jnp.isfinite(upper)
+        return below, above, jnp.where(below, lower, 0.0), jnp.where(above, upper, 0.0)
 
-    @double
+    @fused
     def of_white(self, x: Float[AnyArray, "*batch n"]) -> Float[Array, "*batch n"]:
         """theta of x."""
         y = self.centre + self.scale * jnp.asarray(x)
-        below, above = self._kinds()
-        a, b = np.where(below, self.lower, 0.0), np.where(above, self.upper, 0.0)
+        below, above, a, b = self._sides()
         one_sided = jnp.where(below, a + jnp.exp(y), b - jnp.exp(y))
         theta = jnp.where(below & above, a + (b - a) * sigmoid(y), one_sided)
         return jnp.where(below | above, theta, y)
 
-    @double
+    @fused
     def white(self, theta: Float[AnyArray, "*batch n"]) -> Float[Array, "*batch n"]:
         """x of theta inside the supports."""
-        return (self._line(theta) - self.centre) / self.scale
-
-    @double
-    def _line(self, theta: Float[AnyArray, "*batch n"]) -> Float[Array, "*batch n"]:
-        below, above = self._kinds()
+        below, above, a, b = self._sides()
         t = jnp.asarray(theta)
-        up = jnp.log(jnp.where(below, t - np.where(below, self.lower, 0.0), 1.0))
-        down = jnp.log(jnp.where(above, np.where(above, self.upper, 0.0) - t, 1.0))
-        return jnp.where(below | above, jnp.where(below, up, down) - below * above * down, t)
+        up = jnp.log(jnp.where(below, t - a, 1.0))
+        down = jnp.log(jnp.where(above, b - t, 1.0))
+        y = jnp.where(below | above, jnp.where(below, up, down) - below * above * down, t)
+        return (y - self.centre) / self.scale
 
-    @double
+    @fused
     def log_density(self, theta: Float[AnyArray, "*batch n"]) -> Float[Array, "*batch"]:
         """ln p(theta), normalised, for theta inside the supports."""
         t = jnp.asarray(theta)
-        logs = [log(t[..., k]) for k, log in enumerate(self._each)]
+        each = zip(self._names, self._numbers, strict=True)
+        logs = [_log(name, numbers, t[..., k]) for k, (name, numbers) in enumerate(each)]
         return jnp.sum(jnp.stack(logs, -1), -1)
 
-    @double
+    @fused
     def potential(self, x: Float[AnyArray, "*batch n"]) -> Float[Array, "*batch"]:
         """-ln p(x), normalised."""
         y = self.centre + self.scale * jnp.asarray(x)
-        below, above = self._kinds()
-        width = np.where(below & above, self.upper - self.lower, 1.0)
-        both = log_sigmoid(y) + log_sigmoid(-y) + np.log(width)
+        below, above, a, b = self._sides()
+        both = log_sigmoid(y) + log_sigmoid(-y) + jnp.log(jnp.where(below & above, b - a, 1.0))
         slope = jnp.where(below & above, both, jnp.where(below | above, y, 0.0))
-        slope = jnp.sum(slope + np.log(self.scale), -1)
+        slope = jnp.sum(slope + jnp.log(jnp.asarray(self.scale)), -1)
         return -self.log_density(self.of_white(x)) - slope
 
     def draw(self, generator: np.random.Generator, count: int) -> Float[np.ndarray, "draws n"]:
@@ -144,16 +159,15 @@ def drawn(
     return np.column_stack([d.rvs(size=count, random_state=generator) for d in each])
 
 
-def _standard(d: Any) -> Any:
-    """ln p of a frozen distribution as a function of one number, by JAX."""
+def _numbers(d: Any) -> tuple[float, ...]:
+    """loc, scale and the parameters of shape of a frozen distribution."""
     names: Sequence[str] = [*(d.dist.shapes or "").replace(",", " ").split(), "loc", "scale"]
-    given = dict(zip(names, d.args, strict=False)) | d.kwds
-    loc, scale = float(given.pop("loc", 0.0)), float(given.pop("scale", 1.0))
-    shapes = [float(given[name]) for name in names[:-2]]
-    name = d.dist.name
+    given = {"loc": 0.0, "scale": 1.0} | dict(zip(names, d.args, strict=False)) | d.kwds
+    return tuple(float(given[name]) for name in ("loc", "scale", *names[:-2]))
+
+
+def _log(name: str, numbers: tuple[Any, ...], theta: Float[Array, "*batch"]) -> Array:
+    """ln p of a distribution by name and `_numbers`."""
+    loc, scale, *shapes = numbers
     formula = _FORMULAS.get(name) or getattr(jax_stats, name).logpdf
-
-    def log(theta: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
-        return formula((theta - loc) / scale, *shapes) - np.log(scale)
-
-    return log
+    return formula((theta - loc) / scale, *shapes) - jnp.log(scale)

@@ -22,7 +22,7 @@ from jax.scipy.fft import dctn, idctn
 from jaxtyping import Array, Float
 
 from ..core.errors import ConfigError
-from ..core.precision import AnyArray
+from ..core.precision import AnyArray, compiled, fused
 from ..core.spaces import Space
 
 DENSE = 4000
@@ -49,10 +49,12 @@ class Cosines:
     cells: tuple[int, ...]
     shape: tuple[int, ...]
 
+    @fused
     def field(self, c: Float[AnyArray, "*batch_and_shape"]) -> Float[Array, "*batch_and_shape"]:
         """The field sum_k c_k v_k of coefficients c."""
         return self._transformed(idctn, c)
 
+    @fused
     def coefficients(
         self, x: Float[AnyArray, "*batch_and_shape"]
     ) -> Float[Array, "*batch_and_shape"]:
@@ -67,6 +69,7 @@ class Cosines:
         fields = jnp.reshape(jnp.asarray(x), (*batch, -1, *self.cells))
         return transform(fields, axes=axes, norm="ortho").reshape(jnp.shape(x))
 
+    @fused
     def squares(self, weights: Float[AnyArray, "*shape"]) -> Float[Array, "*shape"]:
         """The field sum_k w_k v_k^2 of weights w."""
         out = jnp.reshape(jnp.asarray(weights), (-1, *self.cells))
@@ -85,14 +88,17 @@ class Vectors:
     vectors: Float[AnyArray, "n n"]
     shape: tuple[int, ...]
 
+    @fused
     def field(self, c: Float[AnyArray, "*batch_and_shape"]) -> Float[Array, "*batch_and_shape"]:
         return self._product(c, jnp.asarray(self.vectors).T)
 
+    @fused
     def coefficients(
         self, x: Float[AnyArray, "*batch_and_shape"]
     ) -> Float[Array, "*batch_and_shape"]:
         return self._product(x, jnp.asarray(self.vectors))
 
+    @fused
     def squares(self, weights: Float[AnyArray, "*shape"]) -> Float[Array, "*shape"]:
         return (jnp.square(jnp.asarray(self.vectors)) @ jnp.ravel(weights)).reshape(self.shape)
 
@@ -132,7 +138,7 @@ def laplacian(space: Space, where: str) -> tuple[Modes, Float[np.ndarray, "*shap
     def energy(x: Float[Array, " points"]) -> Float[Array, ""] | float:
         return 0.5 * space.dirichlet(x.reshape(shape))
 
-    stiffness = np.asarray(jax.hessian(energy)(jnp.zeros(space.size)))
+    stiffness = np.asarray(compiled(jax.hessian(energy))(jnp.zeros(space.size)))
     values, vectors = np.linalg.eigh(stiffness / space.measure)
     return Vectors(vectors, shape), np.maximum(values, 0.0).reshape(shape)
 

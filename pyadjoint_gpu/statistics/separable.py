@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float
 
 from ..core.checks import finite_array
 from ..core.errors import DataError
-from ..core.precision import AnyArray, double
+from ..core.precision import AnyArray, fused
 from .conditional import Conditional
 from .densities import BoundPrior, Scalar
 from .observed import factor
@@ -128,11 +128,11 @@ class Separable(BoundPrior):
         solved = jax.scipy.linalg.solve_triangular(factor, columns, lower=True, trans=transposed)
         return jnp.moveaxis(solved.reshape(first.shape), 0, axis)
 
-    @double
+    @fused
     def root(self, x: Float[AnyArray, "*batch_and_shape"]) -> Float[Array, "*batch_and_shape"]:
         return self._in_time(self.times_factor, self.spatial.root(x))
 
-    @double
+    @fused
     def root_transposed(
         self, x: Float[AnyArray, "*batch_and_shape"]
     ) -> Float[Array, "*batch_and_shape"]:
@@ -140,19 +140,19 @@ class Separable(BoundPrior):
         back = None if factor is None else jnp.asarray(factor).T
         return self._in_time(back, self.spatial.root_transposed(x))
 
-    @double
+    @fused
     def inverse_root(
         self, x: Float[AnyArray, "*batch_and_shape"]
     ) -> Float[Array, "*batch_and_shape"]:
         return self.spatial.inverse_root(self._solved(x, transposed=False))
 
-    @double
+    @fused
     def inverse_root_transposed(
         self, x: Float[AnyArray, "*batch_and_shape"]
     ) -> Float[Array, "*batch_and_shape"]:
         return self.spatial.inverse_root_transposed(self._solved(x, transposed=True))
 
-    @double
+    @fused
     def covariance(
         self, x: Float[AnyArray, "*batch_and_shape"]
     ) -> Float[Array, "*batch_and_shape"]:
@@ -160,7 +160,7 @@ class Separable(BoundPrior):
         return self._in_time(times, self.spatial.covariance(x))
 
     @property
-    @double
+    @fused
     def variance(self) -> Float[Array, " steps *sites"]:
         return jnp.broadcast_to(self.spatial.variance, self.shape)
 
@@ -169,7 +169,7 @@ class Separable(BoundPrior):
         return self.steps * self.spatial.freedom
 
     @property
-    @double
+    @fused
     def log_determinant(self) -> Scalar:
         out = self.steps * self.spatial.log_determinant
         if self.times_factor is None:

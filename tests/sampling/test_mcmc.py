@@ -144,6 +144,22 @@ def test_value_and_gradient_are_computed_once(method, leapfrogs):
     assert int(found["gradients"].sum()) == np.sum(found["gradients"].values)
 
 
+@pytest.mark.parametrize("method", ["nuts", "mala", "smc"])
+def test_a_density_is_compiled_once(method):
+    traced = []
+
+    def function(theta):
+        traced.append(theta)
+        return log_gaussian(theta)
+
+    options = {"particles": 20} if method == "smc" else {"draws": 25, "warmup": 25}
+    density = pag.LogDensity(function, NAMES, start=START)
+    quietly(density, method, **options)
+    before = len(traced)
+    quietly(density, method, **options, seed=1)
+    assert len(traced) == before > 0
+
+
 def test_points_without_a_density_are_refused_and_counted():
     def half(theta):
         return jnp.where(theta[0] > 1.0, log_gaussian(theta), jnp.nan)

@@ -18,13 +18,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 from jax.scipy.linalg import solve_triangular
 from jaxtyping import Array, Float, Key
 
 from ...core.errors import DataError
 from ...core.extras import needed
-from ...core.precision import AnyArray, compiled, double
+from ...core.precision import AnyArray, fused
 from .architecture import KINDS, Architecture
 
 
@@ -60,25 +59,32 @@ class Flow:
     parameters: Float[AnyArray, " parameters"]
     architecture: Architecture
 
-    @double
+    @fused
     def base(
         self, x: Float[AnyArray, "rows n"]
     ) -> tuple[Float[Array, "rows n"], Float[Array, " rows"]]:
         """Base points z of rows x, and ln q(x)."""
-        return _run(_base, _base_compiled, self, x)
+        w, scale = whitened(self, x)
+        z, log_density = base_of_whitened(self.architecture, jnp.asarray(self.parameters), w)
+        return z, log_density - scale
 
-    @double
+    @fused
     def log_density(self, x: Float[AnyArray, "rows n"]) -> Float[Array, " rows"]:
         """ln q(x) of rows x."""
         return self.base(x)[1]
 
-    @double
+    @partial(fused, static_argnums=2)
     def draw(
-        self, key: Key[Array, ""], count: int, *, temperature: float = 1.0
+        self, key: Key[Array, ""], count: int, temperature: float = 1.0
     ) -> tuple[Float[Array, "count n"], Float[Array, " count"]]:
         """Independent samples as rows, of base points with the standard deviation `temperature`,
         and ln q of each; of q itself at 1."""
-        return _run(_draw, _draw_compiled, self, key, count, temperature)
+        z = temperature * jax.random.normal(key, (count, self.architecture.n))
+        f = network().bijection(self.architecture, jnp.asarray(self.parameters))
+        w, gain = jax.vmap(f.transform_and_log_det)(z)
+        factor = jnp.asarray(self.factor)
+        scale = jnp.sum(jnp.log(jnp.diag(factor)))
+        return self.mean + w @ factor.T, _standard_normal(z) - gain - scale
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The flow as plain arrays, for files."""
@@ -144,32 +150,6 @@ def pulled_back(
     of_base = partial(network().score_of_base, architecture, parameters)
     z, gain, score = jax.vmap(of_base)(w, scores)
     return _standard_normal(z) + gain, score, z
-
-
-def _base(flow: Flow, x: Float[Array, "rows n"]) -> tuple[Array, Array]:
-    w, scale = whitened(flow, x)
-    z, log_density = base_of_whitened(flow.architecture, jnp.asarray(flow.parameters), w)
-    return z, log_density - scale
-
-
-def _draw(flow: Flow, key: Array, count: int, temperature: float) -> tuple[Array, Array]:
-    z = temperature * jax.random.normal(key, (count, flow.architecture.n))
-    f = network().bijection(flow.architecture, jnp.asarray(flow.parameters))
-    w, gain = jax.vmap(f.transform_and_log_det)(z)
-    factor = jnp.asarray(flow.factor)
-    scale = jnp.sum(jnp.log(jnp.diag(factor)))
-    return flow.mean + w @ factor.T, _standard_normal(z) - gain - scale
-
-
-_base_compiled = compiled(_base)
-_draw_compiled = compiled(_draw, static_argnums=2)
-
-
-def _run(plain: Any, quick: Any, *args: Any) -> Any:
-    """The compiled function, or the plain one inside of another trace, where JAX refuses the
-    compiler's options."""
-    traced = any(isinstance(a, Tracer) for a in jax.tree.leaves(args))
-    return (plain if traced else quick)(*args)
 
 
 def _standard_normal(z: Float[Array, "rows n"]) -> Float[Array, " rows"]:

@@ -9,9 +9,7 @@ Durkan, Bekasov, Murray and Papamakarios 2019, NeurIPS, arXiv:1906.04032.)
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 import equinox as eqx
@@ -34,7 +32,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int
 from paramax import unwrap
 
-from ...core.precision import double
+from ...core.precision import double, fused
 from .architecture import REACH, Architecture
 
 Parameters = Float[Array, " parameters"]
@@ -103,7 +101,7 @@ def trainable(base: AbstractDistribution) -> bool:
     return bool(jax.tree.leaves(eqx.filter(base, eqx.is_inexact_array)))
 
 
-@double
+@partial(fused, static_argnums=0)
 def initial(architecture: Architecture, key: Array) -> Parameters:
     """Parameters with which the bijection is the identity, up to an order of the components; the
     networks' first layers are random."""
@@ -119,8 +117,9 @@ def number(architecture: Architecture) -> int:
 
 def bijection(architecture: Architecture, parameters: Parameters) -> AbstractBijection:
     """The map from base points z to whitened x."""
-    unravel, fixed = _skeleton(architecture)
-    return unwrap(eqx.combine(unravel(parameters), fixed)).bijection
+    # The numbers of this one are not used: in compiled code they are left out.
+    tree, fixed = _parts(architecture, jax.random.key(0))
+    return unwrap(eqx.combine(ravel_pytree(tree)[1](parameters), fixed)).bijection
 
 
 def score_of_base(
@@ -155,22 +154,6 @@ def score_of_base(
         return (w, gain + rise, score), None
 
     return lax.scan(layer, (w, jnp.zeros(()), score), arrays)[0]
-
-
-@cache
-def _skeleton(architecture: Architecture) -> tuple[Callable[[Parameters], Any], Any]:
-    """The map from a vector of parameters to the tree of them, and the rest of the
-    distribution."""
-
-    @double
-    def build() -> tuple[Callable[[Parameters], Any], Any]:
-        tree, fixed = _parts(architecture, jax.random.key(0))
-        return ravel_pytree(tree)[1], fixed
-
-    # It may be needed first while JAX traces a function, and would then be a part of that trace;
-    # another thread has none.
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(build).result()
 
 
 def _parts(architecture: Architecture, key: Array) -> tuple[Any, Any]:
