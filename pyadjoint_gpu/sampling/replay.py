@@ -16,9 +16,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int
 
 from ..core.precision import compiled, double
+from .hmc import each
 from .kernels import Block, ChainStates, Kernel, Moved, Step
 from .reference import Reference
 from .runs import accepted
@@ -29,6 +31,8 @@ Energies = Callable[[Rows], tuple[Float[np.ndarray, " rows"], Rows]]
 
 ROOM = 16
 """Points of a trajectory that there is room for at first; more are made by doubling twice."""
+FEW = 8
+"""Components by which a point is looked for first."""
 
 
 class Known(NamedTuple):
@@ -61,11 +65,21 @@ def _looked_up(known: Known, z: Float[Array, " n"]) -> Float[Array, ""]:
     return _found(known, z)[0]
 
 
+def place(known: Known, z: Float[Array, " n"]) -> tuple[Int[Array, ""], Bool[Array, ""]]:
+    """Which of the points z is, and whether it is one of them."""
+
+    def first(components: slice) -> Int[Array, ""]:
+        return jnp.argmax(jnp.all(known.z[:, components] == z[components], axis=1))
+
+    # A few components tell points apart, except where these do not move.
+    few = first(slice(FEW))
+    k = lax.cond(jnp.all(known.z[few] == z), lambda: few, lambda: first(slice(None)))
+    return k, jnp.all(known.z[k] == z)
+
+
 def _found(known: Known, z: Float[Array, " n"]) -> tuple[Float[Array, ""], Float[Array, " n"]]:
     """The log density and its gradient; -inf and zero where they are not known."""
-    same = jnp.all(known.z == z, axis=1)
-    k = jnp.argmax(same)
-    have = same[k]
+    k, have = place(known, z)
     return jnp.where(have, -known.energy[k], -jnp.inf), jnp.where(have, -known.slope[k], 0.0)
 
 
@@ -104,14 +118,14 @@ class Replayed:
         done, every = np.zeros(count, int), np.arange(count)
         x, slopes = np.zeros((count, draws, n)), np.zeros((count, draws, n if adapt else 0))
         kept: Any = None
-        attempt = _attempt(self.kernel)
+        attempt, bits = _attempt(self.kernel), np.asarray(jax.random.key_data(keys))
         while np.any(done < draws):
             # While the step adapts to all chains they take each transition together.
             active = done < draws if not adapt else done == np.min(done)
             log_step = steps.log_step if adapt else steps.log_average
-            now = keys[every, np.minimum(done, draws - 1)]
+            now = bits[every, np.minimum(done, draws - 1)]
             new, moved, asked, z = jax.tree.map(
-                np.asarray, attempt(now, chains, log_step, known, number)
+                np.asarray, attempt(now, chains, np.full(count, log_step), known, number)
             )
             waiting = active & asked
             if np.any(waiting):
@@ -167,15 +181,16 @@ def _attempt(kernel: Kernel) -> Callable[..., Any]:
     another point is needed, and which."""
 
     def one(
-        key: Any, chain: ChainStates, log_step: Any, known: Known, number: Any
+        bits: Any, chain: ChainStates, log_step: Any, known: Known, number: Any
     ) -> tuple[ChainStates, Moved, Any, Any]:
         reached = jnp.minimum(number + 1, kernel.leapfrogs)
         log_density = partial(_looked_up, known)
+        key = jax.random.wrap_key_data(bits)
         new, moved, ends = kernel(key, chain, log_step, log_density, reached)
         # The start of a trajectory, too, is known, and that there is no density where gradients too
         # large have led to no number.
         fresh = [
-            ~jnp.any(jnp.all(known.z == end.position, axis=1))
+            ~place(known, end.position)[1]
             & ~jnp.all(end.position == chain.z)
             & jnp.all(jnp.isfinite(end.position))
             for end in ends
@@ -186,4 +201,4 @@ def _attempt(kernel: Kernel) -> Callable[..., Any]:
             asked = asked | (reached < kernel.leapfrogs)
         return new, moved, asked, z
 
-    return compiled(jax.vmap(one, in_axes=(0, 0, None, 0, 0)))
+    return compiled(each(one))

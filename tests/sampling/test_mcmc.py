@@ -19,6 +19,7 @@ from pyadjoint_gpu.core.errors import ConfigError, ConvergenceError, DataError, 
 from pyadjoint_gpu.sampling import MCMC, LinearSMC, SamplingWarning
 from pyadjoint_gpu.sampling.diagnostics import diagnostics
 from pyadjoint_gpu.sampling.reference import Reference
+from pyadjoint_gpu.sampling.replay import Known, place
 from pyadjoint_gpu.sampling.target import Points
 from pyadjoint_gpu.sampling.targets import target_of
 from pyadjoint_gpu.sampling.windows import gaussian, window_ends
@@ -199,6 +200,20 @@ def test_a_trajectory_beyond_all_numbers_ends():
     found = quietly(density, "hmc", draws=4, warmup=0, chains=2, leapfrogs=4)
     assert found.attrs["failures"] > 0
     assert np.all(np.isfinite(found["a"]))
+
+
+@pytest.mark.parametrize("same", [0, 9])
+def test_gradients_from_the_host_are_found_by_all_components(same):
+    """Also where the first do not move."""
+    known = Known.none(1, 4, 10)
+    z = np.random.default_rng(0).standard_normal((3, 10))
+    z[:, :same] = 0.5
+    known.z[0, :3] = z
+    one = Known(*(a[0] for a in known))
+    for k, row in enumerate(z):
+        assert [int(a) for a in place(one, row)] == [k, True]
+    for row in (z[0] + np.eye(10)[9], np.full(10, np.nan)):
+        assert not place(one, row)[1]
 
 
 def test_errors_of_the_users_function_come_through():
