@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 import re
+import warnings
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -37,6 +39,18 @@ class ConvergenceWarning(RuntimeWarning):
 
 class JournalWarning(UserWarning):
     """A journal is damaged in part, or cannot tell whether something changed between runs."""
+
+
+def warn(text: str, category: type[Warning]) -> None:
+    """Warn of the line that called this package, also where others called it back."""
+    own = __name__.partition(".")[0]
+    frame, level, outer = inspect.currentframe(), 1, 1
+    while frame:
+        level += 1
+        if frame.f_globals.get("__name__", "").partition(".")[0] == own:
+            outer = level
+        frame = frame.f_back
+    warnings.warn(text, category, stacklevel=outer)
 
 
 def shown(value: Any) -> str:

@@ -9,7 +9,6 @@ import site
 import sys
 import sysconfig
 import types
-import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from .errors import DataError, JournalWarning
+from .errors import DataError, JournalWarning, warn
 from .guards import is_list, is_mapping, is_scalar, is_set
 from .quantities import coordinates
 
@@ -61,11 +60,10 @@ def fingerprint(**parts: object) -> dict[str, str]:
         out[name] = walk.digest(part, name).hex()
         doubts += walk.doubts
     if doubts:
-        warnings.warn(
+        warn(
             f"the journal cannot tell whether this changes between runs: {', '.join(doubts)}; give"
             " another journal, or overwrite=True, if it does",
             JournalWarning,
-            stacklevel=3,
         )
     return out
 

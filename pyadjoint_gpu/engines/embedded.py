@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Collection
 from dataclasses import replace
 from typing import Any, Unpack
@@ -11,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from ..core.checks import check_choice
-from ..core.errors import ConfigError, ConvergenceWarning
+from ..core.errors import ConfigError, ConvergenceWarning, warn
 from ..core.precision import compiled, double
 from ..models.base import Fields, Model
 from ..solvers import Operator, continuation, multigrid, newton, pseudo_transient
@@ -190,11 +189,10 @@ class EmbeddedEngine(Engine):
                 )
             if convergence.status not in ("stagnated", "diverged"):
                 return u, convergence, cache
-            warnings.warn(
+            warn(
                 f"{convergence.method}: the {operator.kind} solve {convergence.message}; it goes"
                 " on by pseudo-transient iterations",
                 ConvergenceWarning,
-                stacklevel=5,
             )
             earlier = convergence
             if convergence.status == "stagnated":

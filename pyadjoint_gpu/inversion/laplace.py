@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ import xarray as xr
 from jaxtyping import Array, Float, Int
 
 from ..core.checks import check_kind, count
-from ..core.errors import ConfigError, ConvergenceWarning
+from ..core.errors import ConfigError, ConvergenceWarning, warn
 from ..core.precision import compiled, double
 from ..core.progress import progress_bar
 from ..lti.rows import BlockRows, followed
@@ -336,10 +335,9 @@ def _decrement(of: _Curvature, posterior: LowRank) -> float:
     g = of.prior.root_transposed(of.evaluation.gradient)
     found = float(0.5 * np.sum(np.square(posterior.root(g))))
     if found > DECREMENT:
-        warnings.warn(
+        warn(
             f"the result is not a minimum: a Newton step would lower J by {found:.2g}; go on with"
             " the inversion, to a smaller tolerance",
             ConvergenceWarning,
-            stacklevel=4,
         )
     return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from ..core.errors import ConvergenceError, ConvergenceWarning, DataError
+from ..core.errors import ConvergenceError, ConvergenceWarning, DataError, warn
 from ..core.progress import Task
 from ..problem.evaluation import Evaluation
 from ..problem.hessian import Hessian
@@ -162,10 +161,9 @@ class Run:
         self.refused += 1
         if self.x is None or self.accepted is None or self.warm is None or self.refused > REFUSALS:
             raise error
-        warnings.warn(
+        warn(
             f"a trial step could not be evaluated, a shorter one is tried: {error}",
             ConvergenceWarning,
-            stacklevel=2,
         )
         here = self.accepted
         rise = abs(float(here.gradient @ (theta - self.variables.theta(self.x))))

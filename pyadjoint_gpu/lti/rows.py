@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from ..core.errors import DataError, JournalWarning
+from ..core.errors import DataError, JournalWarning, warn
 from ..core.journal import Journal, MadeWith, Rows
 
 
@@ -50,7 +49,7 @@ def followed(
             try:
                 row = kept.row("rows", k)
             except DataError as error:
-                warnings.warn(f"{error}; it is computed again", JournalWarning, stacklevel=2)
+                warn(f"{error}; it is computed again", JournalWarning)
                 missing[k] = True
             else:
                 yield k, row

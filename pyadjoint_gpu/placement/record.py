@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from ..core.errors import JournalWarning
+from ..core.errors import JournalWarning, warn
 from ..core.fingerprint import fingerprint
 from ..core.journal import Journal
 from ..statistics.covariance import Covariance
@@ -107,11 +106,10 @@ def _covariance_part(covariance: Covariance, name: str) -> Any:
     """The inputs of a covariance where it has them, else a digest of its diagonal blocks."""
     if isinstance(covariance, Recorded):
         return covariance.made_with
-    warnings.warn(
+    warn(
         f"the journal recognises the {name} by its diagonal blocks alone:"
         f" {type(covariance).__name__} has no attribute 'made_with', of arrays or texts",
         JournalWarning,
-        stacklevel=2,
     )
     # One by one: they may be on disk.
     each = range(covariance.candidates)

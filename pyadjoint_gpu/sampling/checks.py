@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 import scipy.stats
 from jaxtyping import Float
 
+from ..core.errors import warn
 from .hmc import SAFE
 
 REFUSED = 0.5
@@ -141,4 +140,4 @@ def check_failures(failures: int, proposals: int) -> None:
 
 
 def _warn(text: str) -> None:
-    warnings.warn(text, SamplingWarning, stacklevel=4)
+    warn(text, SamplingWarning)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ import xarray as xr
 from numpy.typing import ArrayLike
 
 from ..core.checks import check_kind, count, real_array
-from ..core.errors import ConfigError, DataError
+from ..core.errors import ConfigError, DataError, warn
 from ..lti.files import read_netcdf
 from ..results.dataset import clean, named, provenance, save
 from ..results.samples import (
@@ -230,11 +229,10 @@ class CompressedPosterior:
         weight /= mean
         ess = draws / float(np.mean(weight**2))
         if ess < FEW:
-            warnings.warn(
+            warn(
                 f"reweight: found {ess:.3g} effective draws, expected {FEW:g} or more: the new"
                 " prior is far from the old one; take more draws, or sample anew",
                 SamplingWarning,
-                stacklevel=2,
             )
         change, error = top + np.log(mean), float(np.sqrt(max(1.0 / ess - 1.0 / draws, 0.0)))
         found["weight"] = DIMS, weight[None], named("p_new / p_old, over its mean")

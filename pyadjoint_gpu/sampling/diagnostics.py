@@ -33,11 +33,13 @@ def diagnostics(x: Float[np.ndarray, "chains draws n"]) -> Diagnostics:
     stats = needed("arviz_stats.base", "sampling").array_stats
     x = x[..., chosen(x.shape[-1])]
     axes = {"chain_axis": 0, "draw_axis": 1}
-    return Diagnostics(
-        float(np.max(stats.rhat(x, **axes))),
-        float(np.min(stats.ess(x, method="bulk", **axes))),
-        float(np.min(stats.ess(x, method="tail", prob=TAIL, **axes))),
-    )
+    # Chains that have not moved have no variance.
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return Diagnostics(
+            float(np.max(stats.rhat(x, **axes))),
+            float(np.min(stats.ess(x, method="bulk", **axes))),
+            float(np.min(stats.ess(x, method="tail", prob=TAIL, **axes))),
+        )
 
 
 def chosen(size: int) -> np.ndarray:

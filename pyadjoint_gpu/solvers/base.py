@@ -4,7 +4,6 @@ report, and the arithmetic that they share."""
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -16,7 +15,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from ..core.errors import ConvergenceError, ConvergenceWarning
+from ..core.errors import ConvergenceError, ConvergenceWarning, warn
 from ..models.base import Fields, Model
 
 ERROR = 100.0
@@ -287,7 +286,7 @@ def default_iterations(model: Model) -> int:
 def require(convergence: Convergence, what: str, result: Any = None) -> None:
     """Raise a `ConvergenceError`, or warn, if a solve did not meet its tolerance."""
     if convergence.status == "round-off":
-        warnings.warn(f"{what} {convergence.message}", ConvergenceWarning, stacklevel=3)
+        warn(f"{what} {convergence.message}", ConvergenceWarning)
     elif not convergence.usable:
         raise ConvergenceError(f"{what} {convergence.message}", result)
 

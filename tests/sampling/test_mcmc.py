@@ -166,8 +166,9 @@ def test_points_without_a_density_are_refused_and_counted():
         return jnp.where(theta[0] > 1.0, log_gaussian(theta), jnp.nan)
 
     density = pag.LogDensity(half, NAMES, start=1.0 + np.abs(START))
-    with pytest.warns(SamplingWarning, match="of 2000 proposals have no density"):
+    with pytest.warns(SamplingWarning, match="of 2000 proposals have no density") as told:
         found = pag.sample(density, method="hmc", draws=500, progress=False)
+    assert {warning.filename for warning in told} == {__file__}
     assert found["a"].min() > 1.0 and found.attrs["failures"] > 20
 
 
