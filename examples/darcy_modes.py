@@ -86,7 +86,7 @@ def timed(of, **options):
 
 
 particles = 10 * grid.size
-leapfrogs, rounds, draws = (2, 2, 800) if options.small else (5, 3, 1000)
+leapfrogs, rounds, draws = (2, 2, 400) if options.small else (5, 3, 1000)
 reference = timed(labelled, method="smc", particles=particles, leapfrogs=leapfrogs)
 flow = timed(problem, method="flow", particles=particles, leapfrogs=leapfrogs, rounds=rounds,
              draws=draws)  # fmt: skip

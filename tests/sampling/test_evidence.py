@@ -70,6 +70,7 @@ def test_of_samples_alone(chains):
         pag.evidence(chains, method="nested")
 
 
+@pytest.mark.slow
 def test_a_bounded_prior_is_taken_into_account():
     prior = {"a": st.uniform(-1.0, 4.0), "b": st.gamma(3.0)}
     density = pag.LogDensity(lambda x: -0.5 * x[0] ** 2 - 2.0 * x[1], ("a", "b"), prior)
@@ -115,7 +116,7 @@ def test_a_first_order_phase_transition_is_not_certified():
         return logsumexp(jnp.array([jnp.log(100.0) + gaussian(0.01), gaussian(0.1)]))
 
     density = pag.LogDensity(spike, [f"x{k}" for k in range(n)], pag.Uniform(-0.5, 0.5))
-    samples = quietly(density, "nuts", chains=20, draws=1000)
+    samples = quietly(density, "nuts", chains=20, draws=400)
     found = pag.evidence(samples, density, method="all")
     by = {
         str(k): float(v) for k, v in zip(found["method"].values, found["log_evidence"], strict=True)

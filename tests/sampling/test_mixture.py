@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from scipy.special import logsumexp
 
+from pyadjoint_gpu.sampling.flow import mixture
 from pyadjoint_gpu.sampling.flow.mixture import Mixture, Rows, clusters, fit_mixture, shared
 
 GENERATOR = np.random.default_rng(0)
@@ -35,9 +36,9 @@ def banana(rows):
 
 
 def test_modes_that_are_apart_are_told():
-    x, which = five(2000)
+    x, which = five(1000)
     shares = clusters(x)
-    assert shares.shape == (2000, 5)
+    assert shares.shape == (1000, 5)
     found = np.argmax(shares, axis=1)
     for k in range(5):
         assert np.mean(found[which == k] == np.bincount(found[which == k]).argmax()) > 0.99
@@ -64,10 +65,12 @@ def test_wider_rows_belong_to_the_clusters_of_samples():
 
 
 @pytest.mark.slow
-def test_the_density_of_five_modes():
+def test_the_density_of_five_modes(monkeypatch):
+    monkeypatch.setattr(mixture, "FIRST", (700, 5e-3))
     x, _ = five(500)
     rows = Rows(x, slopes_of_five(x), np.ones(len(x)))
     found = fit_mixture(rows)
+    assert len(found.flows) == 5
     y, log_q = found.draw(jax.random.key(0), 4000)
     np.testing.assert_allclose(log_q, found.log_density(y), rtol=1e-12)
     # KL(q || p), by q's own draws.
@@ -75,8 +78,6 @@ def test_the_density_of_five_modes():
     np.testing.assert_allclose(np.sort(np.exp(found.log_weights)), WEIGHTS, atol=0.03)
     again = Mixture.of_arrays(found.arrays())
     np.testing.assert_array_equal(again.log_density(y), found.log_density(y))
-    further = fit_mixture(rows, start=found, seed=3)
-    assert len(further.flows) == 5
 
 
 @pytest.mark.parametrize("far", [3.0, 6.0, 10.0])
