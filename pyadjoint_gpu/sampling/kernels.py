@@ -170,8 +170,8 @@ def keys_of(seed: Any, chains: Any, transitions: Any) -> Any:
 
 
 def traced(kernel: Kernel, energy: LogDensityZ) -> Transitions:
-    """Transitions where minus the log density of x, `energy`, is a JAX function: one
-    compiled loop, whatever their number, and whether steps adapt."""
+    """Transitions where minus the log density of x, `energy`, is a JAX function: one compiled loop,
+    whatever their number, and whether steps adapt."""
 
     def run(
         adapt: Bool[Array, ""] | bool,

@@ -42,7 +42,8 @@ class LogDensity(AsGiven, Frozen):
         Where chains start, needed where there is no prior. Tempered samplers then start from a
         Gaussian about these points.
     gradient : {"jax", "returned"}
-        "jax": `function` consists of JAX operations, of which JAX makes the gradient. "returned":
+        "jax": `function` consists of JAX operations, of which JAX makes the gradient; it is
+        compiled once for this object, so that what else it refers to must not change. "returned":
         it takes and gives NumPy arrays, the value and its gradient.
 
     Raises

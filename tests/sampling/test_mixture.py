@@ -67,7 +67,7 @@ def test_wider_rows_belong_to_the_clusters_of_samples():
 @pytest.mark.slow
 def test_the_density_of_five_modes(monkeypatch):
     monkeypatch.setattr(mixture, "FIRST", (700, 5e-3))
-    x, _ = five(500)
+    x, which = five(500)
     rows = Rows(x, slopes_of_five(x), np.ones(len(x)))
     found = fit_mixture(rows)
     assert len(found.flows) == 5
@@ -75,7 +75,8 @@ def test_the_density_of_five_modes(monkeypatch):
     np.testing.assert_allclose(log_q, found.log_density(y), rtol=1e-12)
     # KL(q || p), by q's own draws.
     assert np.mean(log_q - log_five(y)) < 0.1
-    np.testing.assert_allclose(np.sort(np.exp(found.log_weights)), WEIGHTS, atol=0.03)
+    shares = np.sort(np.bincount(which) / len(x))
+    np.testing.assert_allclose(np.sort(np.exp(found.log_weights)), shares, atol=0.01)
     again = Mixture.of_arrays(found.arrays())
     np.testing.assert_array_equal(again.log_density(y), found.log_density(y))
 
