@@ -24,10 +24,9 @@ ERROR = 0.01
 
 truth = PiecewisePolytrope.with_crust(LOG_PRESSURE, GAMMAS)
 random = np.random.default_rng(0)
-count = 8 if small else 20
-data = pag.ode.stars(truth, log_enthalpy=np.linspace(0.13, 0.36, count))[["mass", "radius"]]
+data = pag.ode.stars(truth, log_enthalpy=np.linspace(0.13, 0.36, 20))[["mass", "radius"]]
 for name in data:
-    data[name] *= 1.0 + ERROR * random.standard_normal(count)
+    data[name] *= 1.0 + ERROR * random.standard_normal(20)
 
 
 def curve(m):
@@ -42,7 +41,7 @@ result = pag.ode.fit(
     {
         "log_pressure": (34.0, 34.8),
         "gammas": Interval(2.0, 4.0, shape=(3,)),
-        "centre": Interval(0.05, 0.7, log=True, shape=(count,)),  # log-enthalpies
+        "centre": Interval(0.05, 0.7, log=True, shape=(20,)),  # log-enthalpies
     },
     error=ERROR,
     starts=2 if small else 8,

@@ -18,7 +18,6 @@ from typing import Any, ParamSpec, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
@@ -40,7 +39,7 @@ def exact(function: Callable[P, T]) -> Callable[P, T]:
     @wraps(function)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
         out = double(function)(*args, **kwargs)
-        return jax.tree.map(lambda x: x if isinstance(x, Tracer) else np.asarray(x), out)
+        return jax.tree.map(lambda x: x if traced(x) else np.asarray(x), out)
 
     return wrapper
 

@@ -93,6 +93,7 @@ class Marginals:
 
     @classmethod
     def tree_unflatten(cls, names: tuple[str, ...], arrays: tuple[Any, ...]) -> Marginals:
+        # Without distributions, of which compiled code draws nothing.
         out = object.__new__(cls)
         out.lower, out.upper, out.centre, out.scale, out._numbers = arrays
         out._names = names

@@ -168,10 +168,10 @@ def test_a_diffrax_solve_of_ones_own():
 
 
 @pytest.mark.slow
-def test_an_equation_of_state_from_ten_stars():
-    """The four parameters of SLy and 10 central log-enthalpies, from 10 masses and radii."""
+def test_an_equation_of_state_from_twenty_stars():
+    """The four parameters of SLy and 20 central log-enthalpies, from 20 masses and radii."""
     truth = pag.ode.PiecewisePolytrope.with_crust(34.384, [3.005, 2.988, 2.851])
-    centres = np.linspace(0.1, 0.7, 10)
+    centres = np.linspace(0.1, 0.7, 20)
     observed = pag.ode.stars(truth, log_enthalpy=centres)[["mass", "radius"]]
 
     def curve(m):
@@ -182,7 +182,7 @@ def test_an_equation_of_state_from_ten_stars():
     intervals = {
         "log_pressure": (34.0, 34.8),
         "gammas": Interval(2.0, 4.0, shape=(3,)),
-        "centre": Interval(0.03, 1.0, log=True, shape=(10,)),
+        "centre": Interval(0.03, 1.0, log=True, shape=(20,)),
     }
     found = fit(
         curve, observed, intervals, error=0.01, starts=2, steps=150, rate=0.1, progress=False

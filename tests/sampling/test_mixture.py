@@ -67,6 +67,7 @@ def test_wider_rows_belong_to_the_clusters_of_samples():
 @pytest.mark.slow
 def test_the_density_of_five_modes(monkeypatch):
     monkeypatch.setattr(mixture, "FIRST", (700, 5e-3))
+    monkeypatch.setattr(mixture, "FURTHER", (100, 3e-3))
     x, which = five(500)
     rows = Rows(x, slopes_of_five(x), np.ones(len(x)))
     found = fit_mixture(rows)
@@ -79,6 +80,8 @@ def test_the_density_of_five_modes(monkeypatch):
     np.testing.assert_allclose(np.sort(np.exp(found.log_weights)), shares, atol=0.01)
     again = Mixture.of_arrays(found.arrays())
     np.testing.assert_array_equal(again.log_density(y), found.log_density(y))
+    further = fit_mixture(rows, start=found, seed=3)
+    assert len(further.flows) == 5
 
 
 @pytest.mark.parametrize("far", [3.0, 6.0, 10.0])

@@ -171,14 +171,19 @@ def test_flow_enhanced_chains_go_between_modes(flows):
 
 @pytest.mark.slow
 def test_ten_dimensions_within_60_000_gradients():
-    """ln Z to 0.05, of chains that mix."""
-    found = run(ROSENBROCK, method="flow", particles=160, chains=32, draws=220).attrs
-    assert abs(found["log_evidence"] - EXACT) < 0.05
-    assert found["gradients"] < 60_000 and found["global_acceptance"] > 0.7
+    """ln Z to 0.1 was asked for; by repeats, of chains that mix."""
+    found = [
+        run(ROSENBROCK, method="flow", particles=160, chains=32, draws=220, seed=k).attrs
+        for k in range(2)
+    ]
+    off = np.array([one["log_evidence"] for one in found]) - EXACT
+    assert np.max(np.abs(off)) < 0.05
+    assert max(one["gradients"] for one in found) < 60_000
+    assert min(one["global_acceptance"] for one in found) > 0.7
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("after", [2, 12])
+@pytest.mark.parametrize("after", [2, 9, 12])
 def test_the_journal_of_flows_goes_on(tmp_path, monkeypatch, after, flows):
     put, calls = FlowJournal.put, []
 
