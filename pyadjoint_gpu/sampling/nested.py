@@ -47,7 +47,7 @@ def nested(target: Target, *, seed: int = 0, live: int = LIVE, peak: float = -np
     blackjax, utils = needed("blackjax", "sampling"), needed("blackjax.ns.utils", "sampling")
     phi = guarded(target.misfit)
     algorithm = blackjax.nss(
-        logprior_fn=lambda x: -target.potential(x),
+        logprior_fn=lambda x: -guarded(target.potential)(x),
         loglikelihood_fn=lambda x: -phi(target.theta(x)),
         num_delete=TOGETHER,
         num_inner_steps=max(10, 3 * target.size),

@@ -136,7 +136,7 @@ class Target(ABC):
 
     def energy(self, x: Float[Array, " n"]) -> Float[Array, ""]:
         """Phi + Psi at x, by JAX."""
-        return guarded(self.misfit)(self.theta(x)) + self.potential(x)
+        return guarded(lambda x: self.misfit(self.theta(x)) + self.potential(x))(x)
 
     def program(self, key: Hashable, make: Callable[[], F]) -> F:
         """Code of this density that is compiled once, whoever runs it."""
@@ -154,7 +154,7 @@ class Target(ABC):
 
     @cached_property
     def _priors(self) -> Callable[..., Any]:
-        return compiled(jax.vmap(jax.value_and_grad(self.potential)))
+        return compiled(jax.vmap(jax.value_and_grad(guarded(self.potential))))
 
     @cached_property
     def _pull(self) -> Callable[..., Any]:
@@ -187,7 +187,9 @@ class Target(ABC):
         prior, prior_slope = self.priors(x)
         near = prior < FAR + 10.0 * self.size
         value, slope = self.measured(self.thetas(x), executor, near)
-        return Points(x, value, self.pulled(x, slope), prior, prior_slope)
+        # Where the prior ends the derivatives of theta may, too.
+        slope = np.where(np.isfinite(prior)[:, None], self.pulled(x, slope), 0.0)
+        return Points(x, value, slope, prior, prior_slope)
 
     @double
     def measured(
@@ -250,8 +252,8 @@ class Target(ABC):
 def guarded(
     function: Callable[[Float[Array, " n"]], Float[Array, ""]],
 ) -> Callable[[Float[Array, " n"]], Float[Array, ""]]:
-    """Phi, infinite and with a gradient of zero where it is not finite: a move there is refused,
-    and spoils no number of others."""
+    """A function that is infinite, with a gradient of zero, where `function` is not finite: a move
+    there is refused, and spoils no number of others."""
 
     @jax.custom_vjp
     def phi(theta: Float[Array, " n"]) -> Float[Array, ""]:

@@ -20,7 +20,7 @@ FIRST, LAST = 25, 50
 DIRECTIONS = 128
 """Most directions in which C differs from the identity, where the dimension is larger."""
 ENOUGH = 3
-"""Draws a component for a covariance of all components."""
+"""Different draws a component for a covariance of all components."""
 
 
 def window_ends(warmup: int) -> Int[np.ndarray, " windows"]:
@@ -43,7 +43,7 @@ def gaussian(points: Points) -> Reference:
     """
     count, n = points.x.shape
     directions = n if n <= DIRECTIONS else DIRECTIONS
-    if count < ENOUGH * n:
+    if len(np.unique(points.x, axis=0)) < ENOUGH * n:
         found = reference(points, np.full(count, 1.0 / count), 1.0)
         return padded(found, directions)
     covariance = fisher_covariance(points.x, points.slope + points.prior_slope)

@@ -27,6 +27,8 @@ def fisher_covariance(
     steep, along = _eigen(slopes, weights)
     middle = inverse @ ((along / steep) @ along.T) @ inverse
     squares, vectors = np.linalg.eigh(0.5 * (middle + middle.T))
+    # Where rows span fewer dimensions rounding may leave negative ones.
+    squares = np.maximum(squares, np.finfo(float).eps * squares[-1])
     covariance = root @ ((vectors * np.sqrt(squares)) @ vectors.T) @ root
     return 0.5 * (covariance + covariance.T)
 

@@ -115,7 +115,9 @@ class Marginals:
         """theta of x."""
         y = self.centre + self.scale * jnp.asarray(x)
         below, above, a, b = self._sides()
-        one_sided = jnp.where(below, a + jnp.exp(y), b - jnp.exp(y))
+        # Of others it may overflow, and its derivative is no number.
+        far = jnp.exp(jnp.where(below ^ above, y, 0.0))
+        one_sided = jnp.where(below, a + far, b - far)
         theta = jnp.where(below & above, a + (b - a) * sigmoid(y), one_sided)
         return jnp.where(below | above, theta, y)
 

@@ -7,6 +7,7 @@ import sys
 import warnings
 from functools import cache, partial
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from jax.scipy.special import logsumexp
 import pyadjoint_gpu as pag
 from pyadjoint_gpu.core import extras
 from pyadjoint_gpu.core.errors import ConfigError, ConvergenceError, DataError, EngineError
+from pyadjoint_gpu.core.precision import double
 from pyadjoint_gpu.sampling import MCMC, LinearSMC, SamplingWarning
 from pyadjoint_gpu.sampling.diagnostics import diagnostics
 from pyadjoint_gpu.sampling.reference import Reference
@@ -118,11 +120,33 @@ def test_the_gaussian_of_a_window_is_exact_for_a_gaussian_however_chains_have_mi
     np.testing.assert_allclose(found.root(found.root(np.eye(4))), COVARIANCE, rtol=2e-3, atol=1e-4)
 
 
+def test_the_gaussian_of_chains_that_hardly_moved():
+    """Few different draws, often repeated, tell nothing of most directions: it is the prior."""
+    x = np.random.default_rng(0).standard_normal((5, 30))[np.arange(200) % 5]
+    found = gaussian(Points(x, np.zeros(200), 0.0 * x, 0.5 * np.sum(x**2, 1), x))
+    np.testing.assert_allclose(found.root(np.eye(30)), np.eye(30))
+
+
 def test_windows_cover_the_warm_up():
     for warmup in (0, 1, 25, 80, 333, 1000):
         ends = window_ends(warmup)
         assert ends[-1] == warmup and np.all(np.diff(ends) > 0)
     assert window_ends(500).tolist() == [25, 50, 100, 200, 450, 500]
+
+
+def test_far_out_there_is_no_density_but_always_a_number():
+    """A first step may lead anywhere."""
+    x = np.concatenate([[-(10.0**k), 10.0**k] for k in (0, 1, 2, 3, 10, 160)])[:, None]
+    for prior in (st.uniform(0, 1), st.norm(), st.gamma(2.0), st.lognorm(0.5), st.beta(2, 3)):
+        target = target_of(pag.LogDensity(lambda x: -jnp.sum(x**2), ("a",), {"a": prior}), 32)
+        energy, slope = double(jax.vmap(jax.value_and_grad(target.energy)))(x)
+        found = target.evaluate(x)
+        np.testing.assert_allclose(found.value + found.prior, energy, rtol=1e-12)
+        some = np.isfinite(energy)
+        both = found.slope + found.prior_slope
+        np.testing.assert_allclose(both[some], slope[some], rtol=1e-9)
+        assert np.all(np.isfinite(both)) and np.all(np.isfinite(slope))
+        assert np.all(some[:4]) and not np.any(np.isnan(energy))
 
 
 # Gradients
