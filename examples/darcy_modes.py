@@ -151,12 +151,13 @@ for name, samples in by.items():
     print(f"{name:5} {taken:9}  {part:.2f} +- {error:.2f} {r_hat:>5} {ess:7.0f}"
           f"  {1000 * ess / taken:7.2f}")  # fmt: skip
 print(f"{flow.attrs['global_acceptance']:.0%} of the flow's proposals were accepted")
+for name, reason in zip(evidence["method"].values, evidence["reason"].values, strict=True):
+    if name == "harmonic" and reason:
+        print(f"no harmonic mean: {reason}")
+        del ln_z["flow, harmonic"]
 for name, values in ln_z.items():
     print(f"ln Z, {name}: {float(values['log_evidence']):.2f}"
           f" +- {float(values['log_evidence_error']):.2f}")  # fmt: skip
-for name, reason in zip(evidence["method"].values, evidence["reason"].values, strict=True):
-    if name == "harmonic" and reason:
-        print(f"  no harmonic mean: {reason}")
 
 BLUE, RED, GREY = "#1f6f8b", "#c8553d", "#8a8a8a"
 colors = dict(zip(by, (BLUE, RED, GREY), strict=True))
@@ -201,7 +202,7 @@ for k, (name, values) in enumerate(ln_z.items()):
     color = "k" if k == 0 else colors[name.split(",")[0]]
     ax.errorbar(float(values["log_evidence"]), k, xerr=float(values["log_evidence_error"]),
                 fmt="o", color=color, capsize=4)  # fmt: skip
-ax.set(title="ln Z", yticks=range(len(ln_z)), ylim=(3.5, -0.5),
+ax.set(title="ln Z", yticks=range(len(ln_z)), ylim=(len(ln_z) - 0.5, -0.5),
        yticklabels=[name.replace(", ", "\n") for name in ln_z])  # fmt: skip
 for ax in axes[1]:
     ax.spines[["top", "right"]].set_visible(False)

@@ -51,8 +51,8 @@ class FlowMCMC(AsGiven, Frozen):
     Parameters
     ----------
     target : Problem or LogDensity
-        Of more than 64 unknowns, whose prior has to be Gaussian, the flow has the directions that
-        the data inform (see `flow.informed`), as of a field on a grid.
+        Of more than 16 unknowns with a Gaussian prior, as of a field on a grid, the flow has the
+        directions that the data inform (see `flow.informed`); of others there are 64 at most.
     chains : int, optional
         16 for a problem, 64 for a density.
     draws : int

@@ -181,7 +181,9 @@ class FlowRun(Run):
 
     @cached_property
     def _directions(self) -> Float[np.ndarray, "n directions"]:
-        return informed_directions(self._particles.points.slope)
+        if self.target.gaussian:
+            return informed_directions(self._particles.points.slope)
+        return np.eye(self.target.size)
 
     def _rows(self) -> Rows:
         """Rows that train the flow: the particles, those of the last stages before, by their
@@ -200,12 +202,16 @@ class FlowRun(Run):
         if not later:
             return rows
         x, rise = (
-            np.concatenate(a, axis=1) for a in zip(*((b.x, b.slope) for b in later), strict=True)
+            np.concatenate(a, axis=1).reshape(-1, self.target.size)
+            for a in zip(*((b.x, b.slope) for b in later), strict=True)
         )
+        # A draw that a chain has stayed at is one row, which is either held out or not.
+        _, first, stays = np.unique(x, axis=0, return_index=True, return_counts=True)
         generator = np.random.default_rng([self.seed, 5, len(self.blocks)])
-        chain, draw = np.unravel_index(generator.choice(x[..., 0].size, count), x.shape[:2])
-        new = Rows(x[chain, draw], -rise[chain, draw], np.ones(count))
-        return _joined(taken(rows, slice(-count)), new)
+        which = generator.permutation(len(first))[:count]
+        chosen = first[which]
+        new = Rows(x[chosen], -rise[chosen], stays[which] / np.mean(stays[which]))
+        return _joined(taken(rows, slice(-len(chosen))), new)
 
     def _rates(self) -> list[float]:
         """Acceptance of the flow's proposals, by round."""

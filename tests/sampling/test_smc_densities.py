@@ -18,6 +18,7 @@ from pyadjoint_gpu.sampling.chains import ChainSettings
 from pyadjoint_gpu.sampling.checks import check_scatter
 from pyadjoint_gpu.sampling.flow_run import FlowJournal, FlowRun, Followed
 from pyadjoint_gpu.sampling.journal import follow
+from pyadjoint_gpu.sampling.kernels import Block, Moved
 
 ROSENBROCK = pag.LogDensity(
     lambda x: -jnp.sum(10.0 * (x[::2] ** 2 - x[1::2]) ** 2 + (x[::2] - 1.0) ** 2),
@@ -131,19 +132,45 @@ def test_refused_or_short_moves_are_repeated():
 # Flows
 
 
+def followed(likelihood):
+    """A run of two unknowns whose particles have arrived."""
+    smc = SMC(pag.LogDensity(likelihood, ("a", "b"), pag.Independent(1.0)), particles=64)
+    settings = ChainSettings("flow", "hmc", 4, 4, 22, 5, 1, {})
+    of = FlowRun(settings, smc._target, smc, (2, 20), 0, None)
+    with progress_bar(shown=False, desc="SMC") as bar:
+        (of._particles,) = follow(Followed, None, bar, *of._steps(), 1)
+    return of
+
+
 def test_what_trains_a_flow_has_a_density():
     """Of draws of the prior, the first stage's, half have none here, and no gradient."""
 
     def half(x):
         return jnp.where(x[0] > 0.0, -2.0 * jnp.sum((x - 1.0) ** 2), -jnp.inf)
 
-    smc = SMC(pag.LogDensity(half, ("a", "b"), pag.Independent(1.0)), particles=64)
-    settings = ChainSettings("flow", "hmc", 4, 4, 22, 5, 1, {})
-    steps = FlowRun(settings, smc._target, smc, (2, 20), 0, None)._steps()
-    with progress_bar(shown=False, desc="SMC") as bar:
-        (last,) = follow(Followed, None, bar, *steps, 1)
+    last = followed(half)._particles
     assert last.wider.x.shape == (64 * len(last.exponents), 2) and last.exponents[0] == 0.0
     assert np.all(np.isfinite(last.wider.value)) and np.all(last.wider.x[:, 0] > 0.0)
+
+
+def test_where_a_chain_stays_a_flow_learns_once():
+    """A draw is one row of the weight of its stay: as two, of which one is held out, it would be
+    learnt by heart."""
+    of = followed(lambda x: -2.0 * jnp.sum((x - 1.0) ** 2))
+    before = of._rows()
+    x = np.random.default_rng(0).standard_normal((4, 22, 2))
+    x[0], x[1, 10:] = x[0, 0], x[1, 10]
+    none = np.zeros((4, 22))
+    of.blocks.append(Block(x, 2.0 * x, Moved(*(none,) * len(Moved._fields))))
+    rows = of._rows()
+    assert rows.x.shape == before.x.shape
+    # 1 draw of the first chain, 11 of the second, 22 of each other one.
+    np.testing.assert_array_equal(rows.x[:-56], before.x[:-56])
+    new, weights = rows.x[-56:], rows.weights[-56:]
+    assert len(np.unique(new, axis=0)) == 56
+    np.testing.assert_allclose(weights[(new == x[0, 0]).all(axis=1)], 22 * 56 / 88)
+    np.testing.assert_allclose(np.sort(weights)[:-2], 56 / 88)
+    np.testing.assert_array_equal(rows.slopes[-56:], -2.0 * new)
 
 
 @pytest.fixture(scope="module")

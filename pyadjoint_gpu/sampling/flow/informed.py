@@ -23,6 +23,8 @@ from ...core.precision import double
 from .architecture import MOST
 from .mixture import Mixture, Rows, fit_mixture
 
+FEW = 16
+"""Unknowns up to which a flow has all directions: of so few it is trained quickly."""
 LEFT = 0.1
 """Divergence that directions left out may cost."""
 
@@ -30,16 +32,16 @@ Directions = Float[np.ndarray, "n directions"]
 
 
 def informed_directions(slopes: Float[np.ndarray, "samples n"]) -> Directions:
-    """V, by the gradients of ln L at samples; of at most `MOST` directions, and all where there are
-    no more."""
+    """V, by the gradients of ln L at samples; of at most `MOST` directions, and all of `FEW`
+    unknowns."""
     n = slopes.shape[1]
-    if n <= MOST:
+    if n <= FEW:
         return np.eye(n)
     _, singular, vectors = np.linalg.svd(slopes / np.sqrt(len(slopes)), full_matrices=False)
     # What is left out after each direction.
     costs = 0.5 * (np.sum(singular**2) - np.cumsum(singular**2))
     count = int(np.argmax(costs <= LEFT)) + 1
-    return vectors[: min(count, MOST)].T
+    return np.eye(n) if count == n <= MOST else vectors[: min(count, MOST)].T
 
 
 @dataclass(frozen=True, eq=False)
