@@ -23,7 +23,7 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
         ("channel", "wrote channel.png"),
         ("darcy_modes", "wrote darcy_modes.png"),
         ("diffusion", "wrote diffusion.png"),
-        ("stars", "wrote stars.nc and stars.png"),
+        ("stars", "wrote stars.nc, stars_posterior.nc and stars.png"),
         ("tsunami", "wrote tsunami.png"),
         ("uncertainty", "wrote uncertainty.nc and uncertainty.png"),
         ("waves", "wrote waves.png"),

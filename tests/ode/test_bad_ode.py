@@ -56,6 +56,7 @@ BAD = [
     (lambda: stars(log_enthalpy="a"), DataError, "log_enthalpy: found 'a'"),
     (lambda: stars(log_enthalpy=[]), DataError, r"log_enthalpy: found shape \(0,\)"),
     (lambda: stars(log_enthalpy=np.ones((2, 2))), DataError, r"found shape \(2, 2\)"),
+    (lambda: pag.ode.structure(EOS, 0.1, tolerance=0.0), ConfigError, "tolerance: found 0.0"),
     (lambda: pag.ode.mass_radius(EOS, 1), ConfigError, "n: found 1, expected a whole number >= 2"),
     (lambda: pag.ode.mass_radius(3), ConfigError, "eos: found int"),
     (lambda: Interval(1.0, 1.0), ConfigError, "low, high: found 1 and 1, expected low < high"),

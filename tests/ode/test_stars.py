@@ -96,6 +96,21 @@ def test_gradients_obey_the_scaling():
     )
 
 
+@pytest.mark.slow
+def test_digits_as_asked_for():
+    """Of a star and its gradient, against the finest."""
+
+    def both(tolerance):
+        def radius(h):
+            return pag.ode.structure(POLYTROPE, h, tolerance=tolerance).radius
+
+        return np.array(double(compiled(jax.value_and_grad(radius)))(0.3))
+
+    exact = both(1e-13)
+    for tolerance, error in ((1e-11, 1e-11), (1e-6, 1e-6)):
+        np.testing.assert_allclose(both(tolerance), exact, rtol=error)
+
+
 def test_maximum_mass():
     star = pag.ode.maximum_mass(POLYTROPE)
     assert star.sizes == {}
