@@ -173,11 +173,46 @@ def _batched(density: Density) -> Any:
     return jax.jit(jax.vmap(density.log_density))
 
 
+def flowmc(density: Density, seed: int, budget: int) -> Draws:
+    """Its bundle of splines and MALA with its own settings but for batches of 1000 rows, whose
+    default of 10,000 is one step of training an epoch. Rounds of 50 local and 50 global steps, of
+    which half train the flow; a step of MALA takes two gradients."""
+    from flowMC.resource_strategy_bundle.RQSpline_MALA import RQSpline_MALA_Bundle
+    from flowMC.Sampler import Sampler
+
+    steps, epochs = 50, 10
+    a_round = MANY * (2 * steps + steps)
+    rounds = max(2, budget // a_round)
+    bundle = RQSpline_MALA_Bundle(
+        jax.random.key(seed),
+        n_chains=MANY,
+        n_dims=density.n,
+        logpdf=lambda x, data: density.log_density(x),
+        n_local_steps=steps,
+        n_global_steps=steps,
+        n_training_loops=rounds // 2,
+        n_production_loops=rounds - rounds // 2,
+        n_epochs=epochs,
+        batch_size=1000,
+    )
+    sampler = Sampler(
+        n_dim=density.n,
+        n_chains=MANY,
+        rng_key=jax.random.key(seed + 1),
+        resource_strategy_bundles=bundle,
+        checkpoint_interval=0,
+    )
+    sampler.sample(jnp.asarray(density.starts(seed, MANY)), {})
+    x: Any = sampler.resources["positions_production"]
+    return np.asarray(x.data), rounds * a_round
+
+
 SAMPLERS = {
     "ours, flow": (flow, "pyadjoint_gpu"),
     "ours, NUTS": (nuts, "pyadjoint_gpu"),
     "blackjax NUTS": (blackjax_nuts, "blackjax"),
     "numpyro NUTS": (numpyro_nuts, "numpyro"),
     "emcee": (emcee_stretch, "emcee"),
+    "flowMC": (flowmc, "flowMC"),
 }
 """Each sampler, and the package that it needs."""

@@ -20,7 +20,7 @@ from ..results.dataset import named
 from ..results.samples import DIMS, sample_coordinates
 from .checks import check_chains
 from .diagnostics import Diagnostics, diagnostics
-from .kernels import Block, ChainStates, Kernel, Moved, Step, Transitions, keys_of, traced
+from .kernels import Block, ChainStates, Kernel, Moved, Step, Transitions, keys_of, looped
 from .reference import Reference
 from .replay import Replayed
 from .runs import taken
@@ -108,7 +108,7 @@ class Run:
     def _transitions(self) -> Transitions:
         if self.target.host is not None:
             return self._replayed
-        return self.target.program(self._kernel, lambda: traced(self._kernel, self.target.energy))
+        return self.target.program(self._kernel, lambda: looped(self._kernel, self.target.energy))
 
     @property
     def _replayed(self) -> Transitions:

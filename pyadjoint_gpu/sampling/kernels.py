@@ -169,7 +169,7 @@ def keys_of(seed: Any, chains: Any, transitions: Any) -> Any:
     return jax.vmap(one, in_axes=(0, None))(one(jax.random.key(seed), chains), transitions)
 
 
-def traced(kernel: Kernel, energy: LogDensityZ) -> Transitions:
+def looped(kernel: Kernel, energy: LogDensityZ) -> Transitions:
     """Transitions where minus the log density of x, `energy`, is a JAX function: one compiled loop,
     whatever their number, and whether steps adapt."""
 

@@ -97,7 +97,7 @@ _looked_up.defvjp(_forward, _backward)
 
 
 class Replayed:
-    """Transitions as `kernels.traced` makes them, where the host computes energies."""
+    """Transitions as `kernels.looped` makes them, where the host computes energies."""
 
     def __init__(self, kernel: Kernel, energies: Energies):
         self.kernel, self.energies = kernel, energies
