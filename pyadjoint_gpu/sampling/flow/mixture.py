@@ -34,7 +34,7 @@ HARD = 0.99
 """Mean probability of the likeliest cluster of a sample above which clusters are apart."""
 STEPS = 30
 """Steps of expectation-maximisation."""
-BATCH = 64
+BATCH = 32
 """Samples of a training step."""
 FIRST, FURTHER = (1500, 5e-3), (500, 3e-3)
 """Training steps, about, and their first rate: of a new flow, and of one trained before. Of K
