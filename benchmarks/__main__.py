@@ -9,6 +9,7 @@ from pathlib import Path
 from . import (
     calibration,
     evidence,
+    fields,
     gpu,
     julia,
     linear,
@@ -36,6 +37,7 @@ SECTIONS = {
     "optimisers": ("Solves that optimisers need", optimisers),
     "sampling": ("Sampling of linear problems", sampling),
     "samplers": ("Samplers of any density", samplers),
+    "fields": ("Chains with a flow on a field", fields),
     "evidence": ("Evidence of two modes", evidence),
     "calibration": ("Calibration of hierarchical sampling", calibration),
     "placement": ("Sensor selection", placement),

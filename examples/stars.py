@@ -96,7 +96,8 @@ posterior = pag.sample(
     particles=64 if small else 256,
     leapfrogs=3,
     rounds=1 if small else 3,
-    draws=22 if small else 220,
+    proposals=4 if small else 20,
+    draws=24 if small else 220,
 )
 posterior.pag.save("stars_posterior.nc")
 print(f"posterior: {posterior.attrs['global_acceptance']:.0%} of the flow's proposals accepted,"

@@ -150,7 +150,9 @@ class FlowRun(Run):
         """Independence Metropolis moves of all chains, with all proposals drawn beforehand."""
         flow, about, chains = state.flow, state.about, self.of.chains
         key = jax.random.fold_in(jax.random.key(self.seed), 2**30 + state.done)
-        drawn, log_q = flow.draw(key, chains * proposals)
+        # As many whatever the block, for one compilation.
+        drawn, log_q = flow.draw(key, chains * self._proposals)
+        drawn, log_q = drawn[: chains * proposals], log_q[: chains * proposals]
         energy, slope = self._energies(drawn)
         n = self.target.size
         drawn, slope = (a.reshape(chains, proposals, n) for a in (drawn, slope))
@@ -187,8 +189,8 @@ class FlowRun(Run):
 
     def _rows(self) -> Rows:
         """Rows that train the flow: the particles, those of the last stages before, by their
-        weights, and, in place of the widest, as many of the later half of the chains' draws, which
-        alone are too much alike where hardly any proposals are accepted."""
+        weights, and, in place of the widest, as many different ones of the later half of the
+        chains' draws, which alone are too much alike where hardly any proposals are accepted."""
         state = self._particles
         points, wider, count = state.points, state.wider, len(state.points.x)
         misfit = wider.value.reshape(-1, count)
